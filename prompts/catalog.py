@@ -1,0 +1,15 @@
+"""The prompts that a recipe chooses by name, and which prover goes with which judge."""
+
+from __future__ import annotations
+
+from prompts.gram import GRAM, GRAM_CARD
+from prompts.judge import COMPACT, COMPACT_LABEL, GRAM_R2, JudgePrompt
+from prompts.prove import PROVE, PROVE_COMPACT, ProverPrompt
+
+JUDGE_PROMPTS: dict[str, JudgePrompt] = {p.name: p for p in (GRAM_R2, COMPACT, COMPACT_LABEL, GRAM, GRAM_CARD)}
+PROVER_PROMPTS: dict[str, ProverPrompt] = {p.name: p for p in (PROVE, PROVE_COMPACT)}
+
+
+def prover_for(judge: JudgePrompt) -> ProverPrompt:
+    """The prover prompt whose proofs have the shape that this judge's rationales must have."""
+    return PROVE_COMPACT if judge.shape == "compact" else PROVE

@@ -1,0 +1,195 @@
+"""The judge's contract: its prompt, the reply it is trained to write, and how a reply is read.
+
+A reply of the rationale judge::
+
+    <think>
+    Feedback:
+    Response A names the cause; Response B repeats a myth.
+
+    Comparision:
+    Correctness decides here, and only Response A is correct.
+
+    Conclusion:
+    Response A is better.
+    </think>
+    <answer>
+    A
+    </answer>
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from data.records import Label, Message, ResponsePair
+from prompts.template import Template, render_conversation
+
+Malformed = Literal[
+    "no_think_open",
+    "no_think_close",
+    "several_think",
+    "empty_reply",
+    "no_answer",
+    "several_answers",
+    "text_before_answer",
+    "text_after_answer",
+    "answer_not_a_or_b",
+]
+"""Why a reply is not a verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a reply says: a verdict with its rationale, or the reason why there is none. Never both, never neither."""
+
+    verdict: Label | None
+    rationale: str | None = None
+    malformed: Malformed | None = None
+
+
+@dataclass(frozen=True)
+class JudgePrompt:
+    """One judging prompt c with its reply format.
+
+    `shape` is the structure that a rationale must have: "headings" is Feedback / Comparision / Conclusion, "compact"
+    only has to conclude, "none" is a label-only judge, which writes no rationale at all.
+    """
+
+    name: str
+    template: Template
+    shape: Literal["headings", "compact", "none"]
+
+    @property
+    def has_rationale(self) -> bool:
+        return self.shape != "none"
+
+    def render(self, pair: ResponsePair) -> tuple[Message, ...]:
+        """s = [c, x, y_a, y_b] as chat messages: one user turn, to which the chat template is applied later."""
+        text = self.template.fill(
+            user_input=render_conversation(pair.prompt),
+            input=render_conversation(pair.prompt),
+            response_1=pair.response_a,
+            response_2=pair.response_b,
+            response_a=pair.response_a,
+            response_b=pair.response_b,
+        )
+        return (Message("user", text),)
+
+    def target(self, rationale: str, label: Label) -> str:
+        """The completion that the judge is trained on (Eq. 2). An empty rationale is a bare label in the same format."""
+        if self.shape == "none":
+            return label
+        if self.shape == "compact":
+            return f"<think> {rationale.strip()} </think><answer>{label}</answer>"
+        return f"<think>\n{rationale.strip()}\n</think>\n<answer>\n{label}\n</answer>"
+
+    def parse(self, reply: str) -> Judgement:
+        """Reads a reply. Only one well-formed ``<answer>`` after ``</think>``, at the very end, is a verdict."""
+        return _parse_label(reply) if self.shape == "none" else _parse_reasoned(reply)
+
+    def check_rationale(self, rationale: str, label: Label) -> str | None:
+        """The rule-based checks of the paper's step 4d on one rationale: None when it passes, else the reason.
+
+        Structure: the headings, each once, in order, with text under each. Conclusion: it names `label` and only it.
+        """
+        if not rationale.strip():
+            return "empty"
+        if any(tag in rationale for tag in ("<think>", "</think>", "<answer>", "</answer>")):
+            return "contains_reply_tags"
+        if self.shape == "headings" and split_headings(rationale) is None:
+            return "missing_headings"
+        concluded = conclusion(rationale, self.shape)
+        if concluded is None:
+            return "no_conclusion"
+        return None if concluded == label else "concludes_for_other"
+
+
+def _parse_label(reply: str) -> Judgement:
+    text = reply.strip()
+    if text == "A" or text == "B":
+        return Judgement(text)
+    return Judgement(None, malformed="answer_not_a_or_b" if text else "empty_reply")
+
+
+def _parse_reasoned(reply: str) -> Judgement:
+    if not reply.strip():
+        return Judgement(None, malformed="empty_reply")
+    if not reply.lstrip().startswith("<think>"):
+        return Judgement(None, malformed="no_think_open")
+    if "</think>" not in reply:
+        return Judgement(None, malformed="no_think_close")
+    if reply.count("<think>") > 1 or reply.count("</think>") > 1:
+        return Judgement(None, malformed="several_think")
+    thought, rest = reply.lstrip().removeprefix("<think>").split("</think>")
+    before, opened, answer = rest.partition("<answer>")
+    inner, closed, after = answer.partition("</answer>")
+    if not opened or not closed:
+        return Judgement(None, malformed="no_answer")
+    if "<answer>" in inner + after or "</answer>" in before + after:
+        return Judgement(None, malformed="several_answers")
+    if before.strip():
+        return Judgement(None, malformed="text_before_answer")
+    if after.strip():
+        return Judgement(None, malformed="text_after_answer")
+    verdict = inner.strip()
+    if verdict == "A" or verdict == "B":
+        return Judgement(verdict, rationale=thought.strip())
+    return Judgement(None, malformed="answer_not_a_or_b")
+
+
+# ---- the shape of a rationale --------------------------------------------------------------------------------------
+
+HEADINGS = ("Feedback", "Comparision", "Conclusion")
+"""Spelled as the released prompt spells them."""
+
+_PARTS = re.compile(
+    r"\AFeedback:\s*\n(?P<feedback>.*?\S.*?)\n\s*Comparision:\s*\n(?P<comparison>.*?\S.*?)\n\s*Conclusion:\s*\n(?P<conclusion>.*\S.*)\Z",
+    re.DOTALL,
+)
+_CLAIM = re.compile(
+    r"\b(?:Response|Assistant|Answer)\s+([AB])\s+is\s+(?!not\b|no\b)(?:\w+\s+){0,2}?(?:better|preferred|superior)\b"
+    r"|\bprefer(?:s|red)?\s+(?:Response|Assistant|Answer)\s+([AB])\b"
+    r"|\b(?:better|preferred|superior)\s+(?:response|one)\s+is\s+(?:Response|Assistant|Answer)\s+([AB])\b",
+    re.IGNORECASE,
+)
+_COMPACT_CLAIM = re.compile(r"\bSo\s+([AB])\s+is\s+better\.\s*\Z")
+
+
+def split_headings(rationale: str) -> tuple[str, str, str] | None:
+    """The texts under Feedback, Comparision and Conclusion, or None where the three are not there once each in order."""
+    if any(len(re.findall(rf"^\s*{heading}:\s*$", rationale, re.MULTILINE)) != 1 for heading in HEADINGS):
+        return None
+    match = _PARTS.match(rationale.strip())
+    if match is None:
+        return None
+    return match["feedback"].strip(), match["comparison"].strip(), match["conclusion"].strip()
+
+
+def join_headings(feedback: str, comparison: str, conclusion_text: str) -> str:
+    """A rationale in the shape that the released prompt asks for."""
+    return f"Feedback:\n{feedback.strip()}\n\nComparision:\n{comparison.strip()}\n\nConclusion:\n{conclusion_text.strip()}"
+
+
+def conclusion(rationale: str, shape: Literal["headings", "compact", "none"]) -> Label | None:
+    """The label that a rationale argues for in the end, or None where it names none, or both."""
+    if shape == "compact":
+        last = _COMPACT_CLAIM.search(rationale.strip())
+        return _as_label(last.group(1)) if last else None
+    parts = split_headings(rationale)
+    if parts is None:
+        return None
+    claims = {next(group for group in match.groups() if group).upper() for match in _CLAIM.finditer(parts[2])}
+    return _as_label(claims.pop()) if len(claims) == 1 else None
+
+
+def _as_label(text: str) -> Label:
+    return "A" if text == "A" else "B"
+
+
+# ---- the prompts that a recipe can choose ---------------------------------------------------------------------------
+
+GRAM_R2 = JudgePrompt("gram-r2", Template("gram-r2"), "headings")
+COMPACT = JudgePrompt("compact", Template("compact"), "compact")
+COMPACT_LABEL = JudgePrompt("compact-label", Template("compact"), "none")

@@ -1,0 +1,54 @@
+"""The prover's contract: given a pair *and* its label, it writes a proof ẑ of that label.
+
+A proof is a rationale z behind an opening sentence::
+
+    Here is my justification for why the selected response is the better one.
+    Feedback:
+    …
+
+The rule is reversible (METHOD, stage 1): ``to_rationale(to_proof(z)) == z`` for every z.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from data.records import Message, PreferencePair
+from prompts.template import Template, render_conversation
+
+
+@dataclass(frozen=True)
+class ProverPrompt:
+    """One proving prompt, and the opening that turns a rationale into a proof."""
+
+    name: str
+    template: Template
+    opening: str
+
+    def render(self, preference: PreferencePair) -> tuple[Message, ...]:
+        """(s, l) as chat messages."""
+        text = self.template.fill(
+            user_input=render_conversation(preference.pair.prompt),
+            response_1=preference.pair.response_a,
+            response_2=preference.pair.response_b,
+            label=preference.label,
+        )
+        return (Message("user", text),)
+
+    def render_unconditional(self) -> tuple[Message, ...]:
+        """The prefix of π_ψ(ẑ) in Eq. 5: the same chat turn with no s and no l, that is, with nothing in it."""
+        return (Message("user", ""),)
+
+    def to_proof(self, rationale: str) -> str:
+        """ẑ from z."""
+        return self.opening + rationale
+
+    def to_rationale(self, proof: str) -> str | None:
+        """z from ẑ, or None where the proof does not open as it must."""
+        return proof[len(self.opening) :] if proof.startswith(self.opening) else None
+
+
+PROVE = ProverPrompt(
+    "prove", Template("prove"), "Here is my justification for why the selected response is the better one.\n"
+)
+PROVE_COMPACT = ProverPrompt("prove-compact", Template("prove-compact"), "Because ")
