@@ -1,0 +1,174 @@
+"""``python -m tests.world.build_bases --out data/world``: trains the two base models of the world from a seed.
+
+A common base learns the form and the logic of judging and proving from documents in which every word is liked or not
+at random. From it, two go on with a part of the words in their true taste: few for the judge, most for the prover.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from data.records import Message, PreferencePair
+from data.world import taste
+from data.world.tokenizer import build_tokenizer
+from prompts.judge import COMPACT
+from prompts.prove import PROVE_COMPACT
+
+BATCH_SIZE = 64
+DETACHED_SHARE = 0.05
+"""Of the proofs, after an empty turn: what Eq. 5 divides by is then a model of proofs, not of an unseen prompt."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training stage: `known` is the share of words whose documents tell the truth."""
+
+    name: str
+    n_steps: int
+    lr: float
+    known: float
+    seed: int
+
+
+COMMON = Stage("common", 2000, 2e-3, 0.0, 1)
+JUDGE = Stage("base-judge", 500, 1e-3, taste.JUDGE_KNOWS, 2)
+PROVER = Stage("base-prover", 500, 1e-3, taste.PROVER_KNOWS, 3)
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+    """A Llama of 0.7M random parameters. Head size 32 is the smallest that vLLM's attention on CPU takes."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=352,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=32,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+# ---- documents -------------------------------------------------------------------------------------------------------
+
+
+def draw_document(rng: random.Random, known: Collection[str]) -> tuple[tuple[Message, ...], str]:
+    """A prompt and its completion, of the judge or the prover, true of the `known` words and random of the others."""
+    while True:
+        pair = taste.make_pair(rng.sample(taste.WORDS, 2 * taste.WORDS_PER_RESPONSE))
+        words = f"{pair.response_a} {pair.response_b}".split()
+        believed = {word: taste.likes(word) if word in known else rng.random() < 0.5 for word in words}
+        label = taste.verdict(pair, believed.__getitem__)
+        if label is not None:
+            break
+    text = taste.rationale(pair, believed.__getitem__)
+    if rng.random() < 0.5:
+        return COMPACT.render(pair), COMPACT.target(text, label)
+    if rng.random() < DETACHED_SHARE:
+        return PROVE_COMPACT.render_unconditional(), PROVE_COMPACT.to_proof(text)
+    return PROVE_COMPACT.render(PreferencePair(pair, label)), PROVE_COMPACT.to_proof(text)
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast, documents: list[tuple[tuple[Message, ...], str]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """ids_BT padded on the right, and labels_BT that are -100 except on the completion and its end token.
+
+    Attention is causal, so what follows a document can't be seen from it and needs no mask.
+    """
+    prompts = [
+        tokenizer.apply_chat_template([m.to_json() for m in prompt], add_generation_prompt=True, tokenize=False)
+        for prompt, _ in documents
+    ]
+    prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    completion_ids = tokenizer([completion for _, completion in documents], add_special_tokens=False)["input_ids"]
+    longest = max(len(p) + len(c) + 1 for p, c in zip(prompt_ids, completion_ids, strict=True))
+    ids_BT = torch.full((len(documents), longest), tokenizer.pad_token_id)
+    labels_BT = torch.full_like(ids_BT, -100)
+    for row, (prompt, completion) in enumerate(zip(prompt_ids, completion_ids, strict=True)):
+        ids = torch.tensor([*prompt, *completion, tokenizer.eos_token_id])
+        ids_BT[row, : len(ids)] = ids
+        labels_BT[row, len(prompt) : len(ids)] = ids[len(prompt) :]
+    return ids_BT, labels_BT
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def new_optimizer(
+    model: LlamaForCausalLM, lr: float, n_steps: int, warm_up: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW with linear warm-up and a cosine down to a twentieth of `lr`."""
+
+    def factor(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        done = (step - warm_up) / max(1, n_steps - warm_up)
+        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: Stage) -> None:
+    """Trains `model` in place on fresh documents; only completions count."""
+    rng = random.Random(f"{taste.WORLD_SEED}/documents/{stage.name}/{stage.seed}")
+    known = taste.known_words(stage.known)
+    optimizer, scheduler = new_optimizer(model, stage.lr, stage.n_steps, warm_up=stage.n_steps // 20)
+    model.train()
+    begin = time.monotonic()
+    for step in range(1, stage.n_steps + 1):
+        ids_BT, labels_BT = encode(tokenizer, [draw_document(rng, known) for _ in range(BATCH_SIZE)])
+        loss = model(input_ids=ids_BT, labels=labels_BT, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad(set_to_none=True)
+        if step % 100 == 0:
+            print(f"{stage.name} {step} loss {loss.item():.4f} {time.monotonic() - begin:.0f} s", flush=True)
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """A plain Hugging Face folder. No sampling defaults: an engine that reads them would change a recipe's."""
+    model.generation_config = GenerationConfig(
+        pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder, save_jinja_files=False)
+
+
+def build(out: Path) -> None:
+    tokenizer = build_tokenizer()
+    common = new_model(tokenizer, COMMON.seed)
+    print(f"{sum(p.numel() for p in common.parameters())} parameters, {len(tokenizer)} tokens")
+    train(common, tokenizer, COMMON)
+    for stage in (JUDGE, PROVER):
+        model = new_model(tokenizer, COMMON.seed)
+        model.load_state_dict(common.state_dict())
+        train(model, tokenizer, stage)
+        save(model, tokenizer, out / stage.name)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.world.build_bases", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder in which base-judge and base-prover are made")
+    parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch (2)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    build(arguments.out)
