@@ -1,0 +1,209 @@
+"""Raw rows from JSONL, JSON and Parquet files and from the hub, before anyone asks what they mean.
+
+One row of a file, as a format of `data.adapters` gets it::
+
+    RawRow(file="pairs.jsonl", number=1, value={"prompt": "Why is the sky blue?", "chosen": "…", "rejected": "…"})
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import hashlib
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
+
+
+class SourceError(ValueError):
+    """A source that cannot be read as asked. The message names the file, the row, the field, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenRow:
+    """What stands where a row should be, in a file whose other rows may be fine."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One row as read. `number` is 1-based: the line of a JSONL file, else the place in the file."""
+
+    file: str
+    number: int
+    value: object | BrokenRow
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}:{self.number}"
+
+
+def expand_path(path: str) -> str:
+    """The path with ``~`` and environment variables replaced. Raises SourceError for an unset variable."""
+
+    def value_of(match: re.Match[str]) -> str:
+        name = match.group(1) or match.group(2)
+        if name not in os.environ:
+            raise SourceError(
+                f"path {path!r}: the environment variable {name} is not set; set it or write the path out"
+            )
+        return os.environ[name]
+
+    if "://" in path:
+        raise SourceError(f"path {path!r}: is a URL; copy the files to a local folder, or name a hub data set by hub:")
+    return str(Path(_VARIABLE.sub(value_of, path)).expanduser())
+
+
+def local_files(path: str) -> list[str]:
+    """The data files that an expanded path names, sorted: a file, what lies directly in a folder, or a glob.
+
+    Raises SourceError where there is none, or where a named file is of another type.
+    """
+    if Path(path).is_dir():
+        found = sorted(str(p) for p in Path(path).iterdir() if p.is_file() and _is_data(p.name))
+        what = "the folder holds no file"
+    elif Path(path).is_file():
+        found, what = [path], ""
+        if not _is_data(Path(path).name):
+            raise SourceError(f"{path}: is not of a type that can be read; rows come as {', '.join(SUFFIXES)}")
+    else:
+        matches = glob.glob(path, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+        found = sorted(p for p in matches if Path(p).is_file() and _is_data(Path(p).name))
+        what = "the pattern matches no file" if glob.has_magic(path) else "there is no such file or folder"
+    if not found:
+        raise SourceError(f"path {path!r}: {what} to read rows from ({', '.join(SUFFIXES)})")
+    return found
+
+
+def _is_data(name: str) -> bool:
+    return name.endswith(SUFFIXES) and not name.startswith(".")
+
+
+def data_set_name(path: str) -> str:
+    """What the records of an expanded local path are labeled with: the file's stem, or the folder's name."""
+    if Path(path).is_file():
+        name = Path(path).name
+        return next(
+            (name.removesuffix(suffix) for suffix in sorted(SUFFIXES, reverse=True) if name.endswith(suffix)), name
+        )
+    folder = Path(path)
+    while glob.has_magic(str(folder)):
+        folder = folder.parent
+    return folder.resolve().name
+
+
+def sha256_by_file(path: str) -> dict[str, str]:
+    """The content of an expanded local path: sha256 of each file, by its name relative to their common folder."""
+    files = local_files(path)
+    base = os.path.commonpath([str(Path(file).parent) for file in files])
+    digests = {}
+    for file in files:
+        with Path(file).open("rb") as stream:
+            digests[os.path.relpath(file, base or ".")] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return digests
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def read_file(file: str) -> Iterator[RawRow]:
+    """The rows of one file in file order. Raises SourceError where the file as a whole cannot be read."""
+    plain = file.removesuffix(".gz")
+    try:
+        if plain.endswith(".parquet"):
+            yield from _read_parquet(file)
+        elif plain.endswith(".jsonl"):
+            yield from _read_json_lines(file)
+        else:
+            yield from _read_json(file)
+    except (OSError, EOFError, zlib.error) as error:  # gzip raises all three for a file that is cut short or not gzip
+        raise SourceError(f"{file}: cannot be read ({error}); is the file complete?") from error
+
+
+def _open(file: str) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(file, "rb")) if file.endswith(".gz") else Path(file).open("rb")
+
+
+def _read_json_lines(file: str) -> Iterator[RawRow]:
+    with _open(file) as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except ValueError as error:  # not JSON, or not UTF-8
+                value = BrokenRow(f"the line is not JSON ({error}); a JSONL file holds one object a line")
+            yield RawRow(file, number, value)
+
+
+def _read_json(file: str) -> Iterator[RawRow]:
+    with _open(file) as stream:
+        content = stream.read()
+    try:
+        rows = json.loads(content)
+    except json.JSONDecodeError as error:
+        hint = "; a file with one object a line must be named .jsonl" if error.msg == "Extra data" else ""
+        raise SourceError(f"{file}, line {error.lineno}: is not JSON ({error.msg}){hint}") from error
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SourceError(f"{file}, line {line}: is not UTF-8 text ({error.reason})") from error
+    if not isinstance(rows, list):
+        inside = f" with the keys {', '.join(map(repr, rows))}" if isinstance(rows, dict) else ""
+        raise SourceError(
+            f"{file}: must be a list of rows, is {_type_name(rows)}{inside}; which list is meant is not guessed: "
+            "write the rows to a .jsonl file, one a line"
+        )
+    for number, value in enumerate(rows, start=1):
+        yield RawRow(file, number, value)
+
+
+def _read_parquet(file: str) -> Iterator[RawRow]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with pq.ParquetFile(file) as table:
+            for batch in table.iter_batches(batch_size=1024):
+                for value in batch.to_pylist():
+                    number += 1
+                    yield RawRow(file, number, value)
+    except pa.ArrowException as error:
+        raise SourceError(f"{file}: cannot be read as Parquet after row {number} ({error})") from error
+
+
+def _type_name(value: object) -> str:
+    return "an object" if isinstance(value, dict) else type(value).__name__
+
+
+# ---- the hub ---------------------------------------------------------------------------------------------------------
+
+
+def read_hub(name: str, *, subset: str | None, split: str, revision: str | None) -> Iterator[RawRow]:
+    """The rows of a hub data set, streamed in order; `number` counts them from 1.
+
+    Raises SourceError where the data set, subset or split does not exist. A broken connection keeps its own error:
+    it can pass the second time.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetNotFoundError
+
+    file = f"hub:{name}"
+    try:
+        rows = load_dataset(name, subset, split=split, revision=revision, streaming=True)
+    except (DatasetNotFoundError, ValueError) as error:
+        raise SourceError(
+            f"{file}: cannot be opened with subset={subset!r}, split={split!r}, revision={revision!r} ({error}); "
+            "see the data set's page for its subsets and splits"
+        ) from error
+    for number, value in enumerate(rows, start=1):
+        yield RawRow(file, number, dict(value))
