@@ -1,0 +1,150 @@
+"""The one place where a chat template meets a tokenizer, for training and for generation alike.
+
+A training example is ``prompt_ids + completion_ids``; generation is given exactly the same ``prompt_ids``. The
+completion is never put through the template: templates of reasoning models may strip ``<think>`` from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from data.records import Message, PreferencePair, ResponsePair
+from prompts.judge import JudgePrompt
+from prompts.prove import ProverPrompt
+
+_SENTINEL = "\u2042reply\u2042"
+_CUT_MARK = " […] "
+
+
+class ChatTemplateError(ValueError):
+    """A tokenizer whose chat template cannot serve as a judge's or prover's."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt as token ids; `truncated` says whether the pair had to be shortened to fit."""
+
+    ids: list[int]
+    truncated: bool = False
+
+
+class ChatEncoder:
+    """Turns chat messages and completions into token ids with one tokenizer."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        if not tokenizer.chat_template:
+            raise ChatTemplateError(
+                f"{tokenizer.name_or_path!r} has no chat template: use an instruction-tuned model, "
+                "or a tokenizer_config.json with a chat_template"
+            )
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def load(cls, model: str, trust_remote_code: bool = False) -> ChatEncoder:
+        """The encoder of a model's folder or hub name."""
+        from transformers import AutoTokenizer
+
+        return cls(AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code))
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of the messages in the chat template, up to where the assistant's reply begins."""
+        ids = self.tokenizer.apply_chat_template(
+            [message.to_json() for message in messages], add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        return [int(token) for token in ids]
+
+    def completion_ids(self, text: str) -> list[int]:
+        """Token ids of an assistant's reply with the token that ends its turn."""
+        return [*self.text_ids(text), self.end_id]
+
+    def text_ids(self, text: str) -> list[int]:
+        """Token ids of bare text, no special tokens added."""
+        return [int(token) for token in self.tokenizer.encode(text, add_special_tokens=False)]
+
+    @cached_property
+    def end_id(self) -> int:
+        """The token that ends an assistant's turn in this template, such as ``<|eot_id|>`` or ``<|im_end|>``."""
+        turn = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _SENTINEL}]
+        rendered = self.tokenizer.apply_chat_template(turn, tokenize=False)
+        _, found, tail = rendered.partition(_SENTINEL)
+        ids = self.text_ids(tail.strip())
+        if not found or not ids or ids[0] not in set(self.tokenizer.all_special_ids):
+            raise ChatTemplateError(
+                f"the chat template of {self.tokenizer.name_or_path!r} does not end an assistant's turn with a special "
+                f"token (it ends with {tail!r}): a model trained with it could never stop"
+            )
+        return ids[0]
+
+    def judge_ids(self, prompt: JudgePrompt, pair: ResponsePair, budget: int, overlong: str) -> Encoded | None:
+        """The judge's prompt for a pair within `budget` tokens, or None where it is too long and may not be shortened."""
+        return self._fit(lambda shown: self.prompt_ids(prompt.render(shown)), pair, budget, overlong)
+
+    def prover_ids(
+        self, prompt: ProverPrompt, preference: PreferencePair, budget: int, overlong: str
+    ) -> Encoded | None:
+        """The prover's prompt for a labeled pair within `budget` tokens, or None as in `judge_ids`."""
+        label = preference.label
+        return self._fit(
+            lambda shown: self.prompt_ids(prompt.render(PreferencePair(shown, label))), preference.pair, budget, overlong
+        )
+
+    def _fit(self, encode: Any, pair: ResponsePair, budget: int, overlong: str) -> Encoded | None:
+        ids = encode(pair)
+        if len(ids) <= budget:
+            return Encoded(ids)
+        if overlong == "drop":
+            return None
+        # Tokens at the seams merge differently once text is cut, so the first try can be a few tokens off.
+        excess = len(ids) - budget
+        for _ in range(8):
+            shortened = self.shorten(pair, excess)
+            if shortened is None:
+                return None
+            ids = encode(shortened)
+            if len(ids) <= budget:
+                return Encoded(ids, truncated=True)
+            excess += len(ids) - budget
+        return None
+
+    def shorten(self, pair: ResponsePair, excess: int) -> ResponsePair | None:
+        """The pair with `excess` tokens less, or None where that would leave a field empty.
+
+        The budget is shared fairly (max-min): a field shorter than its share keeps all, and its rest goes to the
+        longer ones. Each field keeps its beginning and its end. Only the last user turn of the question is cut.
+        """
+        fields = [pair.prompt[-1].content, pair.response_a, pair.response_b]
+        tokens = [self.text_ids(text) for text in fields]
+        # A cut costs a mark, which takes tokens itself.
+        mark = len(self.text_ids(_CUT_MARK)) + 2
+        shares = fair_shares([len(t) for t in tokens], sum(map(len, tokens)) - excess - 3 * mark)
+        if shares is None:
+            return None
+        question, a, b = (
+            text if share >= len(ids) else self._keep_ends(ids, share)
+            for text, ids, share in zip(fields, tokens, shares, strict=True)
+        )
+        last = replace(pair.prompt[-1], content=question)
+        return replace(pair, prompt=(*pair.prompt[:-1], last), response_a=a, response_b=b)
+
+    def _keep_ends(self, ids: list[int], share: int) -> str:
+        head = (share + 1) // 2
+        tail = ids[len(ids) - (share - head) :] if share > head else []
+        return str(self.tokenizer.decode(ids[:head])) + _CUT_MARK + str(self.tokenizer.decode(tail))
+
+
+def fair_shares(lengths: Sequence[int], budget: int) -> list[int] | None:
+    """Max-min fair shares of a token budget: nobody gets more than it needs, and what is left is shared equally.
+
+    None where the budget is under one token a field.
+    """
+    if budget < len(lengths):
+        return None
+    shares = [0] * len(lengths)
+    left = budget
+    for position, index in enumerate(sorted(range(len(lengths)), key=lambda i: lengths[i])):
+        shares[index] = min(lengths[index], left // (len(lengths) - position))
+        left -= shares[index]
+    return shares

@@ -1,0 +1,203 @@
+"""Child processes for training and generation: they cannot outlive their parent, and a crash of theirs is one clear error.
+
+A child prints plain lines (they go to the run's log and to a file) and progress lines, which start with `PROGRESS`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+PROGRESS = "\x1eprogress "
+_PARENT = "GRAM_R2_PARENT_PID"
+_GRACE_S = 5.0
+_TAIL_LINES = 40
+
+
+class ChildError(RuntimeError):
+    """A child process that failed: what it was, how it ended, and the last lines it wrote."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A child to start: ``python -m module arguments``, with variables added to its environment."""
+
+    module: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    label: str
+
+
+def run_children(
+    commands: Sequence[Command],
+    log_file: Path,
+    on_line: Callable[[str], None],
+    on_progress: Callable[[str, dict[str, Any]], None],
+) -> None:
+    """Runs the commands at once and waits for all. The first that fails ends the others and raises ChildError.
+
+    `on_line` gets every plain line, `on_progress` every progress line with the label of its child. Whatever ends this
+    function early (an exception in a callback, a signal turned into one) ends the children first.
+    """
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    # The parent-death signal follows the thread that starts the child: this thread stays here until they have ended.
+    with log_file.open("a", encoding="utf-8") as log:
+        outputs: list[_Output] = []
+        try:
+            outputs.extend(_Output(command, _start(command)) for command in commands)
+            _pump(outputs, log, on_line, on_progress)
+        finally:
+            _end([output.process for output in outputs])
+
+
+def _start(command: Command) -> subprocess.Popen[bytes]:
+    # No session or group of its own: what cancels the flow's process group ends the child too.
+    return subprocess.Popen(
+        [sys.executable, "-m", command.module, *command.arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **command.environment, _PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
+    )
+
+
+@dataclass
+class _Output:
+    """What is known of one running child's output: the unfinished line, and the last finished ones."""
+
+    command: Command
+    process: subprocess.Popen[bytes]
+    unfinished: bytes = b""
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
+
+    def read_lines(self) -> list[str] | None:
+        """The lines that have arrived, or None at the end of the output."""
+        data = os.read(self.fileno(), 1 << 16)
+        lines = (self.unfinished + (data or b"\n")).split(b"\n")
+        self.unfinished = lines.pop()
+        texts = [line.decode("utf-8", errors="replace").rstrip("\r") for line in lines]
+        return [text for text in texts if text.strip()] if data or any(texts) else None
+
+    def fileno(self) -> int:
+        assert self.process.stdout is not None
+        return self.process.stdout.fileno()
+
+
+def _pump(
+    outputs: Sequence[_Output],
+    log: IO[str],
+    on_line: Callable[[str], None],
+    on_progress: Callable[[str, dict[str, Any]], None],
+) -> None:
+    selector = selectors.DefaultSelector()
+    for output in outputs:
+        selector.register(output.fileno(), selectors.EVENT_READ, output)
+    while selector.get_map():
+        ready = [key.data for key, _ in selector.select(timeout=1.0)]
+        # A grandchild can hold the pipe open after the child has ended: an ended child with nothing to read is done.
+        quiet = [key.data for key in selector.get_map().values() if key.data not in ready]
+        for output in [output for output in quiet if output.process.poll() is not None]:
+            selector.unregister(output.fileno())
+            _check_ended(output, log.name)
+        for output in ready:
+            lines = output.read_lines()
+            for line in lines or []:
+                if line.startswith(PROGRESS):
+                    on_progress(output.command.label, json.loads(line[len(PROGRESS) :]))
+                else:
+                    log.write(line + "\n")
+                    log.flush()
+                    output.tail.append(line)
+                    on_line(f"[{output.command.label}] {line}")
+            if lines is None:
+                selector.unregister(output.fileno())
+                _check_ended(output, log.name)
+
+
+def _check_ended(output: _Output, log: str) -> None:
+    code = output.process.wait()
+    if code == 0:
+        return
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
+    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+    tail = "\n".join(output.tail)
+    raise ChildError(f"{output.command.label} {how}{hint}. Its log: {log}. Its last lines:\n{tail}")
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        process.terminate()
+    deadline = time.monotonic() + _GRACE_S
+    for process in running:
+        try:
+            process.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    for process in processes:
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+# ---- inside the child -----------------------------------------------------------------------------------------------
+
+
+def die_with_parent() -> None:
+    """Asks the kernel to kill this process when its parent ends, and ends at once if that has already happened."""
+    parent = int(os.environ[_PARENT])
+    pr_set_pdeathsig = 1
+    if ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:
+        sys.exit("the parent process is gone")
+
+
+def report_progress(**facts: Any) -> None:
+    """Sends a progress line to the parent."""
+    print(PROGRESS + json.dumps(facts), flush=True)
+
+
+def lock_gpu(index: str) -> IO[str]:
+    """Waits until no other process of this user has GPU `index`, and holds it until this process ends.
+
+    An OS file lock: the kernel frees it at death, however this process dies. Keep the returned file open.
+    """
+    folder = Path(tempfile.gettempdir()) / f"gram-r2-locks-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    stream = (folder / f"gpu-{index}.lock").open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.seek(0)
+        print(f"waiting for GPU {index}, held by process {stream.read().strip() or 'unknown'}", flush=True)
+        fcntl.flock(stream, fcntl.LOCK_EX)
+    stream.truncate(0)
+    stream.write(str(os.getpid()))
+    stream.flush()
+    return stream
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, by index, without loading torch. Empty on a machine without one."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [gpu.strip() for gpu in chosen.split(",") if gpu.strip() not in ("", "-1")]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=30)
+    except FileNotFoundError:
+        return []
+    return [str(i) for i, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]

@@ -1,0 +1,93 @@
+"""The one seam behind which a language model generates: a Protocol with a real side (vLLM) and a fake one for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one request is sampled. `n` completions; completion j uses seed + j. Temperature 0 is greedy."""
+
+    n: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 1024
+    seed: int = 0
+    logprobs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt to be continued. `name` tells the requests of a row apart."""
+
+    name: str
+    prompt_ids: Sequence[int]
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One continuation. `token_ids` ends with the end-of-turn token unless it was cut off.
+
+    `sum_logprob` is the natural log of the model's probability of all of `token_ids` at temperature 1, where asked for.
+    """
+
+    text: str
+    token_ids: Sequence[int]
+    finished: bool
+    sum_logprob: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request that the engine could not serve, and why."""
+
+    reason: str
+
+
+OnProgress = Callable[[int], None]
+"""Called with the number of requests that finished since the last call."""
+
+
+class Engine(Protocol):
+    """What a stage needs of a language model."""
+
+    def generate(self, requests: Sequence[Request], on_progress: OnProgress) -> list[list[Completion] | Failure]:
+        """For each request its n completions, in order, or why it failed."""
+        ...
+
+    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]], on_progress: OnProgress) -> list[float]:
+        """For each (prefix ids, continuation ids) the sum over the continuation of log p(token | all before it)."""
+        ...
+
+
+@dataclass
+class FakeEngine:
+    """An engine for tests: `reply` maps a request and the number of the completion to its text.
+
+    Tokens are the code points of the text; each has logprob −1, and −2 when scored without the request.
+    """
+
+    reply: Callable[[Request, int], str]
+    end_id: int = 0
+    requests_seen: int = field(default=0)
+
+    def generate(self, requests: Sequence[Request], on_progress: OnProgress) -> list[list[Completion] | Failure]:
+        results: list[list[Completion] | Failure] = []
+        for request in requests:
+            results.append([self._complete(request, j) for j in range(request.sampling.n)])
+            on_progress(1)
+        self.requests_seen += len(requests)
+        return results
+
+    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]], on_progress: OnProgress) -> list[float]:
+        on_progress(len(texts))
+        return [-2.0 * len(continuation) for _, continuation in texts]
+
+    def _complete(self, request: Request, j: int) -> Completion:
+        text = self.reply(request, j)
+        ids = [*map(ord, text), self.end_id]
+        return Completion(text, ids, finished=True, sum_logprob=-1.0 * len(ids))

@@ -1,0 +1,281 @@
+"""Pseudo-labels: the judge votes on unlabeled pairs (METHOD 4a), and doubtful labels are dropped (4b).
+
+One chain of reasoning says little about its own reliability: after a rationale that ends "Response A is better" the
+probability of A is about 1, whatever is true. So confidence is the share of votes for the winner, over sampled chains in
+both orders; a vote that could not be read stays in the denominator.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.records import Label, flip, parse_pair
+from data.store import Artifact, Counts, Outcome, StageError, json_line, read_jsonl
+from prompts.catalog import JUDGE_PROMPTS
+from tasks.chat import ChatEncoder
+from tasks.engines import Request, Sampling
+from tasks.generate import Skip, generate_rows, generated_for
+from tasks.seeds import derive_seed
+from tasks.settings import GenerationSettings, LabelSettings, ModelSettings
+from tasks.stage import Context, Run
+
+ORDERS = ("ab", "ba")
+"""The two orders in which a pair is shown: as it is, and swapped."""
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One sampled judgment. `verdict` is in terms of the pair as it is, whichever order was shown."""
+
+    order: str
+    seed: int
+    verdict: Label | None
+    malformed: str | None
+    n_tokens: int
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What the votes on one pair say. `confidence` is the winner's votes ÷ the votes asked; `label` None is a tie."""
+
+    label: Label | None
+    confidence: float
+    orders_agree: bool
+    for_a: int
+    for_b: int
+    null: int
+
+
+def vote_requests(
+    row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder
+) -> list[Request] | Skip:
+    """One request an order, with half of the votes each and seeds of their own."""
+    pair, prompt = parse_pair(row), JUDGE_PROMPTS[params["prompt"]]
+    requests = []
+    for order in ORDERS:
+        shown = pair if order == "ab" else pair.swapped()
+        encoded = encoder.judge_ids(prompt, shown, params["context"] - params["max_tokens"], params["overlong"])
+        if encoded is None:
+            return Skip("prompt_too_long")
+        sampling = Sampling(
+            n=params["votes"] // 2,
+            temperature=params["temperature"],
+            top_p=params["top_p"],
+            max_tokens=params["max_tokens"],
+            seed=derive_seed(params["seed"], pair.id, order),
+        )
+        requests.append(Request(order, encoded.ids, sampling))
+    return requests
+
+
+def read_votes(prompt_name: str, requests: Sequence[Mapping[str, Any]]) -> list[Vote]:
+    """The votes in what was generated for one pair."""
+    prompt = JUDGE_PROMPTS[prompt_name]
+    votes = []
+    for request in requests:
+        for j, completion in enumerate(request["completions"]):
+            judgement = prompt.parse(completion["text"]) if completion["finished"] else None
+            shown = judgement.verdict if judgement else None
+            verdict = flip(shown) if shown and request["name"] == "ba" else shown
+            malformed = judgement.malformed if judgement else "truncated"
+            votes.append(Vote(request["name"], request["seed"] + j, verdict, malformed, completion["n_tokens"]))
+    return votes
+
+
+def tally(votes: Sequence[Vote]) -> Tally:
+    """Majority, confidence and agreement between the orders. An order without a majority agrees with nothing."""
+    total = Counter(vote.verdict for vote in votes)
+    by_order = [Counter(v.verdict for v in votes if v.order == order) for order in ORDERS]
+    label = _majority(total)
+    agree = label is not None and all(_majority(counter) == label for counter in by_order)
+    confidence = total[label] / len(votes) if label is not None else 0.0
+    return Tally(label, confidence, agree, total["A"], total["B"], total[None])
+
+
+def _majority(counter: Counter[Label | None]) -> Label | None:
+    if counter["A"] == counter["B"]:
+        return None
+    return "A" if counter["A"] > counter["B"] else "B"
+
+
+def verdict_on(counted: Tally, settings: LabelSettings) -> str | None:
+    """Why a pair's label is dropped, or None where it is kept."""
+    if counted.for_a + counted.for_b == 0:
+        return "no_valid_vote"
+    if counted.label is None:
+        return "tie"
+    if counted.confidence < settings.min_confidence:
+        return "low_confidence"
+    return "orders_disagree" if settings.orders_agree and not counted.orders_agree else None
+
+
+# ---- stages -----------------------------------------------------------------------------------------------------------
+
+
+def cast_votes(
+    run: Run,
+    round: int,
+    judge: Artifact,
+    batch: Path,
+    batch_sha256: str,
+    models: ModelSettings,
+    labels: LabelSettings,
+    generation: GenerationSettings,
+) -> Artifact:
+    """The stage "vote" of a round: the judge's sampled judgments on a batch, as they were written."""
+    prompt = JUDGE_PROMPTS[models.judge_prompt]
+    params = {
+        "prompt": prompt.name,
+        "votes": labels.votes,
+        "temperature": labels.temperature,
+        "top_p": labels.top_p,
+        "max_tokens": labels.max_tokens,
+        "context": models.max_tokens,
+        "overlong": models.overlong,
+        "seed": derive_seed(run.seed, "vote", round),
+    }
+    config = {**params, "prompt_sha256": prompt.template.sha256, "dtype": models.dtype}
+
+    def body(context: Context) -> Outcome:
+        return generate_rows(
+            context, "tasks.label:vote_requests", params, batch, judge.path / "checkpoint", models, generation
+        )
+
+    return run.do(f"round-{round}/votes", "vote", config, {"judge": judge.content, "batch": batch_sha256}, body, round)
+
+
+def keep_labels(run: Run, round: int, votes: Artifact, batch: Path, models: ModelSettings, labels: LabelSettings) -> Artifact:
+    """The stage "label": majority labels, with the doubtful ones dropped.
+
+    Raises StageError where nothing is kept, or where the kept labels are one-sided.
+    """
+    config = {
+        "prompt": models.judge_prompt,
+        "min_confidence": labels.min_confidence,
+        "orders_agree": labels.orders_agree,
+        "max_one_sided": labels.max_one_sided,
+    }
+
+    def body(context: Context) -> Outcome:
+        outcome = _split_labels(context.work, generated_for(votes, batch), models.judge_prompt, labels)
+        _check_labels(outcome, labels)
+        return outcome
+
+    return run.do(f"round-{round}/labels", "label", config, {"votes": votes.content}, body, round)
+
+
+def _split_labels(
+    work: Path,
+    rows: Iterator[tuple[dict[str, Any], dict[str, Any]]],
+    prompt_name: str,
+    settings: LabelSettings,
+) -> Outcome:
+    dropped: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    sides: Counter[str] = Counter()
+    margins: Counter[int] = Counter()
+    malformed: Counter[str] = Counter()
+    n_rows = n_votes = 0
+    with (
+        (work / "labels.jsonl").open("w", encoding="utf-8") as kept_file,
+        (work / "dropped.jsonl").open("w", encoding="utf-8") as dropped_file,
+    ):
+        for row, line in rows:
+            n_rows += 1
+            if "requests" not in line:
+                reason = line.get("dropped") or line["failed"]
+                (dropped if "dropped" in line else failed)[reason] += 1
+                dropped_file.write(json_line({**row, "reason": reason}))
+                continue
+            votes = read_votes(prompt_name, line["requests"])
+            counted = tally(votes)
+            n_votes += len(votes)
+            malformed.update(vote.malformed for vote in votes if vote.malformed)
+            margins[abs(counted.for_a - counted.for_b)] += 1
+            facts = {
+                "label": counted.label,
+                "confidence": counted.confidence,
+                "votes": {"A": counted.for_a, "B": counted.for_b, "null": counted.null},
+                "orders_agree": counted.orders_agree,
+            }
+            reason = verdict_on(counted, settings)
+            if reason is None and counted.label is not None:
+                sides[counted.label] += 1
+                kept_file.write(json_line({**row, **facts}))
+            else:
+                dropped[str(reason)] += 1
+                dropped_file.write(json_line({**row, **facts, "reason": reason}))
+    metrics = {
+        "votes": n_votes,
+        "malformed": dict(malformed.most_common()),
+        "label_balance": {"A": sides["A"], "B": sides["B"]},
+        "vote_margins": {str(margin): margins[margin] for margin in sorted(margins)},
+    }
+    return Outcome(Counts(n_rows, sides.total(), dict(dropped), dict(failed)), metrics)
+
+
+def _check_labels(outcome: Outcome, settings: LabelSettings) -> None:
+    counts, balance = outcome.counts, outcome.metrics["label_balance"]
+    seen = (
+        f"{counts.rows_in} pairs, {counts.kept} labels kept, dropped {dict(counts.dropped)}, "
+        f"malformed votes {outcome.metrics['malformed']} of {outcome.metrics['votes']}, kept labels {balance}"
+    )
+    if counts.kept == 0:
+        raise StageError(
+            f"no pseudo-label was kept: {seen}. If votes are malformed, train the judge longer; "
+            "if they disagree, lower labels.min_confidence or cast more labels.votes"
+        )
+    share = max(balance.values()) / counts.kept
+    if share > settings.max_one_sided:
+        raise StageError(
+            f"{share:.0%} of the kept labels are on one side, over labels.max_one_sided = {settings.max_one_sided:.0%}: {seen}. "
+            "The judge prefers a position; set labels.orders_agree, or look at the balance of its training examples"
+        )
+
+
+def labels_from_truth(run: Run, round: int, batch: Path, batch_sha256: str, truth: Path, truth_sha256: str) -> Artifact:
+    """The stage "label" of the gold control: the true labels in place of the judge's."""
+
+    def body(context: Context) -> Outcome:
+        known = {row["id"]: row["label"] for row in read_jsonl(truth)}
+        sides: Counter[str] = Counter()
+        with (context.work / "labels.jsonl").open("w", encoding="utf-8") as stream:
+            for row in read_jsonl(batch):
+                label = known[row["id"]]
+                sides[label] += 1
+                stream.write(json_line({**row, "label": label, "confidence": 1.0, "votes": {}, "orders_agree": True}))
+        (context.work / "dropped.jsonl").touch()
+        return Outcome(Counts(sides.total(), sides.total()), {"label_balance": dict(sides)})
+
+    inputs = {"batch": batch_sha256, "truth": truth_sha256}
+    return run.do(f"round-{round}/labels", "label", {"source": "truth"}, inputs, body, round)
+
+
+def audit_labels(run: Run, round: int, labels: Artifact, truth: Path, truth_sha256: str) -> Artifact:
+    """The stage "audit": how often the pseudo-labels are right, where the truth is known. No model sees its result."""
+
+    def body(context: Context) -> Outcome:
+        known = {row["id"]: row["label"] for row in read_jsonl(truth)}
+        right: dict[str, list[bool]] = {"kept": [], "all": []}
+        n_rows = 0
+        for name in ("labels.jsonl", "dropped.jsonl"):
+            for row in read_jsonl(labels.path / name):
+                n_rows += 1
+                if row.get("label") is None:
+                    continue
+                right["all"].append(row["label"] == known[row["id"]])
+                if name == "labels.jsonl":
+                    right["kept"].append(right["all"][-1])
+        metrics = {f"{which}_right": _mean(values) for which, values in right.items()}
+        return Outcome(Counts(n_rows, n_rows), metrics)
+
+    inputs = {"labels": labels.content, "truth": truth_sha256}
+    return run.do(f"round-{round}/audit", "audit", {}, inputs, body, round)
+
+
+def _mean(values: Sequence[bool]) -> float | None:
+    return round(sum(values) / len(values), 6) if values else None

@@ -1,0 +1,215 @@
+"""The first stage: sources → the rows of the run, with held-out pairs set apart and unlabeled batches cut.
+
+Files of its artifact: ``rationale.jsonl`` (D_p), ``labeled.jsonl`` (D_r), ``heldout.jsonl``, ``batch-1.jsonl`` … (D_u),
+``truth.jsonl`` where unlabeled rows carry their true label, and ``dropped.jsonl``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from data.records import (
+    Label,
+    PreferencePair,
+    RationalePair,
+    Record,
+    ResponsePair,
+    content_id,
+    flip,
+    pair_key,
+    prompt_key,
+)
+from data.sources import Dropped, Source, assign_order, read_source, source_fingerprint
+from data.store import Artifact, Counts, Outcome, json_line
+from tasks.seeds import derive_seed
+from tasks.settings import DataSettings, RoundSettings
+from tasks.stage import Context, Run
+
+
+class DataError(ValueError):
+    """Data with which the run cannot be carried out: what was found, and what to change."""
+
+
+def prepare(run: Run, data: DataSettings, rounds: RoundSettings) -> Artifact:
+    """The stage "data"."""
+    sources = {
+        f"{kind}-{i}": content_id(source_fingerprint(source))
+        for kind in ("rationale", "labeled", "unlabeled", "heldout")
+        for i, source in enumerate(getattr(data, kind))
+    }
+    config = {"data": data.model_dump(), "rounds": rounds.model_dump(), "seed": run.seed}
+    return run.do("data", "data", config, sources, lambda context: _Splitter(context, data, rounds, run.seed).split())
+
+
+class _Splitter:
+    """Reads every source once and writes each row to the one file where it belongs, or to the dropped ones."""
+
+    def __init__(self, context: Context, data: DataSettings, rounds: RoundSettings, seed: int) -> None:
+        self.context, self.work, self.data, self.rounds, self.seed = context, context.work, data, rounds, seed
+        self.rows_in = self.kept = 0
+        self.reasons: Counter[str] = Counter()
+        self.sizes: dict[str, int] = {}
+        self.heldout_prompts: set[str] = set()
+        self.heldout_pairs: set[str] = set()
+
+    def split(self) -> Outcome:
+        with (self.work / "dropped.jsonl").open("w", encoding="utf-8") as self.dropped:
+            # Held-out pairs first: what they hold is kept out of everything else.
+            self._write("heldout.jsonl", self._given_heldout())
+            self._write("labeled.jsonl", self._labeled())
+            self._write("rationale.jsonl", self._fresh("rationale", self.data.rationale))
+            self._cut_batches()
+        self._check()
+        metrics = {"sizes": self.sizes}
+        return Outcome(Counts(self.rows_in, self.kept, dict(sorted(self.reasons.items()))), metrics)
+
+    def _given_heldout(self) -> Iterator[Mapping[str, Any]]:
+        for record in self._read("preference", self.data.heldout):
+            self._hold_out(_pair(record))
+            yield record.to_json()
+
+    def _labeled(self) -> Iterator[Mapping[str, Any]]:
+        """Labeled pairs; where no held-out source is given, a share of their prompts is split off on the way."""
+        split_off = not self.data.heldout
+        with (self.work / "heldout.jsonl").open("a", encoding="utf-8") as heldout:
+            for record in self._read("preference", self.data.labeled):
+                pair = _pair(record)
+                draw = derive_seed(self.seed, "heldout", prompt_key(pair.prompt)) / 2**31
+                if split_off and draw < self.data.heldout_share:
+                    self._hold_out(pair)
+                    heldout.write(json_line(record.to_json()))
+                    self.sizes["heldout.jsonl"] += 1
+                    self.kept += 1
+                elif not self._overlaps(pair):
+                    yield record.to_json()
+
+    def _fresh(self, kind: str, sources: tuple[Source, ...]) -> Iterator[Mapping[str, Any]]:
+        for record in self._read(kind, sources):
+            if not self._overlaps(_pair(record)):
+                yield record.to_json()
+
+    def _cut_batches(self) -> None:
+        """Unlabeled pairs in a seeded order, cut into one batch a round. More rounds leave the earlier batches alone."""
+        pool, truth = self.work / "pool.tmp", self.work / "truth.jsonl"
+        offsets: list[int] = []
+        with pool.open("wb") as stream, truth.open("w", encoding="utf-8") as truths:
+            for index, (pair, label) in enumerate(self._unlabeled()):
+                # Files that pair two models' answers always show the same one first; a seeded coin undoes that.
+                if assign_order(index, self.seed) == "B":
+                    pair, label = pair.swapped(), flip(label) if label else None
+                offsets.append(stream.tell())
+                stream.write(json_line(pair.to_json()).encode())
+                if label is not None:
+                    truths.write(json_line({"id": pair.id, "label": label}))
+        random.Random(derive_seed(self.seed, "batches")).shuffle(offsets)
+        used = 0
+        with pool.open("rb") as stream:
+            for i in range(1, self.rounds.count + 1):
+                chosen = offsets[used : used + self.rounds.pairs]
+                used += len(chosen)
+                self._write(f"batch-{i}.jsonl", (_line_at(stream, offset) for offset in chosen))
+        self._drop_many(len(offsets) - used, "not_needed")
+        self.sizes["unlabeled"] = len(offsets)
+        pool.unlink()
+        if not self.data.unlabeled_truth:
+            truth.unlink()
+
+    def _unlabeled(self) -> Iterator[tuple[ResponsePair, Label | None]]:
+        for item in self._read("pair_with_truth", self.data.unlabeled):
+            pair, label = item if isinstance(item, tuple) else (_pair(item), None)
+            if not self._overlaps(pair):
+                yield pair, label if self.data.unlabeled_truth else None
+
+    def _read(self, kind: str, sources: tuple[Source, ...]) -> Iterator[Any]:
+        """Records of one kind from all its sources, without exact duplicates. Raises DataError for a doubled id."""
+        seen_pairs: set[str] = set()
+        ids: dict[str, str] = {}
+        for source in sources:
+            self.context.watch.log(f"reading {source.path} as {kind}")
+            for item in read_source(source, kind, derive_seed(self.seed, "order")):  # type: ignore[arg-type]
+                self.rows_in += 1
+                if isinstance(item, Dropped):
+                    self._drop(item.reason, item.id, where=item.where, detail=item.detail)
+                    continue
+                pair = item[0] if isinstance(item, tuple) else _pair(item)
+                key = pair_key(pair)
+                if key in seen_pairs:
+                    self._drop("duplicate", pair.id, where=source.path)
+                    continue
+                if ids.setdefault(pair.id, key) != key:
+                    raise DataError(
+                        f"{source.path}: two different pairs have the id {pair.id!r}. Ids must be unique among the "
+                        f"{kind} sources; leave the id out to have one made from the content"
+                    )
+                seen_pairs.add(key)
+                yield item
+
+    def _overlaps(self, pair: ResponsePair) -> bool:
+        if self.data.overlap == "prompt" and prompt_key(pair.prompt) in self.heldout_prompts:
+            self._drop("prompt_is_held_out", pair.id)
+            return True
+        if pair_key(pair) in self.heldout_pairs:
+            self._drop("pair_is_held_out", pair.id)
+            return True
+        return False
+
+    def _hold_out(self, pair: ResponsePair) -> None:
+        self.heldout_prompts.add(prompt_key(pair.prompt))
+        self.heldout_pairs.add(pair_key(pair))
+
+    def _write(self, name: str, rows: Iterator[Mapping[str, Any]]) -> None:
+        self.sizes.setdefault(name, 0)
+        with (self.work / name).open("w", encoding="utf-8") as stream:
+            for row in rows:
+                stream.write(json_line(row))
+                self.sizes[name] += 1
+                self.kept += 1
+
+    def _drop(self, reason: str, identity: str | None, **facts: object) -> None:
+        self.reasons[reason] += 1
+        self.dropped.write(json_line({"id": identity, "reason": reason, **facts}))
+
+    def _drop_many(self, n: int, reason: str) -> None:
+        if n:
+            self.reasons[reason] += n
+            self.dropped.write(json_line({"id": None, "reason": reason, "rows": n}))
+
+    def _check(self) -> None:
+        for name in ("heldout.jsonl", "labeled.jsonl", "rationale.jsonl"):
+            if not self.sizes[name]:
+                raise DataError(
+                    f"no rows are left for {name.removesuffix('.jsonl')}: {self.rows_in} rows were read in all, "
+                    f"dropped {dict(self.reasons)}. Look at {self.work / 'dropped.jsonl'} and at the section data"
+                )
+        needed = (self.rounds.count - 1) * self.rounds.pairs + 1
+        if self.rounds.count and self.sizes["unlabeled"] < needed:
+            raise DataError(
+                f"{self.rounds.count} rounds of {self.rounds.pairs} fresh unlabeled pairs need at least {needed} of them, "
+                f"{self.sizes['unlabeled']} were found: add sources to data.unlabeled, or lower rounds.pairs or rounds.count"
+            )
+
+
+def _pair(record: Record) -> ResponsePair:
+    return record.pair if isinstance(record, PreferencePair | RationalePair) else record
+
+
+def _line_at(stream: IO[bytes], offset: int) -> Mapping[str, Any]:
+    import json
+
+    stream.seek(offset)
+    row: Mapping[str, Any] = json.loads(stream.readline())
+    return row
+
+
+def batch_file(round: int) -> str:
+    """The name of a round's batch in the data artifact."""
+    return f"batch-{round}.jsonl"
+
+
+def truth_of(data: Artifact) -> Path | None:
+    """The true labels of the unlabeled pairs, where the data has them."""
+    return data.path / "truth.jsonl" if "truth.jsonl" in data.manifest.files else None

@@ -1,0 +1,272 @@
+"""Proofs: the prover writes k justifications of a known label, for each order in which the pair is shown (METHOD 2, 4c).
+
+Eq. 5 scores them: ``Score(s, l, ẑ) = −log π(ẑ | s, l) ÷ log π(ẑ)``, in (−∞, 0], higher is better: likely given the pair
+and its label, unlikely on its own. Both terms are sums over all tokens of the proof, its end-of-turn token included.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data.records import Label, PreferencePair, flip, parse_preference
+from data.store import Artifact, Counts, Outcome, StageError, json_line, read_jsonl
+from prompts.catalog import JUDGE_PROMPTS, PROVER_PROMPTS, prover_for
+from prompts.judge import JudgePrompt
+from prompts.prove import ProverPrompt
+from tasks.chat import ChatEncoder
+from tasks.engines import Request, Sampling
+from tasks.generate import Skip, generate_rows, generated_for
+from tasks.label import ORDERS
+from tasks.seeds import derive_seed
+from tasks.settings import GenerationSettings, ModelSettings, ProofSettings
+from tasks.stage import Context, Run
+
+
+_WORST = -1e9
+"""Stands for −∞, which is no JSON."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One candidate: the rationale in it, its score by Eq. 5, and why it is rejected, if it is."""
+
+    rationale: str
+    score: float
+    candidate: int
+    n_tokens: int
+    logprob: float
+    logprob_alone: float
+    rejected: str | None = None
+
+
+def score(logprob: float, logprob_alone: float) -> float:
+    """Eq. 5 from the two sums of natural logs, both ≤ 0. A proof that is certain on its own tells nothing: the worst."""
+    if logprob_alone == 0.0:
+        return _WORST
+    return max(-logprob / logprob_alone, _WORST)
+
+
+def proof_requests(
+    row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder
+) -> list[Request] | Skip:
+    """One request an order, each with n = k."""
+    preference, prompt = parse_preference(row), PROVER_PROMPTS[params["prompt"]]
+    requests = []
+    for order in ORDERS:
+        shown = preference if order == "ab" else preference.swapped()
+        encoded = encoder.prover_ids(prompt, shown, params["context"] - params["max_tokens"], params["overlong"])
+        if encoded is None:
+            return Skip("prompt_too_long")
+        sampling = Sampling(
+            n=params["k"],
+            temperature=params["temperature"],
+            top_p=params["top_p"],
+            max_tokens=params["max_tokens"],
+            seed=derive_seed(params["seed"], preference.pair.id, order),
+            logprobs=True,
+        )
+        requests.append(Request(order, encoded.ids, sampling))
+    return requests
+
+
+def read_proof(
+    completion: Mapping[str, Any], candidate: int, label: Label, judge: JudgePrompt, prover: ProverPrompt, proofs: ProofSettings
+) -> Proof:
+    """One completion as a proof of `label`, checked by the rules of METHOD 4d and the bounds of the settings."""
+    value = score(completion["logprob"], completion["logprob_alone"])
+    rationale = prover.to_rationale(completion["text"])
+    if not completion["finished"]:
+        rejected: str | None = "truncated"
+    elif rationale is None:
+        rejected = "no_opening"
+    elif proofs.max_rationale_tokens is not None and completion["n_tokens"] > proofs.max_rationale_tokens:
+        rejected = "too_long"
+    else:
+        rejected = judge.check_rationale(rationale, label)
+        if rejected is None and proofs.min_score is not None and value < proofs.min_score:
+            rejected = "low_score"
+    return Proof(
+        (rationale or "").strip(),
+        value,
+        candidate,
+        completion["n_tokens"],
+        completion["logprob"],
+        completion["logprob_alone"],
+        rejected,
+    )
+
+
+# ---- stages -----------------------------------------------------------------------------------------------------------
+
+
+def write_proofs(
+    run: Run,
+    round: int,
+    prover: Artifact,
+    labeled: Path,
+    labeled_sha256: str,
+    models: ModelSettings,
+    proofs: ProofSettings,
+    generation: GenerationSettings,
+) -> Artifact:
+    """The stage "prove" of a round: k proofs for each order of each labeled pair, with both terms of Eq. 5."""
+    prompt = prover_for(JUDGE_PROMPTS[models.judge_prompt])
+    params = {
+        "prompt": prompt.name,
+        "k": proofs.k,
+        "temperature": proofs.temperature,
+        "top_p": proofs.top_p,
+        "max_tokens": proofs.max_tokens,
+        "context": models.max_tokens,
+        "overlong": models.overlong,
+        "seed": derive_seed(run.seed, "prove", round),
+    }
+    config = {**params, "prompt_sha256": prompt.template.sha256, "dtype": models.dtype}
+    alone = [message.to_json() for message in prompt.render_unconditional()]
+
+    def body(context: Context) -> Outcome:
+        checkpoint = prover.path / "checkpoint"
+        return generate_rows(
+            context, "tasks.prove:proof_requests", params, labeled, checkpoint, models, generation, score_against=alone
+        )
+
+    inputs = {"prover": prover.content, "labeled": labeled_sha256}
+    return run.do(f"round-{round}/proofs", "prove", config, inputs, body, round)
+
+
+def select_proofs(
+    run: Run, round: int, proofs_made: Artifact, labeled: Path, models: ModelSettings, proofs: ProofSettings
+) -> Artifact:
+    """The stage "select": for each order of a pair its best valid proof; a pair without is dropped.
+
+    Rules come before the score, so that a pair is not lost to one bad proof with a high score.
+    """
+    judge = JUDGE_PROMPTS[models.judge_prompt]
+    config = {
+        "prompt": judge.name,
+        "choose": proofs.choose,
+        "min_score": proofs.min_score,
+        "max_rationale_tokens": proofs.max_rationale_tokens,
+        "both_orders": proofs.both_orders,
+        "seed": derive_seed(run.seed, "select", round) if proofs.choose == "random" else None,
+    }
+
+    def body(context: Context) -> Outcome:
+        outcome = _select(context.work, generated_for(proofs_made, labeled), judge, proofs, config["seed"])
+        if outcome.counts.kept == 0:
+            raise StageError(
+                f"no pair has a valid proof: {outcome.counts.rows_in} pairs, rejected proofs {outcome.metrics['rejected']}. "
+                "Train the prover longer, raise proofs.k, or loosen the rule that rejects most"
+            )
+        return outcome
+
+    return run.do(f"round-{round}/selected", "select", config, {"proofs": proofs_made.content}, body, round)
+
+
+def _select(
+    work: Path,
+    rows: Iterator[tuple[dict[str, Any], dict[str, Any]]],
+    judge: JudgePrompt,
+    proofs: ProofSettings,
+    seed: int | None,
+) -> Outcome:
+    prover = prover_for(judge)
+    dropped: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
+    stats = _ProofStats()
+    n_rows = kept = 0
+    with (
+        (work / "selected.jsonl").open("w", encoding="utf-8") as kept_file,
+        (work / "dropped.jsonl").open("w", encoding="utf-8") as dropped_file,
+    ):
+        for row, line in rows:
+            n_rows += 1
+            if "requests" not in line:
+                (dropped if "dropped" in line else failed)[line.get("dropped") or line["failed"]] += 1
+                dropped_file.write(json_line({**row, "reason": line.get("dropped") or line["failed"]}))
+                continue
+            chosen: dict[str, Any] = {}
+            candidates: list[dict[str, Any]] = []
+            for request in line["requests"]:
+                label = row["label"] if request["name"] == "ab" else flip(row["label"])
+                found = [
+                    read_proof(completion, j, label, judge, prover, proofs)
+                    for j, completion in enumerate(request["completions"])
+                ]
+                rejected.update(proof.rejected for proof in found if proof.rejected)
+                candidates.extend({"order": request["name"], **asdict(proof)} for proof in found)
+                valid = [proof for proof in found if proof.rejected is None]
+                stats.add(len(found), valid)
+                if valid:
+                    chosen[request["name"]] = asdict(_choose(valid, seed, row["id"], request["name"]))
+            if len(chosen) == len(ORDERS) or (chosen and not proofs.both_orders):
+                kept += 1
+                kept_file.write(json_line({**row, "proofs": chosen}))
+            else:
+                reason = "no_valid_proof" if not chosen else "no_valid_proof_in_one_order"
+                dropped[reason] += 1
+                dropped_file.write(json_line({**row, "reason": reason, "candidates": candidates}))
+    metrics = {**stats.to_json(), "rejected": dict(rejected.most_common())}
+    return Outcome(Counts(n_rows, kept, dict(dropped), dict(failed)), metrics)
+
+
+def _choose(valid: list[Proof], seed: int | None, identity: str, order: str) -> Proof:
+    if seed is not None:
+        return random.Random(derive_seed(seed, identity, order)).choice(valid)
+    return max(valid, key=lambda proof: (proof.score, -proof.candidate))
+
+
+class _ProofStats:
+    """Running means over valid proofs; no lists, so that memory does not grow with the rows."""
+
+    def __init__(self) -> None:
+        self.candidates = self.valid = self.tokens = 0
+        self.total = 0.0
+        self.lowest, self.highest = 0.0, float("-inf")
+
+    def add(self, candidates: int, valid: list[Proof]) -> None:
+        self.candidates += candidates
+        for proof in valid:
+            self.valid += 1
+            self.tokens += proof.n_tokens
+            self.total += proof.score
+            self.lowest, self.highest = min(self.lowest, proof.score), max(self.highest, proof.score)
+
+    def to_json(self) -> dict[str, Any]:
+        if not self.valid:
+            return {"candidates": self.candidates, "valid": 0}
+        return {
+            "candidates": self.candidates,
+            "valid": self.valid,
+            "mean_score": round(self.total / self.valid, 6),
+            "min_score": round(self.lowest, 6),
+            "max_score": round(self.highest, 6),
+            "mean_tokens": round(self.tokens / self.valid, 2),
+        }
+
+
+def select_without_proofs(run: Run, round: int, labeled: Path, labeled_sha256: str) -> Artifact:
+    """The stage "select" where no proofs are written: every labeled pair is kept, with an empty rationale."""
+
+    def body(context: Context) -> Outcome:
+        n_rows = 0
+        with (context.work / "selected.jsonl").open("w", encoding="utf-8") as stream:
+            for row in read_jsonl(labeled):
+                n_rows += 1
+                stream.write(json_line({**row, "proofs": {order: {"rationale": ""} for order in ORDERS}}))
+        return Outcome(Counts(n_rows, n_rows), {"candidates": 0})
+
+    inputs = {"labeled": labeled_sha256}
+    return run.do(f"round-{round}/selected", "select", {"proofs": False}, inputs, body, round)
+
+
+def preference_shown(row: Mapping[str, Any], order: str) -> PreferencePair:
+    """The labeled pair of a row as one order shows it."""
+    preference = parse_preference(row)
+    return preference if order == "ab" else preference.swapped()

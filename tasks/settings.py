@@ -1,0 +1,236 @@
+"""The settings that stages read, one section a concern. What is not "paper:" in a description is a choice of ours.
+
+A section is what the UI shows as a form: titles and descriptions are its help texts. Cross-field rules say why.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from data.sources import Source
+from prompts.catalog import JUDGE_PROMPTS
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """One part of a recipe. An unknown key is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=False)
+
+
+class ModelSettings(Section):
+    """The two models, their prompt, and how long their sequences may be."""
+
+    judge_base: str = Field(
+        title="Judge base model",
+        description="Folder or hub name of the model that the judge is trained from. Paper: LLaMA-3.1-8B-Instruct or LLaMA-3.2-3B-Instruct.",
+    )
+    prover_base: str = Field(
+        title="Prover base model",
+        description="Folder or hub name of the model that the prover is trained from. Paper: Qwen3-14B.",
+    )
+    judge_prompt: Literal["gram-r2", "compact", "compact-label", "gram", "gram-card"] = Field(
+        "gram-r2",
+        title="Judge prompt",
+        description="gram-r2: the prompt of the released checkpoints, byte for byte. compact: a short one with the same reply "
+        "format, for small models. compact-label, gram, gram-card: the reply is the label alone.",
+    )
+    max_tokens: int = Field(
+        4096,
+        ge=64,
+        title="Context length (tokens)",
+        description="Prompt and reply together may be this long, in training and in generation.",
+    )
+    overlong: Literal["drop", "truncate"] = Field(
+        "drop",
+        title="Prompts that are too long",
+        description="drop: leave the pair out and count it. truncate: shorten question and responses to a fair share each; "
+        "never the end of the prompt.",
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", title="Number format", description="Of weights in training and generation. auto: bfloat16 on a GPU, float32 on a CPU."
+    )
+    trust_remote_code: bool = Field(
+        False, title="Trust remote code", description="Run Python code that a model folder brings along. Off unless you know it."
+    )
+
+    @model_validator(mode="after")
+    def _prompt_exists(self) -> Self:
+        if self.judge_prompt not in JUDGE_PROMPTS:
+            raise ValueError(f"judge_prompt {self.judge_prompt!r} is not one of {', '.join(JUDGE_PROMPTS)}")
+        return self
+
+
+class DataSettings(Section):
+    """Where the pairs come from. Several sources of one kind are read one after the other."""
+
+    rationale: tuple[Source, ...] = Field(
+        min_length=1, title="Pairs with label and rationale (D_p)", description="What the prover is trained on. Paper: HelpSteer3, 40.5K."
+    )
+    labeled: tuple[Source, ...] = Field(
+        min_length=1, title="Labeled pairs (D_r)", description="Pairs that get rationales from the prover. Paper: 1M from six sets."
+    )
+    unlabeled: tuple[Source, ...] = Field(
+        (), title="Unlabeled pairs (D_u)", description="A fresh batch of these is judged each round. Paper: StackExchange, 0.5M a round."
+    )
+    heldout: tuple[Source, ...] = Field(
+        (), title="Held-out pairs", description="Labeled pairs for the benchmark after each round. Empty: split off the labeled ones by prompt."
+    )
+    heldout_share: Share = Field(
+        0.05, title="Held-out share", description="Share of the labeled prompts that are held out, where no held-out source is given."
+    )
+    overlap: Literal["prompt", "pair"] = Field(
+        "prompt",
+        title="Overlap with held-out pairs",
+        description="A row is dropped from training when its prompt (default), or its whole pair, is also held out. "
+        "pair is for data in which all rows share one prompt.",
+    )
+    unlabeled_truth: bool = Field(
+        False,
+        title="Unlabeled rows carry their true label",
+        description="Where they do, the report shows how often pseudo-labels are right. No model ever sees it.",
+    )
+
+    @model_validator(mode="after")
+    def _something_is_held_out(self) -> Self:
+        if not self.heldout and self.heldout_share == 0:
+            raise ValueError("give a held-out source, or a heldout_share above 0: without held-out pairs no round can be measured")
+        return self
+
+
+class ProofSettings(Section):
+    """How the prover writes rationales, and which are kept."""
+
+    enabled: bool = Field(True, title="Write proofs", description="Off: examples carry a label and an empty rationale (a control).")
+    k: int = Field(4, ge=1, le=256, title="Proofs a pair (k)", description="Sampled for each order of a pair in one request. The paper does not give k.")
+    temperature: float = Field(0.8, gt=0, le=2, title="Temperature", description="Above 0 (paper: non-zero, value not given).")
+    top_p: float = Field(1.0, gt=0, le=1, title="Top-p", description="1: sample from the whole distribution.")
+    max_tokens: int = Field(1024, ge=8, title="Longest proof (tokens)", description="A proof cut off at this length is rejected and counted.")
+    choose: Literal["best", "random"] = Field(
+        "best", title="Which valid proof", description="best: the highest Score of Eq. 5. random: a seeded draw (a control)."
+    )
+    min_score: float | None = Field(
+        -1.0, le=0, title="Lowest score", description="Proofs under this Eq. 5 score are rejected. Under −1 the pair made the proof less likely. Empty: no bound."
+    )
+    max_rationale_tokens: int | None = Field(
+        None, ge=1, title="Longest rationale (tokens)", description="Rationales over this are rejected (paper step 4d: too long; value not given)."
+    )
+    both_orders: bool = Field(
+        True, title="Both orders", description="Keep a pair only with a valid proof for each order, which keeps A and B balanced."
+    )
+
+
+class LabelSettings(Section):
+    """How the judge labels unlabeled pairs, and which labels are kept."""
+
+    source: Literal["judge", "truth"] = Field(
+        "judge", title="Where labels come from", description="judge: votes. truth: the true labels, where the data has them (a control)."
+    )
+    votes: int = Field(8, ge=2, le=256, title="Votes a pair", description="Sampled judgments, half in each order, so an even number. Paper: several.")
+    temperature: float = Field(1.0, gt=0, le=2, title="Temperature", description="Of the votes.")
+    top_p: float = Field(1.0, gt=0, le=1, title="Top-p", description="1: sample from the whole distribution.")
+    max_tokens: int = Field(1024, ge=1, title="Longest reply (tokens)", description="A reply cut off at this length is no vote.")
+    min_confidence: Share = Field(
+        0.75, title="Lowest confidence", description="Votes for the winner ÷ votes asked; a malformed reply counts as asked. Paper: a threshold, value not given."
+    )
+    orders_agree: bool = Field(
+        False, title="Both orders must agree", description="Drop a pair whose majority differs between the two orders."
+    )
+    max_one_sided: Share = Field(
+        0.8, title="Most one-sided labels", description="More than this share of kept labels on one side (A or B) stops the run: the judge has a position bias."
+    )
+
+    @model_validator(mode="after")
+    def _votes_split_evenly(self) -> Self:
+        if self.votes % 2:
+            raise ValueError(f"votes must be even, half for each order of a pair; got {self.votes}")
+        return self
+
+
+class Optimization(Section):
+    """One training. Either `epochs` or `max_steps` says how long."""
+
+    learning_rate: float = Field(1e-5, gt=0, title="Learning rate", description="Peak of the schedule.")
+    epochs: float | None = Field(None, gt=0, title="Epochs", description="Passes over the examples. Leave empty when steps are given.")
+    max_steps: int | None = Field(None, ge=1, title="Steps", description="Optimizer steps. Leave empty when epochs are given.")
+    batch_size: int = Field(64, ge=1, title="Batch size (examples)", description="Examples an optimizer step.")
+    micro_batch_size: int | None = Field(
+        None, ge=1, title="Micro-batch (examples)", description="Examples held in memory at once; must divide the batch size. Empty: all."
+    )
+    warmup_ratio: Share = Field(0.1, title="Warm-up", description="Share of the steps in which the learning rate rises.")
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = Field("cosine", title="Schedule", description="After warm-up.")
+    weight_decay: float = Field(0.0, ge=0, title="Weight decay", description="Of AdamW.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.max_steps is None):
+            raise ValueError("give either epochs or max_steps, not both and not neither")
+        if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
+            raise ValueError(f"micro_batch_size {self.micro_batch_size} must divide batch_size {self.batch_size}")
+        return self
+
+
+class LoraSettings(Section):
+    """Low-rank adapters instead of full fine-tuning. The adapter is merged into the checkpoint when training ends."""
+
+    r: int = Field(64, ge=1, title="Rank", description="Of the update matrices.")
+    alpha: int = Field(128, ge=1, title="Alpha", description="Scale: the update is multiplied by alpha ÷ rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="On the adapter's input.")
+    target_modules: str = Field("all-linear", title="Target modules", description="As peft names them.")
+
+
+class TrainingSettings(Section):
+    """How prover and judge are trained, and on what mixture."""
+
+    prover: Optimization = Field(Optimization(epochs=2), title="Prover", description="Eq. 4.")
+    first_judge: Optimization = Field(Optimization(epochs=1), title="First judge", description="Eq. 2, on the labeled pairs.")
+    judge: Optimization = Field(Optimization(epochs=1), title="Judge of each round", description="Eq. 2, on all examples so far.")
+    final: Optimization | None = Field(
+        None, title="Final fine-tuning", description="On the human rationales D_p, from the last round's judge (paper step 5). Empty: off."
+    )
+    judge_start: Literal["base", "previous"] = Field(
+        "base", title="Each round starts from", description="base: the base model again (the paper retrains). previous: the last round's judge."
+    )
+    human_rationales: bool = Field(
+        False, title="D_p in the judge's training", description="Add the pairs with human rationales to the judge's examples. The paper keeps them for the end."
+    )
+    labeled_share: float = Field(
+        0.0, ge=0, lt=1, title="Least share of labeled examples", description="Labeled examples are repeated evenly until they are this share of the set. 0: as they are."
+    )
+    lora: LoraSettings | None = Field(None, title="LoRA", description="Empty: full fine-tuning.")
+    packing: bool = Field(
+        False, title="Packing", description="Several examples in one sequence, kept apart by the attention. For GPUs with FlashAttention."
+    )
+    attention: Literal["auto", "sdpa", "flash_attention_2", "eager"] = Field(
+        "auto", title="Attention", description="auto: what transformers chooses for the device."
+    )
+    gradient_checkpointing: bool = Field(False, title="Gradient checkpointing", description="Less memory for about a third more time.")
+    log_every: int = Field(10, ge=1, title="Log every (steps)", description="Steps between two lines of training metrics.")
+    report_to: tuple[Literal["wandb", "tensorboard", "mlflow", "trackio"], ...] = Field(
+        (), title="Also report to", description="The trainer's own switch; the service must be installed and configured."
+    )
+
+
+class GenerationSettings(Section):
+    """How vLLM runs. The rows of a stage are cut into shards; a finished shard is never generated again."""
+
+    shard_rows: int = Field(2048, ge=1, title="Rows a shard", description="Queued in the engine at once, and at most lost in a crash.")
+    gpu_memory_share: float = Field(0.9, gt=0, le=1, title="GPU memory share", description="Of each GPU, for vLLM.")
+    kv_cache_mib: int | None = Field(
+        None, ge=16, title="KV cache (MiB)", description="A fixed size instead of a share of memory. Empty on a CPU: 256."
+    )
+    tensor_parallel: int = Field(1, ge=1, title="GPUs an engine", description="Tensor parallelism, for a model that does not fit one GPU.")
+    enforce_eager: bool = Field(False, title="Eager mode", description="No CUDA graphs: slower, starts sooner. Always on without a GPU.")
+    max_failed_share: Share = Field(
+        0.01, title="Most failed rows", description="A stage with a larger share of rows that the engine failed on stops the run."
+    )
+
+
+class RoundSettings(Section):
+    """How often self-training goes round, and on how much."""
+
+    count: int = Field(3, ge=0, le=20, title="Rounds (m)", description="Paper: 3. 0: only the first judge.")
+    pairs: int = Field(500_000, ge=1, title="Unlabeled pairs a round", description="Fresh ones each round. Paper: 500,000.")

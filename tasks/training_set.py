@@ -1,0 +1,140 @@
+"""Training sets: who learns from which examples, and where each example comes from.
+
+A line of ``examples.jsonl``: a pair in the order in which it is shown, its label in that order, the rationale, and
+``origin`` (pair, source, round, votes, confidence, which proof, its score).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.records import RationalePair, parse_rationale
+from data.store import Artifact, Counts, Outcome, json_line, read_jsonl
+from prompts.catalog import JUDGE_PROMPTS, prover_for
+from tasks.label import ORDERS
+from tasks.prove import preference_shown
+from tasks.settings import ModelSettings
+from tasks.stage import Context, Run
+
+
+def human_examples(run: Run, data: Artifact, name: str, kind: str, models: ModelSettings, round: int | None) -> Artifact:
+    """The stage "training-set" from D_p alone: for the prover (Eq. 4), and for the final fine-tuning of the judge.
+
+    A rationale whose shape the judge's prompt does not allow is dropped and counted: the prover must learn the shape.
+    """
+    judge = JUDGE_PROMPTS[models.judge_prompt]
+
+    def body(context: Context) -> Outcome:
+        dropped: Counter[str] = Counter()
+        n_rows = 0
+        with (
+            (context.work / "examples.jsonl").open("w", encoding="utf-8") as examples,
+            (context.work / "dropped.jsonl").open("w", encoding="utf-8") as dropped_file,
+        ):
+            for row in read_jsonl(data.file("rationale.jsonl")):
+                n_rows += 1
+                record = parse_rationale(row)
+                reason = judge.check_rationale(record.rationale, record.label) if judge.has_rationale else None
+                if reason is None:
+                    examples.write(json_line(_human_example(record)))
+                else:
+                    dropped[reason] += 1
+                    dropped_file.write(json_line({**row, "reason": reason}))
+        return Outcome(Counts(n_rows, n_rows - dropped.total(), dict(dropped)))
+
+    config = {"prompt": judge.name, "prover_prompt": prover_for(judge).name}
+    inputs = {"rationale": data.sha256("rationale.jsonl")}
+    return run.do(name, kind, config, inputs, body, round)
+
+
+def judge_examples(
+    run: Run,
+    round: int,
+    selected: Sequence[Artifact],
+    human: Artifact | None,
+    labeled_share: float,
+    models: ModelSettings,
+) -> Artifact:
+    """The stage "training-set" of a round: all selected pairs so far, each in both orders with a proof of its own.
+
+    `selected` is that of round 0 (the labeled pairs), then of each round. Labeled examples, and human ones where given,
+    are repeated evenly until they are `labeled_share` of the set.
+    """
+    has_rationale = JUDGE_PROMPTS[models.judge_prompt].has_rationale
+    inputs = {f"round-{i}": artifact.sha256("selected.jsonl") for i, artifact in enumerate(selected)}
+    if human is not None:
+        inputs["human"] = human.sha256("examples.jsonl")
+    config = {"labeled_share": labeled_share, "has_rationale": has_rationale}
+
+    def body(context: Context) -> Outcome:
+        labeled = [selected[0]] if human is None else [selected[0], human]
+        n_labeled = sum(1 for _ in _all_examples(labeled))
+        n_pseudo = sum(1 for _ in _all_examples(selected[1:], first_round=1))
+        extra = _repeats(n_labeled, n_pseudo, labeled_share)
+        labels: Counter[str] = Counter()
+        with (context.work / "examples.jsonl").open("w", encoding="utf-8") as stream:
+            for example in _mixed(labeled, selected[1:], n_labeled, extra):
+                labels[example["label"]] += 1
+                stream.write(json_line(example))
+        n = n_labeled + n_pseudo + extra
+        metrics = {"labeled": n_labeled, "pseudo_labeled": n_pseudo, "repeated": extra, "label_balance": dict(labels)}
+        return Outcome(Counts(n, n), metrics)
+
+    return run.do(f"round-{round}/training-set", "training-set", config, inputs, body, round)
+
+
+def _mixed(labeled: Sequence[Artifact], pseudo: Sequence[Artifact], n_labeled: int, extra: int) -> Iterator[dict[str, Any]]:
+    yield from _all_examples(labeled)
+    yield from _all_examples(pseudo, first_round=1)
+    left = extra
+    while left > 0:
+        for i, example in enumerate(_all_examples(labeled)):
+            if i >= left:
+                break
+            yield {**example, "origin": {**example["origin"], "repeat": 1 + (extra - left) // n_labeled}}
+        left -= n_labeled
+
+
+def _repeats(n_labeled: int, n_pseudo: int, share: float) -> int:
+    """How many labeled examples must be added again to reach their share; no number reaches a share of 1."""
+    if not n_labeled or not n_pseudo or share >= 1:
+        return 0
+    return max(0, round(share / (1 - share) * n_pseudo) - n_labeled)
+
+
+def _all_examples(artifacts: Sequence[Artifact], first_round: int = 0) -> Iterator[dict[str, Any]]:
+    for i, artifact in enumerate(artifacts):
+        if "examples.jsonl" in artifact.manifest.files:
+            yield from read_jsonl(artifact.file("examples.jsonl"))
+            continue
+        yield from _selected_examples(artifact.file("selected.jsonl"), first_round + i)
+
+
+def _selected_examples(path: Path, round: int) -> Iterator[dict[str, Any]]:
+    for row in read_jsonl(path):
+        for order in ORDERS:
+            if order in row["proofs"]:
+                yield _example(row, order, row["proofs"][order], round)
+
+
+def _example(row: Mapping[str, Any], order: str, proof: Mapping[str, Any], round: int) -> dict[str, Any]:
+    shown = preference_shown(row, order)
+    origin = {
+        "pair": row["id"],
+        "order": order,
+        "source": row.get("source", ""),
+        "round": round,
+        "votes": row.get("votes"),
+        "confidence": row.get("confidence"),
+        "proof": proof.get("candidate"),
+        "score": proof.get("score"),
+    }
+    return {**shown.to_json(), "id": f"{row['id']}:{order}", "rationale": proof["rationale"], "origin": origin}
+
+
+def _human_example(record: RationalePair) -> dict[str, Any]:
+    origin = {"pair": record.pair.id, "order": "ab", "source": record.pair.source, "round": None, "proof": "human"}
+    return {**record.to_json(), "id": f"{record.pair.id}:human", "origin": origin}

@@ -1,0 +1,174 @@
+"""The real side of the Engine seam: vLLM, in the process that calls it. One engine a process, never two.
+
+Two engines in one process corrupted each other's memory when tried, and the memory of a GPU comes back for sure only
+when its process ends; hence `tasks.generate` runs this in a child process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from tasks.engines import Completion, Failure, OnProgress, Request
+from tasks.settings import GenerationSettings, ModelSettings
+
+_SCORING_CHUNK_TOKENS = 2048
+"""Bounds the memory of prompt logprobs: a chunk's logits are tokens × vocabulary in fp32, 1.2 GB at 152K words."""
+
+
+def has_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def prepare_environment(gpu: bool) -> None:
+    """Sets what vLLM reads from the environment; to be called before vllm is imported. What the user set stays."""
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if not gpu:
+        # Measured on 2 cores with a small model: 4,915 tokens/s with one thread, 473 with two.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        # Without it the first logprob call compiles for 25 s and needs a C++ compiler.
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+
+
+class VLLMEngine:
+    """A vLLM engine for one model."""
+
+    def __init__(
+        self,
+        model: str,
+        models: ModelSettings,
+        generation: GenerationSettings,
+        end_id: int,
+        scoring: bool = False,
+    ) -> None:
+        """Loads the model. `end_id` ends a completion; `scoring` says that `score` will be called."""
+        gpu = has_gpu()
+        prepare_environment(gpu)
+        from vllm import LLM
+
+        self.end_id = end_id
+        options: dict[str, Any] = {"tensor_parallel_size": generation.tensor_parallel}
+        if gpu:
+            options |= {"gpu_memory_utilization": generation.gpu_memory_share, "enforce_eager": generation.enforce_eager}
+        else:
+            options |= {"enforce_eager": True}
+        cache_mib = generation.kv_cache_mib or (None if gpu else 256)
+        if cache_mib is not None:
+            options["kv_cache_memory_bytes"] = cache_mib << 20
+        if scoring:
+            options["max_num_batched_tokens"] = max(_SCORING_CHUNK_TOKENS, 1)
+            options["enable_chunked_prefill"] = True
+        self.llm = LLM(
+            model=model,
+            dtype=engine_dtype(models.dtype, gpu),
+            max_model_len=models.max_tokens,
+            enable_prefix_caching=True,
+            trust_remote_code=models.trust_remote_code,
+            seed=0,  # only what has no seed of its own would use it; every request here has one
+            **options,
+        )
+
+    def generate(self, requests: Sequence[Request], on_progress: OnProgress) -> list[list[Completion] | Failure]:
+        """See `Engine.generate`. A request that the engine does not return is a `Failure`, never an empty completion."""
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        outputs = self.llm.generate(
+            [TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in requests],
+            [
+                SamplingParams(
+                    n=request.sampling.n,
+                    temperature=request.sampling.temperature,
+                    top_p=request.sampling.top_p,
+                    max_tokens=request.sampling.max_tokens,
+                    seed=request.sampling.seed,
+                    logprobs=0 if request.sampling.logprobs else None,
+                    stop_token_ids=[self.end_id],
+                    # A special token in the middle of a reply must be seen by the parser, not vanish.
+                    skip_special_tokens=False,
+                    output_kind=RequestOutputKind.FINAL_ONLY,
+                )
+                for request in requests
+            ],
+            use_tqdm=_progress_bar(on_progress, [request.sampling.n for request in requests]),
+        )
+        return [_completions(output, request) for output, request in zip(outputs, requests, strict=True)]
+
+    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]], on_progress: OnProgress) -> list[float]:
+        """See `Engine.score`. One prefill a text; nothing is generated but one token that is thrown away."""
+        from vllm import SamplingParams, TokensPrompt
+
+        outputs = self.llm.generate(
+            [TokensPrompt(prompt_token_ids=[*prefix, *continuation]) for prefix, continuation in texts],
+            SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False),
+            use_tqdm=_progress_bar(on_progress, [1] * len(texts)),
+        )
+        return [
+            sum(
+                float(position[token].logprob)
+                for position, token in zip(output.prompt_logprobs[len(prefix) :], continuation, strict=True)
+            )
+            for output, (prefix, continuation) in zip(outputs, texts, strict=True)
+        ]
+
+
+def engine_dtype(dtype: str, gpu: bool) -> Literal["bfloat16", "float16", "float32"]:
+    """The number format that "auto" stands for on this device."""
+    if dtype == "auto":
+        return "bfloat16" if gpu else "float32"
+    return dtype  # type: ignore[return-value]
+
+
+def _completions(output: Any, request: Request) -> list[Completion] | Failure:
+    if len(output.outputs) != request.sampling.n:
+        return Failure(f"engine_returned_{len(output.outputs)}_of_{request.sampling.n}")
+    for one in output.outputs:
+        if one.finish_reason not in ("stop", "length"):
+            return Failure(f"engine_{one.finish_reason}")
+    return [
+        Completion(
+            text=one.text,
+            token_ids=list(one.token_ids),
+            finished=one.finish_reason == "stop",
+            sum_logprob=one.cumulative_logprob if request.sampling.logprobs else None,
+        )
+        for one in sorted(output.outputs, key=lambda one: one.index)
+    ]
+
+
+def _progress_bar(on_progress: OnProgress, sizes: Sequence[int]) -> Callable[..., Any]:
+    """What vLLM calls in place of tqdm: it reports finished completions; requests are what we count."""
+    from tqdm import tqdm
+
+    per_request = max(1, sum(sizes) // max(1, len(sizes)))
+
+    class Bar(tqdm):  # type: ignore[misc,type-arg]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **{**kwargs, "file": _Nowhere(), "mininterval": 1.0})
+            # vLLM opens one bar while it adds requests and one while it runs them; only the second one counts.
+            self._counts = "Processed" in str(kwargs.get("desc", ""))
+            self._pending = 0
+
+        def update(self, n: float | None = 1) -> bool | None:
+            if self._counts:
+                self._pending += int(n or 0)
+                done, self._pending = divmod(self._pending, per_request)
+                if done:
+                    on_progress(done)
+            return super().update(n)
+
+    return Bar
+
+
+class _Nowhere:
+    def write(self, text: str) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
