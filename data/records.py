@@ -162,12 +162,12 @@ def _parse_message(item: object, field: str) -> Message:
 
 def parse_pair(row: Mapping[str, Any]) -> ResponsePair:
     """A `ResponsePair` from a row in our own format; `label` and `rationale` fields are not read."""
-    responses = [_text(row, field) for field in ("response_a", "response_b")]
+    response_a, response_b = _text(row, "response_a"), _text(row, "response_b")
     prompt = parse_messages(row.get("prompt"))
     identity = row.get("id")
     if identity is None:
-        identity = content_id([m.to_json() for m in prompt], *responses)
-    return ResponsePair(str(identity), prompt, *responses, source=str(row.get("source", "")))
+        identity = content_id([m.to_json() for m in prompt], response_a, response_b)
+    return ResponsePair(str(identity), prompt, response_a, response_b, source=str(row.get("source", "")))
 
 
 def parse_preference(row: Mapping[str, Any]) -> PreferencePair:

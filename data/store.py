@@ -99,6 +99,14 @@ class Manifest:
 
 
 @dataclass(frozen=True)
+class FileRef:
+    """One file of an artifact: where it is, and the hash that goes into the keys of the stages that read it."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Artifact:
     """A finished stage: its directory and its manifest. `reused` says that this run did not have to make it."""
 
@@ -112,10 +120,9 @@ class Artifact:
             raise StoreError(f"{self.path} has no file {name!r}; it has {', '.join(self.manifest.files)}")
         return self.path / name
 
-    def sha256(self, name: str) -> str:
-        """The content hash of one of its files, for a stage that reads only that one."""
-        self.file(name)
-        return str(self.manifest.files[name]["sha256"])
+    def ref(self, name: str) -> FileRef:
+        """One of its files with its content hash, for a stage that reads only that one."""
+        return FileRef(self.file(name), str(self.manifest.files[name]["sha256"]))
 
     @property
     def content(self) -> str:
@@ -221,9 +228,7 @@ class RunStore:
         return Artifact(target, manifest)
 
     def _adopted(self, stage: Stage, path: Path, reused_from: str | None) -> Artifact:
-        manifest = replace(
-            Manifest.load(path / MANIFEST), name=stage.name, round=stage.round, reused_from=reused_from
-        )
+        manifest = replace(Manifest.load(path / MANIFEST), name=stage.name, round=stage.round, reused_from=reused_from)
         write_json(path / MANIFEST, asdict(manifest))
         return Artifact(path, manifest, reused=True)
 
@@ -249,7 +254,9 @@ class RunStore:
         for name, facts in manifest.files.items():
             file = path / name
             if not file.is_file() or file.stat().st_size != facts["bytes"]:
-                raise StoreError(f"{file} is missing or not {facts['bytes']} bytes long: remove {path} to redo its stage")
+                raise StoreError(
+                    f"{file} is missing or not {facts['bytes']} bytes long: remove {path} to redo its stage"
+                )
         return Artifact(path, manifest)
 
     def _elsewhere(self, key: str) -> Iterator[Path]:

@@ -66,7 +66,7 @@ class JudgePrompt:
         return self.shape != "none"
 
     def render(self, pair: ResponsePair) -> tuple[Message, ...]:
-        """s = [c, x, y_a, y_b] as chat messages: one user turn, to which the chat template is applied later."""
+        """The input s = [c, x, y_a, y_b] as chat messages: one user turn, to which the chat template is applied later."""
         text = self.template.fill(
             user_input=render_conversation(pair.prompt),
             input=render_conversation(pair.prompt),
@@ -108,8 +108,8 @@ class JudgePrompt:
 
 def _parse_label(reply: str) -> Judgement:
     text = reply.strip()
-    if text == "A" or text == "B":
-        return Judgement(text)
+    if text in ("A", "B"):
+        return Judgement(_as_label(text))
     return Judgement(None, malformed="answer_not_a_or_b" if text else "empty_reply")
 
 
@@ -134,8 +134,8 @@ def _parse_reasoned(reply: str) -> Judgement:
     if after.strip():
         return Judgement(None, malformed="text_after_answer")
     verdict = inner.strip()
-    if verdict == "A" or verdict == "B":
-        return Judgement(verdict, rationale=thought.strip())
+    if verdict in ("A", "B"):
+        return Judgement(_as_label(verdict), rationale=thought.strip())
     return Judgement(None, malformed="answer_not_a_or_b")
 
 
@@ -169,7 +169,9 @@ def split_headings(rationale: str) -> tuple[str, str, str] | None:
 
 def join_headings(feedback: str, comparison: str, conclusion_text: str) -> str:
     """A rationale in the shape that the released prompt asks for."""
-    return f"Feedback:\n{feedback.strip()}\n\nComparision:\n{comparison.strip()}\n\nConclusion:\n{conclusion_text.strip()}"
+    return (
+        f"Feedback:\n{feedback.strip()}\n\nComparision:\n{comparison.strip()}\n\nConclusion:\n{conclusion_text.strip()}"
+    )
 
 
 def conclusion(rationale: str, shape: Literal["headings", "compact", "none"]) -> Label | None:

@@ -26,7 +26,7 @@ class ProverPrompt:
     opening: str
 
     def render(self, preference: PreferencePair) -> tuple[Message, ...]:
-        """(s, l) as chat messages."""
+        """The input (s, l) as chat messages."""
         text = self.template.fill(
             user_input=render_conversation(preference.pair.prompt),
             response_1=preference.pair.response_a,
@@ -40,11 +40,11 @@ class ProverPrompt:
         return (Message("user", ""),)
 
     def to_proof(self, rationale: str) -> str:
-        """ẑ from z."""
+        """The proof ẑ of a rationale z."""
         return self.opening + rationale
 
     def to_rationale(self, proof: str) -> str | None:
-        """z from ẑ, or None where the proof does not open as it must."""
+        """The rationale z in a proof ẑ, or None where the proof does not open as it must."""
         return proof[len(self.opening) :] if proof.startswith(self.opening) else None
 
 

@@ -14,19 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from data.records import flip, parse_pair
-from data.store import Artifact, Counts, Outcome, json_line
+from data.store import Artifact, FileRef, Outcome, json_line
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.chat import ChatEncoder
+from tasks.dispatch import generate_rows, read_generated
 from tasks.engines import Request, Sampling
-from tasks.generate import Skip, generate_rows, read_generated
+from tasks.generate import Skip
 from tasks.label import ORDERS
-from tasks.settings import GenerationSettings, ModelSettings
 from tasks.stage import Context, Run
 
 
-def game_requests(
-    row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder
-) -> list[Request] | Skip:
+def game_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
     """One greedy request an order."""
     pair, prompt = parse_pair(row), JUDGE_PROMPTS[params["prompt"]]
     requests = []
@@ -57,35 +55,24 @@ def read_games(prompt_name: str, row: Mapping[str, Any], line: Mapping[str, Any]
         yield {**game, "malformed": judgement.malformed, "n_tokens": completion["n_tokens"]}
 
 
-def benchmark(
-    run: Run,
-    round: int,
-    judge: Artifact,
-    heldout: Path,
-    heldout_sha256: str,
-    models: ModelSettings,
-    max_reply_tokens: int,
-    generation: GenerationSettings,
-    name: str | None = None,
-) -> Artifact:
+def benchmark(run: Run, round: int, judge: Artifact, heldout: FileRef) -> Artifact:
     """The stage "benchmark" of a round."""
-    prompt = JUDGE_PROMPTS[models.judge_prompt]
+    models, prompt = run.settings.models, run.settings.judge_prompt
     params = {
         "prompt": prompt.name,
-        "max_tokens": max_reply_tokens,
+        "max_tokens": run.settings.labels.max_tokens,
         "context": models.max_tokens,
         "overlong": models.overlong,
     }
     config = {**params, "prompt_sha256": prompt.template.sha256, "dtype": models.dtype}
 
     def body(context: Context) -> Outcome:
-        outcome = generate_rows(
-            context, "tasks.benchmark:game_requests", params, heldout, judge.path / "checkpoint", models, generation
-        )
-        return _score(context.work, prompt.name, heldout, outcome)
+        checkpoint = judge.path / "checkpoint"
+        outcome = generate_rows(context, "tasks.benchmark:game_requests", params, heldout.path, checkpoint)
+        return _score(context.work, prompt.name, heldout.path, outcome)
 
-    inputs = {"judge": judge.content, "heldout": heldout_sha256}
-    return run.do(name or f"round-{round}/benchmark", "benchmark", config, inputs, body, round)
+    inputs = {"judge": judge.content, "heldout": heldout.sha256}
+    return run.do(f"round-{round}/benchmark", "benchmark", config, inputs, body, round)
 
 
 def _score(work: Path, prompt_name: str, heldout: Path, outcome: Outcome) -> Outcome:
@@ -116,5 +103,4 @@ def _score(work: Path, prompt_name: str, heldout: Path, outcome: Outcome) -> Out
         "position_consistency": same / n_pairs,
         "mean_tokens": round(tokens / games, 2),
     }
-    counts = outcome.counts
-    return Outcome(Counts(counts.rows_in, counts.kept, counts.dropped, counts.failed), metrics)
+    return Outcome(outcome.counts, metrics)

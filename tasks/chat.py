@@ -88,7 +88,10 @@ class ChatEncoder:
         """The prover's prompt for a labeled pair within `budget` tokens, or None as in `judge_ids`."""
         label = preference.label
         return self._fit(
-            lambda shown: self.prompt_ids(prompt.render(PreferencePair(shown, label))), preference.pair, budget, overlong
+            lambda shown: self.prompt_ids(prompt.render(PreferencePair(shown, label))),
+            preference.pair,
+            budget,
+            overlong,
         )
 
     def _fit(self, encode: Any, pair: ResponsePair, budget: int, overlong: str) -> Encoded | None:

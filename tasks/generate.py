@@ -16,24 +16,19 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from data.records import Message
-from data.store import Artifact, Counts, Outcome, StageError, json_line, read_jsonl, write_json
+from data.store import json_line, read_jsonl
 from tasks import child
 from tasks.chat import ChatEncoder
 from tasks.engines import Completion, Engine, Failure, Request
 from tasks.settings import GenerationSettings, ModelSettings
-
-if TYPE_CHECKING:
-    from tasks.stage import Context
 
 _REPORT_EVERY_S = 1.0
 
@@ -102,7 +97,9 @@ def run_shards(
 ) -> None:
     """Makes this worker's shards (every `workers`-th, from `worker`) that are not done yet."""
     build = _resolve(job.builder)
-    prefix = encoder.prompt_ids([Message(m["role"], m["content"]) for m in job.score_against or []]) if job.score_against else None  # type: ignore[arg-type]
+    prefix = (
+        encoder.prompt_ids([Message("user", m["content"]) for m in job.score_against]) if job.score_against else None
+    )
     meter = _Meter(report, sum(_rows_of(job, s) for s in range(worker, job.n_shards, workers)))
     rows = read_jsonl(Path(job.rows))
     for shard in range(job.n_shards):
@@ -110,7 +107,9 @@ def run_shards(
         if shard % workers != worker:
             continue
         done = _finished_lines(job.shard_path(shard))
-        todo = [(shard * job.shard_rows + i, row) for i, row in enumerate(batch) if shard * job.shard_rows + i not in done]
+        todo = [
+            (shard * job.shard_rows + i, row) for i, row in enumerate(batch) if shard * job.shard_rows + i not in done
+        ]
         meter.rows_done(len(batch) - len(todo))
         if todo or not job.shard_path(shard).exists():
             for line in _generate_rows(todo, build, job, engine, encoder, prefix, meter):
@@ -133,7 +132,8 @@ def _generate_rows(
     started = time.monotonic()
     meter.shard_started(len(rows), len(requests))
     results = iter(engine.generate(requests, meter.requests_done) if requests else [])
-    lines, completions = [], []
+    lines: list[dict[str, Any]] = []
+    completions: list[tuple[Completion, dict[str, Any]]] = []
     for index, row, made in built:
         line: dict[str, Any] = {"row": index, "id": str(row["id"])}
         if isinstance(made, Skip):
@@ -236,134 +236,6 @@ class _Meter:
                 "seconds": round(self.seconds, 3),
             }
         )
-
-
-# ---- in the parent ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class GenerationStats:
-    """What a stage's engines did in this attempt. Engine start and shards found done are not in the seconds."""
-
-    tokens: int = 0
-    seconds: float = 0.0
-    engines: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        rate = round(self.tokens / self.seconds * self.engines, 1) if self.seconds else None
-        return {"tokens_generated": self.tokens, "engine_seconds": round(self.seconds, 2), "tokens_per_s": rate}
-
-
-def generate_in_children(
-    job: GenerationJob, log_file: Path, on_line: Callable[[str], None], on_progress: Callable[[int, int], None]
-) -> GenerationStats:
-    """Runs the job's open shards, one child process for each GPU (one on a machine without), and waits for them."""
-    if all(job.shard_path(s).exists() and not _has_failed(job.shard_path(s)) for s in range(job.n_shards)):
-        on_progress(job.n_rows, job.n_rows)
-        return GenerationStats()
-    # Beside the work folder's other files but not one of the artifact's: it names paths of this machine.
-    job_file = log_file.with_suffix(".job.json")
-    write_json(job_file, job.to_json())
-    groups = _gpu_groups(int(job.generation["tensor_parallel"]), job.n_shards)
-    commands = [
-        child.Command(
-            "tasks.generate",
-            [str(job_file), "--worker", str(i), "--workers", str(len(groups)), "--gpus", ",".join(group)],
-            {"CUDA_VISIBLE_DEVICES": ",".join(group)} if group else {},
-            f"engine {i}" if len(groups) > 1 else "engine",
-        )
-        for i, group in enumerate(groups)
-    ]
-    latest: dict[str, dict[str, Any]] = {}
-
-    def progressed(label: str, facts: dict[str, Any]) -> None:
-        latest[label] = facts
-        on_progress(sum(f["done"] for f in latest.values()), job.n_rows)
-
-    child.run_children(commands, log_file, on_line, progressed)
-    return GenerationStats(
-        sum(f["tokens"] for f in latest.values()), sum(f["seconds"] for f in latest.values()), len(groups)
-    )
-
-
-def _has_failed(path: Path) -> bool:
-    return any("failed" in line for line in read_jsonl(path))
-
-
-def _gpu_groups(tensor_parallel: int, n_shards: int) -> list[list[str]]:
-    """Which GPUs each engine gets; one empty group stands for the CPU. Never more engines than shards."""
-    gpus = child.visible_gpus()
-    if not gpus:
-        return [[]]
-    if len(gpus) < tensor_parallel:
-        raise ValueError(f"generation.tensor_parallel is {tensor_parallel}, but only {len(gpus)} GPUs are visible")
-    groups = [gpus[i : i + tensor_parallel] for i in range(0, len(gpus) - tensor_parallel + 1, tensor_parallel)]
-    return groups[: max(1, n_shards)]
-
-
-def generate_rows(
-    context: Context,
-    builder: str,
-    params: Mapping[str, Any],
-    rows: Path,
-    model: Path,
-    models: ModelSettings,
-    generation: GenerationSettings,
-    score_against: Sequence[Mapping[str, str]] | None = None,
-) -> Outcome:
-    """Generates for every row of a file into the stage's ``shards`` and counts what became of each.
-
-    Raises StageError where more rows failed than the settings allow; those that did not are kept for the next attempt.
-    """
-    n_rows = sum(1 for _ in read_jsonl(rows))
-    job = GenerationJob(
-        builder,
-        params,
-        str(rows),
-        n_rows,
-        str(model),
-        str(_shard_folder(context.work, generation.shard_rows)),
-        models.model_dump(mode="json"),
-        generation.model_dump(mode="json"),
-        score_against,
-    )
-    stats = context.generate(job)
-    dropped: Counter[str] = Counter()
-    failed: Counter[str] = Counter()
-    first: dict[str, str] = {}
-    for _, line in with_rows(job):
-        if "dropped" in line:
-            dropped[line["dropped"]] += 1
-        elif "failed" in line:
-            failed[line["failed"]] += 1
-            first.setdefault(line["failed"], line["id"])
-    if failed.total() > generation.max_failed_share * max(n_rows, 1):
-        raise StageError(
-            f"{failed.total()} of {n_rows} rows failed, over generation.max_failed_share; the first of each kind: {first}"
-        )
-    kept = n_rows - dropped.total() - failed.total()
-    metrics = {**stats.to_json(), "shard_rows": generation.shard_rows}
-    return Outcome(Counts(n_rows, kept, dict(dropped), dict(failed)), metrics)
-
-
-def generated_for(generated: Artifact, rows: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each row of `rows` with what a finished generation stage made for it, streamed."""
-    return read_generated(generated.path, rows, Outcome(generated.manifest.counts, generated.manifest.metrics))
-
-
-def read_generated(folder: Path, rows: Path, outcome: Outcome) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Like `generated_for`, inside the stage that has just generated."""
-    shard_rows = int(outcome.metrics["shard_rows"])
-    shards = str(folder / f"shards-{shard_rows}")
-    return with_rows(GenerationJob("", {}, str(rows), outcome.counts.rows_in, "", shards, {}, {"shard_rows": shard_rows}))
-
-
-def _shard_folder(work: Path, shard_rows: int) -> Path:
-    """Where shards of this size go. Those of another size, from an attempt with other settings, cannot be used."""
-    for other in work.glob("shards-*"):
-        if other.name != f"shards-{shard_rows}":
-            shutil.rmtree(other)
-    return work / f"shards-{shard_rows}"
 
 
 def main() -> None:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from data.records import Label, flip, parse_pair
-from data.store import Artifact, Counts, Outcome, StageError, json_line, read_jsonl
+from data.store import Artifact, Counts, FileRef, Outcome, StageError, json_line, read_jsonl
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.chat import ChatEncoder
+from tasks.dispatch import generate_rows, generated_for
 from tasks.engines import Request, Sampling
-from tasks.generate import Skip, generate_rows, generated_for
+from tasks.generate import Skip
 from tasks.seeds import derive_seed
-from tasks.settings import GenerationSettings, LabelSettings, ModelSettings
+from tasks.settings import LabelSettings
 from tasks.stage import Context, Run
 
 ORDERS = ("ab", "ba")
@@ -50,9 +51,7 @@ class Tally:
     null: int
 
 
-def vote_requests(
-    row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder
-) -> list[Request] | Skip:
+def vote_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
     """One request an order, with half of the votes each and seeds of their own."""
     pair, prompt = parse_pair(row), JUDGE_PROMPTS[params["prompt"]]
     requests = []
@@ -116,18 +115,21 @@ def verdict_on(counted: Tally, settings: LabelSettings) -> str | None:
 # ---- stages -----------------------------------------------------------------------------------------------------------
 
 
-def cast_votes(
-    run: Run,
-    round: int,
-    judge: Artifact,
-    batch: Path,
-    batch_sha256: str,
-    models: ModelSettings,
-    labels: LabelSettings,
-    generation: GenerationSettings,
-) -> Artifact:
+def label(run: Run, round: int, judge: Artifact, batch: FileRef, truth: FileRef | None) -> Artifact:
+    """Labels for a round's batch: by the judge's votes, or, in the gold control, the true ones."""
+    if run.settings.labels.source == "truth":
+        assert truth is not None, "settings are checked for this"
+        return _labels_from_truth(run, round, batch, truth)
+    labels = keep_labels(run, round, cast_votes(run, round, judge, batch), batch)
+    if truth is not None:
+        audit_labels(run, round, labels, truth)
+    return labels
+
+
+def cast_votes(run: Run, round: int, judge: Artifact, batch: FileRef) -> Artifact:
     """The stage "vote" of a round: the judge's sampled judgments on a batch, as they were written."""
-    prompt = JUDGE_PROMPTS[models.judge_prompt]
+    models, labels = run.settings.models, run.settings.labels
+    prompt = run.settings.judge_prompt
     params = {
         "prompt": prompt.name,
         "votes": labels.votes,
@@ -141,27 +143,27 @@ def cast_votes(
     config = {**params, "prompt_sha256": prompt.template.sha256, "dtype": models.dtype}
 
     def body(context: Context) -> Outcome:
-        return generate_rows(
-            context, "tasks.label:vote_requests", params, batch, judge.path / "checkpoint", models, generation
-        )
+        return generate_rows(context, "tasks.label:vote_requests", params, batch.path, judge.path / "checkpoint")
 
-    return run.do(f"round-{round}/votes", "vote", config, {"judge": judge.content, "batch": batch_sha256}, body, round)
+    inputs = {"judge": judge.content, "batch": batch.sha256}
+    return run.do(f"round-{round}/votes", "vote", config, inputs, body, round)
 
 
-def keep_labels(run: Run, round: int, votes: Artifact, batch: Path, models: ModelSettings, labels: LabelSettings) -> Artifact:
+def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef) -> Artifact:
     """The stage "label": majority labels, with the doubtful ones dropped.
 
     Raises StageError where nothing is kept, or where the kept labels are one-sided.
     """
+    labels, prompt = run.settings.labels, run.settings.judge_prompt
     config = {
-        "prompt": models.judge_prompt,
+        "prompt": prompt.name,
         "min_confidence": labels.min_confidence,
         "orders_agree": labels.orders_agree,
         "max_one_sided": labels.max_one_sided,
     }
 
     def body(context: Context) -> Outcome:
-        outcome = _split_labels(context.work, generated_for(votes, batch), models.judge_prompt, labels)
+        outcome = _split_labels(context.work, generated_for(votes, batch.path), prompt.name, labels)
         _check_labels(outcome, labels)
         return outcome
 
@@ -237,29 +239,29 @@ def _check_labels(outcome: Outcome, settings: LabelSettings) -> None:
         )
 
 
-def labels_from_truth(run: Run, round: int, batch: Path, batch_sha256: str, truth: Path, truth_sha256: str) -> Artifact:
+def _labels_from_truth(run: Run, round: int, batch: FileRef, truth: FileRef) -> Artifact:
     """The stage "label" of the gold control: the true labels in place of the judge's."""
 
     def body(context: Context) -> Outcome:
-        known = {row["id"]: row["label"] for row in read_jsonl(truth)}
+        known = {row["id"]: row["label"] for row in read_jsonl(truth.path)}
         sides: Counter[str] = Counter()
         with (context.work / "labels.jsonl").open("w", encoding="utf-8") as stream:
-            for row in read_jsonl(batch):
+            for row in read_jsonl(batch.path):
                 label = known[row["id"]]
                 sides[label] += 1
                 stream.write(json_line({**row, "label": label, "confidence": 1.0, "votes": {}, "orders_agree": True}))
         (context.work / "dropped.jsonl").touch()
         return Outcome(Counts(sides.total(), sides.total()), {"label_balance": dict(sides)})
 
-    inputs = {"batch": batch_sha256, "truth": truth_sha256}
+    inputs = {"batch": batch.sha256, "truth": truth.sha256}
     return run.do(f"round-{round}/labels", "label", {"source": "truth"}, inputs, body, round)
 
 
-def audit_labels(run: Run, round: int, labels: Artifact, truth: Path, truth_sha256: str) -> Artifact:
+def audit_labels(run: Run, round: int, labels: Artifact, truth: FileRef) -> Artifact:
     """The stage "audit": how often the pseudo-labels are right, where the truth is known. No model sees its result."""
 
     def body(context: Context) -> Outcome:
-        known = {row["id"]: row["label"] for row in read_jsonl(truth)}
+        known = {row["id"]: row["label"] for row in read_jsonl(truth.path)}
         right: dict[str, list[bool]] = {"kept": [], "all": []}
         n_rows = 0
         for name in ("labels.jsonl", "dropped.jsonl"):
@@ -273,7 +275,7 @@ def audit_labels(run: Run, round: int, labels: Artifact, truth: Path, truth_sha2
         metrics = {f"{which}_right": _mean(values) for which, values in right.items()}
         return Outcome(Counts(n_rows, n_rows), metrics)
 
-    inputs = {"labels": labels.content, "truth": truth_sha256}
+    inputs = {"labels": labels.content, "truth": truth.sha256}
     return run.do(f"round-{round}/audit", "audit", {}, inputs, body, round)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import IO, Any
 
 from data.records import (
@@ -24,7 +23,7 @@ from data.records import (
     prompt_key,
 )
 from data.sources import Dropped, Source, assign_order, read_source, source_fingerprint
-from data.store import Artifact, Counts, Outcome, json_line
+from data.store import Artifact, Counts, FileRef, Outcome, json_line
 from tasks.seeds import derive_seed
 from tasks.settings import DataSettings, RoundSettings
 from tasks.stage import Context, Run
@@ -34,14 +33,15 @@ class DataError(ValueError):
     """Data with which the run cannot be carried out: what was found, and what to change."""
 
 
-def prepare(run: Run, data: DataSettings, rounds: RoundSettings) -> Artifact:
+def prepare(run: Run) -> Artifact:
     """The stage "data"."""
+    data, rounds = run.settings.data, run.settings.rounds
     sources = {
         f"{kind}-{i}": content_id(source_fingerprint(source))
         for kind in ("rationale", "labeled", "unlabeled", "heldout")
         for i, source in enumerate(getattr(data, kind))
     }
-    config = {"data": data.model_dump(), "rounds": rounds.model_dump(), "seed": run.seed}
+    config = {"data": data.model_dump(mode="json"), "rounds": rounds.model_dump(), "seed": run.seed}
     return run.do("data", "data", config, sources, lambda context: _Splitter(context, data, rounds, run.seed).split())
 
 
@@ -130,7 +130,7 @@ class _Splitter:
         ids: dict[str, str] = {}
         for source in sources:
             self.context.watch.log(f"reading {source.path} as {kind}")
-            for item in read_source(source, kind, derive_seed(self.seed, "order")):  # type: ignore[arg-type]
+            for item in read_source(source, kind, derive_seed(self.seed, "order")):  # type: ignore[call-overload]
                 self.rows_in += 1
                 if isinstance(item, Dropped):
                     self._drop(item.reason, item.id, where=item.where, detail=item.detail)
@@ -205,11 +205,11 @@ def _line_at(stream: IO[bytes], offset: int) -> Mapping[str, Any]:
     return row
 
 
-def batch_file(round: int) -> str:
-    """The name of a round's batch in the data artifact."""
-    return f"batch-{round}.jsonl"
+def batch_of(data: Artifact, round: int) -> FileRef:
+    """The fresh unlabeled pairs of a round."""
+    return data.ref(f"batch-{round}.jsonl")
 
 
-def truth_of(data: Artifact) -> Path | None:
+def truth_of(data: Artifact) -> FileRef | None:
     """The true labels of the unlabeled pairs, where the data has them."""
-    return data.path / "truth.jsonl" if "truth.jsonl" in data.manifest.files else None
+    return data.ref("truth.jsonl") if "truth.jsonl" in data.manifest.files else None

@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from data.records import Label, PreferencePair, flip, parse_preference
-from data.store import Artifact, Counts, Outcome, StageError, json_line, read_jsonl
-from prompts.catalog import JUDGE_PROMPTS, PROVER_PROMPTS, prover_for
+from data.store import Artifact, Counts, FileRef, Outcome, StageError, json_line, read_jsonl
+from prompts.catalog import PROVER_PROMPTS, prover_for
 from prompts.judge import JudgePrompt
 from prompts.prove import ProverPrompt
 from tasks.chat import ChatEncoder
+from tasks.dispatch import generate_rows, generated_for
 from tasks.engines import Request, Sampling
-from tasks.generate import Skip, generate_rows, generated_for
+from tasks.generate import Skip
 from tasks.label import ORDERS
 from tasks.seeds import derive_seed
-from tasks.settings import GenerationSettings, ModelSettings, ProofSettings
+from tasks.settings import ProofSettings
 from tasks.stage import Context, Run
-
 
 _WORST = -1e9
 """Stands for −∞, which is no JSON."""
@@ -51,9 +51,7 @@ def score(logprob: float, logprob_alone: float) -> float:
     return max(-logprob / logprob_alone, _WORST)
 
 
-def proof_requests(
-    row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder
-) -> list[Request] | Skip:
+def proof_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
     """One request an order, each with n = k."""
     preference, prompt = parse_preference(row), PROVER_PROMPTS[params["prompt"]]
     requests = []
@@ -75,7 +73,12 @@ def proof_requests(
 
 
 def read_proof(
-    completion: Mapping[str, Any], candidate: int, label: Label, judge: JudgePrompt, prover: ProverPrompt, proofs: ProofSettings
+    completion: Mapping[str, Any],
+    candidate: int,
+    label: Label,
+    judge: JudgePrompt,
+    prover: ProverPrompt,
+    proofs: ProofSettings,
 ) -> Proof:
     """One completion as a proof of `label`, checked by the rules of METHOD 4d and the bounds of the settings."""
     value = score(completion["logprob"], completion["logprob_alone"])
@@ -104,18 +107,17 @@ def read_proof(
 # ---- stages -----------------------------------------------------------------------------------------------------------
 
 
-def write_proofs(
-    run: Run,
-    round: int,
-    prover: Artifact,
-    labeled: Path,
-    labeled_sha256: str,
-    models: ModelSettings,
-    proofs: ProofSettings,
-    generation: GenerationSettings,
-) -> Artifact:
+def prove(run: Run, round: int, prover: Artifact | None, labeled: FileRef) -> Artifact:
+    """Labeled pairs with the rationales that the judge will learn; without a prover, with empty ones."""
+    if prover is None:
+        return _select_without_proofs(run, round, labeled)
+    return select_proofs(run, round, write_proofs(run, round, prover, labeled), labeled)
+
+
+def write_proofs(run: Run, round: int, prover: Artifact, labeled: FileRef) -> Artifact:
     """The stage "prove" of a round: k proofs for each order of each labeled pair, with both terms of Eq. 5."""
-    prompt = prover_for(JUDGE_PROMPTS[models.judge_prompt])
+    models, proofs = run.settings.models, run.settings.proofs
+    prompt = prover_for(run.settings.judge_prompt)
     params = {
         "prompt": prompt.name,
         "k": proofs.k,
@@ -132,32 +134,31 @@ def write_proofs(
     def body(context: Context) -> Outcome:
         checkpoint = prover.path / "checkpoint"
         return generate_rows(
-            context, "tasks.prove:proof_requests", params, labeled, checkpoint, models, generation, score_against=alone
+            context, "tasks.prove:proof_requests", params, labeled.path, checkpoint, score_against=alone
         )
 
-    inputs = {"prover": prover.content, "labeled": labeled_sha256}
+    inputs = {"prover": prover.content, "labeled": labeled.sha256}
     return run.do(f"round-{round}/proofs", "prove", config, inputs, body, round)
 
 
-def select_proofs(
-    run: Run, round: int, proofs_made: Artifact, labeled: Path, models: ModelSettings, proofs: ProofSettings
-) -> Artifact:
+def select_proofs(run: Run, round: int, proofs_made: Artifact, labeled: FileRef) -> Artifact:
     """The stage "select": for each order of a pair its best valid proof; a pair without is dropped.
 
     Rules come before the score, so that a pair is not lost to one bad proof with a high score.
     """
-    judge = JUDGE_PROMPTS[models.judge_prompt]
+    judge, proofs = run.settings.judge_prompt, run.settings.proofs
+    seed = derive_seed(run.seed, "select", round) if proofs.choose == "random" else None
     config = {
         "prompt": judge.name,
         "choose": proofs.choose,
         "min_score": proofs.min_score,
         "max_rationale_tokens": proofs.max_rationale_tokens,
         "both_orders": proofs.both_orders,
-        "seed": derive_seed(run.seed, "select", round) if proofs.choose == "random" else None,
+        "seed": seed,
     }
 
     def body(context: Context) -> Outcome:
-        outcome = _select(context.work, generated_for(proofs_made, labeled), judge, proofs, config["seed"])
+        outcome = _select(context.work, generated_for(proofs_made, labeled.path), judge, proofs, seed)
         if outcome.counts.kept == 0:
             raise StageError(
                 f"no pair has a valid proof: {outcome.counts.rows_in} pairs, rejected proofs {outcome.metrics['rejected']}. "
@@ -251,18 +252,18 @@ class _ProofStats:
         }
 
 
-def select_without_proofs(run: Run, round: int, labeled: Path, labeled_sha256: str) -> Artifact:
+def _select_without_proofs(run: Run, round: int, labeled: FileRef) -> Artifact:
     """The stage "select" where no proofs are written: every labeled pair is kept, with an empty rationale."""
 
     def body(context: Context) -> Outcome:
         n_rows = 0
         with (context.work / "selected.jsonl").open("w", encoding="utf-8") as stream:
-            for row in read_jsonl(labeled):
+            for row in read_jsonl(labeled.path):
                 n_rows += 1
                 stream.write(json_line({**row, "proofs": {order: {"rationale": ""} for order in ORDERS}}))
         return Outcome(Counts(n_rows, n_rows), {"candidates": 0})
 
-    inputs = {"labeled": labeled_sha256}
+    inputs = {"labeled": labeled.sha256}
     return run.do(f"round-{round}/selected", "select", {"proofs": False}, inputs, body, round)
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data.sources import Source
 from prompts.catalog import JUDGE_PROMPTS
+from prompts.judge import JudgePrompt
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -18,7 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Section(BaseModel):
     """One part of a recipe. An unknown key is an error, never ignored."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=False)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ModelSettings(Section):
@@ -26,7 +27,7 @@ class ModelSettings(Section):
 
     judge_base: str = Field(
         title="Judge base model",
-        description="Folder or hub name of the model that the judge is trained from. Paper: LLaMA-3.1-8B-Instruct or LLaMA-3.2-3B-Instruct.",
+        description="Folder or hub name of what the judge is trained from. Paper: LLaMA-3.1-8B-Instruct, LLaMA-3.2-3B-Instruct.",
     )
     prover_base: str = Field(
         title="Prover base model",
@@ -51,36 +52,44 @@ class ModelSettings(Section):
         "never the end of the prompt.",
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        "auto", title="Number format", description="Of weights in training and generation. auto: bfloat16 on a GPU, float32 on a CPU."
+        "auto",
+        title="Number format",
+        description="Of weights in training and generation. auto: bfloat16 on a GPU, float32 on a CPU.",
     )
     trust_remote_code: bool = Field(
-        False, title="Trust remote code", description="Run Python code that a model folder brings along. Off unless you know it."
+        False,
+        title="Trust remote code",
+        description="Run Python code that a model folder brings along. Off unless you know it.",
     )
-
-    @model_validator(mode="after")
-    def _prompt_exists(self) -> Self:
-        if self.judge_prompt not in JUDGE_PROMPTS:
-            raise ValueError(f"judge_prompt {self.judge_prompt!r} is not one of {', '.join(JUDGE_PROMPTS)}")
-        return self
 
 
 class DataSettings(Section):
     """Where the pairs come from. Several sources of one kind are read one after the other."""
 
     rationale: tuple[Source, ...] = Field(
-        min_length=1, title="Pairs with label and rationale (D_p)", description="What the prover is trained on. Paper: HelpSteer3, 40.5K."
+        min_length=1,
+        title="Pairs with label and rationale (D_p)",
+        description="What the prover is trained on. Paper: HelpSteer3, 40.5K.",
     )
     labeled: tuple[Source, ...] = Field(
-        min_length=1, title="Labeled pairs (D_r)", description="Pairs that get rationales from the prover. Paper: 1M from six sets."
+        min_length=1,
+        title="Labeled pairs (D_r)",
+        description="Pairs that get rationales from the prover. Paper: 1M from six sets.",
     )
     unlabeled: tuple[Source, ...] = Field(
-        (), title="Unlabeled pairs (D_u)", description="A fresh batch of these is judged each round. Paper: StackExchange, 0.5M a round."
+        (),
+        title="Unlabeled pairs (D_u)",
+        description="A fresh batch of these is judged each round. Paper: StackExchange, 0.5M a round.",
     )
     heldout: tuple[Source, ...] = Field(
-        (), title="Held-out pairs", description="Labeled pairs for the benchmark after each round. Empty: split off the labeled ones by prompt."
+        (),
+        title="Held-out pairs",
+        description="Labeled pairs for the benchmark after each round. Empty: split off the labeled ones by prompt.",
     )
     heldout_share: Share = Field(
-        0.05, title="Held-out share", description="Share of the labeled prompts that are held out, where no held-out source is given."
+        0.05,
+        title="Held-out share",
+        description="Share of the labeled prompts that are held out, where no held-out source is given.",
     )
     overlap: Literal["prompt", "pair"] = Field(
         "prompt",
@@ -97,29 +106,56 @@ class DataSettings(Section):
     @model_validator(mode="after")
     def _something_is_held_out(self) -> Self:
         if not self.heldout and self.heldout_share == 0:
-            raise ValueError("give a held-out source, or a heldout_share above 0: without held-out pairs no round can be measured")
+            raise ValueError(
+                "give a held-out source, or a heldout_share above 0: without held-out pairs no round can be measured"
+            )
         return self
 
 
 class ProofSettings(Section):
     """How the prover writes rationales, and which are kept."""
 
-    enabled: bool = Field(True, title="Write proofs", description="Off: examples carry a label and an empty rationale (a control).")
-    k: int = Field(4, ge=1, le=256, title="Proofs a pair (k)", description="Sampled for each order of a pair in one request. The paper does not give k.")
-    temperature: float = Field(0.8, gt=0, le=2, title="Temperature", description="Above 0 (paper: non-zero, value not given).")
+    enabled: bool = Field(
+        True, title="Write proofs", description="Off: examples carry a label and an empty rationale (a control)."
+    )
+    k: int = Field(
+        4,
+        ge=1,
+        le=256,
+        title="Proofs a pair (k)",
+        description="Sampled for each order of a pair in one request. The paper does not give k.",
+    )
+    temperature: float = Field(
+        0.8, gt=0, le=2, title="Temperature", description="Above 0 (paper: non-zero, value not given)."
+    )
     top_p: float = Field(1.0, gt=0, le=1, title="Top-p", description="1: sample from the whole distribution.")
-    max_tokens: int = Field(1024, ge=8, title="Longest proof (tokens)", description="A proof cut off at this length is rejected and counted.")
+    max_tokens: int = Field(
+        1024,
+        ge=8,
+        title="Longest proof (tokens)",
+        description="A proof cut off at this length is rejected and counted.",
+    )
     choose: Literal["best", "random"] = Field(
-        "best", title="Which valid proof", description="best: the highest Score of Eq. 5. random: a seeded draw (a control)."
+        "best",
+        title="Which valid proof",
+        description="best: the highest Score of Eq. 5. random: a seeded draw (a control).",
     )
     min_score: float | None = Field(
-        -1.0, le=0, title="Lowest score", description="Proofs under this Eq. 5 score are rejected. Under −1 the pair made the proof less likely. Empty: no bound."
+        -1.0,
+        le=0,
+        title="Lowest score",
+        description="Proofs under this Eq. 5 score are rejected. Under −1 the pair made the proof less likely. Empty: no bound.",
     )
     max_rationale_tokens: int | None = Field(
-        None, ge=1, title="Longest rationale (tokens)", description="Rationales over this are rejected (paper step 4d: too long; value not given)."
+        None,
+        ge=1,
+        title="Longest rationale (tokens)",
+        description="Rationales over this are rejected (paper step 4d: too long; value not given).",
     )
     both_orders: bool = Field(
-        True, title="Both orders", description="Keep a pair only with a valid proof for each order, which keeps A and B balanced."
+        True,
+        title="Both orders",
+        description="Keep a pair only with a valid proof for each order, which keeps A and B balanced.",
     )
 
 
@@ -127,20 +163,34 @@ class LabelSettings(Section):
     """How the judge labels unlabeled pairs, and which labels are kept."""
 
     source: Literal["judge", "truth"] = Field(
-        "judge", title="Where labels come from", description="judge: votes. truth: the true labels, where the data has them (a control)."
+        "judge",
+        title="Where labels come from",
+        description="judge: votes. truth: the true labels, where the data has them (a control).",
     )
-    votes: int = Field(8, ge=2, le=256, title="Votes a pair", description="Sampled judgments, half in each order, so an even number. Paper: several.")
+    votes: int = Field(
+        8,
+        ge=2,
+        le=256,
+        title="Votes a pair",
+        description="Sampled judgments, half in each order, so an even number. Paper: several.",
+    )
     temperature: float = Field(1.0, gt=0, le=2, title="Temperature", description="Of the votes.")
     top_p: float = Field(1.0, gt=0, le=1, title="Top-p", description="1: sample from the whole distribution.")
-    max_tokens: int = Field(1024, ge=1, title="Longest reply (tokens)", description="A reply cut off at this length is no vote.")
+    max_tokens: int = Field(
+        1024, ge=1, title="Longest reply (tokens)", description="A reply cut off at this length is no vote."
+    )
     min_confidence: Share = Field(
-        0.75, title="Lowest confidence", description="Votes for the winner ÷ votes asked; a malformed reply counts as asked. Paper: a threshold, value not given."
+        0.75,
+        title="Lowest confidence",
+        description="Votes for the winner ÷ votes asked; a malformed reply counts as asked. Paper: a threshold, value not given.",
     )
     orders_agree: bool = Field(
         False, title="Both orders must agree", description="Drop a pair whose majority differs between the two orders."
     )
     max_one_sided: Share = Field(
-        0.8, title="Most one-sided labels", description="More than this share of kept labels on one side (A or B) stops the run: the judge has a position bias."
+        0.8,
+        title="Most one-sided labels",
+        description="More than this share of kept labels on one side (A or B) stops the run: the judge has a position bias.",
     )
 
     @model_validator(mode="after")
@@ -154,14 +204,25 @@ class Optimization(Section):
     """One training. Either `epochs` or `max_steps` says how long."""
 
     learning_rate: float = Field(1e-5, gt=0, title="Learning rate", description="Peak of the schedule.")
-    epochs: float | None = Field(None, gt=0, title="Epochs", description="Passes over the examples. Leave empty when steps are given.")
-    max_steps: int | None = Field(None, ge=1, title="Steps", description="Optimizer steps. Leave empty when epochs are given.")
+    epochs: float | None = Field(
+        None, gt=0, title="Epochs", description="Passes over the examples. Leave empty when steps are given."
+    )
+    max_steps: int | None = Field(
+        None, ge=1, title="Steps", description="Optimizer steps. Leave empty when epochs are given."
+    )
     batch_size: int = Field(64, ge=1, title="Batch size (examples)", description="Examples an optimizer step.")
     micro_batch_size: int | None = Field(
-        None, ge=1, title="Micro-batch (examples)", description="Examples held in memory at once; must divide the batch size. Empty: all."
+        None,
+        ge=1,
+        title="Micro-batch (examples)",
+        description="Examples held in memory at once; must divide the batch size. Empty: all.",
     )
-    warmup_ratio: Share = Field(0.1, title="Warm-up", description="Share of the steps in which the learning rate rises.")
-    schedule: Literal["cosine", "linear", "constant_with_warmup"] = Field("cosine", title="Schedule", description="After warm-up.")
+    warmup_ratio: Share = Field(
+        0.1, title="Warm-up", description="Share of the steps in which the learning rate rises."
+    )
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = Field(
+        "cosine", title="Schedule", description="After warm-up."
+    )
     weight_decay: float = Field(0.0, ge=0, title="Weight decay", description="Of AdamW.")
 
     @model_validator(mode="after")
@@ -186,46 +247,79 @@ class TrainingSettings(Section):
     """How prover and judge are trained, and on what mixture."""
 
     prover: Optimization = Field(Optimization(epochs=2), title="Prover", description="Eq. 4.")
-    first_judge: Optimization = Field(Optimization(epochs=1), title="First judge", description="Eq. 2, on the labeled pairs.")
-    judge: Optimization = Field(Optimization(epochs=1), title="Judge of each round", description="Eq. 2, on all examples so far.")
+    first_judge: Optimization = Field(
+        Optimization(epochs=1), title="First judge", description="Eq. 2, on the labeled pairs."
+    )
+    judge: Optimization = Field(
+        Optimization(epochs=1), title="Judge of each round", description="Eq. 2, on all examples so far."
+    )
     final: Optimization | None = Field(
-        None, title="Final fine-tuning", description="On the human rationales D_p, from the last round's judge (paper step 5). Empty: off."
+        None,
+        title="Final fine-tuning",
+        description="On the human rationales D_p, from the last round's judge (paper step 5). Empty: off.",
     )
     judge_start: Literal["base", "previous"] = Field(
-        "base", title="Each round starts from", description="base: the base model again (the paper retrains). previous: the last round's judge."
+        "base",
+        title="Each round starts from",
+        description="base: the base model again (the paper retrains). previous: the last round's judge.",
     )
     human_rationales: bool = Field(
-        False, title="D_p in the judge's training", description="Add the pairs with human rationales to the judge's examples. The paper keeps them for the end."
+        False,
+        title="D_p in the judge's training",
+        description="Add the pairs with human rationales to the judge's examples. The paper keeps them for the end.",
     )
     labeled_share: float = Field(
-        0.0, ge=0, lt=1, title="Least share of labeled examples", description="Labeled examples are repeated evenly until they are this share of the set. 0: as they are."
+        0.0,
+        ge=0,
+        lt=1,
+        title="Least share of labeled examples",
+        description="Labeled examples are repeated evenly until they are this share of the set. 0: as they are.",
     )
     lora: LoraSettings | None = Field(None, title="LoRA", description="Empty: full fine-tuning.")
     packing: bool = Field(
-        False, title="Packing", description="Several examples in one sequence, kept apart by the attention. For GPUs with FlashAttention."
+        False,
+        title="Packing",
+        description="Several examples in one sequence, kept apart by the attention. For GPUs with FlashAttention.",
     )
     attention: Literal["auto", "sdpa", "flash_attention_2", "eager"] = Field(
         "auto", title="Attention", description="auto: what transformers chooses for the device."
     )
-    gradient_checkpointing: bool = Field(False, title="Gradient checkpointing", description="Less memory for about a third more time.")
-    log_every: int = Field(10, ge=1, title="Log every (steps)", description="Steps between two lines of training metrics.")
+    gradient_checkpointing: bool = Field(
+        False, title="Gradient checkpointing", description="Less memory for about a third more time."
+    )
+    log_every: int = Field(
+        10, ge=1, title="Log every (steps)", description="Steps between two lines of training metrics."
+    )
     report_to: tuple[Literal["wandb", "tensorboard", "mlflow", "trackio"], ...] = Field(
-        (), title="Also report to", description="The trainer's own switch; the service must be installed and configured."
+        (),
+        title="Also report to",
+        description="The trainer's own switch; the service must be installed and configured.",
     )
 
 
 class GenerationSettings(Section):
     """How vLLM runs. The rows of a stage are cut into shards; a finished shard is never generated again."""
 
-    shard_rows: int = Field(2048, ge=1, title="Rows a shard", description="Queued in the engine at once, and at most lost in a crash.")
+    shard_rows: int = Field(
+        2048, ge=1, title="Rows a shard", description="Queued in the engine at once, and at most lost in a crash."
+    )
     gpu_memory_share: float = Field(0.9, gt=0, le=1, title="GPU memory share", description="Of each GPU, for vLLM.")
     kv_cache_mib: int | None = Field(
-        None, ge=16, title="KV cache (MiB)", description="A fixed size instead of a share of memory. Empty on a CPU: 256."
+        None,
+        ge=16,
+        title="KV cache (MiB)",
+        description="A fixed size instead of a share of memory. Empty on a CPU: 256.",
     )
-    tensor_parallel: int = Field(1, ge=1, title="GPUs an engine", description="Tensor parallelism, for a model that does not fit one GPU.")
-    enforce_eager: bool = Field(False, title="Eager mode", description="No CUDA graphs: slower, starts sooner. Always on without a GPU.")
+    tensor_parallel: int = Field(
+        1, ge=1, title="GPUs an engine", description="Tensor parallelism, for a model that does not fit one GPU."
+    )
+    enforce_eager: bool = Field(
+        False, title="Eager mode", description="No CUDA graphs: slower, starts sooner. Always on without a GPU."
+    )
     max_failed_share: Share = Field(
-        0.01, title="Most failed rows", description="A stage with a larger share of rows that the engine failed on stops the run."
+        0.01,
+        title="Most failed rows",
+        description="A stage with a larger share of rows that the engine failed on stops the run.",
     )
 
 
@@ -233,4 +327,50 @@ class RoundSettings(Section):
     """How often self-training goes round, and on how much."""
 
     count: int = Field(3, ge=0, le=20, title="Rounds (m)", description="Paper: 3. 0: only the first judge.")
-    pairs: int = Field(500_000, ge=1, title="Unlabeled pairs a round", description="Fresh ones each round. Paper: 500,000.")
+    pairs: int = Field(
+        500_000, ge=1, title="Unlabeled pairs a round", description="Fresh ones each round. Paper: 500,000."
+    )
+
+
+class Settings(Section):
+    """All sections together: what a run is carried out with."""
+
+    models: ModelSettings
+    data: DataSettings
+    proofs: ProofSettings = ProofSettings()
+    labels: LabelSettings = LabelSettings()
+    training: TrainingSettings = TrainingSettings()
+    generation: GenerationSettings = GenerationSettings()
+    rounds: RoundSettings = RoundSettings()
+
+    @model_validator(mode="after")
+    def _replies_fit(self) -> Self:
+        for section, tokens in (("proofs", self.proofs.max_tokens), ("labels", self.labels.max_tokens)):
+            if tokens >= self.models.max_tokens:
+                raise ValueError(
+                    f"{section}.max_tokens = {tokens} leaves no room for a prompt in models.max_tokens = {self.models.max_tokens}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _truth_is_there(self) -> Self:
+        if self.labels.source == "truth" and not self.data.unlabeled_truth:
+            raise ValueError('labels.source = "truth" needs unlabeled rows with true labels: set data.unlabeled_truth')
+        return self
+
+    @model_validator(mode="after")
+    def _unlabeled_pairs_are_given(self) -> Self:
+        if self.rounds.count and not self.data.unlabeled:
+            raise ValueError(
+                f"rounds.count = {self.rounds.count} needs data.unlabeled; set rounds.count = 0 to stop after the first judge"
+            )
+        return self
+
+    @property
+    def judge_prompt(self) -> JudgePrompt:
+        return JUDGE_PROMPTS[self.models.judge_prompt]
+
+    @property
+    def writes_proofs(self) -> bool:
+        """Whether examples carry rationales that a prover writes; a label-only judge has no use for any."""
+        return self.proofs.enabled and self.judge_prompt.has_rationale

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from data.store import Artifact, Outcome, RunStore, Stage, hash_folder
-from tasks.generate import GenerationJob, GenerationStats, generate_in_children
+from tasks.dispatch import GenerationStats, generate_in_children
+from tasks.generate import GenerationJob
+from tasks.settings import Settings
 
 _ARTIFACT_EVERY_S = 2.0
 
@@ -41,6 +43,7 @@ class Run:
     """One run: its store, its seed, and the stages it has gone through so far, in order."""
 
     store: RunStore
+    settings: Settings
     seed: int
     generator: Generator = generate_in_children
     passed: list[Artifact] = field(default_factory=list)
@@ -132,10 +135,8 @@ def _in_task(stage: Stage, function: Callable[[], Artifact]) -> Artifact:
     if FlowRunContext.get() is None:
         return function()
     # Prefect's result cache stays out of it: a second cache could point at files that are gone.
-    made: Artifact = task(
-        function, name=stage.kind, task_run_name=stage.name, cache_policy=NO_CACHE, persist_result=False
-    )()
-    return made
+    as_task = task(name=stage.kind, task_run_name=stage.name, cache_policy=NO_CACHE, persist_result=False)
+    return as_task(function)()
 
 
 def open_watch(name: str) -> Watch:

@@ -43,25 +43,43 @@ class TrainingJob:
     seed: int
 
 
-def train(
+def train_prover(run: Run, human: Artifact) -> Artifact:
+    """The stage "train-prover" (Eq. 4), on the pairs with human rationales."""
+    settings = run.settings
+    return _train(run, "prover", "prover", human, settings.models.prover_base, settings.training.prover, None)
+
+
+def train_judge(run: Run, round: int, examples: Artifact, previous: Artifact | None = None) -> Artifact:
+    """The stage "train-judge" of a round (Eq. 2): from the base model again, or from the previous round's judge."""
+    settings = run.settings
+    optimization = settings.training.first_judge if round == 0 else settings.training.judge
+    start: str | Artifact = settings.models.judge_base
+    if previous is not None and settings.training.judge_start == "previous":
+        start = previous
+    return _train(run, f"round-{round}/judge", "judge", examples, start, optimization, round)
+
+
+def fine_tune_judge(run: Run, round: int, human: Artifact, previous: Artifact, optimization: Optimization) -> Artifact:
+    """The final fine-tuning on human rationales (METHOD 5), from the last round's judge."""
+    return _train(run, f"round-{round}/judge", "judge", human, previous, optimization, round)
+
+
+def _train(
     run: Run,
     name: str,
     role: Role,
     examples: Artifact,
     base: str | Artifact,
-    models: ModelSettings,
-    training: TrainingSettings,
     optimization: Optimization,
     round: int | None,
 ) -> Artifact:
-    """The stage "train-prover" or "train-judge": a base model, or an earlier checkpoint, fine-tuned on examples."""
-    judge = JUDGE_PROMPTS[models.judge_prompt]
-    template = judge.template if role == "judge" else prover_for(judge).template
+    models, training, judge = run.settings.models, run.settings.training, run.settings.judge_prompt
+    prompt = judge if role == "judge" else prover_for(judge)
     seed = derive_seed(run.seed, "train", role)
     config = {
         "role": role,
-        "prompt": judge.name if role == "judge" else prover_for(judge).name,
-        "prompt_sha256": template.sha256,
+        "prompt": prompt.name,
+        "prompt_sha256": prompt.template.sha256,
         "context": models.max_tokens,
         "overlong": models.overlong,
         "dtype": models.dtype,
@@ -71,15 +89,13 @@ def train(
         "attention": training.attention,
         "seed": seed,
     }
-    base_path = str(base.path / "checkpoint") if isinstance(base, Artifact) else base
     start = {"base": base.content} if isinstance(base, Artifact) else model_fingerprint(base)
-    inputs = {"examples": examples.sha256("examples.jsonl"), **start}
 
     def body(context: Context) -> Outcome:
         job = TrainingJob(
             role,
             str(examples.file("examples.jsonl")),
-            base_path,
+            str(base.path / "checkpoint") if isinstance(base, Artifact) else base,
             str(context.work),
             models.model_dump(mode="json"),
             training.model_dump(mode="json"),
@@ -88,6 +104,7 @@ def train(
         )
         return _train_in_child(context, job)
 
+    inputs = {"examples": examples.ref("examples.jsonl").sha256, **start}
     return run.do(name, f"train-{role}", config, inputs, body, round)
 
 
@@ -98,10 +115,16 @@ def _train_in_child(context: Context, job: TrainingJob) -> Outcome:
     result_file.unlink(missing_ok=True)
     gpus = child.visible_gpus()[:1]
     command = child.Command(
-        "tasks.train", [str(job_file), "--gpus", ",".join(gpus)], {"CUDA_VISIBLE_DEVICES": gpus[0]} if gpus else {}, "train"
+        "tasks.train",
+        [str(job_file), "--gpus", ",".join(gpus)],
+        {"CUDA_VISIBLE_DEVICES": gpus[0]} if gpus else {},
+        "train",
     )
     child.run_children(
-        [command], context.log_file, context.watch.log, lambda _, facts: context.watch.progress(facts["done"], facts["total"])
+        [command],
+        context.log_file,
+        context.watch.log,
+        lambda _, facts: context.watch.progress(facts["done"], facts["total"]),
     )
     result = json.loads(result_file.read_text(encoding="utf-8"))
     return Outcome(Counts(**result["counts"]), result["metrics"])
@@ -298,7 +321,7 @@ def _result(job: TrainingJob, counts: ExampleCounts, trainer: Any) -> dict[str, 
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     with (Path(job.out) / "steps.jsonl").open("w", encoding="utf-8") as stream:
         stream.writelines(json_line(entry) for entry in history)
-    summary = next((e for e in reversed(trainer.state.log_history) if "train_runtime" in e), {})
+    summary: dict[str, Any] = next((e for e in reversed(trainer.state.log_history) if "train_runtime" in e), {})
     seconds = float(summary.get("train_runtime", 0.0))
     # With steps instead of epochs the examples pass several times.
     passes = float(trainer.state.epoch or 0.0)

@@ -13,19 +13,18 @@ from typing import Any
 
 from data.records import RationalePair, parse_rationale
 from data.store import Artifact, Counts, Outcome, json_line, read_jsonl
-from prompts.catalog import JUDGE_PROMPTS, prover_for
+from prompts.catalog import prover_for
 from tasks.label import ORDERS
 from tasks.prove import preference_shown
-from tasks.settings import ModelSettings
 from tasks.stage import Context, Run
 
 
-def human_examples(run: Run, data: Artifact, name: str, kind: str, models: ModelSettings, round: int | None) -> Artifact:
-    """The stage "training-set" from D_p alone: for the prover (Eq. 4), and for the final fine-tuning of the judge.
+def human_examples(run: Run, data: Artifact) -> Artifact:
+    """The stage "human-examples": D_p as training examples: for the prover (Eq. 4), and for the final fine-tuning of the judge.
 
     A rationale whose shape the judge's prompt does not allow is dropped and counted: the prover must learn the shape.
     """
-    judge = JUDGE_PROMPTS[models.judge_prompt]
+    judge = run.settings.judge_prompt
 
     def body(context: Context) -> Outcome:
         dropped: Counter[str] = Counter()
@@ -46,34 +45,28 @@ def human_examples(run: Run, data: Artifact, name: str, kind: str, models: Model
         return Outcome(Counts(n_rows, n_rows - dropped.total(), dict(dropped)))
 
     config = {"prompt": judge.name, "prover_prompt": prover_for(judge).name}
-    inputs = {"rationale": data.sha256("rationale.jsonl")}
-    return run.do(name, kind, config, inputs, body, round)
+    inputs = {"rationale": data.ref("rationale.jsonl").sha256}
+    return run.do("human-examples", "human-examples", config, inputs, body)
 
 
-def judge_examples(
-    run: Run,
-    round: int,
-    selected: Sequence[Artifact],
-    human: Artifact | None,
-    labeled_share: float,
-    models: ModelSettings,
-) -> Artifact:
+def judge_examples(run: Run, round: int, selected: Sequence[Artifact], human: Artifact) -> Artifact:
     """The stage "training-set" of a round: all selected pairs so far, each in both orders with a proof of its own.
 
     `selected` is that of round 0 (the labeled pairs), then of each round. Labeled examples, and human ones where given,
-    are repeated evenly until they are `labeled_share` of the set.
+    are repeated evenly until they are `training.labeled_share` of the set.
     """
-    has_rationale = JUDGE_PROMPTS[models.judge_prompt].has_rationale
-    inputs = {f"round-{i}": artifact.sha256("selected.jsonl") for i, artifact in enumerate(selected)}
-    if human is not None:
-        inputs["human"] = human.sha256("examples.jsonl")
-    config = {"labeled_share": labeled_share, "has_rationale": has_rationale}
+    training = run.settings.training
+    inputs = {f"round-{i}": artifact.ref("selected.jsonl").sha256 for i, artifact in enumerate(selected)}
+    labeled = [selected[0]]
+    if training.human_rationales:
+        labeled.append(human)
+        inputs["human"] = human.ref("examples.jsonl").sha256
+    config = {"labeled_share": training.labeled_share}
 
     def body(context: Context) -> Outcome:
-        labeled = [selected[0]] if human is None else [selected[0], human]
         n_labeled = sum(1 for _ in _all_examples(labeled))
         n_pseudo = sum(1 for _ in _all_examples(selected[1:], first_round=1))
-        extra = _repeats(n_labeled, n_pseudo, labeled_share)
+        extra = _repeats(n_labeled, n_pseudo, training.labeled_share)
         labels: Counter[str] = Counter()
         with (context.work / "examples.jsonl").open("w", encoding="utf-8") as stream:
             for example in _mixed(labeled, selected[1:], n_labeled, extra):
@@ -86,7 +79,9 @@ def judge_examples(
     return run.do(f"round-{round}/training-set", "training-set", config, inputs, body, round)
 
 
-def _mixed(labeled: Sequence[Artifact], pseudo: Sequence[Artifact], n_labeled: int, extra: int) -> Iterator[dict[str, Any]]:
+def _mixed(
+    labeled: Sequence[Artifact], pseudo: Sequence[Artifact], n_labeled: int, extra: int
+) -> Iterator[dict[str, Any]]:
     yield from _all_examples(labeled)
     yield from _all_examples(pseudo, first_round=1)
     left = extra

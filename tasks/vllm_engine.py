@@ -55,7 +55,10 @@ class VLLMEngine:
         self.end_id = end_id
         options: dict[str, Any] = {"tensor_parallel_size": generation.tensor_parallel}
         if gpu:
-            options |= {"gpu_memory_utilization": generation.gpu_memory_share, "enforce_eager": generation.enforce_eager}
+            options |= {
+                "gpu_memory_utilization": generation.gpu_memory_share,
+                "enforce_eager": generation.enforce_eager,
+            }
         else:
             options |= {"enforce_eager": True}
         cache_mib = generation.kv_cache_mib or (None if gpu else 256)
@@ -148,7 +151,7 @@ def _progress_bar(on_progress: OnProgress, sizes: Sequence[int]) -> Callable[...
 
     per_request = max(1, sum(sizes) // max(1, len(sizes)))
 
-    class Bar(tqdm):  # type: ignore[misc,type-arg]
+    class Bar(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **{**kwargs, "file": _Nowhere(), "mininterval": 1.0})
             # vLLM opens one bar while it adds requests and one while it runs them; only the second one counts.
@@ -161,7 +164,8 @@ def _progress_bar(on_progress: OnProgress, sizes: Sequence[int]) -> Callable[...
                 done, self._pending = divmod(self._pending, per_request)
                 if done:
                     on_progress(done)
-            return super().update(n)
+            shown: bool | None = super().update(n)
+            return shown
 
     return Bar
 

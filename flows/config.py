@@ -1,0 +1,70 @@
+"""A run's whole configuration: recipes on disk, and dotted overrides on top of them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from tasks.settings import Settings
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run: each wrong value with what was got and why it is wrong."""
+
+
+class SelfTrainConfig(Settings):
+    """The parameters of the flow ``self-train``, one section a concern."""
+
+    run_name: str = Field(title="Run name", description="Names the run folder. The same name again resumes the run.")
+    store: str = Field(default="runs", title="Store", description="The folder that holds run folders.")
+    seed: int = Field(default=0, ge=0, title="Seed", description="Everything random is derived from it.")
+
+
+def load_recipe(name: str, **changes: Any) -> SelfTrainConfig:
+    """The recipe ``flows/recipes/<name>.toml``; its run name is its own unless it gives one."""
+    path = RECIPES / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise ConfigError(f"there is no recipe {name!r}; there are {known}")
+    return checked({"run_name": name, **tomllib.loads(path.read_text(encoding="utf-8")), **changes})
+
+
+def with_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> SelfTrainConfig:
+    """The configuration with dotted keys replaced, such as ``{"labels.votes": 16}``.
+
+    Prefect replaces nested objects whole, so that a single value in a section cannot be given with ``--param``.
+    """
+    changed = checked(config).model_dump(mode="json")
+    for dotted, value in overrides.items():
+        *sections, last = dotted.split(".")
+        place = changed
+        for section in sections:
+            inner = place.get(section)
+            if inner is None and section in place:
+                inner = place[section] = {}  # a section that may be empty, such as training.final
+            if not isinstance(inner, dict):
+                raise ConfigError(f"override {dotted!r}: {section!r} is no section; there are {', '.join(place)}")
+            place = inner
+        if last not in place and sections != ["training", "lora"] and sections != ["training", "final"]:
+            raise ConfigError(f"override {dotted!r}: there is no {last!r} here; there are {', '.join(place)}")
+        place[last] = value
+    return checked(changed)
+
+
+def checked(values: Mapping[str, Any]) -> SelfTrainConfig:
+    """The values as a configuration. Raises ConfigError that lists every wrong one by its dotted name."""
+    try:
+        return SelfTrainConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}"
+            + ("" if e["type"] in ("missing", "value_error") else f" (got {e['input']!r})")
+            for e in error.errors()
+        ]
+        raise ConfigError("the configuration cannot be run:\n" + "\n".join(lines)) from error

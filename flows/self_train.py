@@ -1,0 +1,106 @@
+"""Self-training of a generative reward model (GRAM-R², METHOD.md stages 1 to 5), as one Prefect flow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from data.store import Artifact, RunStore
+from flows.config import SelfTrainConfig, with_overrides
+from tasks.benchmark import benchmark
+from tasks.export import export
+from tasks.label import label
+from tasks.prepare import batch_of, prepare, truth_of
+from tasks.prove import prove
+from tasks.report import publish_round, write_metrics, write_report
+from tasks.settings import (
+    DataSettings,
+    GenerationSettings,
+    LabelSettings,
+    ModelSettings,
+    ProofSettings,
+    RoundSettings,
+    TrainingSettings,
+)
+from tasks.stage import Run
+from tasks.train import fine_tune_judge, train_judge, train_prover
+from tasks.training_set import human_examples, judge_examples
+
+
+@flow(name="self-train", flow_run_name="{run_name}", log_prints=False, persist_result=False)
+def self_train(
+    models: ModelSettings,
+    data: DataSettings,
+    run_name: str,
+    proofs: ProofSettings = ProofSettings(),
+    labels: LabelSettings = LabelSettings(),
+    training: TrainingSettings = TrainingSettings(),
+    generation: GenerationSettings = GenerationSettings(),
+    rounds: RoundSettings = RoundSettings(),
+    store: str = "runs",
+    seed: int = 0,
+    overrides: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Trains a prover and a judge, and lets the judge teach itself round after round.
+
+    Args:
+        models: The base models of judge and prover, and the prompt.
+        data: Where the pairs come from.
+        run_name: Names the run folder. Starting the same name again resumes the run.
+        proofs: How the prover writes rationales, and which are kept.
+        labels: How the judge labels unlabeled pairs, and which labels are kept.
+        training: How both models are trained.
+        generation: How vLLM runs.
+        rounds: How often, and on how many pairs.
+        store: The folder that holds run folders.
+        seed: Everything random is derived from it.
+        overrides: Single values on top of the sections, by dotted name, such as {"labels.votes": 16}.
+    """
+    given = locals()
+    config = with_overrides({name: given[name] for name in SelfTrainConfig.model_fields}, overrides or {})
+    return train_by_itself(open_run(config))
+
+
+def open_run(config: SelfTrainConfig) -> Run:
+    """A run over its folder in the store."""
+    return Run(RunStore(config.store, config.run_name), config, config.seed, on_passed=write_metrics)
+
+
+def train_by_itself(run: Run) -> dict[str, Any]:
+    """The algorithm."""
+    settings, m = run.settings, run.settings.rounds.count
+    data = prepare(run)
+    heldout, truth = data.ref("heldout.jsonl"), truth_of(data)
+    human = human_examples(run, data)
+
+    prover = train_prover(run, human) if settings.writes_proofs else None
+    selected = [prove(run, 0, prover, data.ref("labeled.jsonl"))]
+    judge = train_judge(run, 0, judge_examples(run, 0, selected, human))
+    judges = [(0, judge, benchmark(run, 0, judge, heldout))]
+    publish_round(run, 0)
+
+    for i in range(1, m + 1):
+        labeled = label(run, i, judge, batch_of(data, i), truth)
+        selected.append(prove(run, i, prover, labeled.ref("labels.jsonl")))
+        judge = train_judge(run, i, judge_examples(run, i, selected, human), previous=judge)
+        judges.append((i, judge, benchmark(run, i, judge, heldout)))
+        publish_round(run, i)
+
+    if settings.training.final is not None:
+        judge = fine_tune_judge(run, m + 1, human, judge, settings.training.final)
+        judges.append((m + 1, judge, benchmark(run, m + 1, judge, heldout)))
+        publish_round(run, m + 1)
+
+    return _finish(run, judges)
+
+
+def _finish(run: Run, judges: list[tuple[int, Artifact, Artifact]]) -> dict[str, Any]:
+    """Exports the best judge and writes the report; returns what the flow run's result shows."""
+    final = export(run, judges)
+    report = write_report(run)
+    return {
+        "final": str(final.path),
+        "report": str(report),
+        "accuracy": {str(round): result.manifest.metrics["accuracy"] for round, _, result in judges},
+    }

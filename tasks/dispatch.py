@@ -1,0 +1,143 @@
+"""Generation as seen by a stage: its rows go to engine processes in shards, and come back counted and streamed."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.store import Artifact, Counts, Outcome, StageError, read_jsonl, write_json
+from tasks import child
+from tasks.generate import GenerationJob, with_rows
+
+if TYPE_CHECKING:
+    from tasks.stage import Context
+
+
+@dataclass(frozen=True)
+class GenerationStats:
+    """What a stage's engines did in this attempt. Engine start and shards found done are not in the seconds."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    engines: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        rate = round(self.tokens / self.seconds * self.engines, 1) if self.seconds else None
+        return {"tokens_generated": self.tokens, "engine_seconds": round(self.seconds, 2), "tokens_per_s": rate}
+
+
+def generate_in_children(
+    job: GenerationJob, log_file: Path, on_line: Callable[[str], None], on_progress: Callable[[int, int], None]
+) -> GenerationStats:
+    """Runs the job's open shards, one child process for each GPU (one on a machine without), and waits for them."""
+    if all(_is_done(job.shard_path(shard)) for shard in range(job.n_shards)):
+        on_progress(job.n_rows, job.n_rows)
+        return GenerationStats()
+    # Beside the work folder's other files but not one of the artifact's: it names paths of this machine.
+    job_file = log_file.with_suffix(".job.json")
+    write_json(job_file, job.to_json())
+    groups = _gpu_groups(int(job.generation["tensor_parallel"]), job.n_shards)
+    commands = [
+        child.Command(
+            "tasks.generate",
+            [str(job_file), "--worker", str(i), "--workers", str(len(groups)), "--gpus", ",".join(group)],
+            {"CUDA_VISIBLE_DEVICES": ",".join(group)} if group else {},
+            f"engine {i}" if len(groups) > 1 else "engine",
+        )
+        for i, group in enumerate(groups)
+    ]
+    latest: dict[str, dict[str, Any]] = {}
+
+    def progressed(label: str, facts: dict[str, Any]) -> None:
+        latest[label] = facts
+        on_progress(sum(f["done"] for f in latest.values()), job.n_rows)
+
+    child.run_children(commands, log_file, on_line, progressed)
+    return GenerationStats(
+        sum(f["tokens"] for f in latest.values()), sum(f["seconds"] for f in latest.values()), len(groups)
+    )
+
+
+def _is_done(path: Path) -> bool:
+    return path.exists() and not any("failed" in line for line in read_jsonl(path))
+
+
+def _gpu_groups(tensor_parallel: int, n_shards: int) -> list[list[str]]:
+    """Which GPUs each engine gets; one empty group stands for the CPU. Never more engines than shards."""
+    gpus = child.visible_gpus()
+    if not gpus:
+        return [[]]
+    if len(gpus) < tensor_parallel:
+        raise ValueError(f"generation.tensor_parallel is {tensor_parallel}, but only {len(gpus)} GPUs are visible")
+    groups = [gpus[i : i + tensor_parallel] for i in range(0, len(gpus) - tensor_parallel + 1, tensor_parallel)]
+    return groups[: max(1, n_shards)]
+
+
+def generate_rows(
+    context: Context,
+    builder: str,
+    params: Mapping[str, Any],
+    rows: Path,
+    model: Path,
+    score_against: Sequence[Mapping[str, str]] | None = None,
+) -> Outcome:
+    """Generates for every row of a file into the stage's ``shards-…`` and counts what became of each.
+
+    Raises StageError where more rows failed than the settings allow; those that did not are kept for the next attempt.
+    """
+    generation = context.run.settings.generation
+    n_rows = sum(1 for _ in read_jsonl(rows))
+    job = GenerationJob(
+        builder,
+        params,
+        str(rows),
+        n_rows,
+        str(model),
+        str(_shard_folder(context.work, generation.shard_rows)),
+        context.run.settings.models.model_dump(mode="json"),
+        generation.model_dump(mode="json"),
+        score_against,
+    )
+    stats = context.generate(job)
+    dropped: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for _, line in with_rows(job):
+        if "dropped" in line:
+            dropped[line["dropped"]] += 1
+        elif "failed" in line:
+            failed[line["failed"]] += 1
+            first.setdefault(line["failed"], line["id"])
+    if failed.total() > generation.max_failed_share * max(n_rows, 1):
+        raise StageError(
+            f"{failed.total()} of {n_rows} rows failed, over generation.max_failed_share; the first of each kind: {first}"
+        )
+    kept = n_rows - dropped.total() - failed.total()
+    metrics = {**stats.to_json(), "shard_rows": generation.shard_rows}
+    return Outcome(Counts(n_rows, kept, dict(dropped), dict(failed)), metrics)
+
+
+def generated_for(generated: Artifact, rows: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each row of `rows` with what a finished generation stage made for it, streamed."""
+    return read_generated(generated.path, rows, Outcome(generated.manifest.counts, generated.manifest.metrics))
+
+
+def read_generated(folder: Path, rows: Path, outcome: Outcome) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Like `generated_for`, inside the stage that has just generated."""
+    shard_rows = int(outcome.metrics["shard_rows"])
+    shards = str(folder / f"shards-{shard_rows}")
+    return with_rows(
+        GenerationJob("", {}, str(rows), outcome.counts.rows_in, "", shards, {}, {"shard_rows": shard_rows})
+    )
+
+
+def _shard_folder(work: Path, shard_rows: int) -> Path:
+    """Where shards of this size go. Those of another size, from an attempt with other settings, cannot be used."""
+    for other in work.glob("shards-*"):
+        if other.name != f"shards-{shard_rows}":
+            shutil.rmtree(other)
+    return work / f"shards-{shard_rows}"
