@@ -127,16 +127,26 @@ def model_fingerprint(model: str) -> dict[str, str]:
 
 
 def _in_task(stage: Stage, function: Callable[[], Artifact]) -> Artifact:
-    """Runs `function` as a Prefect task named after the stage, or plainly where no flow is running."""
-    from prefect import task
+    """Runs `function` as a Prefect task named after the stage, or plainly where no flow is running.
+
+    A stage that did not have to be made ends in a state of its own name, so that the UI shows it.
+    """
+    from prefect import State, task
     from prefect.cache_policies import NO_CACHE
     from prefect.context import FlowRunContext
+    from prefect.states import Completed
 
     if FlowRunContext.get() is None:
         return function()
+    made: list[Artifact] = []
+
+    def step() -> State[Any]:
+        made.append(function())
+        return Completed(name="Reused" if made[0].reused else "Completed", message=describe(made[0]))
+
     # Prefect's result cache stays out of it: a second cache could point at files that are gone.
-    as_task = task(name=stage.kind, task_run_name=stage.name, cache_policy=NO_CACHE, persist_result=False)
-    return as_task(function)()
+    task(name=stage.kind, task_run_name=stage.name, cache_policy=NO_CACHE, persist_result=False)(step)()
+    return made[0]
 
 
 def open_watch(name: str) -> Watch:

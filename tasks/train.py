@@ -187,7 +187,7 @@ def run_training(job: TrainingJob) -> dict[str, Any]:
     """Trains and writes the checkpoint; returns counts and metrics. In the child."""
     import torch
     import transformers
-    from datasets import Dataset, Features, List, Value
+    from datasets import Dataset, Features, List, Value, disable_progress_bars
     from trl import SFTTrainer
 
     from tasks.vllm_engine import engine_dtype
@@ -195,6 +195,8 @@ def run_training(job: TrainingJob) -> dict[str, Any]:
     models = ModelSettings.model_validate(job.models)
     training = TrainingSettings.model_validate(job.training)
     optimization = Optimization.model_validate(job.optimization)
+    disable_progress_bars()
+    transformers.logging.disable_progress_bar()
     transformers.set_seed(job.seed)
     if not torch.cuda.is_available():
         torch.use_deterministic_algorithms(True)
@@ -225,6 +227,7 @@ def run_training(job: TrainingJob) -> dict[str, Any]:
         peft_config=_lora(training),
         callbacks=[_progress_callback(transformers.TrainerCallback)],
     )
+    trainer.remove_callback(transformers.PrinterCallback)  # its lines would repeat those of ours
     trainer.train()
     _save(trainer, encoder, Path(job.out))
     shutil.rmtree(scratch)

@@ -14,7 +14,9 @@ from tasks.engines import Completion, Failure, OnProgress, Request
 from tasks.settings import GenerationSettings, ModelSettings
 
 _SCORING_CHUNK_TOKENS = 2048
-"""Bounds the memory of prompt logprobs: a chunk's logits are tokens × vocabulary in fp32, 1.2 GB at 152K words."""
+"""Bounds the memory of prompt logprobs on a GPU: a chunk's logits are tokens × vocabulary in fp32, 1.2 GB at 152K words."""
+
+_CPU_BATCH_TOKENS = 4096
 
 
 def has_gpu() -> bool:
@@ -59,14 +61,16 @@ class VLLMEngine:
                 "gpu_memory_utilization": generation.gpu_memory_share,
                 "enforce_eager": generation.enforce_eager,
             }
+            if scoring:
+                options["max_num_batched_tokens"] = _SCORING_CHUNK_TOKENS
         else:
-            options |= {"enforce_eager": True}
+            # A prompt that is prefilled in parts makes vLLM rewind its seeded generator, which a CPU's cannot do:
+            # the engine dies with "CPU Generator does not use offset". So prompts go in whole.
+            whole = max(models.max_tokens, _CPU_BATCH_TOKENS)
+            options |= {"enforce_eager": True, "enable_chunked_prefill": False, "max_num_batched_tokens": whole}
         cache_mib = generation.kv_cache_mib or (None if gpu else 256)
         if cache_mib is not None:
             options["kv_cache_memory_bytes"] = cache_mib << 20
-        if scoring:
-            options["max_num_batched_tokens"] = max(_SCORING_CHUNK_TOKENS, 1)
-            options["enable_chunked_prefill"] = True
         self.llm = LLM(
             model=model,
             dtype=engine_dtype(models.dtype, gpu),

@@ -1,0 +1,245 @@
+"""A Prefect server and a worker on this machine, for the demo, for tests, and for a first look.
+
+``python -m flows.local run self-train/demo`` starts both, runs a deployment to its end, and stops what it started.
+``python -m flows.local up`` starts both and keeps them until Ctrl-C, to look at runs in the UI.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flows.deployments import POOL
+
+_PORT = 4200
+_START_S = 120.0
+_STOP_S = 20.0
+
+
+@dataclass
+class Services:
+    """What runs: the address of the API, the environment that reaches it, and the processes by name."""
+
+    home: Path
+    port: int
+    environment: dict[str, str]
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def ui(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Starts ``prefect <arguments>`` in a process group of its own; its output goes to a file in the home folder."""
+        log = (self.home / f"{name}.log").open("ab")
+        self.processes[name] = subprocess.Popen(
+            [sys.executable, "-m", "prefect", *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        log.close()
+
+    def prefect(self, *arguments: str) -> str:
+        """Runs a prefect command to its end and returns its output. Raises RuntimeError with the output where it fails."""
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"prefect {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def stop(self, name: str) -> None:
+        """Ends one of them and waits for it; its children end with it."""
+        process = self.processes.pop(name)
+        for number, patience in ((signal.SIGTERM, _STOP_S), (signal.SIGKILL, None)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=patience)
+                return
+
+
+@contextlib.contextmanager
+def local_services(home: Path, port: int | None = None, worker: bool = True) -> Iterator[Services]:
+    """A server with every deployment of prefect.yaml and, if wanted, a worker. Both have ended when the block has."""
+    home.mkdir(parents=True, exist_ok=True)
+    port = port or _free_port()
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(home.resolve()),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_CLI_PROMPT": "false",
+        # A server that is away for a minute at the end of a run must not cost the run.
+        "PREFECT_CLIENT_MAX_RETRIES": "8",
+    }
+    services = Services(home, port, environment)
+    try:
+        services.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+        _wait_for(services)
+        services.prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
+        services.prefect("deploy", "--all")
+        if worker:
+            start_worker(services)
+        yield services
+    finally:
+        for name in reversed(list(services.processes)):
+            services.stop(name)
+
+
+def start_worker(services: Services, name: str = "worker") -> None:
+    """Starts a worker that takes one flow run at a time."""
+    services.start(name, "worker", "start", "--pool", POOL, "--name", name, "--limit", "1", "--type", "process")
+
+
+def run_deployment(services: Services, name: str, parameters: dict[str, Any]) -> tuple[str, str]:
+    """Starts a deployment as a user does and follows it to its end, printing its own log lines.
+
+    Returns the flow run's id and the name of its last state.
+    """
+    arguments = [f"--param={key}={json.dumps(value)}" for key, value in parameters.items()]
+    output = services.prefect("deployment", "run", name, *arguments)
+    run_id = next(word for word in output.split() if _is_uuid(word))
+    print(f"{name} is flow run {run_id}; watch it at {services.ui}/runs/flow-run/{run_id}", flush=True)
+    os.environ.update({key: services.environment[key] for key in ("PREFECT_API_URL", "PREFECT_HOME")})
+    return run_id, asyncio.run(_follow(services, run_id))
+
+
+async def _follow(services: Services, run_id: str) -> str:
+    from uuid import UUID
+
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+    from prefect.client.schemas.sorting import LogSort
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    seen = 0
+    with temporary_settings({PREFECT_API_URL: services.environment["PREFECT_API_URL"]}):
+        async with get_client() as client:
+            while True:
+                run = await client.read_flow_run(UUID(run_id))
+                ended = run.state is not None and run.state.is_final()
+                logs = await client.read_logs(
+                    LogFilter(flow_run_id=LogFilterFlowRunId(any_=[UUID(run_id)])),
+                    limit=200,
+                    offset=seen,
+                    sort=LogSort.TIMESTAMP_ASC,
+                )
+                seen += len(logs)
+                for line in logs:
+                    if _is_ours(line.name, line.message, line.level):
+                        print(f"{line.timestamp:%H:%M:%S}  {line.message}", flush=True)
+                if ended and not logs:
+                    return run.state.name if run.state else "unknown"
+                if len(logs) < 200:
+                    await asyncio.sleep(1.0)
+
+
+def _is_ours(logger: str, message: str, level: int) -> bool:
+    """Lines that a person at a terminal wants: what stages say of themselves, and whatever went wrong."""
+    if level >= 40:
+        return True
+    return logger == "prefect.task_runs" and not message.startswith(("[", "Finished in state", "Created task run"))
+
+
+def _is_uuid(word: str) -> bool:
+    from uuid import UUID
+
+    try:
+        UUID(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _wait_for(services: Services) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        if services.processes["server"].poll() is not None:
+            break
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{services.ui}/api/health", timeout=2) as answer:
+            if answer.status == 200:
+                return
+        time.sleep(0.3)
+    raise RuntimeError(f"the Prefect server did not start; its log is {services.home / 'server.log'}")
+
+
+def _free_port() -> int:
+    """4200, Prefect's own, where it is free; else any free one."""
+    for port in (_PORT, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+    raise RuntimeError("no free port on 127.0.0.1")
+
+
+def _parameters(pairs: list[str]) -> dict[str, Any]:
+    """Parameters from ``key=value``; a value that is not JSON is a string."""
+    parsed: dict[str, Any] = {}
+    for pair in pairs:
+        key, found, value = pair.partition("=")
+        if not found:
+            raise SystemExit(f"--param {pair!r}: write key=value")
+        try:
+            parsed[key] = json.loads(value)
+        except json.JSONDecodeError:
+            parsed[key] = value
+    return parsed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["run", "up"])
+    parser.add_argument("deployment", nargs="?", help="for run: such as self-train/demo")
+    parser.add_argument("--param", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--home", type=Path, default=Path(".prefect"), help="where the server keeps its database")
+    parser.add_argument("--port", type=int)
+    arguments = parser.parse_args()
+    if arguments.command == "run" and not arguments.deployment:
+        parser.error("run needs a deployment, such as self-train/demo")
+    # A terminal that is closed, or a kill, must stop what was started, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    print("starting a Prefect server and a worker on this machine …", flush=True)
+    with local_services(arguments.home, arguments.port) as services:
+        print(f"the UI is at {services.ui}", flush=True)
+        if arguments.command == "up":
+            print(f"run something: PREFECT_API_URL={services.ui}/api prefect deployment run self-train/demo")
+            print("Ctrl-C stops server and worker", flush=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.pause()
+            return
+        _, state = run_deployment(services, arguments.deployment, _parameters(arguments.param))
+        print(f"{arguments.deployment}: {state}", flush=True)
+    print(
+        "the Prefect server and worker have been stopped; `make ui` starts them again to look at this run", flush=True
+    )
+    if state != "Completed":
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The charts of a run, each as one SVG text that is the same for the same numbers.
+
+The background is transparent and the ink a middle grey, so that an image reads on light and on dark pages; in a page of
+our own, `inline` lets the ink follow the text colour.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+INK = "#7d8590"
+_BLUE, _ORANGE = "#3d8bd4", "#e07b39"
+_SEGMENTS = ("#3d8bd4", "#e07b39", "#b5658f", "#4f9d69", "#c2a12c", "#8172b3", "#5aa7a7", "#a0714f")
+"""Kept first; then one colour a reason, in the order in which reasons appear."""
+
+
+def accuracy_curve(points: Sequence[tuple[str, float, float, float]]) -> str:
+    """Held-out accuracy by round. A point is (round's name, accuracy, low and high end of its interval), in 0…1."""
+    figure, axes = _figure(height=3.2)
+    xs, accuracy = range(len(points)), [100 * point[1] for point in points]
+    spread = [[100 * (p[1] - p[2]) for p in points], [100 * (p[3] - p[1]) for p in points]]
+    axes.errorbar(xs, accuracy, yerr=spread, color=_BLUE, marker="o", linewidth=2, capsize=4, elinewidth=1)
+    for x, value in zip(xs, accuracy, strict=True):
+        # Beside the interval's line, and on the side that the curve does not take from here.
+        rises = value <= accuracy[min(x + 1, len(accuracy) - 1)]
+        place = (7, -13 if rises else 7)
+        axes.annotate(f"{value:.1f}", (x, value), place, textcoords="offset points", color=INK, fontsize=10)
+    _chance(axes)
+    _rounds(axes, [point[0] for point in points])
+    _percent(axes, [100 * p[2] for p in points] + [100 * p[3] for p in points])
+    axes.set_ylabel("held-out accuracy (%)")
+    return _svg(figure)
+
+
+def label_accuracy(points: Sequence[tuple[str, float | None, float | None]]) -> str:
+    """How often pseudo-labels are right, by round. A point is (round's name, of kept labels, of all), in 0…1 or None."""
+    figure, axes = _figure(height=3.0)
+    seen: list[float] = []
+    for column, name, color, above in ((1, "kept", _BLUE, True), (2, "all", _ORANGE, False)):
+        line = [(x, 100 * float(p[column])) for x, p in enumerate(points) if p[column] is not None]  # type: ignore[arg-type]
+        if not line:
+            continue
+        seen += [value for _, value in line]
+        axes.plot(*zip(*line, strict=True), color=color, marker="o", linewidth=2)
+        for x, value in line:
+            axes.annotate(
+                f"{value:.1f}",
+                (x, value),
+                (0, 8 if above else -16),
+                textcoords="offset points",
+                color=color,
+                ha="center",
+                fontsize=10,
+            )
+        place = (18, 4 if above else -11)
+        axes.annotate(f"{name} labels", line[-1], place, textcoords="offset points", color=color, fontsize=10)
+    _chance(axes)
+    _rounds(axes, [point[0] for point in points], right=0.9)
+    _percent(axes, seen)
+    axes.set_ylabel("labels that are right (%)")
+    return _svg(figure)
+
+
+def kept_and_dropped(rounds: Sequence[tuple[str, Mapping[str, int]]]) -> str:
+    """What became of each round's unlabeled pairs. A round is (its name, "kept" and each reason → number of pairs)."""
+    figure, axes = _figure(height=1.5 + 0.45 * len(rounds))
+    reasons = list(dict.fromkeys(["kept", *(reason for _, counts in rounds for reason in counts)]))
+    widest = max((sum(counts.values()) for _, counts in rounds), default=0) or 1
+    left = [0] * len(rounds)
+    for i, reason in enumerate(reasons):
+        widths = [counts.get(reason, 0) for _, counts in rounds]
+        color = _SEGMENTS[i % len(_SEGMENTS)]
+        axes.barh(range(len(rounds)), widths, left=left, color=color, height=0.62, label=reason.replace("_", " "))
+        for y, width in enumerate(widths):
+            if width > 0.011 * len(f"{width:,}") * widest:  # a number wider than its segment would run into the next
+                axes.text(left[y] + width / 2, y, f"{width:,}", color="white", ha="center", va="center", fontsize=9)
+            left[y] += width
+    axes.set_yticks(range(len(rounds)), [f"round {name}" for name, _ in rounds])
+    axes.invert_yaxis()
+    axes.set_xlim(0, widest * 1.01)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.set_xlabel("unlabeled pairs")
+    axes.grid(visible=False, axis="y")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, labelcolor=INK, fontsize=9, handlelength=1.0)
+    return _svg(figure)
+
+
+def draw(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(title, SVG) of each chart that the rounds so far have numbers for."""
+    drawn = []
+    measured = [(r["name"], r["accuracy"], *r["interval"]) for r in table if r["interval"]]
+    if measured:
+        title = "Accuracy on held-out pairs, with 95% intervals (normal approximation over pairs)"
+        drawn.append((title, accuracy_curve(measured)))
+    audited = [(r["name"], r["kept_right"], r["all_right"]) for r in table if r["kept_right"] is not None]
+    if audited:
+        drawn.append(("Pseudo-labels that are right, where the truth is known", label_accuracy(audited)))
+    fates = [(r["name"], pair_fates(r)) for r in table if r["labels_of"]]
+    if fates:
+        drawn.append(("What became of each round's unlabeled pairs", kept_and_dropped(fates)))
+    return drawn
+
+
+def pair_fates(row: Mapping[str, Any]) -> dict[str, int]:
+    """How many of a round's unlabeled pairs were kept, and how many were lost to each reason, at labels or at select."""
+    lost = dict(row["labels_dropped"])
+    for reason, n in row["pairs_dropped"].items():
+        lost[reason] = lost.get(reason, 0) + n
+    kept = row["labels_kept"] if row["pairs_selected"] is None else row["pairs_selected"]
+    return {"kept": kept, **lost}
+
+
+def inline(svg: str) -> str:
+    """The SVG for a page that sets its own text colour: without prolog, its ink the page's."""
+    return svg[svg.index("<svg") :].replace(INK, "currentColor")
+
+
+# ---- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def _figure(height: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, height), layout="constrained")
+    figure.patch.set_alpha(0.0)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0.0)
+    axes.tick_params(colors=INK, labelcolor=INK, length=0)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    axes.grid(visible=True, color=INK, alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure, axes
+
+
+def _rounds(axes: Any, names: Sequence[str], right: float = 0.45) -> None:
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlim(-0.35, len(names) - 1 + right)
+    axes.set_xlabel("round")
+    axes.grid(visible=False, axis="x")
+
+
+def _percent(axes: Any, values: Sequence[float]) -> None:
+    """A range that always holds 50, what guessing reaches, and room for the labels."""
+    axes.set_ylim(max(0.0, min([50.0, *values]) - 4), min([106.0, max([55.0, *values]) + 6]))
+
+
+def _chance(axes: Any) -> None:
+    axes.axhline(50, color=INK, linewidth=1, linestyle=(0, (4, 4)))
+    axes.annotate(
+        "guessing",
+        (0, 50),
+        (4, 4),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        color=INK,
+        fontsize=9,
+    )
+
+
+def _svg(figure: Any) -> str:
+    import matplotlib
+
+    out = io.StringIO()
+    # Ids are hashed with a fixed salt and no date is written: the same numbers give the same bytes.
+    with matplotlib.rc_context({"svg.hashsalt": "gram-r2", "svg.fonttype": "none"}):
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return out.getvalue()

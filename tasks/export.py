@@ -1,0 +1,139 @@
+"""The judge to be used: the best round's checkpoint with its prompt and a model card, as one Hugging Face folder.
+
+Everything in the card comes from the stage's settings, so that the same settings give the same bytes. The store's
+``manifest.json`` lies in the same folder; loaders pass over it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.records import canonical_json
+from data.store import Artifact, Counts, Outcome, StageError, link_tree, write_json, write_text
+from prompts.catalog import JUDGE_PROMPTS
+from prompts.judge import JudgePrompt
+from tasks.report import interval, number, percent, round_table
+from tasks.settings import ModelSettings
+from tasks.stage import Context, Run
+
+Candidate = tuple[int, Artifact, Artifact]
+"""A round, its judge, and that judge's benchmark."""
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_FIELDS = {
+    "user_input": "question",
+    "input": "question",
+    "response_1": "response_a",
+    "response_2": "response_b",
+    "response_a": "response_a",
+    "response_b": "response_b",
+}
+"""A field of a prompt template → what it is filled with: the user's question, or one of the two responses."""
+
+
+def export(run: Run, judges: Sequence[Candidate], models: ModelSettings, facts: Mapping[str, Any]) -> Artifact:
+    """The stage "export": the judge with the highest held-out accuracy, the earlier of equals, ready to be loaded.
+
+    `facts` (JSON values) are listed in the model card. Raises StageError where there is no judge.
+    """
+    if not judges:
+        raise StageError("there is no judge to export: give at least the first judge and its benchmark")
+    chosen = max(judges, key=lambda candidate: (_accuracy(candidate), -candidate[0]))
+    prompt = JUDGE_PROMPTS[models.judge_prompt]
+    config = {
+        "chosen_round": chosen[0],
+        "prompt": prompt_facts(prompt),
+        "card": card_facts(run, judges, chosen, models, facts),
+        "card_template_sha256": hashlib.sha256((_TEMPLATES / "model-card.md.jinja").read_bytes()).hexdigest(),
+    }
+    inputs = {f"judge-{round}": judge.content for round, judge, _ in judges}
+
+    def body(context: Context) -> Outcome:
+        # What an earlier attempt linked must go: a link cannot be made over a link.
+        shutil.rmtree(context.work)
+        context.work.mkdir(parents=True)
+        link_tree(chosen[1].path / "checkpoint", context.work)
+        write_text(context.work / "prompt.txt", prompt.template.text)
+        write_json(context.work / "prompt.json", config["prompt"])
+        write_text(context.work / "README.md", render_card(config))
+        worse = {"not_best": len(judges) - 1} if len(judges) > 1 else {}
+        metrics = {"chosen_round": chosen[0], "accuracy": _accuracy(chosen)}
+        return Outcome(Counts(len(judges), 1, worse), metrics)
+
+    return run.do("final", "export", config, inputs, body)
+
+
+def _accuracy(candidate: Candidate) -> float:
+    return float(candidate[2].manifest.metrics["accuracy"])
+
+
+def prompt_facts(prompt: JudgePrompt) -> dict[str, Any]:
+    """``prompt.json``: which prompt the judge was trained with, how it is filled, and what the reply looks like."""
+    text = prompt.template.text
+    return {
+        "name": prompt.name,
+        "sha256": prompt.template.sha256,
+        "fields": {field: filled for field, filled in _FIELDS.items() if f"{{{field}}}" in text},
+        "reply": {
+            "shape": prompt.shape,
+            "has_rationale": prompt.has_rationale,
+            "example": prompt.target("{rationale}", "A"),
+        },
+    }
+
+
+def card_facts(
+    run: Run, judges: Sequence[Candidate], chosen: Candidate, models: ModelSettings, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All that the model card says. No times and no paths: they would differ between two runs of one recipe."""
+    table = {row["round"]: row for row in round_table(run)}
+    rounds = []
+    for round, _, benchmark in judges:
+        row = table.get(round, {})
+        pairs, accuracy = benchmark.manifest.counts.rows_in, float(benchmark.manifest.metrics["accuracy"])
+        known = {key: row.get(key) for key in ("labels_kept", "labels_of", "kept_right", "examples")}
+        name = row.get("name", str(round))
+        rounds.append(
+            {"round": round, "name": name, "accuracy": accuracy, "interval": interval(accuracy, pairs), **known}
+        )
+    data = next((a.manifest for a in run.passed if a.manifest.kind == "data"), None)
+    trained = chosen[1].manifest
+    return {
+        "run": run.store.run_name,
+        "chosen_name": next(r["name"] for r in rounds if r["round"] == chosen[0]),
+        "heldout_pairs": chosen[2].manifest.counts.rows_in,
+        "rounds": rounds,
+        "judge_base": base_name(models.judge_base),
+        "prover_base": base_name(models.prover_base),
+        "sizes": dict(data.metrics.get("sizes", {})) if data else {},
+        "training": {key: trained.config[key] for key in ("optimization", "lora", "seed") if key in trained.config},
+        "context": models.max_tokens,
+        "software": dict(trained.software),
+        "facts": dict(facts),
+    }
+
+
+def base_name(model: str) -> dict[str, str]:
+    """How a card names a base model: a hub name as it is, a folder by its last part only."""
+    folder = Path(model).expanduser()
+    return {"folder": folder.resolve().name} if folder.is_dir() or folder.is_absolute() else {"hub": model}
+
+
+def render_card(config: Mapping[str, Any]) -> str:
+    """The model card: YAML front matter and Markdown."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    # Markdown, and nothing in it is a model's text: no escaping, which would garble the code in it.
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"percent": percent, "number": number, "json": canonical_json}
+    return environment.get_template("model-card.md.jinja").render(config)

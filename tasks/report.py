@@ -1,0 +1,404 @@
+"""What a run shows of itself: ``metrics.jsonl``, one self-contained ``report.html``, and artifacts in Prefect's UI.
+
+Everything is read from the finished stages, so a resumed run reports what an uninterrupted one does. Texts in the
+report are what models and data sets wrote: they go through a template that escapes them.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from data.records import flip, parse_pair
+from data.store import Artifact, json_line, read_jsonl, write_text
+from prompts.catalog import JUDGE_PROMPTS, prover_for
+from prompts.template import render_conversation
+from tasks import charts
+from tasks.generate import generated_for
+from tasks.label import ORDERS, read_votes
+from tasks.prepare import batch_file, truth_of
+from tasks.prove import read_proof
+from tasks.seeds import derive_seed
+from tasks.settings import ProofSettings
+from tasks.stage import Run
+
+SAMPLES = 20
+"""Pairs shown in full for each round."""
+
+Row = dict[str, Any]
+
+
+def metrics_lines(run: Run) -> list[Row]:
+    """One line for each stage that the run has gone through, its metrics beside its counts."""
+    lines = []
+    for artifact in _stages(run):
+        manifest = artifact.manifest
+        line = {
+            "run": run.store.run_name,
+            "stage": manifest.kind,
+            "name": manifest.name,
+            "round": manifest.round,
+            "reused": artifact.reused,
+            **asdict(manifest.counts),
+            "seconds": manifest.seconds,
+        }
+        lines.append(line | {name: value for name, value in manifest.metrics.items() if name not in line})
+    return lines
+
+
+def write_metrics(run: Run) -> Path:
+    """Writes ``metrics.jsonl`` anew from the stages passed, so that a resumed run has each line once."""
+    path = run.store.path / "metrics.jsonl"
+    write_text(path, "".join(json_line(line) for line in metrics_lines(run)))
+    return path
+
+
+def _stages(run: Run) -> list[Artifact]:
+    """The stages passed, each once, in order."""
+    return list({artifact.manifest.name: artifact for artifact in run.passed}.values())
+
+
+def _first(run: Run, kind: str, round: int | None = None) -> Artifact | None:
+    return next((a for a in _stages(run) if a.manifest.kind == kind and a.manifest.round == round), None)
+
+
+# ---- the table of rounds ----------------------------------------------------------------------------------------------
+
+
+def round_table(run: Run) -> list[Row]:
+    """One row a round, in order, the final fine-tuning last; None where a round has no such stage (yet)."""
+    rounds = sorted({a.manifest.round for a in _stages(run) if a.manifest.round is not None})
+    return [_round_row(run, round) for round in rounds]
+
+
+def _round_row(run: Run, round: int) -> Row:
+    stages = [a for a in _stages(run) if a.manifest.round == round]
+    kinds = {a.manifest.kind: a for a in stages}
+    # Every round of self-training selects pairs; the fine-tuning after the last one only trains.
+    final = round > 0 and "train-judge" in kinds and "select" not in kinds
+    audit = kinds["audit"].manifest.metrics if "audit" in kinds else {}
+    return {
+        "round": round,
+        "name": "final" if final else str(round),
+        **_heldout(kinds.get("benchmark")),
+        **_labels(kinds.get("label")),
+        "kept_right": audit.get("kept_right"),
+        "all_right": audit.get("all_right"),
+        **_proofs(kinds.get("select")),
+        **_training(run, kinds.get("train-judge")),
+        "tokens_per_s": _rate([kinds[kind] for kind in ("vote", "prove", "benchmark") if kind in kinds]),
+        "seconds": round_seconds(stages),
+    }
+
+
+def _heldout(benchmark: Artifact | None) -> Row:
+    metrics = benchmark.manifest.metrics if benchmark else {}
+    accuracy, pairs = metrics.get("accuracy"), benchmark.manifest.counts.rows_in if benchmark else None
+    return {
+        "accuracy": accuracy,
+        "interval": interval(accuracy, pairs) if accuracy is not None and pairs else None,
+        "heldout_pairs": pairs,
+        "position_consistency": metrics.get("position_consistency"),
+        "reply_tokens": metrics.get("mean_tokens"),
+    }
+
+
+def interval(accuracy: float, pairs: int) -> tuple[float, float]:
+    """95% by normal approximation over pairs, cut to 0…1.
+
+    The two games of a pair are not independent; they count as one, which makes the interval rather too wide.
+    """
+    half = 1.96 * math.sqrt(accuracy * (1 - accuracy) / pairs)
+    return max(0.0, accuracy - half), min(1.0, accuracy + half)
+
+
+def _labels(labels: Artifact | None) -> Row:
+    counts = labels.manifest.counts if labels else None
+    metrics = labels.manifest.metrics if labels else {}
+    malformed, votes = metrics.get("malformed"), metrics.get("votes")
+    return {
+        "labels_kept": counts.kept if counts else None,
+        "labels_of": counts.rows_in if counts else None,
+        "labels_dropped": {**counts.dropped, **counts.failed} if counts else {},
+        "label_balance": metrics.get("label_balance", {}),
+        "vote_margins": metrics.get("vote_margins", {}),
+        "orders_agree": metrics.get("orders_agree"),
+        "malformed_share": sum(malformed.values()) / votes if votes else None,
+    }
+
+
+def _proofs(selected: Artifact | None) -> Row:
+    counts = selected.manifest.counts if selected else None
+    metrics = selected.manifest.metrics if selected else {}
+    # A judge without rationales selects every labeled pair and has no proofs to count.
+    wrote = bool(metrics.get("candidates"))
+    return {
+        "proofs_valid": metrics.get("valid") if wrote else None,
+        "proof_candidates": metrics.get("candidates") if wrote else None,
+        "proof_score": metrics.get("mean_score"),
+        "proof_tokens": metrics.get("mean_tokens"),
+        "proofs_rejected": metrics.get("rejected", {}),
+        "pairs_selected": counts.kept if counts else None,
+        "pairs_dropped": {**counts.dropped, **counts.failed} if counts else {},
+    }
+
+
+def _training(run: Run, judge: Artifact | None) -> Row:
+    metrics = judge.manifest.metrics if judge else {}
+    wanted = judge.manifest.inputs.get("examples") if judge else None
+    of = (a for a in _stages(run) if wanted and a.manifest.files.get("examples.jsonl", {}).get("sha256") == wanted)
+    examples = next(of, None)
+    sizes = examples.manifest.metrics if examples else {}
+    return {
+        "examples": examples.manifest.counts.kept if examples else None,
+        "labeled": sizes.get("labeled"),
+        "pseudo_labeled": sizes.get("pseudo_labeled"),
+        "repeated": sizes.get("repeated"),
+        "first_loss": metrics.get("first_loss"),
+        "last_loss": metrics.get("last_loss"),
+    }
+
+
+def _rate(generated: list[Artifact]) -> float | None:
+    """Tokens/s over several stages; those that generated nothing in their last attempt have no rate."""
+    parts = [a.manifest.metrics for a in generated if a.manifest.metrics.get("tokens_per_s")]
+    seconds = sum(m["tokens_generated"] / m["tokens_per_s"] for m in parts)
+    return round(sum(m["tokens_generated"] for m in parts) / seconds, 1) if seconds else None
+
+
+def round_seconds(stages: list[Artifact]) -> float:
+    """What the stages took when they were made, reused ones included."""
+    return round(sum(a.manifest.seconds for a in stages), 1)
+
+
+def best_round(table: list[Row]) -> Row | None:
+    """The row with the highest held-out accuracy, the earliest of equals."""
+    measured = [row for row in table if row["accuracy"] is not None]
+    return max(measured, key=lambda row: (row["accuracy"], -row["round"]), default=None)
+
+
+# ---- sampled pairs ----------------------------------------------------------------------------------------------------
+
+
+def sample_pairs(run: Run, round: int, n: int = SAMPLES) -> list[Row]:
+    """Up to `n` seeded pairs of a round's batch with all that happened to them; nothing where it has no labels yet.
+
+    Each file is streamed; only the sampled pairs are held.
+    """
+    labels = _first(run, "label", round)
+    if labels is None:
+        return []
+    total = labels.manifest.counts.rows_in
+    wanted = set(random.Random(derive_seed(run.seed, "report", round)).sample(range(total), min(n, total)))
+    pairs = {
+        str(row["id"]): _sampled(row, line, labels)
+        for i, (row, line) in enumerate(_batch(run, round, labels))
+        if i in wanted
+    }
+    _add_labels(pairs, labels)
+    _add_truth(pairs, run)
+    _add_proofs(pairs, labels, _first(run, "prove", round), _first(run, "select", round))
+    return list(pairs.values())
+
+
+def _batch(run: Run, round: int, labels: Artifact) -> Iterator[tuple[Row, Row]]:
+    """The round's unlabeled pairs with the votes on them, or without where the labels were not voted for."""
+    votes, data = _first(run, "vote", round), _first(run, "data")
+    if votes is not None and data is not None:
+        yield from generated_for(votes, data.file(batch_file(round)))
+        return
+    for name in ("labels.jsonl", "dropped.jsonl"):
+        for row in read_jsonl(labels.file(name)):
+            yield row, {}
+
+
+def _sampled(row: Row, line: Row, labels: Artifact) -> Row:
+    pair = parse_pair(row)
+    requests = line.get("requests", [])
+    votes = read_votes(labels.manifest.config["prompt"], requests) if requests else []
+    replies = [completion["text"] for request in requests for completion in request["completions"]]
+    return {
+        "id": pair.id,
+        "prompt": render_conversation(pair.prompt),
+        "response_a": pair.response_a,
+        "response_b": pair.response_b,
+        "source": pair.source,
+        "votes": [{**asdict(vote), "reply": reply} for vote, reply in zip(votes, replies, strict=True)],
+        "label": None,
+        "confidence": None,
+        "truth": None,
+        "candidates": [],
+        "fate": "no label yet",
+        "kept": False,
+    }
+
+
+def _add_labels(pairs: dict[str, Row], labels: Artifact) -> None:
+    for name in ("labels.jsonl", "dropped.jsonl"):
+        for row in read_jsonl(labels.file(name)):
+            pair = pairs.get(str(row["id"]))
+            if pair is not None:
+                reason = row.get("reason")
+                fate = f"dropped at labels: {reason}" if reason else "label kept, no proofs yet"
+                pair.update(label=row.get("label"), confidence=row.get("confidence"), fate=fate)
+
+
+def _add_truth(pairs: dict[str, Row], run: Run) -> None:
+    data = _first(run, "data")
+    truth = truth_of(data) if data else None
+    for row in read_jsonl(truth) if truth else ():
+        if row["id"] in pairs:
+            pairs[row["id"]]["truth"] = row["label"]
+
+
+def _add_proofs(pairs: dict[str, Row], labels: Artifact, proofs: Artifact | None, selected: Artifact | None) -> None:
+    """Which proof was chosen in each order, what became of the other candidates, and of the pair."""
+    if selected is None:
+        return
+    chosen: dict[tuple[str, str], int | None] = {}
+    for name in ("selected.jsonl", "dropped.jsonl"):
+        for row in read_jsonl(selected.path / name) if name in selected.manifest.files else ():
+            pair = pairs.get(str(row["id"]))
+            if pair is not None:
+                reason = row.get("reason")
+                pair.update(fate=f"dropped at select: {reason}" if reason else "kept", kept=reason is None)
+                chosen |= {(pair["id"], o): p.get("candidate") for o, p in row.get("proofs", {}).items()}
+    # Where proofs were written for other rows than these labels, there is nothing to join.
+    if proofs is None or proofs.manifest.inputs.get("labeled") != labels.sha256("labels.jsonl"):
+        return
+    for row, line in generated_for(proofs, labels.file("labels.jsonl")):
+        if str(row["id"]) in pairs:
+            pair = pairs[str(row["id"])]
+            pair["candidates"] = list(_candidates(row, line, selected.manifest.config, chosen))
+
+
+def _candidates(
+    row: Row, line: Row, config: Mapping[str, Any], chosen: Mapping[tuple[str, str], int | None]
+) -> Iterator[Row]:
+    """All proofs of one pair, read by the rules by which the stage "select" read them."""
+    judge = JUDGE_PROMPTS[config["prompt"]]
+    rules = ProofSettings(min_score=config["min_score"], max_rationale_tokens=config["max_rationale_tokens"])
+    for request in line.get("requests", ()):
+        order = request["name"]
+        label = row["label"] if order == ORDERS[0] else flip(row["label"])
+        for j, completion in enumerate(request["completions"]):
+            proof = read_proof(completion, j, label, judge, prover_for(judge), rules)
+            is_chosen = chosen.get((str(row["id"]), order)) == j
+            yield {"order": order, **asdict(proof), "text": completion["text"], "chosen": is_chosen}
+
+
+# ---- the page ---------------------------------------------------------------------------------------------------------
+
+
+def write_report(run: Run, facts: Mapping[str, object]) -> Path:
+    """Writes ``report.html``: one file that asks for nothing else. `facts` are shown under the title, in their order."""
+    table = round_table(run)
+    page = _template("report.html.jinja").render(
+        run_name=run.store.run_name,
+        facts=facts,
+        table=table,
+        measured=[row for row in table if row["accuracy"] is not None],
+        best=best_round(table),
+        charts=[(title, charts.inline(svg)) for title, svg in charts.draw(table)],
+        stages=_stages(run),
+        samples=[(row["name"], pairs) for row in table if (pairs := sample_pairs(run, row["round"]))],
+        software=_software(run),
+    )
+    path = run.store.path / "report.html"
+    write_text(path, page)
+    return path
+
+
+def _software(run: Run) -> dict[str, str]:
+    """Package → version; several where stages were made with different ones."""
+    seen: dict[str, set[str]] = {}
+    for artifact in _stages(run):
+        for package, version in artifact.manifest.software.items():
+            seen.setdefault(package, set()).add(version)
+    return {package: ", ".join(sorted(versions)) for package, versions in seen.items()}
+
+
+@cache
+def _template(name: str) -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = Path(__file__).with_name("templates")
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "number": number, "duration": duration}
+    return environment.get_template(name)
+
+
+def percent(share: float | None) -> str:
+    """A share of 0…1 in percent with one digit; a dash for None, as in all of these."""
+    return "–" if share is None else f"{100 * share:.1f}%"
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+# ---- Prefect ----------------------------------------------------------------------------------------------------------
+
+
+def publish_round(run: Run, round: int) -> None:
+    """Puts the table of rounds and the charts, as of this round, into Prefect's UI; nothing where no flow is running."""
+    from prefect.context import FlowRunContext, TaskRunContext
+
+    if FlowRunContext.get() is None and TaskRunContext.get() is None:
+        return
+    from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+    table = round_table(run)
+    description = f"Rounds of {run.store.run_name}, up to round {round}"
+    create_table_artifact(key="rounds", table=short_table(table), description=description)
+    create_markdown_artifact(key="progress-of-the-judge", markdown=progress_markdown(run.store.run_name, table))
+
+
+def short_table(table: list[Row]) -> list[Row]:
+    """The table of rounds as the UI shows it: a few columns, numbers as texts."""
+    return [
+        {
+            "round": row["name"],
+            "held-out accuracy": percent(row["accuracy"]),
+            "labels kept": f"{number(row['labels_kept'])} of {number(row['labels_of'])}" if row["labels_of"] else "–",
+            "kept labels right": percent(row["kept_right"]),
+            "valid proofs": f"{number(row['proofs_valid'])} of {number(row['proof_candidates'])}"
+            if row["proof_candidates"]
+            else "–",
+            "training examples": number(row["examples"]),
+            "loss": f"{number(row['first_loss'], 3)} → {number(row['last_loss'], 3)}" if row["last_loss"] else "–",
+            "time": duration(row["seconds"]),
+        }
+        for row in table
+    ]
+
+
+def progress_markdown(run_name: str, table: list[Row]) -> str:
+    """The charts as images inside the text, which render without a network."""
+    parts = [f"# {run_name}"]
+    best = best_round(table)
+    if best is not None:
+        parts.append(f"Best so far: round {best['name']} with {percent(best['accuracy'])} on held-out pairs.")
+    for title, svg in charts.draw(table):
+        parts.append(f"## {title}\n\n![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
+    return "\n\n".join(parts) + "\n"
