@@ -51,8 +51,6 @@ def with_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> S
             if not isinstance(inner, dict):
                 raise ConfigError(f"override {dotted!r}: {section!r} is no section; there are {', '.join(place)}")
             place = inner
-        if last not in place and sections != ["training", "lora"] and sections != ["training", "final"]:
-            raise ConfigError(f"override {dotted!r}: there is no {last!r} here; there are {', '.join(place)}")
         place[last] = value
     return checked(changed)
 

@@ -14,10 +14,8 @@ from typing import Any
 
 from data.records import canonical_json
 from data.store import Artifact, Counts, Outcome, StageError, link_tree, write_json, write_text
-from prompts.catalog import JUDGE_PROMPTS
 from prompts.judge import JudgePrompt
 from tasks.report import interval, number, percent, round_table
-from tasks.settings import ModelSettings
 from tasks.stage import Context, Run
 
 Candidate = tuple[int, Artifact, Artifact]
@@ -35,19 +33,19 @@ _FIELDS = {
 """A field of a prompt template → what it is filled with: the user's question, or one of the two responses."""
 
 
-def export(run: Run, judges: Sequence[Candidate], models: ModelSettings, facts: Mapping[str, Any]) -> Artifact:
+def export(run: Run, judges: Sequence[Candidate], facts: Mapping[str, Any] | None = None) -> Artifact:
     """The stage "export": the judge with the highest held-out accuracy, the earlier of equals, ready to be loaded.
 
-    `facts` (JSON values) are listed in the model card. Raises StageError where there is no judge.
+    `facts` (JSON values) are listed in the model card too. Raises StageError where there is no judge.
     """
     if not judges:
         raise StageError("there is no judge to export: give at least the first judge and its benchmark")
     chosen = max(judges, key=lambda candidate: (_accuracy(candidate), -candidate[0]))
-    prompt = JUDGE_PROMPTS[models.judge_prompt]
+    prompt = run.settings.judge_prompt
     config = {
         "chosen_round": chosen[0],
         "prompt": prompt_facts(prompt),
-        "card": card_facts(run, judges, chosen, models, facts),
+        "card": card_facts(run, judges, chosen, facts or {}),
         "card_template_sha256": hashlib.sha256((_TEMPLATES / "model-card.md.jinja").read_bytes()).hexdigest(),
     }
     inputs = {f"judge-{round}": judge.content for round, judge, _ in judges}
@@ -86,10 +84,9 @@ def prompt_facts(prompt: JudgePrompt) -> dict[str, Any]:
     }
 
 
-def card_facts(
-    run: Run, judges: Sequence[Candidate], chosen: Candidate, models: ModelSettings, facts: Mapping[str, Any]
-) -> dict[str, Any]:
+def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: Mapping[str, Any]) -> dict[str, Any]:
     """All that the model card says. No times and no paths: they would differ between two runs of one recipe."""
+    models = run.settings.models
     table = {row["round"]: row for row in round_table(run)}
     rounds = []
     for round, _, benchmark in judges:

@@ -17,15 +17,14 @@ from typing import Any
 
 from data.records import flip, parse_pair
 from data.store import Artifact, json_line, read_jsonl, write_text
-from prompts.catalog import JUDGE_PROMPTS, prover_for
+from prompts.catalog import prover_for
 from prompts.template import render_conversation
 from tasks import charts
-from tasks.generate import generated_for
-from tasks.label import ORDERS, read_votes
-from tasks.prepare import batch_file, truth_of
+from tasks.dispatch import generated_for
+from tasks.label import read_votes
+from tasks.prepare import batch_of, truth_of
 from tasks.prove import read_proof
 from tasks.seeds import derive_seed
-from tasks.settings import ProofSettings
 from tasks.stage import Run
 
 SAMPLES = 20
@@ -197,13 +196,13 @@ def sample_pairs(run: Run, round: int, n: int = SAMPLES) -> list[Row]:
     total = labels.manifest.counts.rows_in
     wanted = set(random.Random(derive_seed(run.seed, "report", round)).sample(range(total), min(n, total)))
     pairs = {
-        str(row["id"]): _sampled(row, line, labels)
+        str(row["id"]): _sampled(run, row, line)
         for i, (row, line) in enumerate(_batch(run, round, labels))
         if i in wanted
     }
     _add_labels(pairs, labels)
     _add_truth(pairs, run)
-    _add_proofs(pairs, labels, _first(run, "prove", round), _first(run, "select", round))
+    _add_proofs(pairs, run, round, labels)
     return list(pairs.values())
 
 
@@ -211,17 +210,17 @@ def _batch(run: Run, round: int, labels: Artifact) -> Iterator[tuple[Row, Row]]:
     """The round's unlabeled pairs with the votes on them, or without where the labels were not voted for."""
     votes, data = _first(run, "vote", round), _first(run, "data")
     if votes is not None and data is not None:
-        yield from generated_for(votes, data.file(batch_file(round)))
+        yield from generated_for(votes, batch_of(data, round).path)
         return
     for name in ("labels.jsonl", "dropped.jsonl"):
         for row in read_jsonl(labels.file(name)):
             yield row, {}
 
 
-def _sampled(row: Row, line: Row, labels: Artifact) -> Row:
+def _sampled(run: Run, row: Row, line: Row) -> Row:
     pair = parse_pair(row)
     requests = line.get("requests", [])
-    votes = read_votes(labels.manifest.config["prompt"], requests) if requests else []
+    votes = read_votes(run.settings.models.judge_prompt, requests)
     replies = [completion["text"] for request in requests for completion in request["completions"]]
     return {
         "id": pair.id,
@@ -252,13 +251,14 @@ def _add_labels(pairs: dict[str, Row], labels: Artifact) -> None:
 def _add_truth(pairs: dict[str, Row], run: Run) -> None:
     data = _first(run, "data")
     truth = truth_of(data) if data else None
-    for row in read_jsonl(truth) if truth else ():
+    for row in read_jsonl(truth.path) if truth else ():
         if row["id"] in pairs:
             pairs[row["id"]]["truth"] = row["label"]
 
 
-def _add_proofs(pairs: dict[str, Row], labels: Artifact, proofs: Artifact | None, selected: Artifact | None) -> None:
-    """Which proof was chosen in each order, what became of the other candidates, and of the pair."""
+def _add_proofs(pairs: dict[str, Row], run: Run, round: int, labels: Artifact) -> None:
+    """What became of each pair, which proof was chosen in each order, and why the others were not."""
+    proofs, selected = _first(run, "prove", round), _first(run, "select", round)
     if selected is None:
         return
     chosen: dict[tuple[str, str], int | None] = {}
@@ -269,39 +269,42 @@ def _add_proofs(pairs: dict[str, Row], labels: Artifact, proofs: Artifact | None
                 reason = row.get("reason")
                 pair.update(fate=f"dropped at select: {reason}" if reason else "kept", kept=reason is None)
                 chosen |= {(pair["id"], o): p.get("candidate") for o, p in row.get("proofs", {}).items()}
-    # Where proofs were written for other rows than these labels, there is nothing to join.
-    if proofs is None or proofs.manifest.inputs.get("labeled") != labels.sha256("labels.jsonl"):
+    if proofs is None:
         return
     for row, line in generated_for(proofs, labels.file("labels.jsonl")):
-        if str(row["id"]) in pairs:
-            pair = pairs[str(row["id"])]
-            pair["candidates"] = list(_candidates(row, line, selected.manifest.config, chosen))
+        pair = pairs.get(str(row["id"]))
+        if pair is not None:
+            pair["candidates"] = [
+                {**proof, "chosen": chosen.get((pair["id"], proof["order"])) == proof["candidate"]}
+                for proof in _candidates(run, row, line)
+            ]
 
 
-def _candidates(
-    row: Row, line: Row, config: Mapping[str, Any], chosen: Mapping[tuple[str, str], int | None]
-) -> Iterator[Row]:
+def _candidates(run: Run, row: Row, line: Row) -> Iterator[Row]:
     """All proofs of one pair, read by the rules by which the stage "select" read them."""
-    judge = JUDGE_PROMPTS[config["prompt"]]
-    rules = ProofSettings(min_score=config["min_score"], max_rationale_tokens=config["max_rationale_tokens"])
+    judge = run.settings.judge_prompt
     for request in line.get("requests", ()):
-        order = request["name"]
-        label = row["label"] if order == ORDERS[0] else flip(row["label"])
+        label = row["label"] if request["name"] == "ab" else flip(row["label"])
         for j, completion in enumerate(request["completions"]):
-            proof = read_proof(completion, j, label, judge, prover_for(judge), rules)
-            is_chosen = chosen.get((str(row["id"]), order)) == j
-            yield {"order": order, **asdict(proof), "text": completion["text"], "chosen": is_chosen}
+            proof = read_proof(completion, j, label, judge, prover_for(judge), run.settings.proofs)
+            yield {"order": request["name"], **asdict(proof), "text": completion["text"]}
 
 
 # ---- the page ---------------------------------------------------------------------------------------------------------
 
 
-def write_report(run: Run, facts: Mapping[str, object]) -> Path:
-    """Writes ``report.html``: one file that asks for nothing else. `facts` are shown under the title, in their order."""
-    table = round_table(run)
+def write_report(run: Run, facts: Mapping[str, object] | None = None) -> Path:
+    """Writes ``report.html``: one file that asks for nothing else. `facts` join those of the settings under the title."""
+    table, models = round_table(run), run.settings.models
+    settings = {
+        "Judge trained from": models.judge_base,
+        **({"Prover trained from": models.prover_base} if run.settings.writes_proofs else {}),
+        "Prompt": models.judge_prompt,
+        "Seed": run.seed,
+    }
     page = _template("report.html.jinja").render(
         run_name=run.store.run_name,
-        facts=facts,
+        facts={**settings, **(facts or {})},
         table=table,
         measured=[row for row in table if row["accuracy"] is not None],
         best=best_round(table),

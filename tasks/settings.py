@@ -200,6 +200,15 @@ class LabelSettings(Section):
         return self
 
 
+class LoraSettings(Section):
+    """Low-rank adapters instead of full fine-tuning. The adapter is merged into the checkpoint when training ends."""
+
+    r: int = Field(64, ge=1, title="Rank", description="Of the update matrices.")
+    alpha: int = Field(128, ge=1, title="Alpha", description="Scale: the update is multiplied by alpha ÷ rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="On the adapter's input.")
+    target_modules: str = Field("all-linear", title="Target modules", description="As peft names them.")
+
+
 class Optimization(Section):
     """One training. Either `epochs` or `max_steps` says how long."""
 
@@ -224,6 +233,7 @@ class Optimization(Section):
         "cosine", title="Schedule", description="After warm-up."
     )
     weight_decay: float = Field(0.0, ge=0, title="Weight decay", description="Of AdamW.")
+    lora: LoraSettings | None = Field(None, title="LoRA", description="Empty: full fine-tuning.")
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -232,15 +242,6 @@ class Optimization(Section):
         if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} must divide batch_size {self.batch_size}")
         return self
-
-
-class LoraSettings(Section):
-    """Low-rank adapters instead of full fine-tuning. The adapter is merged into the checkpoint when training ends."""
-
-    r: int = Field(64, ge=1, title="Rank", description="Of the update matrices.")
-    alpha: int = Field(128, ge=1, title="Alpha", description="Scale: the update is multiplied by alpha ÷ rank.")
-    dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="On the adapter's input.")
-    target_modules: str = Field("all-linear", title="Target modules", description="As peft names them.")
 
 
 class TrainingSettings(Section):
@@ -275,7 +276,6 @@ class TrainingSettings(Section):
         title="Least share of labeled examples",
         description="Labeled examples are repeated evenly until they are this share of the set. 0: as they are.",
     )
-    lora: LoraSettings | None = Field(None, title="LoRA", description="Empty: full fine-tuning.")
     packing: bool = Field(
         False,
         title="Packing",

@@ -21,7 +21,7 @@ from prompts.catalog import JUDGE_PROMPTS, prover_for
 from tasks import child
 from tasks.chat import ChatEncoder
 from tasks.seeds import derive_seed
-from tasks.settings import ModelSettings, Optimization, TrainingSettings
+from tasks.settings import LoraSettings, ModelSettings, Optimization, TrainingSettings
 from tasks.stage import Context, Run, model_fingerprint
 
 Role = Literal["prover", "judge"]
@@ -84,7 +84,6 @@ def _train(
         "overlong": models.overlong,
         "dtype": models.dtype,
         "optimization": optimization.model_dump(),
-        "lora": training.lora.model_dump() if training.lora else None,
         "packing": training.packing,
         "attention": training.attention,
         "seed": seed,
@@ -213,9 +212,12 @@ def run_training(job: TrainingJob) -> dict[str, Any]:
         raise ValueError(f"no example of {job.examples} fits models.max_tokens = {models.max_tokens}")
     print(f"{len(dataset)} examples, {counts.tokens} tokens, {counts.too_long} dropped as too long", flush=True)
     attention = {} if training.attention == "auto" else {"attn_implementation": training.attention}
+    # Full fine-tuning keeps its weights in float32 and computes in bfloat16: at small learning rates, updates to
+    # bfloat16 weights round away. With LoRA the base stays as it is and peft keeps the adapter in float32.
+    stored = "float32" if optimization.lora is None else engine_dtype(models.dtype, torch.cuda.is_available())
     model = transformers.AutoModelForCausalLM.from_pretrained(
         job.base,
-        dtype=getattr(torch, engine_dtype(models.dtype, torch.cuda.is_available())),
+        dtype=getattr(torch, stored),
         trust_remote_code=models.trust_remote_code,
         **attention,
     )
@@ -224,12 +226,12 @@ def run_training(job: TrainingJob) -> dict[str, Any]:
         args=sft_arguments(job, training, optimization, models, str(scratch / "trainer"), len(dataset)),
         train_dataset=dataset,
         processing_class=encoder.tokenizer,
-        peft_config=_lora(training),
+        peft_config=_lora(optimization.lora),
         callbacks=[_progress_callback(transformers.TrainerCallback)],
     )
     trainer.remove_callback(transformers.PrinterCallback)  # its lines would repeat those of ours
     trainer.train()
-    _save(trainer, encoder, Path(job.out))
+    _save(trainer, encoder, Path(job.out), engine_dtype(models.dtype, torch.cuda.is_available()))
     shutil.rmtree(scratch)
     return _result(job, counts, trainer)
 
@@ -267,6 +269,7 @@ def sft_arguments(
         packing=training.packing,
         gradient_checkpointing=training.gradient_checkpointing,
         bf16=gpu and engine_dtype(models.dtype, gpu) == "bfloat16",
+        fp16=gpu and engine_dtype(models.dtype, gpu) == "float16",
         use_cpu=not gpu,
         logging_steps=training.log_every,
         report_to=list(training.report_to) or "none",
@@ -279,16 +282,16 @@ def sft_arguments(
     )
 
 
-def _lora(training: TrainingSettings) -> Any:
-    if training.lora is None:
+def _lora(lora: LoraSettings | None) -> Any:
+    if lora is None:
         return None
     from peft import LoraConfig
 
     return LoraConfig(
-        r=training.lora.r,
-        lora_alpha=training.lora.alpha,
-        lora_dropout=training.lora.dropout,
-        target_modules=training.lora.target_modules,
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
         task_type="CAUSAL_LM",
     )
 
@@ -306,8 +309,10 @@ def _progress_callback(base: Any) -> Any:
     return Progress()
 
 
-def _save(trainer: Any, encoder: ChatEncoder, out: Path) -> None:
+def _save(trainer: Any, encoder: ChatEncoder, out: Path, dtype: str) -> None:
     """A plain folder: full weights (an adapter is merged, and kept beside), tokenizer, and generation settings."""
+    import torch
+
     model = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "merge_and_unload"):
         model.save_pretrained(out / "adapter", safe_serialization=True)
@@ -316,7 +321,7 @@ def _save(trainer: Any, encoder: ChatEncoder, out: Path) -> None:
     known = model.generation_config.eos_token_id
     known = [known] if isinstance(known, int) else list(known or [])
     model.generation_config.eos_token_id = sorted({encoder.end_id, *known})
-    model.save_pretrained(out / "checkpoint")
+    model.to(getattr(torch, dtype)).save_pretrained(out / "checkpoint")
     encoder.tokenizer.save_pretrained(out / "checkpoint")
 
 

