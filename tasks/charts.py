@@ -57,7 +57,7 @@ def label_accuracy(points: Sequence[tuple[str, float | None, float | None]]) -> 
         place = (18, 4 if above else -11)
         axes.annotate(f"{name} labels", line[-1], place, textcoords="offset points", color=color, fontsize=10)
     _chance(axes)
-    _rounds(axes, [point[0] for point in points], right=0.9)
+    _rounds(axes, [point[0] for point in points], right=0.75)
     _percent(axes, seen)
     axes.set_ylabel("labels that are right (%)")
     return _svg(figure)
@@ -65,7 +65,7 @@ def label_accuracy(points: Sequence[tuple[str, float | None, float | None]]) -> 
 
 def kept_and_dropped(rounds: Sequence[tuple[str, Mapping[str, int]]]) -> str:
     """What became of each round's unlabeled pairs. A round is (its name, "kept" and each reason → number of pairs)."""
-    figure, axes = _figure(height=1.5 + 0.45 * len(rounds))
+    figure, axes = _figure(height=1.6 + 0.4 * len(rounds))
     reasons = list(dict.fromkeys(["kept", *(reason for _, counts in rounds for reason in counts)]))
     widest = max((sum(counts.values()) for _, counts in rounds), default=0) or 1
     left = [0] * len(rounds)
@@ -74,7 +74,7 @@ def kept_and_dropped(rounds: Sequence[tuple[str, Mapping[str, int]]]) -> str:
         color = _SEGMENTS[i % len(_SEGMENTS)]
         axes.barh(range(len(rounds)), widths, left=left, color=color, height=0.62, label=reason.replace("_", " "))
         for y, width in enumerate(widths):
-            if width > 0.011 * len(f"{width:,}") * widest:  # a number wider than its segment would run into the next
+            if width > 0.016 * len(f"{width:,}") * widest:  # a number wider than its segment would run into the next
                 axes.text(left[y] + width / 2, y, f"{width:,}", color="white", ha="center", va="center", fontsize=9)
             left[y] += width
     axes.set_yticks(range(len(rounds)), [f"round {name}" for name, _ in rounds])
@@ -83,7 +83,7 @@ def kept_and_dropped(rounds: Sequence[tuple[str, Mapping[str, int]]]) -> str:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel("unlabeled pairs")
     axes.grid(visible=False, axis="y")
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, labelcolor=INK, fontsize=9, handlelength=1.0)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=INK, fontsize=9, handlelength=1.0)
     return _svg(figure)
 
 
@@ -92,7 +92,7 @@ def draw(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     drawn = []
     measured = [(r["name"], r["accuracy"], *r["interval"]) for r in table if r["interval"]]
     if measured:
-        title = "Accuracy on held-out pairs, with 95% intervals (normal approximation over pairs)"
+        title = "Held-out accuracy, with 95% intervals (normal, over pairs)"
         drawn.append((title, accuracy_curve(measured)))
     audited = [(r["name"], r["kept_right"], r["all_right"]) for r in table if r["kept_right"] is not None]
     if audited:
@@ -123,7 +123,7 @@ def inline(svg: str) -> str:
 def _figure(height: float) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.0, height), layout="constrained")
+    figure = Figure(figsize=(6.2, height), layout="constrained")
     figure.patch.set_alpha(0.0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0.0)
@@ -153,11 +153,12 @@ def _chance(axes: Any) -> None:
     axes.axhline(50, color=INK, linewidth=1, linestyle=(0, (4, 4)))
     axes.annotate(
         "guessing",
-        (0, 50),
-        (4, 4),
+        (1, 50),
+        (-2, 4),
         xycoords=("axes fraction", "data"),
         textcoords="offset points",
         color=INK,
+        ha="right",
         fontsize=9,
     )
 

@@ -108,7 +108,10 @@ def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: 
         "prover_base": base_name(models.prover_base),
         "sizes": dict(data.metrics.get("sizes", {})) if data else {},
         "training": {key: trained.config[key] for key in ("optimization", "lora", "seed") if key in trained.config},
+        "writes_proofs": run.settings.writes_proofs,
+        "label_source": run.settings.labels.source,
         "context": models.max_tokens,
+        "reply_tokens": run.settings.labels.max_tokens,
         "software": dict(trained.software),
         "facts": dict(facts),
     }
@@ -117,7 +120,8 @@ def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: 
 def base_name(model: str) -> dict[str, str]:
     """How a card names a base model: a hub name as it is, a folder by its last part only."""
     folder = Path(model).expanduser()
-    return {"folder": folder.resolve().name} if folder.is_dir() or folder.is_absolute() else {"hub": model}
+    is_path = folder.is_dir() or folder.is_absolute() or model.count("/") > 1
+    return {"folder": folder.resolve().name} if is_path else {"hub": model}
 
 
 def render_card(config: Mapping[str, Any]) -> str:

@@ -120,7 +120,7 @@ def interval(accuracy: float, pairs: int) -> tuple[float, float]:
 def _labels(labels: Artifact | None) -> Row:
     counts = labels.manifest.counts if labels else None
     metrics = labels.manifest.metrics if labels else {}
-    malformed, votes = metrics.get("malformed"), metrics.get("votes")
+    malformed, votes = metrics.get("malformed", {}), metrics.get("votes")
     return {
         "labels_kept": counts.kept if counts else None,
         "labels_of": counts.rows_in if counts else None,
