@@ -114,17 +114,27 @@ def start_worker(services: Services, name: str = "worker") -> None:
     services.start(name, "worker", "start", "--pool", POOL, "--name", name, "--limit", "1", "--type", "process")
 
 
+def start_deployment(services: Services, name: str, parameters: dict[str, Any]) -> str:
+    """Starts a deployment as a user does; returns the flow run's id."""
+    arguments = [f"--param={key}={json.dumps(value)}" for key, value in parameters.items()]
+    output = services.prefect("deployment", "run", name, *arguments)
+    return next(word for word in output.split() if _is_uuid(word))
+
+
 def run_deployment(services: Services, name: str, parameters: dict[str, Any]) -> tuple[str, str]:
-    """Starts a deployment as a user does and follows it to its end, printing its own log lines.
+    """Starts a deployment and follows it to its end, printing what its stages say.
 
     Returns the flow run's id and the name of its last state.
     """
-    arguments = [f"--param={key}={json.dumps(value)}" for key, value in parameters.items()]
-    output = services.prefect("deployment", "run", name, *arguments)
-    run_id = next(word for word in output.split() if _is_uuid(word))
+    run_id = start_deployment(services, name, parameters)
     print(f"{name} is flow run {run_id}; watch it at {services.ui}/runs/flow-run/{run_id}", flush=True)
-    os.environ.update({key: services.environment[key] for key in ("PREFECT_API_URL", "PREFECT_HOME")})
     return run_id, asyncio.run(_follow(services, run_id))
+
+
+def state_of(services: Services, run_id: str) -> str:
+    """The message of a flow run's state."""
+    with urllib.request.urlopen(f"{services.ui}/api/flow_runs/{run_id}", timeout=30) as answer:
+        return str(json.load(answer)["state"]["message"])
 
 
 async def _follow(services: Services, run_id: str) -> str:
@@ -152,7 +162,7 @@ async def _follow(services: Services, run_id: str) -> str:
                     if _is_ours(line.name, line.message, line.level):
                         print(f"{line.timestamp:%H:%M:%S}  {line.message}", flush=True)
                 if ended and not logs:
-                    return run.state.name if run.state else "unknown"
+                    return (run.state.name if run.state else None) or "unknown"
                 if len(logs) < 200:
                     await asyncio.sleep(1.0)
 

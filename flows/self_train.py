@@ -74,7 +74,7 @@ def train_by_itself(run: Run) -> dict[str, Any]:
     heldout, truth = data.ref("heldout.jsonl"), truth_of(data)
     human = human_examples(run, data)
 
-    prover = train_prover(run, human) if settings.writes_proofs else None
+    prover = train_prover(run, human) if settings.writes_proofs() else None
     selected = [prove(run, 0, prover, data.ref("labeled.jsonl"))]
     judge = train_judge(run, 0, judge_examples(run, 0, selected, human))
     judges = [(0, judge, benchmark(run, 0, judge, heldout))]

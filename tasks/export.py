@@ -108,7 +108,7 @@ def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: 
         "prover_base": base_name(models.prover_base),
         "sizes": dict(data.metrics.get("sizes", {})) if data else {},
         "training": {key: trained.config[key] for key in ("optimization", "lora", "seed") if key in trained.config},
-        "writes_proofs": run.settings.writes_proofs,
+        "writes_proofs": run.settings.writes_proofs(),
         "label_source": run.settings.labels.source,
         "context": models.max_tokens,
         "reply_tokens": run.settings.labels.max_tokens,

@@ -108,8 +108,8 @@ def read_proof(
 
 
 def prove(run: Run, round: int, prover: Artifact | None, labeled: FileRef) -> Artifact:
-    """Labeled pairs with the rationales that the judge will learn; without a prover, with empty ones."""
-    if prover is None:
+    """Labeled pairs with the rationales that the judge will learn, or with empty ones where none are to be written."""
+    if prover is None or not run.settings.writes_proofs(round):
         return _select_without_proofs(run, round, labeled)
     return select_proofs(run, round, write_proofs(run, round, prover, labeled), labeled)
 

@@ -8,35 +8,22 @@ from __future__ import annotations
 
 import base64
 import math
-import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from data.records import flip, parse_pair
-from data.store import Artifact, json_line, read_jsonl, write_text
-from prompts.catalog import prover_for
-from prompts.template import render_conversation
+from data.store import Artifact, json_line, write_text
 from tasks import charts
-from tasks.dispatch import generated_for
-from tasks.label import read_votes
-from tasks.prepare import batch_of, truth_of
-from tasks.prove import read_proof
-from tasks.seeds import derive_seed
+from tasks.samples import Row, sample_pairs
 from tasks.stage import Run
-
-SAMPLES = 20
-"""Pairs shown in full for each round."""
-
-Row = dict[str, Any]
 
 
 def metrics_lines(run: Run) -> list[Row]:
     """One line for each stage that the run has gone through, its metrics beside its counts."""
     lines = []
-    for artifact in _stages(run):
+    for artifact in run.passed_stages():
         manifest = artifact.manifest
         line = {
             "run": run.store.run_name,
@@ -58,26 +45,17 @@ def write_metrics(run: Run) -> Path:
     return path
 
 
-def _stages(run: Run) -> list[Artifact]:
-    """The stages passed, each once, in order."""
-    return list({artifact.manifest.name: artifact for artifact in run.passed}.values())
-
-
-def _first(run: Run, kind: str, round: int | None = None) -> Artifact | None:
-    return next((a for a in _stages(run) if a.manifest.kind == kind and a.manifest.round == round), None)
-
-
 # ---- the table of rounds ----------------------------------------------------------------------------------------------
 
 
 def round_table(run: Run) -> list[Row]:
     """One row a round, in order, the final fine-tuning last; None where a round has no such stage (yet)."""
-    rounds = sorted({a.manifest.round for a in _stages(run) if a.manifest.round is not None})
+    rounds = sorted({a.manifest.round for a in run.passed_stages() if a.manifest.round is not None})
     return [_round_row(run, round) for round in rounds]
 
 
 def _round_row(run: Run, round: int) -> Row:
-    stages = [a for a in _stages(run) if a.manifest.round == round]
+    stages = [a for a in run.passed_stages() if a.manifest.round == round]
     kinds = {a.manifest.kind: a for a in stages}
     # Every round of self-training selects pairs; the fine-tuning after the last one only trains.
     final = round > 0 and "train-judge" in kinds and "select" not in kinds
@@ -151,7 +129,9 @@ def _proofs(selected: Artifact | None) -> Row:
 def _training(run: Run, judge: Artifact | None) -> Row:
     metrics = judge.manifest.metrics if judge else {}
     wanted = judge.manifest.inputs.get("examples") if judge else None
-    of = (a for a in _stages(run) if wanted and a.manifest.files.get("examples.jsonl", {}).get("sha256") == wanted)
+    of = (
+        a for a in run.passed_stages() if wanted and a.manifest.files.get("examples.jsonl", {}).get("sha256") == wanted
+    )
     examples = next(of, None)
     sizes = examples.manifest.metrics if examples else {}
     return {
@@ -182,114 +162,6 @@ def best_round(table: list[Row]) -> Row | None:
     return max(measured, key=lambda row: (row["accuracy"], -row["round"]), default=None)
 
 
-# ---- sampled pairs ----------------------------------------------------------------------------------------------------
-
-
-def sample_pairs(run: Run, round: int, n: int = SAMPLES) -> list[Row]:
-    """Up to `n` seeded pairs of a round's batch with all that happened to them; nothing where it has no labels yet.
-
-    Each file is streamed; only the sampled pairs are held.
-    """
-    labels = _first(run, "label", round)
-    if labels is None:
-        return []
-    total = labels.manifest.counts.rows_in
-    wanted = set(random.Random(derive_seed(run.seed, "report", round)).sample(range(total), min(n, total)))
-    pairs = {
-        str(row["id"]): _sampled(run, row, line)
-        for i, (row, line) in enumerate(_batch(run, round, labels))
-        if i in wanted
-    }
-    _add_labels(pairs, labels)
-    _add_truth(pairs, run)
-    _add_proofs(pairs, run, round, labels)
-    return list(pairs.values())
-
-
-def _batch(run: Run, round: int, labels: Artifact) -> Iterator[tuple[Row, Row]]:
-    """The round's unlabeled pairs with the votes on them, or without where the labels were not voted for."""
-    votes, data = _first(run, "vote", round), _first(run, "data")
-    if votes is not None and data is not None:
-        yield from generated_for(votes, batch_of(data, round).path)
-        return
-    for name in ("labels.jsonl", "dropped.jsonl"):
-        for row in read_jsonl(labels.file(name)):
-            yield row, {}
-
-
-def _sampled(run: Run, row: Row, line: Row) -> Row:
-    pair = parse_pair(row)
-    requests = line.get("requests", [])
-    votes = read_votes(run.settings.models.judge_prompt, requests)
-    replies = [completion["text"] for request in requests for completion in request["completions"]]
-    return {
-        "id": pair.id,
-        "prompt": render_conversation(pair.prompt),
-        "response_a": pair.response_a,
-        "response_b": pair.response_b,
-        "source": pair.source,
-        "votes": [{**asdict(vote), "reply": reply} for vote, reply in zip(votes, replies, strict=True)],
-        "label": None,
-        "confidence": None,
-        "truth": None,
-        "candidates": [],
-        "fate": "no label yet",
-        "kept": False,
-    }
-
-
-def _add_labels(pairs: dict[str, Row], labels: Artifact) -> None:
-    for name in ("labels.jsonl", "dropped.jsonl"):
-        for row in read_jsonl(labels.file(name)):
-            pair = pairs.get(str(row["id"]))
-            if pair is not None:
-                reason = row.get("reason")
-                fate = f"dropped at labels: {reason}" if reason else "label kept, no proofs yet"
-                pair.update(label=row.get("label"), confidence=row.get("confidence"), fate=fate)
-
-
-def _add_truth(pairs: dict[str, Row], run: Run) -> None:
-    data = _first(run, "data")
-    truth = truth_of(data) if data else None
-    for row in read_jsonl(truth.path) if truth else ():
-        if row["id"] in pairs:
-            pairs[row["id"]]["truth"] = row["label"]
-
-
-def _add_proofs(pairs: dict[str, Row], run: Run, round: int, labels: Artifact) -> None:
-    """What became of each pair, which proof was chosen in each order, and why the others were not."""
-    proofs, selected = _first(run, "prove", round), _first(run, "select", round)
-    if selected is None:
-        return
-    chosen: dict[tuple[str, str], int | None] = {}
-    for name in ("selected.jsonl", "dropped.jsonl"):
-        for row in read_jsonl(selected.path / name) if name in selected.manifest.files else ():
-            pair = pairs.get(str(row["id"]))
-            if pair is not None:
-                reason = row.get("reason")
-                pair.update(fate=f"dropped at select: {reason}" if reason else "kept", kept=reason is None)
-                chosen |= {(pair["id"], o): p.get("candidate") for o, p in row.get("proofs", {}).items()}
-    if proofs is None:
-        return
-    for row, line in generated_for(proofs, labels.file("labels.jsonl")):
-        pair = pairs.get(str(row["id"]))
-        if pair is not None:
-            pair["candidates"] = [
-                {**proof, "chosen": chosen.get((pair["id"], proof["order"])) == proof["candidate"]}
-                for proof in _candidates(run, row, line)
-            ]
-
-
-def _candidates(run: Run, row: Row, line: Row) -> Iterator[Row]:
-    """All proofs of one pair, read by the rules by which the stage "select" read them."""
-    judge = run.settings.judge_prompt
-    for request in line.get("requests", ()):
-        label = row["label"] if request["name"] == "ab" else flip(row["label"])
-        for j, completion in enumerate(request["completions"]):
-            proof = read_proof(completion, j, label, judge, prover_for(judge), run.settings.proofs)
-            yield {"order": request["name"], **asdict(proof), "text": completion["text"]}
-
-
 # ---- the page ---------------------------------------------------------------------------------------------------------
 
 
@@ -298,7 +170,7 @@ def write_report(run: Run, facts: Mapping[str, object] | None = None) -> Path:
     table, models = round_table(run), run.settings.models
     settings = {
         "Judge trained from": models.judge_base,
-        **({"Prover trained from": models.prover_base} if run.settings.writes_proofs else {}),
+        **({"Prover trained from": models.prover_base} if run.settings.writes_proofs() else {}),
         "Prompt": models.judge_prompt,
         "Seed": run.seed,
     }
@@ -309,7 +181,7 @@ def write_report(run: Run, facts: Mapping[str, object] | None = None) -> Path:
         measured=[row for row in table if row["accuracy"] is not None],
         best=best_round(table),
         charts=[(title, charts.inline(svg)) for title, svg in charts.draw(table)],
-        stages=_stages(run),
+        stages=run.passed_stages(),
         samples=[(row["name"], pairs) for row in table if (pairs := sample_pairs(run, row["round"]))],
         software=_software(run),
     )
@@ -321,7 +193,7 @@ def write_report(run: Run, facts: Mapping[str, object] | None = None) -> Path:
 def _software(run: Run) -> dict[str, str]:
     """Package → version; several where stages were made with different ones."""
     seen: dict[str, set[str]] = {}
-    for artifact in _stages(run):
+    for artifact in run.passed_stages():
         for package, version in artifact.manifest.software.items():
             seen.setdefault(package, set()).add(version)
     return {package: ", ".join(sorted(versions)) for package, versions in seen.items()}

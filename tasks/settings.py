@@ -115,8 +115,11 @@ class DataSettings(Section):
 class ProofSettings(Section):
     """How the prover writes rationales, and which are kept."""
 
-    enabled: bool = Field(
-        True, title="Write proofs", description="Off: examples carry a label and an empty rationale (a control)."
+    write_for: Literal["all", "labeled", "nothing"] = Field(
+        "all",
+        title="Write proofs for",
+        description="all: labeled and pseudo-labeled pairs. labeled: pseudo-labels are learned with an empty rationale "
+        "(a control). nothing: so are the labeled pairs.",
     )
     k: int = Field(
         4,
@@ -370,7 +373,7 @@ class Settings(Section):
     def judge_prompt(self) -> JudgePrompt:
         return JUDGE_PROMPTS[self.models.judge_prompt]
 
-    @property
-    def writes_proofs(self) -> bool:
-        """Whether examples carry rationales that a prover writes; a label-only judge has no use for any."""
-        return self.proofs.enabled and self.judge_prompt.has_rationale
+    def writes_proofs(self, round: int = 0) -> bool:
+        """Whether a round's examples carry proofs; a label-only judge has no use for any."""
+        wanted = self.proofs.write_for == "all" or (self.proofs.write_for == "labeled" and round == 0)
+        return wanted and self.judge_prompt.has_rationale

@@ -47,7 +47,16 @@ class Run:
     seed: int
     generator: Generator = generate_in_children
     passed: list[Artifact] = field(default_factory=list)
-    on_passed: Callable[[Run], None] = lambda run: None
+    on_passed: Callable[[Run], object] = lambda run: None
+
+    def passed_stages(self) -> list[Artifact]:
+        """The stages gone through, each once, in order."""
+        return list({artifact.manifest.name: artifact for artifact in self.passed}.values())
+
+    def passed_stage(self, kind: str, round: int | None = None) -> Artifact | None:
+        """The stage of this kind and round, if the run has gone through it."""
+        stages = self.passed_stages()
+        return next((a for a in stages if a.manifest.kind == kind and a.manifest.round == round), None)
 
     def do(
         self,

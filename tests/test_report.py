@@ -25,11 +25,11 @@ from tasks.report import (
     progress_markdown,
     publish_round,
     round_table,
-    sample_pairs,
     short_table,
     write_metrics,
     write_report,
 )
+from tasks.samples import sample_pairs
 from tasks.settings import Settings
 from tasks.stage import Context, Run
 from tasks.training_set import judge_examples

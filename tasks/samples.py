@@ -1,0 +1,129 @@
+"""A few pairs of a round, followed from votes to training set, for a human to read."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from data.records import flip, parse_pair
+from data.store import Artifact, read_jsonl
+from prompts.catalog import prover_for
+from prompts.template import render_conversation
+from tasks.dispatch import generated_for
+from tasks.label import read_votes
+from tasks.prepare import batch_of, truth_of
+from tasks.prove import read_proof
+from tasks.seeds import derive_seed
+from tasks.stage import Run
+
+SAMPLES = 20
+"""Pairs shown in full for each round."""
+
+Row = dict[str, Any]
+
+
+def sample_pairs(run: Run, round: int, n: int = SAMPLES) -> list[Row]:
+    """Up to `n` seeded pairs of a round's batch with all that happened to them; nothing where it has no labels yet.
+
+    Each file is streamed; only the sampled pairs are held.
+    """
+    labels = run.passed_stage("label", round)
+    if labels is None:
+        return []
+    total = labels.manifest.counts.rows_in
+    wanted = set(random.Random(derive_seed(run.seed, "report", round)).sample(range(total), min(n, total)))
+    pairs = {
+        str(row["id"]): _sampled(run, row, line)
+        for i, (row, line) in enumerate(_batch(run, round, labels))
+        if i in wanted
+    }
+    _add_labels(pairs, labels)
+    _add_truth(pairs, run)
+    _add_proofs(pairs, run, round, labels)
+    return list(pairs.values())
+
+
+def _batch(run: Run, round: int, labels: Artifact) -> Iterator[tuple[Row, Row]]:
+    """The round's unlabeled pairs with the votes on them, or without where the labels were not voted for."""
+    votes, data = run.passed_stage("vote", round), run.passed_stage("data")
+    if votes is not None and data is not None:
+        yield from generated_for(votes, batch_of(data, round).path)
+        return
+    for name in ("labels.jsonl", "dropped.jsonl"):
+        for row in read_jsonl(labels.file(name)):
+            yield row, {}
+
+
+def _sampled(run: Run, row: Row, line: Row) -> Row:
+    pair = parse_pair(row)
+    requests = line.get("requests", [])
+    votes = read_votes(run.settings.models.judge_prompt, requests)
+    replies = [completion["text"] for request in requests for completion in request["completions"]]
+    return {
+        "id": pair.id,
+        "prompt": render_conversation(pair.prompt),
+        "response_a": pair.response_a,
+        "response_b": pair.response_b,
+        "source": pair.source,
+        "votes": [{**asdict(vote), "reply": reply} for vote, reply in zip(votes, replies, strict=True)],
+        "label": None,
+        "confidence": None,
+        "truth": None,
+        "candidates": [],
+        "fate": "no label yet",
+        "kept": False,
+    }
+
+
+def _add_labels(pairs: dict[str, Row], labels: Artifact) -> None:
+    for name in ("labels.jsonl", "dropped.jsonl"):
+        for row in read_jsonl(labels.file(name)):
+            pair = pairs.get(str(row["id"]))
+            if pair is not None:
+                reason = row.get("reason")
+                fate = f"dropped at labels: {reason}" if reason else "label kept, no proofs yet"
+                pair.update(label=row.get("label"), confidence=row.get("confidence"), fate=fate)
+
+
+def _add_truth(pairs: dict[str, Row], run: Run) -> None:
+    data = run.passed_stage("data")
+    truth = truth_of(data) if data else None
+    for row in read_jsonl(truth.path) if truth else ():
+        if row["id"] in pairs:
+            pairs[row["id"]]["truth"] = row["label"]
+
+
+def _add_proofs(pairs: dict[str, Row], run: Run, round: int, labels: Artifact) -> None:
+    """What became of each pair, which proof was chosen in each order, and why the others were not."""
+    proofs, selected = run.passed_stage("prove", round), run.passed_stage("select", round)
+    if selected is None:
+        return
+    chosen: dict[tuple[str, str], int | None] = {}
+    for name in ("selected.jsonl", "dropped.jsonl"):
+        for row in read_jsonl(selected.path / name) if name in selected.manifest.files else ():
+            pair = pairs.get(str(row["id"]))
+            if pair is not None:
+                reason = row.get("reason")
+                pair.update(fate=f"dropped at select: {reason}" if reason else "kept", kept=reason is None)
+                chosen |= {(pair["id"], o): p.get("candidate") for o, p in row.get("proofs", {}).items()}
+    if proofs is None:
+        return
+    for row, line in generated_for(proofs, labels.file("labels.jsonl")):
+        pair = pairs.get(str(row["id"]))
+        if pair is not None:
+            pair["candidates"] = [
+                {**proof, "chosen": chosen.get((pair["id"], proof["order"])) == proof["candidate"]}
+                for proof in _candidates(run, row, line)
+            ]
+
+
+def _candidates(run: Run, row: Row, line: Row) -> Iterator[Row]:
+    """All proofs of one pair, read by the rules by which the stage "select" read them."""
+    judge = run.settings.judge_prompt
+    for request in line.get("requests", ()):
+        label = row["label"] if request["name"] == "ab" else flip(row["label"])
+        for j, completion in enumerate(request["completions"]):
+            proof = read_proof(completion, j, label, judge, prover_for(judge), run.settings.proofs)
+            yield {"order": request["name"], **asdict(proof), "text": completion["text"]}

@@ -1,0 +1,176 @@
+"""Training through TRL on a tiny model: the loss is on the right tokens, packing does not leak, seeds hold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.store import write_json, write_jsonl
+from data.world import taste
+from tasks import child
+from tasks.chat import ChatEncoder
+from tasks.settings import LoraSettings, ModelSettings, Optimization, TrainingSettings
+from tasks.train import ExampleCounts, TrainingJob, encode_example, encoded_examples
+
+BASE = Path("data/world/base-judge")
+pytestmark = pytest.mark.train
+
+MODELS = ModelSettings(
+    judge_base=str(BASE), prover_base=str(BASE), judge_prompt="compact", max_tokens=128, dtype="float32"
+)
+
+
+def example_rows(n: int) -> list[dict[str, Any]]:
+    pairs = taste.draw_pairs(n, seed=5)
+    return [{**pair.to_json(), "id": f"{pair.pair.id}:ab", "rationale": taste.rationale(pair.pair)} for pair in pairs]
+
+
+def job(
+    tmp_path: Path, rows: list[dict[str, Any]], training: TrainingSettings, optimization: Optimization
+) -> TrainingJob:
+    write_jsonl(tmp_path / "examples.jsonl", rows)
+    (tmp_path / "out").mkdir(exist_ok=True)
+    return TrainingJob(
+        "judge",
+        str(tmp_path / "examples.jsonl"),
+        str(BASE),
+        str(tmp_path / "out"),
+        MODELS.model_dump(mode="json"),
+        training.model_dump(mode="json"),
+        optimization.model_dump(mode="json"),
+        seed=3,
+    )
+
+
+def train_in_child(tmp_path: Path, told: TrainingJob) -> dict[str, Any]:
+    write_json(tmp_path / "job.json", {**asdict(told), "result": str(tmp_path / "result.json")})
+    lines: list[str] = []
+    command = child.Command("tasks.train", [str(tmp_path / "job.json")], {"OMP_NUM_THREADS": "1"}, "train")
+    child.run_children([command], tmp_path / "log", lines.append, lambda *_: None)
+    result: dict[str, Any] = json.loads((tmp_path / "result.json").read_text())
+    return result
+
+
+def test_the_loss_is_on_the_completion_and_its_end_token_only(tmp_path: Path) -> None:
+    encoder = ChatEncoder.load(str(BASE))
+    row = example_rows(1)[0]
+    told = job(tmp_path, [row], TrainingSettings(), Optimization(max_steps=1))
+    (features,) = encoded_examples(told, encoder, MODELS, ExampleCounts())
+    learned = [token for token in features["labels"] if token != -100]
+    text = encoder.tokenizer.decode(learned)
+    assert text == f"<think> {row['rationale']} </think><answer>{row['label']}</answer><|end|>"
+    assert features["input_ids"][-len(learned) :] == learned
+    shown = encoder.tokenizer.decode(features["input_ids"][: -len(learned)])
+    assert shown.endswith("Better?<|end|><|assistant|>")
+
+
+def test_the_trainer_computes_its_loss_on_exactly_those_tokens(tmp_path: Path) -> None:
+    """The first step's loss is the mean negative log-probability of the completions, taken by hand with transformers."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    rows = example_rows(4)
+    told = job(
+        tmp_path, rows, TrainingSettings(log_every=1), Optimization(max_steps=1, batch_size=4, learning_rate=1e-6)
+    )
+    result = train_in_child(tmp_path, told)
+    encoder = ChatEncoder.load(str(BASE))
+    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    total, n_tokens = 0.0, 0
+    for row in rows:
+        encoded = encode_example(row, "judge", encoder, MODELS)
+        assert encoded is not None
+        prompt, completion = encoded
+        with torch.no_grad():
+            logprobs_TV = model(torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
+        picked = logprobs_TV[len(prompt) - 1 : -1].gather(-1, torch.tensor(completion)[:, None])
+        total -= float(picked.sum())
+        n_tokens += len(completion)
+    assert result["metrics"]["first_loss"] == pytest.approx(total / n_tokens, abs=1e-4)
+
+
+def test_two_runs_with_one_seed_give_the_same_metrics(tmp_path: Path) -> None:
+    rows = example_rows(16)
+    losses = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        told = job(
+            folder, rows, TrainingSettings(log_every=1), Optimization(max_steps=4, batch_size=8, learning_rate=1e-3)
+        )
+        train_in_child(folder, told)
+        losses.append((folder / "out" / "steps.jsonl").read_text())
+    assert losses[0] == losses[1]
+    assert losses[0].count("\n") == 4
+
+
+def test_lora_leaves_a_plain_merged_checkpoint(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    optimization = Optimization(max_steps=3, batch_size=8, learning_rate=1e-2, lora=LoraSettings(r=4, alpha=8))
+    train_in_child(tmp_path, job(tmp_path, example_rows(8), TrainingSettings(), optimization))
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "checkpoint").state_dict()
+    base = AutoModelForCausalLM.from_pretrained(BASE).state_dict()
+    assert merged.keys() == base.keys()
+    assert any(not torch.equal(merged[name], base[name]) for name in base)
+    assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_examples_that_do_not_fit_are_dropped_and_counted(tmp_path: Path) -> None:
+    rows = example_rows(3)
+    rows[1]["response_a"] = "boze " * 200
+    result = train_in_child(tmp_path, job(tmp_path, rows, TrainingSettings(), Optimization(max_steps=1, batch_size=2)))
+    assert result["counts"] == {"rows_in": 3, "kept": 2, "dropped": {"too_long": 1}}
+    dropped = json.loads((tmp_path / "out" / "dropped.jsonl").read_text())
+    assert (dropped["id"], dropped["reason"]) == (rows[1]["id"], "too_long")
+
+
+def test_packed_neighbours_do_not_see_each_other() -> None:
+    """Perturbs the first of two packed examples and sees no change in the second, as TRL's collator packs them."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    encoder = ChatEncoder.load(str(BASE))
+    model = AutoModelForCausalLM.from_pretrained(BASE, attn_implementation="sdpa", dtype=torch.float32)
+    encoded = [encode_example(row, "judge", encoder, MODELS) for row in example_rows(2)]
+    first, second = (prompt + completion for prompt, completion in encoded if prompt)  # type: ignore[misc]
+    collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
+
+    def logits_of_second(first_ids: list[int]) -> torch.Tensor:
+        packed = {
+            "input_ids": first_ids + second,
+            "labels": first_ids + second,
+            "seq_lengths": [len(first_ids), len(second)],
+        }
+        batch = collate([packed])
+        assert "attention_mask" not in batch
+        with torch.no_grad():
+            out = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False)
+        logits: torch.Tensor = out.logits[0, len(first_ids) :]
+        return logits
+
+    perturbed = [(token + 7) % 300 for token in first]
+    assert perturbed != first
+    assert torch.equal(logits_of_second(first), logits_of_second(perturbed))
+    with torch.no_grad():
+        alone = model(torch.tensor([second])).logits[0]
+    assert torch.allclose(logits_of_second(first), alone, atol=1e-4)
+
+
+def test_packing_trains_on_every_token_once(tmp_path: Path) -> None:
+    optimization = Optimization(epochs=1, batch_size=2, learning_rate=1e-4)
+    rows = example_rows(12)
+    training = TrainingSettings(packing=True, attention="sdpa", log_every=1)
+    train_in_child(tmp_path, job(tmp_path, rows, training, optimization))
+    seen = [json.loads(line) for line in (tmp_path / "out" / "steps.jsonl").read_text().splitlines()]
+    encoder = ChatEncoder.load(str(BASE))
+    expected = sum(
+        len(p) + len(c) for p, c in (encode_example(row, "judge", encoder, MODELS) or ([], []) for row in rows)
+    )
+    assert seen[-1]["num_tokens"] == expected
