@@ -1,0 +1,88 @@
+"""Small programs that test_child.py starts as children: ``python -m tests.child_helpers WHAT …``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tasks import child
+
+
+def say(*texts: str) -> None:
+    """Lines, and progress of 1 of 2 and 2 of 2."""
+    for text in texts:
+        print(text, flush=True)
+    child.report_progress(done=1, total=2)
+    child.report_progress(done=2, total=2)
+
+
+def fail(code: str, n_lines: str = "3") -> None:
+    for i in range(int(n_lines)):
+        print(f"line {i}")
+    print("ValueError: what went wrong", file=sys.stderr, flush=True)
+    sys.exit(int(code))
+
+
+def kill_itself(name: str) -> None:
+    print("still here", flush=True)
+    os.kill(os.getpid(), getattr(signal, name))
+    time.sleep(60)
+
+
+def wait(pid_file: str) -> None:
+    """Says who it is and waits to be ended."""
+    child.die_with_parent()
+    Path(pid_file).write_text(str(os.getpid()))
+    print("waiting", flush=True)
+    time.sleep(60)
+
+
+def wait_stubbornly(pid_file: str) -> None:
+    """Like `wait`, deaf to SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    wait(pid_file)
+
+
+def parent(folder: str) -> None:
+    """Runs a child that waits."""
+    command = child.Command("tests.child_helpers", ["wait", f"{folder}/child.pid"], {}, "waiting")
+    child.run_children([command], Path(folder) / "parent.log", lambda line: None, lambda label, facts: None)
+
+
+def orphan() -> None:
+    """Is told of a parent that is not its own."""
+    os.environ["GRAM_R2_PARENT_PID"] = "1"
+    child.die_with_parent()
+    print("lives on", flush=True)
+
+
+def hold_gpu(index: str) -> None:
+    lock = child.lock_gpu(index)
+    print("locked", flush=True)
+    sys.stdin.readline()
+    lock.close()
+
+
+def leave_grandchild(pid_file: str, code: str, last: str) -> None:
+    """Ends while a process of its own still holds its output; `last` is what it writes last, without a line break."""
+    process = subprocess.Popen(["sleep", "60"])
+    Path(pid_file).write_text(str(process.pid))
+    print("the child ends", flush=True)
+    print(last, end="", flush=True)
+    sys.exit(int(code))
+
+
+def odd_output() -> None:
+    """A long line, bytes that are not UTF-8, a carriage return, blank lines, and no line break at the end."""
+    sys.stdout.buffer.write(
+        b"x" * 1_000_000 + "é".encode() + b"\n" + b"\xff\xfe broken\n\n  \n" + b"bar\r\n" + b"the end"
+    )
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,185 @@
+"""What several test files share: the world's tokenizer, pairs, runs whose engine is a fake in this process, real files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.records import Message, ResponsePair
+from data.store import Artifact, Counts, Outcome, RunStore, write_jsonl
+from data.world.taste import make_pair, rationale, verdict
+from data.world.tokenizer import build_tokenizer
+from tasks.chat import ChatEncoder
+from tasks.dispatch import GenerationStats
+from tasks.engines import Completion, Engine, Failure, FakeEngine, OnProgress, Request
+from tasks.generate import GenerationJob, run_shards
+from tasks.settings import Settings
+from tasks.stage import Run
+
+ROOT = Path(__file__).parent.parent
+REAL = Path(os.environ.get("GRAM_R2_DATA", ROOT / "../shared/data")).expanduser()
+
+Rows = Iterable[Mapping[str, Any]]
+Reply = Callable[[Request, int], str]
+
+
+def real_file(name: str) -> Path:
+    """A public file; the test is skipped where it is not there."""
+    if not (REAL / name).is_file():
+        pytest.skip(f"{REAL / name} is not here; set GRAM_R2_DATA to a folder with the public files")
+    return REAL / name
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    return build_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def encoder(tokenizer: Any) -> ChatEncoder:
+    return ChatEncoder(tokenizer)
+
+
+def make(identity: str = "p1", question: str = "Why?", a: str = "first", b: str = "second") -> ResponsePair:
+    """A pair with a lone user turn."""
+    return ResponsePair(identity, (Message("user", question),), a, b)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+# ---- engines ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class FlakyEngine:
+    """Fails the requests that `fails` picks, serves the others, and raises before a call that `crashes` picks."""
+
+    inner: FakeEngine
+    fails: Callable[[Request], bool] = lambda request: False
+    crashes: Callable[[Sequence[Request]], bool] = lambda requests: False
+
+    def generate(self, requests: Sequence[Request], on_progress: OnProgress) -> list[list[Completion] | Failure]:
+        if self.crashes(requests):
+            raise MemoryError("the engine died")
+        served = self.inner.generate(requests, on_progress)
+        return [Failure("engine_abort") if self.fails(r) else made for r, made in zip(requests, served, strict=True)]
+
+    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]], on_progress: OnProgress) -> list[float]:
+        return self.inner.score(texts, on_progress)
+
+
+@dataclass
+class ScriptedEngine:
+    """Completions with a logprob of the test's choice; alone, each has −100, so that Eq. 5 gives logprob ÷ 100."""
+
+    reply: Callable[[Request, int], tuple[str, float]]
+
+    def generate(self, requests: Sequence[Request], on_progress: OnProgress) -> list[list[Completion] | Failure]:
+        on_progress(len(requests))
+        return [[self._completion(request, j) for j in range(request.sampling.n)] for request in requests]
+
+    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]], on_progress: OnProgress) -> list[float]:
+        on_progress(len(texts))
+        return [-100.0] * len(texts)
+
+    def _completion(self, request: Request, j: int) -> Completion:
+        text, logprob = self.reply(request, j)
+        return Completion(text, [*map(ord, text), 0], finished=True, sum_logprob=logprob)
+
+
+@dataclass
+class InProcess:
+    """Carries out generation jobs in this process. Counts the requests of all jobs."""
+
+    engine: Engine
+    encoder: ChatEncoder
+    requests: int = 0
+
+    def __call__(
+        self,
+        job: GenerationJob,
+        log_file: Path,
+        on_line: Callable[[str], None],
+        on_progress: Callable[[int, int], None],
+    ) -> GenerationStats:
+        counted = _Counted(self.engine)
+        run_shards(job, counted, self.encoder, lambda facts: on_progress(facts["done"], facts["total"]))
+        self.requests += counted.requests
+        return GenerationStats(tokens=10, seconds=2.0, engines=1)
+
+
+@dataclass
+class _Counted:
+    inner: Engine
+    requests: int = 0
+
+    def generate(self, requests: Sequence[Request], on_progress: OnProgress) -> list[list[Completion] | Failure]:
+        self.requests += len(requests)
+        return self.inner.generate(requests, on_progress)
+
+    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]], on_progress: OnProgress) -> list[float]:
+        return self.inner.score(texts, on_progress)
+
+
+# ---- runs -------------------------------------------------------------------------------------------------------------
+
+
+def settings_with(**sections: Mapping[str, Any]) -> Settings:
+    """Settings of the small world; each section can be changed. Its sources do not have to exist."""
+    values: dict[str, dict[str, Any]] = {
+        "models": {"judge_base": "none", "prover_base": "none", "judge_prompt": "compact", "max_tokens": 256},
+        "data": {key: [{"path": f"{key}.jsonl"}] for key in ("rationale", "labeled", "unlabeled", "heldout")},
+        "proofs": {"max_tokens": 64},
+        "labels": {"max_tokens": 64},
+        "generation": {"shard_rows": 3},
+        "rounds": {"count": 1, "pairs": 4},
+    }
+    for name, changes in sections.items():
+        values[name] = {**values.get(name, {}), **changes}
+    return Settings.model_validate(values)
+
+
+def run_with(folder: Path, encoder: ChatEncoder, engine: Engine | Reply, name: str = "run", **sections: Any) -> Run:
+    """A run in `folder` whose generation is done by a fake engine, or by one that gives these replies."""
+    made = FakeEngine(engine) if callable(engine) else engine
+    return Run(RunStore(folder, name), settings_with(**sections), seed=0, generator=InProcess(made, encoder))
+
+
+def artifact(run: Run, name: str, files: Mapping[str, Rows]) -> Artifact:
+    """A finished stage that holds these rows."""
+    contents = {file: list(rows) for file, rows in files.items()}
+
+    def body(context: Any) -> Outcome:
+        for file, rows in contents.items():
+            write_jsonl(context.work / file, rows)
+        return Outcome(Counts(0, 0))
+
+    return run.do(name, "test", {"files": contents}, {}, body)
+
+
+# ---- a judge that sees the truth -----------------------------------------------------------------------------------------
+
+
+def shown_pair(encoder: ChatEncoder, request: Request) -> ResponsePair:
+    """The pair of the world that a compact prompt shows."""
+    text = encoder.tokenizer.decode(list(request.prompt_ids))
+    a, b = (text.split(f"\n{name}: ")[1].split("\n")[0] for name in "AB")
+    return make_pair(f"{a} {b}".split())
+
+
+def true_judge(encoder: ChatEncoder) -> Reply:
+    """Replies of a compact judge that is always right, whichever order is shown."""
+
+    def reply(request: Request, j: int) -> str:
+        pair = shown_pair(encoder, request)
+        return f"<think> {rationale(pair)} </think><answer>{verdict(pair)}</answer>"
+
+    return reply
