@@ -161,7 +161,8 @@ class Audit:
     counted: bool = False
     """Both counts are the numbers of "yes"."""
     concluded: bool = False
-    """The conclusion follows from the counts as written."""
+    """The conclusion follows from the counts as written. From a tie, which no true rationale has, either one does."""
+    tied: bool = False
     tastes: Mapping[str, bool] = field(default_factory=dict)
     """What it says of each word of the pair that it copied."""
 
@@ -183,6 +184,7 @@ def audit_rationale(text: str, pair: ResponsePair) -> Audit:
         well_formed=True,
         copied=words_a + words_b == expected,
         counted=(n_a, n_b) == (said_a.count("yes"), said_b.count("yes")),
-        concluded=n_a != n_b and match[5] == ("A" if n_a > n_b else "B"),
+        concluded=n_a == n_b or match[5] == ("A" if n_a > n_b else "B"),
+        tied=n_a == n_b,
         tastes={word: said[1] == "yes" for word, said in tastes if said is not None and said[0] == word},
     )

@@ -69,6 +69,8 @@ def describe(texts: Sequence[str | None], pairs: Sequence[PreferencePair], known
     return {
         "well_formed": share([a.well_formed for a in audits]),
         "copied": share([a.copied for a in audits]),
+        "counted": share([a.counted for a in audits]),
+        "tied": share([a.tied for a in audits]),
         "consistent": share([a.consistent for a in audits]),
         "known_words_right": share([hit for is_known, hit in right if is_known]),
         "other_words_right": share([hit for is_known, hit in right if not is_known]),
