@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,20 @@ from flows.config import RECIPES, load_recipe
 POOL = "gram-r2"
 _HEADER = """\
 # Made from flows/recipes/*.toml by `python -m flows.deployments`; change the recipes, not this file.
-# Register with `prefect deploy --all`, in the folder of this file: relative paths in recipes start there.
+# Register with `prefect deploy --all`. Relative paths start in the folder of this file.
 """
+
+
+def enter_project() -> dict[str, str]:
+    """Prefect's pull step of every deployment: a flow run works in this checkout, where relative paths start.
+
+    Each worker uses its own checkout, so that no machine's paths are kept on the server. GRAM_R2_HOME names another
+    folder, for a worker whose packages are not installed editable.
+    """
+    folder = Path(os.environ.get("GRAM_R2_HOME") or Path(__file__).parent.parent).resolve()
+    if not (folder / "prefect.yaml").is_file():
+        raise FileNotFoundError(f"{folder} has no prefect.yaml: set GRAM_R2_HOME to the checkout of this project")
+    return {"directory": str(folder)}
 
 
 def deployment(recipe: str) -> dict[str, Any]:
@@ -37,7 +50,8 @@ def deployment(recipe: str) -> dict[str, Any]:
 def prefect_yaml() -> str:
     """The whole file."""
     recipes = sorted(path.stem for path in RECIPES.glob("*.toml"))
-    content = {"name": "gram-r2", "deployments": [deployment(recipe) for recipe in recipes]}
+    pull = [{"flows.deployments.enter_project": {}}]
+    content = {"name": "gram-r2", "pull": pull, "deployments": [deployment(recipe) for recipe in recipes]}
     return _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 
