@@ -1,0 +1,92 @@
+"""Every recipe key, from the settings themselves: ``python -m flows.reference`` writes it into README.md."""
+
+from __future__ import annotations
+
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from data.sources import ColumnMap, Source
+from flows.config import SelfTrainConfig
+from tasks.settings import LoraSettings, Optimization
+
+BEGIN, END = "<!-- recipe keys: made by `python -m flows.reference` -->", "<!-- end of recipe keys -->"
+
+
+def reference() -> str:
+    """The reference as markdown: a table a section."""
+    top = {n: f for n, f in SelfTrainConfig.model_fields.items() if _section(f) is None}
+    parts = [_table("at the top", top)]
+    for name, field in SelfTrainConfig.model_fields.items():
+        section = _section(field)
+        if section is not None:
+            parts.append(_table(f"`[{name}]`", section.model_fields))
+    parts.append(_table("a training, such as `training.judge`", Optimization.model_fields))
+    parts.append(_table("LoRA, `lora` of a training", LoraSettings.model_fields))
+    parts.append(_table("a source, in the lists of `[data]`", Source.model_fields))
+    parts.append(_table("a column map, `columns` of a source", ColumnMap.model_fields))
+    return "\n\n".join(parts)
+
+
+def _table(title: str, fields: dict[str, FieldInfo]) -> str:
+    rows = [
+        f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {(field.description or '').replace('|', '/')} |"
+        for name, field in fields.items()
+    ]
+    return "\n".join([f"**{title}**", "", "| key | values | default | meaning |", "|---|---|---|---|", *rows])
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    return field.annotation if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) else None
+
+
+def _type(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type(a) for a in arguments if a is not type(None))
+    if origin in (tuple, list):
+        return f"list of {_type(arguments[0])}"
+    if origin is typing.Annotated:
+        return _type(arguments[0])
+    names = {int: "integer", float: "number", str: "text", bool: "true, false"}
+    named: dict[Any, str] = {
+        Source: "sources",
+        Optimization: "a training",
+        LoraSettings: "LoRA",
+        ColumnMap: "a column map",
+    }
+    return {**names, **named}.get(annotation, str(getattr(annotation, "__name__", annotation)))
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is PydanticUndefined:
+        return "required"
+    if value is None:
+        return "empty"
+    if isinstance(value, Optimization):
+        return ", ".join(f"{k} {v}" for k, v in value.model_dump(exclude_unset=True).items())
+    if value in ((), []):
+        return "none"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def with_reference(readme: str) -> str:
+    """The README with the reference between its two marks. Raises ValueError where the marks are not there."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"README.md has no {BEGIN} … {END}")
+    return f"{before}{BEGIN}\n\n{reference()}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    path = Path("README.md")
+    path.write_text(with_reference(path.read_text(encoding="utf-8")), encoding="utf-8")

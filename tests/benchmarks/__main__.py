@@ -1,0 +1,34 @@
+"""``make benchmarks``: speed and memory, as ratios within one run; figures go to ``tests/benchmarks/results.md`` by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+
+def measure(*arguments: str) -> dict[str, Any]:
+    """Runs one benchmark in a process of its own; its last line is its figures."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return figures
+
+
+def main() -> None:
+    speed = measure("tests.benchmarks.generation")
+    print(f"generation stage ÷ bare LLM.generate, rows/s: {speed} (goal ≥ 0.95)", flush=True)
+    small, large = (measure("tests.benchmarks.memory", str(n)) for n in (10_000, 200_000))
+    growth = large["peak_mib"] / small["peak_mib"] - 1
+    print(f"peak memory of label + prove + select: {small} → {large}, {growth:+.1%} (goal within 10%)")
+
+
+if __name__ == "__main__":
+    main()

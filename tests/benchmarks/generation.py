@@ -1,0 +1,91 @@
+"""Rows per second of the generation stage ÷ bare ``LLM.generate`` on the same engine, prompts and settings.
+
+Both sides run in this process on one engine, in turn, several times; the engine's start counts for neither. The stage
+builds its prompts from rows, parses nothing, and writes its shards; the bare side is given the prompts ready made.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from data.store import read_jsonl, write_jsonl
+from data.world import taste
+from tasks.chat import ChatEncoder
+from tasks.generate import GenerationJob, run_shards
+from tasks.label import vote_requests
+from tasks.settings import GenerationSettings, ModelSettings
+
+BASE = Path("data/world/base-judge")
+N_ROWS, REPEATS = 600, 5
+
+
+def main() -> dict[str, Any]:
+    from tasks.vllm_engine import VLLMEngine
+
+    models = ModelSettings(
+        judge_base=str(BASE), prover_base=str(BASE), judge_prompt="compact", max_tokens=128, dtype="float32"
+    )
+    generation = GenerationSettings(shard_rows=N_ROWS, kv_cache_mib=64)
+    encoder = ChatEncoder.load(str(BASE))
+    engine = VLLMEngine(str(BASE), models, generation, encoder.end_id)
+    params = {"prompt": "compact", "votes": 8, "temperature": 1.0, "top_p": 1.0, "max_tokens": 64, "context": 128}
+    params |= {"overlong": "drop", "seed": 0}
+    ratios, stage_rates = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        rows_file = Path(folder) / "rows.jsonl"
+        write_jsonl(rows_file, (row.to_json() for row in taste.draw_pairs(N_ROWS, seed=11)))
+        rows = list(read_jsonl(rows_file))
+        for repeat in range(REPEATS + 1):
+            out = Path(folder) / f"shards-{repeat}"
+            job = GenerationJob(
+                "tasks.label:vote_requests", params, str(rows_file), N_ROWS, str(BASE), str(out),
+                models.model_dump(mode="json"), generation.model_dump(mode="json"),
+            )  # fmt: skip
+            sides = [
+                lambda job=job: run_shards(job, engine, encoder, lambda _: None),
+                lambda: bare(engine, encoder, rows, params),
+            ]
+            order = (0, 1) if repeat % 2 else (1, 0)
+            seconds = {}
+            for side in order:
+                engine.llm.reset_prefix_cache()
+                started = time.perf_counter()
+                sides[side]()
+                seconds[side] = time.perf_counter() - started
+            if repeat:  # the first pass warms both up
+                ratios.append(seconds[1] / seconds[0])
+                stage_rates.append(N_ROWS / seconds[0])
+    return {
+        "ratio_median": round(statistics.median(ratios), 3),
+        "ratio_min": round(min(ratios), 3),
+        "ratio_max": round(max(ratios), 3),
+        "stage_rows_per_s": round(statistics.median(stage_rates), 1),
+    }
+
+
+def bare(engine: Any, encoder: ChatEncoder, rows: list[dict[str, Any]], params: dict[str, Any]) -> None:
+    """The same requests straight to vLLM. Building them is timed too: a user of bare vLLM must also tokenize."""
+    from vllm import SamplingParams, TokensPrompt
+
+    requests = [request for row in rows for request in vote_requests(row, params, encoder)]  # type: ignore[union-attr]
+    engine.llm.generate(
+        [TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in requests],
+        [
+            SamplingParams(
+                n=r.sampling.n, temperature=r.sampling.temperature, max_tokens=r.sampling.max_tokens,
+                seed=r.sampling.seed, stop_token_ids=[encoder.end_id],
+            )
+            for r in requests
+        ],
+        use_tqdm=False,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    import json
+
+    print(json.dumps(main()))
