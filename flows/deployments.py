@@ -50,7 +50,7 @@ def deployment(recipe: str) -> dict[str, Any]:
 def prefect_yaml() -> str:
     """The whole file."""
     recipes = sorted(path.stem for path in RECIPES.glob("*.toml"))
-    pull = [{"flows.deployments.enter_project": {}}]
+    pull: list[dict[str, Any]] = [{"flows.deployments.enter_project": {}}]
     content = {"name": "gram-r2", "pull": pull, "deployments": [deployment(recipe) for recipe in recipes]}
     return _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
