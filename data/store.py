@@ -15,6 +15,7 @@ instead of made again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -245,7 +246,7 @@ class RunStore:
         new.rename(target)
 
     def _valid(self, path: Path, key: str) -> Artifact | None:
-        """The artifact at `path` if it is finished, has this key, and all its files with the sizes they had."""
+        """The artifact at `path` if it is finished and has this key. Raises StoreError where files of it are damaged."""
         if not (path / MANIFEST).is_file():
             return None
         manifest = Manifest.load(path / MANIFEST)
@@ -266,8 +267,12 @@ class RunStore:
             if parts[0] == self.run_name or any(part.startswith(".") for part in parts):
                 continue
             # The key is looked for as text first: reading a few hundred manifests as JSON is what costs.
-            if key in manifest_path.read_text(encoding="utf-8") and self._valid(manifest_path.parent, key) is not None:
-                yield manifest_path.parent
+            if key not in manifest_path.read_text(encoding="utf-8"):
+                continue
+            # Another run's damage is that run's trouble: this one makes its own.
+            with contextlib.suppress(StoreError):
+                if self._valid(manifest_path.parent, key) is not None:
+                    yield manifest_path.parent
 
 
 def _flat(stage: Stage) -> str:

@@ -222,7 +222,12 @@ class Optimization(Section):
     max_steps: int | None = Field(
         None, ge=1, title="Steps", description="Optimizer steps. Leave empty when epochs are given."
     )
-    batch_size: int = Field(64, ge=1, title="Batch size (examples)", description="Examples an optimizer step.")
+    batch_size: int = Field(
+        64,
+        ge=1,
+        title="Batch size (examples)",
+        description="Examples an optimizer step; with packing, packed sequences.",
+    )
     micro_batch_size: int | None = Field(
         None,
         ge=1,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -31,8 +31,9 @@ _NOT_METRICS = frozenset({"total_flos"})
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What a training child is told."""
+    """What a training child is told. `label` names the training in W&B and alike."""
 
+    label: str
     role: Role
     examples: str
     base: str
@@ -92,6 +93,7 @@ def _train(
 
     def body(context: Context) -> Outcome:
         job = TrainingJob(
+            f"{run.store.run_name}/{name}",
             role,
             str(examples.file("examples.jsonl")),
             str(base.path / "checkpoint") if isinstance(base, Artifact) else base,
@@ -113,12 +115,10 @@ def _train_in_child(context: Context, job: TrainingJob) -> Outcome:
     write_json(job_file, {**asdict(job), "result": str(result_file)})
     result_file.unlink(missing_ok=True)
     gpus = child.visible_gpus()[:1]
-    command = child.Command(
-        "tasks.train",
-        [str(job_file), "--gpus", ",".join(gpus)],
-        {"CUDA_VISIBLE_DEVICES": gpus[0]} if gpus else {},
-        "train",
-    )
+    environment = {"CUDA_VISIBLE_DEVICES": gpus[0]} if gpus else {}
+    if "TENSORBOARD_LOGGING_DIR" not in os.environ:
+        environment["TENSORBOARD_LOGGING_DIR"] = str(context.log_file.parent / "tensorboard" / context.log_file.stem)
+    command = child.Command("tasks.train", [str(job_file), "--gpus", ",".join(gpus)], environment, "train")
     child.run_children(
         [command],
         context.log_file,
@@ -223,7 +223,7 @@ def run_training(job: TrainingJob) -> dict[str, Any]:
     )
     trainer = SFTTrainer(
         model=model,
-        args=sft_arguments(job, training, optimization, models, str(scratch / "trainer"), len(dataset)),
+        args=sft_arguments(job, training, optimization, models, str(scratch / "trainer")),
         train_dataset=dataset,
         processing_class=encoder.tokenizer,
         peft_config=_lora(optimization.lora),
@@ -242,7 +242,6 @@ def sft_arguments(
     optimization: Optimization,
     models: ModelSettings,
     output_dir: str,
-    n_examples: int,
 ) -> Any:
     """The trainer's configuration. The examples are encoded already: TRL only batches, packs, and takes the loss."""
     import torch
@@ -254,7 +253,6 @@ def sft_arguments(
     micro = min(optimization.micro_batch_size or optimization.batch_size, optimization.batch_size)
     if training.packing and training.attention == "eager":
         raise ValueError("training.packing needs an attention that keeps examples apart: sdpa or flash_attention_2")
-    steps = optimization.max_steps or math.ceil((optimization.epochs or 1) * n_examples / optimization.batch_size)
     return SFTConfig(
         output_dir=output_dir,
         learning_rate=optimization.learning_rate,
@@ -262,7 +260,7 @@ def sft_arguments(
         max_steps=optimization.max_steps or -1,
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=optimization.batch_size // micro,
-        warmup_steps=round(optimization.warmup_ratio * steps),
+        warmup_steps=optimization.warmup_ratio,  # under 1 it is a share of the steps
         lr_scheduler_type=optimization.schedule,
         weight_decay=optimization.weight_decay,
         max_length=models.max_tokens,
@@ -273,6 +271,7 @@ def sft_arguments(
         use_cpu=not gpu,
         logging_steps=training.log_every,
         report_to=list(training.report_to) or "none",
+        run_name=job.label,
         save_strategy="no",
         seed=job.seed,
         data_seed=job.seed,

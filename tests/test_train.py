@@ -35,6 +35,7 @@ def job(
     write_jsonl(tmp_path / "examples.jsonl", rows)
     (tmp_path / "out").mkdir(exist_ok=True)
     return TrainingJob(
+        "test",
         "judge",
         str(tmp_path / "examples.jsonl"),
         str(BASE),
