@@ -1,0 +1,329 @@
+"""Bulk generation with a fake engine: every row once, in order, whatever was interrupted, failed or left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.store import StageError, write_jsonl
+from data.world import taste
+from prompts.prove import PROVE
+from tasks.chat import ChatEncoder
+from tasks.dispatch import generate_rows, generated_for
+from tasks.engines import FakeEngine, Request, Sampling
+from tasks.generate import GenerationJob, Skip, read_shards, run_shards, with_rows
+from tasks.stage import Context, Run
+from tests.conftest import FlakyEngine, InProcess, Reply, run_with, settings_with
+
+N_ROWS = 11
+BUILDER = "tests.test_generate:build"
+
+
+def build(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
+    """Two requests a row, of two completions each; none for the rows that are too long."""
+    if row["id"] in params.get("skipped", ()):
+        return Skip("prompt_too_long")
+    ids = encoder.text_ids(row["id"])
+    return [Request(name, ids, Sampling(n=2, seed=10 * int(row["id"]))) for name in ("ab", "ba")]
+
+
+def echo(request: Request, j: int) -> str:
+    return f"{request.name}{request.sampling.seed}.{j}"
+
+
+def row_ids(request: Request) -> str:
+    return str(request.sampling.seed // 10)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> GenerationJob:
+    write_jsonl(tmp_path / "rows.jsonl", ({"id": str(i), "text": f"row {i}"} for i in range(N_ROWS)))
+    return GenerationJob(
+        BUILDER, {}, str(tmp_path / "rows.jsonl"), N_ROWS, "", str(tmp_path / "shards"), {}, {"shard_rows": 3}
+    )
+
+
+def generate(job: GenerationJob, encoder: ChatEncoder, engine: Any = None, worker: int = 0, workers: int = 1) -> int:
+    """Runs the job and returns the number of requests that the engine was given."""
+    inner = FakeEngine(echo)
+    run_shards(job, replace(engine, inner=inner) if engine else inner, encoder, lambda facts: None, worker, workers)
+    return inner.requests_seen
+
+
+def shard_bytes(job: GenerationJob) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(Path(job.out).iterdir())}
+
+
+# ---- shards ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_row_has_its_line_in_the_order_of_the_rows(job: GenerationJob, encoder: ChatEncoder) -> None:
+    assert generate(job, encoder) == 2 * N_ROWS
+    assert list(shard_bytes(job)) == [f"{shard:06d}.jsonl" for shard in range(4)]
+    lines = list(read_shards(job))
+    assert [line["row"] for line in lines] == list(range(N_ROWS))
+    assert [line["id"] for line in lines] == [str(i) for i in range(N_ROWS)]
+    for i, (row, line) in enumerate(with_rows(job)):
+        assert row["text"] == f"row {i}"
+        assert [request["name"] for request in line["requests"]] == ["ab", "ba"]
+        for request in line["requests"]:
+            texts = [completion["text"] for completion in request["completions"]]
+            assert texts == [f"{request['name']}{10 * i}.0", f"{request['name']}{10 * i}.1"]
+            assert request["seed"] == 10 * i
+
+
+def test_a_completion_is_written_with_all_that_is_known_of_it(job: GenerationJob, encoder: ChatEncoder) -> None:
+    generate(job, encoder)
+    completion = next(read_shards(job))["requests"][0]["completions"][0]
+    assert completion == {"text": "ab0.0", "finished": True, "n_tokens": 6, "logprob": -6.0}
+
+
+def test_the_logprob_alone_is_of_the_same_tokens_behind_the_given_messages(
+    job: GenerationJob, encoder: ChatEncoder
+) -> None:
+    seen: list[tuple[list[int], list[int]]] = []
+
+    class Recording(FakeEngine):
+        def score(self, texts: Any, on_progress: Any) -> list[float]:
+            seen.extend((list(prefix), list(ids)) for prefix, ids in texts)
+            return super().score(texts, on_progress)
+
+    alone = PROVE.render_unconditional()
+    scored = replace(job, score_against=[message.to_json() for message in alone])
+    run_shards(scored, Recording(echo), encoder, lambda facts: None)
+    assert len(seen) == 4 * N_ROWS
+    assert {tuple(prefix) for prefix, _ in seen} == {tuple(encoder.prompt_ids(alone))}
+    assert seen[1][1] == [*map(ord, "ab0.1"), 0]
+    assert all(
+        completion["logprob_alone"] == -2.0 * completion["n_tokens"]
+        for line in read_shards(scored)
+        for request in line["requests"]
+        for completion in request["completions"]
+    )
+
+
+def test_finished_shards_are_not_made_again(job: GenerationJob, encoder: ChatEncoder) -> None:
+    generate(job, encoder)
+    before = {path: path.stat().st_mtime_ns for path in Path(job.out).iterdir()}
+    assert generate(job, encoder) == 0
+    assert {path: path.stat().st_mtime_ns for path in Path(job.out).iterdir()} == before
+
+
+def test_a_missing_shard_alone_is_made(job: GenerationJob, encoder: ChatEncoder) -> None:
+    generate(job, encoder)
+    before = shard_bytes(job)
+    job.shard_path(3).unlink()
+    assert generate(job, encoder) == 4
+    assert shard_bytes(job) == before
+
+
+def test_a_crash_keeps_the_shards_before_it_and_the_next_attempt_makes_the_rest(
+    job: GenerationJob, encoder: ChatEncoder
+) -> None:
+    undisturbed = replace(job, out=job.out + "-undisturbed")
+    generate(undisturbed, encoder)
+    crash = FlakyEngine(FakeEngine(echo), crashes=lambda requests: row_ids(requests[0]) == "6")
+    with pytest.raises(MemoryError):
+        generate(job, encoder, crash)
+    assert list(shard_bytes(job)) == ["000000.jsonl", "000001.jsonl"]
+    assert generate(job, encoder) == 2 * (N_ROWS - 6)
+    assert shard_bytes(job) == shard_bytes(undisturbed)
+
+
+def test_half_of_a_shard_file_of_a_killed_process_is_not_taken_for_a_shard(
+    job: GenerationJob, encoder: ChatEncoder
+) -> None:
+    Path(job.out).mkdir()
+    (Path(job.out) / ".000001.jsonl.tmp").write_text('{"row": 3, "id": "3", "requ')
+    assert generate(job, encoder) == 2 * N_ROWS
+    assert len(shard_bytes(job)) == 4
+
+
+def test_failed_rows_are_asked_for_again_and_the_others_kept_as_they_are(
+    job: GenerationJob, encoder: ChatEncoder
+) -> None:
+    # One of the two requests of rows 4 and 7 fails: the row as a whole has.
+    flaky = FlakyEngine(FakeEngine(echo), fails=lambda r: row_ids(r) in ("4", "7") and r.name == "ba")
+    generate(job, encoder, flaky)
+    first = [path.read_text().splitlines() for path in map(job.shard_path, range(4))]
+    assert first[1][1] == '{"row": 4, "id": "4", "failed": "engine_abort"}'
+    assert first[2][1] == '{"row": 7, "id": "7", "failed": "engine_abort"}'
+    assert generate(job, encoder) == 4
+    second = [path.read_text().splitlines() for path in map(job.shard_path, range(4))]
+    changed = [(s, i) for s in range(4) for i in range(len(first[s])) if first[s][i] != second[s][i]]
+    assert changed == [(1, 1), (2, 1)]
+    assert all("requests" in line for line in read_shards(job))
+    assert generate(job, encoder) == 0
+
+
+def test_a_row_that_no_request_is_made_for_is_dropped_with_its_reason_and_done(
+    job: GenerationJob, encoder: ChatEncoder
+) -> None:
+    skipping = replace(job, params={"skipped": ["3", "4", "5", "10"]})
+    assert generate(skipping, encoder) == 2 * (N_ROWS - 4)
+    lines = list(read_shards(skipping))
+    assert [line["id"] for line in lines if line.get("dropped") == "prompt_too_long"] == ["3", "4", "5", "10"]
+    assert lines[10] == {"row": 10, "id": "10", "dropped": "prompt_too_long"}
+    assert generate(skipping, encoder) == 0
+
+
+@pytest.mark.parametrize("workers", [2, 3, 7])
+def test_workers_split_the_shards_exactly(job: GenerationJob, encoder: ChatEncoder, workers: int) -> None:
+    alone = replace(job, out=job.out + "-alone")
+    generate(alone, encoder)
+    requests = []
+    made: list[set[str]] = []
+    for worker in range(workers):
+        before = set(shard_bytes(job)) if Path(job.out).exists() else set()
+        requests.append(generate(job, encoder, worker=worker, workers=workers))
+        made.append((set(shard_bytes(job)) if Path(job.out).exists() else set()) - before)
+    assert sum(requests) == 2 * N_ROWS
+    assert sorted(name for names in made for name in names) == sorted(shard_bytes(alone))
+    assert shard_bytes(job) == shard_bytes(alone)
+
+
+def test_progress_grows_to_the_total_and_counts_finished_rows(job: GenerationJob, encoder: ChatEncoder) -> None:
+    crash = FlakyEngine(FakeEngine(echo), crashes=lambda requests: row_ids(requests[0]) == "6")
+    with pytest.raises(MemoryError):
+        generate(job, encoder, crash)
+    reports: list[dict[str, Any]] = []
+    run_shards(job, FakeEngine(echo), encoder, reports.append)
+    assert [facts["done"] for facts in reports] == sorted(facts["done"] for facts in reports)
+    assert reports[0]["done"] >= 6
+    assert (reports[-1]["done"], reports[-1]["total"]) == (N_ROWS, N_ROWS)
+    # Of this attempt only: two requests of two completions a row, 7 or 8 tokens each.
+    assert reports[-1]["tokens"] == sum(
+        completion["n_tokens"]
+        for line in list(read_shards(job))[6:]
+        for request in line["requests"]
+        for completion in request["completions"]
+    )
+
+
+def test_rows_that_changed_since_are_noticed(job: GenerationJob, encoder: ChatEncoder) -> None:
+    generate(job, encoder)
+    write_jsonl(Path(job.rows), ({"id": str(i + (i > 5))} for i in range(N_ROWS)))
+    with pytest.raises(AssertionError, match="row 6 of"):
+        list(with_rows(job))
+    write_jsonl(Path(job.rows), ({"id": str(i)} for i in range(N_ROWS - 1)))
+    with pytest.raises(ValueError, match="argument 2 is longer than argument 1"):
+        list(with_rows(job))
+
+
+def test_no_rows_make_no_shards(job: GenerationJob, encoder: ChatEncoder) -> None:
+    write_jsonl(Path(job.rows), [])
+    empty = replace(job, n_rows=0)
+    assert generate(empty, encoder) == 0
+    assert list(with_rows(empty)) == []
+
+
+# ---- as a stage sees it -----------------------------------------------------------------------------------------------
+
+
+def stage(run: Run, rows: Path, name: str = "round-1/votes", params: Mapping[str, Any] | None = None) -> Any:
+    def body(context: Context) -> Any:
+        return generate_rows(context, BUILDER, params or {}, rows, rows.parent)
+
+    return run.do(name, "vote", {"name": name}, {}, body)
+
+
+def engine_of(run: Run) -> InProcess:
+    assert isinstance(run.generator, InProcess)
+    return run.generator
+
+
+def test_the_counts_of_a_stage_say_where_every_row_went(
+    tmp_path: Path, job: GenerationJob, encoder: ChatEncoder
+) -> None:
+    flaky = FlakyEngine(FakeEngine(echo), fails=lambda r: row_ids(r) == "4")
+    run = run_with(tmp_path, encoder, flaky, generation={"shard_rows": 4, "max_failed_share": 0.1})
+    made = stage(run, Path(job.rows), params={"skipped": ["0", "9"]})
+    counts = made.manifest.counts
+    assert (counts.rows_in, counts.kept) == (N_ROWS, N_ROWS - 3)
+    assert (counts.dropped, counts.failed) == ({"prompt_too_long": 2}, {"engine_abort": 1})
+    assert made.manifest.metrics == {
+        "tokens_generated": 10,
+        "engine_seconds": 2.0,
+        "tokens_per_s": 5.0,
+        "shard_rows": 4,
+    }
+    assert sorted(made.manifest.files) == [f"shards-4/{shard:06d}.jsonl" for shard in range(3)]
+    pairs = list(generated_for(made, Path(job.rows)))
+    assert [(row["id"], line["id"]) for row, line in pairs] == [(str(i), str(i)) for i in range(N_ROWS)]
+
+
+def test_too_many_failed_rows_stop_the_stage_and_the_next_attempt_asks_for_them_only(
+    tmp_path: Path, job: GenerationJob, encoder: ChatEncoder
+) -> None:
+    flaky = FlakyEngine(FakeEngine(echo), fails=lambda r: row_ids(r) in ("4", "7"))
+    run = run_with(tmp_path, encoder, flaky, generation={"max_failed_share": 0.1})
+    with pytest.raises(
+        StageError,
+        match=r"2 of 11 rows failed, over generation\.max_failed_share; the first of each kind: \{'engine_abort': '4'\}",
+    ):
+        stage(run, Path(job.rows))
+    healthy = run_with(tmp_path, encoder, echo, generation={"max_failed_share": 0.1})
+    made = stage(healthy, Path(job.rows))
+    assert engine_of(healthy).requests == 4
+    assert (made.manifest.counts.kept, made.manifest.counts.failed) == (N_ROWS, {})
+
+
+def test_no_failed_row_is_allowed_where_the_share_is_zero(
+    tmp_path: Path, job: GenerationJob, encoder: ChatEncoder
+) -> None:
+    flaky = FlakyEngine(FakeEngine(echo), fails=lambda r: row_ids(r) == "4")
+    with pytest.raises(StageError, match="1 of 11 rows failed"):
+        stage(run_with(tmp_path, encoder, flaky, generation={"max_failed_share": 0}), Path(job.rows))
+
+
+def test_shards_of_another_size_from_an_earlier_attempt_are_left_out(
+    tmp_path: Path, job: GenerationJob, encoder: ChatEncoder
+) -> None:
+    crash = FlakyEngine(FakeEngine(echo), crashes=lambda requests: row_ids(requests[0]) == "6")
+    with pytest.raises(MemoryError):
+        stage(run_with(tmp_path, encoder, crash, generation={"shard_rows": 3}), Path(job.rows))
+    made = stage(run_with(tmp_path, encoder, echo, generation={"shard_rows": 5}), Path(job.rows))
+    assert sorted(made.manifest.files) == [f"shards-5/{shard:06d}.jsonl" for shard in range(3)]
+    assert made.manifest.counts.kept == N_ROWS
+
+
+# ---- seeds ------------------------------------------------------------------------------------------------------------
+
+
+def test_no_two_votes_or_proofs_have_the_same_seed(tmp_path: Path, encoder: ChatEncoder) -> None:
+    """Over rows, orders and completions, where completion j uses seed + j; and the same again for the same run."""
+    write_jsonl(tmp_path / "pairs.jsonl", (p.to_json() for p in taste.draw_pairs(150, 0)))
+    settings = settings_with()
+    params = {
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "max_tokens": 64,
+        "context": settings.models.max_tokens,
+        "overlong": "drop",
+        "votes": 8,
+        "k": 4,
+        "seed": 3,
+    }
+    for builder, prompt in (("tasks.label:vote_requests", "compact"), ("tasks.prove:proof_requests", "prove-compact")):
+        seeds = [seeds_of(tmp_path, encoder, builder, {**params, "prompt": prompt, "seed": seed}) for seed in (3, 3, 4)]
+        assert len(set(seeds[0])) == len(seeds[0]) == 150 * 2 * 4
+        assert seeds[0] == seeds[1]
+        assert not set(seeds[0]) & set(seeds[2])
+
+
+def seeds_of(folder: Path, encoder: ChatEncoder, builder: str, params: Mapping[str, Any]) -> list[int]:
+    seen: list[int] = []
+
+    def reply(request: Request, j: int) -> str:
+        seen.append(request.sampling.seed + j)
+        return ""
+
+    as_reply: Reply = reply
+    out = folder / f"{builder.split(':')[1]}-{params['seed']}-{len(list(folder.iterdir()))}"
+    job = GenerationJob(builder, params, str(folder / "pairs.jsonl"), 150, "", str(out), {}, {"shard_rows": 64})
+    run_shards(job, FakeEngine(as_reply), encoder, lambda facts: None)
+    return seen
