@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from data.records import Message, ResponsePair
 from data.store import Artifact, Counts, Outcome, RunStore, write_jsonl
@@ -24,6 +25,10 @@ from tasks.stage import Run
 
 ROOT = Path(__file__).parent.parent
 REAL = Path(os.environ.get("GRAM_R2_DATA", ROOT / "../shared/data")).expanduser()
+
+# A busy machine must not fail a test; what must be quick is timed by a test of its own.
+hypothesis_settings.register_profile("gram-r2", deadline=None)
+hypothesis_settings.load_profile("gram-r2")
 
 Rows = Iterable[Mapping[str, Any]]
 Reply = Callable[[Request, int], str]
