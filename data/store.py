@@ -201,10 +201,12 @@ class RunStore:
     def _commit(
         self, stage: Stage, work: Path, outcome: Outcome, started: float, software: Mapping[str, str]
     ) -> Artifact:
+        for unfinished in work.rglob(".*.tmp"):  # left by a kill in the middle of a write
+            unfinished.unlink()
         files = {
             file.relative_to(work).as_posix(): {"sha256": sha256_file(file), "bytes": file.stat().st_size}
             for file in sorted(work.rglob("*"))
-            if file.is_file() and file.name != MANIFEST
+            if file.is_file() and file != work / MANIFEST
         }
         manifest = Manifest(
             format=FORMAT,

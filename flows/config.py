@@ -60,9 +60,12 @@ def checked(values: Mapping[str, Any]) -> SelfTrainConfig:
     try:
         return SelfTrainConfig.model_validate(values)
     except ValidationError as error:
+        errors = error.errors()
         lines = [
             f"  {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}"
             + ("" if e["type"] in ("missing", "value_error") else f" (got {e['input']!r})")
-            for e in error.errors()
+            for e in errors
+            # A list whose only element is wrong is also called empty; the element's own complaint is the true one.
+            if not any(other["loc"][: len(e["loc"])] == e["loc"] and other is not e for other in errors)
         ]
         raise ConfigError("the configuration cannot be run:\n" + "\n".join(lines)) from error

@@ -144,27 +144,29 @@ def _parse_reasoned(reply: str) -> Judgement:
 HEADINGS = ("Feedback", "Comparision", "Conclusion")
 """Spelled as the released prompt spells them."""
 
-_PARTS = re.compile(
-    r"\AFeedback:\s*\n(?P<feedback>.*?\S.*?)\n\s*Comparision:\s*\n(?P<comparison>.*?\S.*?)\n\s*Conclusion:\s*\n(?P<conclusion>.*\S.*)\Z",
-    re.DOTALL,
-)
+_HEADING = re.compile(r"^[ \t]*(Feedback|Comparision|Conclusion):[ \t]*$", re.MULTILINE)
+_WHO = r"(?:Response|Assistant|Answer)"
+_BETTER = r"(?:better|preferred|preferable|superior)"
 _CLAIM = re.compile(
-    r"\b(?:Response|Assistant|Answer)\s+([AB])\s+is\s+(?!not\b|no\b)(?:\w+\s+){0,2}?(?:better|preferred|superior)\b"
-    r"|\bprefer(?:s|red)?\s+(?:Response|Assistant|Answer)\s+([AB])\b"
-    r"|\b(?:better|preferred|superior)\s+(?:response|one)\s+is\s+(?:Response|Assistant|Answer)\s+([AB])\b",
+    rf"\b{_WHO}\s+([AB])\s+is\s+(?:\w+\s+){{0,2}}?{_BETTER}\b"
+    rf"|\bprefer(?:s|red)?\s+{_WHO}\s+([AB])\b"
+    rf"|\b(?:better|preferred|superior)\s+(?:response|answer|one)\s+is\s+{_WHO}\s+([AB])\b",
     re.IGNORECASE,
 )
+_NEGATION = re.compile(r"\b(?:not|no|never|neither|nor|less|least|cannot|hardly|nobody)\b|n't\b", re.IGNORECASE)
+_SENTENCE = re.compile(r"[^.!?;\n]+")
 _COMPACT_CLAIM = re.compile(r"\bSo\s+([AB])\s+is\s+better\.\s*\Z")
 
 
 def split_headings(rationale: str) -> tuple[str, str, str] | None:
     """The texts under Feedback, Comparision and Conclusion, or None where the three are not there once each in order."""
-    if any(len(re.findall(rf"^\s*{heading}:\s*$", rationale, re.MULTILINE)) != 1 for heading in HEADINGS):
+    text = rationale.strip()
+    found = list(_HEADING.finditer(text))
+    if tuple(match[1] for match in found) != HEADINGS or found[0].start() != 0:
         return None
-    match = _PARTS.match(rationale.strip())
-    if match is None:
-        return None
-    return match["feedback"].strip(), match["comparison"].strip(), match["conclusion"].strip()
+    ends = [match.start() for match in found[1:]] + [len(text)]
+    feedback, comparison, concluded = (text[match.end() : end].strip() for match, end in zip(found, ends, strict=True))
+    return (feedback, comparison, concluded) if feedback and comparison and concluded else None
 
 
 def join_headings(feedback: str, comparison: str, conclusion_text: str) -> str:
@@ -182,8 +184,19 @@ def conclusion(rationale: str, shape: Literal["headings", "compact", "none"]) ->
     parts = split_headings(rationale)
     if parts is None:
         return None
-    claims = {next(group for group in match.groups() if group).upper() for match in _CLAIM.finditer(parts[2])}
-    return _as_label(claims.pop()) if len(claims) == 1 else None
+    claims = _claims(parts[2])
+    return claims.pop() if len(claims) == 1 else None
+
+
+def _claims(text: str) -> set[Label]:
+    """The labels that a conclusion calls the better one. A sentence that denies something before its claim claims nothing."""
+    claims: set[Label] = set()
+    # Bold or italic marks around a name say nothing.
+    for sentence in _SENTENCE.findall(text.replace("*", "").replace("_", "")):
+        for match in _CLAIM.finditer(sentence):
+            if not _NEGATION.search(sentence, 0, match.end()):
+                claims.add(_as_label(next(group for group in match.groups() if group).upper()))
+    return claims
 
 
 def _as_label(text: str) -> Label:

@@ -33,7 +33,8 @@ def game_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: Ch
         encoded = encoder.judge_ids(prompt, shown, params["context"] - params["max_tokens"], params["overlong"])
         if encoded is None:
             return Skip("prompt_too_long")
-        requests.append(Request(order, encoded.ids, Sampling(max_tokens=params["max_tokens"])))
+        sampling = Sampling(max_tokens=params["max_tokens"])
+        requests.append(Request(order, encoded.ids, sampling, encoded.truncated))
     return requests
 
 

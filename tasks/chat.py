@@ -6,7 +6,8 @@ completion is never put through the template: templates of reasoning models may 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,7 @@ from prompts.prove import ProverPrompt
 
 _SENTINEL = "\u2042reply\u2042"
 _CUT_MARK = " […] "
+_ZERO_WIDTH_SPACE = "\u200b"
 
 
 class ChatTemplateError(ValueError):
@@ -51,14 +53,28 @@ class ChatEncoder:
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of the messages in the chat template, up to where the assistant's reply begins."""
-        ids = self.tokenizer.apply_chat_template(
-            [message.to_json() for message in messages], add_generation_prompt=True, tokenize=True, return_dict=False
-        )
+        turns = [{"role": message.role, "content": self.defuse(message.content)} for message in messages]
+        ids = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False)
         return [int(token) for token in ids]
 
     def completion_ids(self, text: str) -> list[int]:
         """Token ids of an assistant's reply with the token that ends its turn."""
-        return [*self.text_ids(text), self.end_id]
+        return [*self.text_ids(self.defuse(text)), self.end_id]
+
+    def defuse(self, text: str) -> str:
+        """The text with special tokens that are spelled out in it kept from becoming the real ones.
+
+        A response that spells ``<|im_end|>`` must not end the user's turn. A zero-width space behind the first
+        character leaves it readable, to people and to the model.
+        """
+        return self._special.sub(lambda match: match[0][0] + _ZERO_WIDTH_SPACE + match[0][1:], text)
+
+    @cached_property
+    def _special(self) -> re.Pattern[str]:
+        added = self.tokenizer.added_tokens_decoder.values()
+        tokens = {token.content for token in added if token.special} | set(self.tokenizer.all_special_tokens)
+        longest_first = sorted(tokens, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     def text_ids(self, text: str) -> list[int]:
         """Token ids of bare text, no special tokens added."""
@@ -94,7 +110,9 @@ class ChatEncoder:
             overlong,
         )
 
-    def _fit(self, encode: Any, pair: ResponsePair, budget: int, overlong: str) -> Encoded | None:
+    def _fit(
+        self, encode: Callable[[ResponsePair], list[int]], pair: ResponsePair, budget: int, overlong: str
+    ) -> Encoded | None:
         ids = encode(pair)
         if len(ids) <= budget:
             return Encoded(ids)
@@ -135,7 +153,9 @@ class ChatEncoder:
     def _keep_ends(self, ids: list[int], share: int) -> str:
         head = (share + 1) // 2
         tail = ids[len(ids) - (share - head) :] if share > head else []
-        return str(self.tokenizer.decode(ids[:head])) + _CUT_MARK + str(self.tokenizer.decode(tail))
+        # A cut between the bytes of one character leaves replacement characters at its edge.
+        kept_head = str(self.tokenizer.decode(ids[:head])).rstrip("\ufffd")
+        return kept_head + _CUT_MARK + str(self.tokenizer.decode(tail)).lstrip("\ufffd")
 
 
 def fair_shares(lengths: Sequence[int], budget: int) -> list[int] | None:

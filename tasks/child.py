@@ -86,14 +86,22 @@ class _Output:
     def read_lines(self) -> list[str] | None:
         """The lines that have arrived, or None at the end of the output."""
         data = os.read(self.fileno(), 1 << 16)
-        lines = (self.unfinished + (data or b"\n")).split(b"\n")
-        self.unfinished = lines.pop()
-        texts = [line.decode("utf-8", errors="replace").rstrip("\r") for line in lines]
-        return [text for text in texts if text.strip()] if data or any(texts) else None
+        *lines, self.unfinished = (self.unfinished + data).split(b"\n")
+        return [text for line in lines if (text := _text(line))] if data else None
+
+    def last_line(self) -> list[str]:
+        """What stands behind the last line break, at the end."""
+        text, self.unfinished = _text(self.unfinished), b""
+        return [text] if text else []
 
     def fileno(self) -> int:
         assert self.process.stdout is not None
         return self.process.stdout.fileno()
+
+
+def _text(line: bytes) -> str:
+    text = line.decode("utf-8", errors="replace").rstrip("\r")
+    return text if text.strip() else ""
 
 
 def _pump(
@@ -109,12 +117,10 @@ def _pump(
         ready = [key.data for key, _ in selector.select(timeout=1.0)]
         # A grandchild can hold the pipe open after the child has ended: an ended child with nothing to read is done.
         quiet = [key.data for key in selector.get_map().values() if key.data not in ready]
-        for output in [output for output in quiet if output.process.poll() is not None]:
-            selector.unregister(output.fileno())
-            _check_ended(output, log.name)
-        for output in ready:
-            lines = output.read_lines()
-            for line in lines or []:
+        ended = [output for output in quiet if output.process.poll() is not None]
+        for output in [*ready, *ended]:
+            lines = output.read_lines() if output in ready else None
+            for line in output.last_line() if lines is None else lines:
                 if line.startswith(PROGRESS):
                     on_progress(output.command.label, json.loads(line[len(PROGRESS) :]))
                 else:

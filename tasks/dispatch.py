@@ -106,7 +106,9 @@ def generate_rows(
     dropped: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     first: dict[str, str] = {}
+    shortened = 0
     for _, line in with_rows(job):
+        shortened += line.get("shortened", False)
         if "dropped" in line:
             dropped[line["dropped"]] += 1
         elif "failed" in line:
@@ -117,7 +119,7 @@ def generate_rows(
             f"{failed.total()} of {n_rows} rows failed, over generation.max_failed_share; the first of each kind: {first}"
         )
     kept = n_rows - dropped.total() - failed.total()
-    metrics = {**stats.to_json(), "shard_rows": generation.shard_rows}
+    metrics = {**stats.to_json(), "shard_rows": generation.shard_rows, "shortened": shortened}
     return Outcome(Counts(n_rows, kept, dict(dropped), dict(failed)), metrics)
 
 

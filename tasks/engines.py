@@ -21,11 +21,12 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt to be continued. `name` tells the requests of a row apart."""
+    """One prompt to be continued. `name` tells the requests of a row apart; `shortened` says that its pair was cut."""
 
     name: str
     prompt_ids: Sequence[int]
     sampling: Sampling
+    shortened: bool = False
 
 
 @dataclass(frozen=True, slots=True)

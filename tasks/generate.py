@@ -8,7 +8,8 @@ under way on each GPU. A line of it::
     {"row": 18, "id": "77aa…", "dropped": "prompt_too_long"}
     {"row": 19, "id": "0b1d…", "failed": "engine_abort"}
 
-A failed row is not done: the next attempt at its stage asks for it again.
+A failed row is not done: the next attempt at its stage asks for it again. What is still failed when the stage is
+committed, within generation.max_failed_share, is counted as failed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from data.records import Message
-from data.store import json_line, read_jsonl
+from data.store import StoreError, json_line, read_jsonl
 from tasks import child
 from tasks.chat import ChatEncoder
 from tasks.engines import Completion, Engine, Failure, Request
@@ -85,7 +86,8 @@ def read_shards(job: GenerationJob) -> Iterator[dict[str, Any]]:
 def with_rows(job: GenerationJob) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Each input row with what was generated for it, streamed."""
     for row, made in zip(read_jsonl(Path(job.rows)), read_shards(job), strict=True):
-        assert str(row["id"]) == made["id"], f"row {made['row']} of {job.rows} changed since it was generated for"
+        if str(row["id"]) != made["id"]:
+            raise StoreError(f"row {made['row']} of {job.rows} is not the one that was generated for, {made['id']!r}")
         yield row, made
 
 
@@ -144,6 +146,8 @@ def _generate_rows(
         if failures:
             lines.append({**line, "failed": failures[0]})
             continue
+        if any(request.shortened for request in made):
+            line["shortened"] = True
         line["requests"] = [_answer(request, answer, completions) for request, answer in answers]  # type: ignore[arg-type]
         lines.append(line)
     if prefix is not None and completions:

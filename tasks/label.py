@@ -67,7 +67,7 @@ def vote_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: Ch
             max_tokens=params["max_tokens"],
             seed=derive_seed(params["seed"], pair.id, order),
         )
-        requests.append(Request(order, encoded.ids, sampling))
+        requests.append(Request(order, encoded.ids, sampling, encoded.truncated))
     return requests
 
 
@@ -245,13 +245,23 @@ def _labels_from_truth(run: Run, round: int, batch: FileRef, truth: FileRef) -> 
     def body(context: Context) -> Outcome:
         known = {row["id"]: row["label"] for row in read_jsonl(truth.path)}
         sides: Counter[str] = Counter()
-        with (context.work / "labels.jsonl").open("w", encoding="utf-8") as stream:
+        n_rows = 0
+        with (
+            (context.work / "labels.jsonl").open("w", encoding="utf-8") as kept_file,
+            (context.work / "dropped.jsonl").open("w", encoding="utf-8") as dropped_file,
+        ):
             for row in read_jsonl(batch.path):
-                label = known[row["id"]]
+                n_rows += 1
+                label = known.get(row["id"])
+                if label is None:
+                    dropped_file.write(json_line({**row, "reason": "truth_unknown"}))
+                    continue
                 sides[label] += 1
-                stream.write(json_line({**row, "label": label, "confidence": 1.0, "votes": {}, "orders_agree": True}))
-        (context.work / "dropped.jsonl").touch()
-        return Outcome(Counts(sides.total(), sides.total()), {"label_balance": dict(sides)})
+                facts = {"label": label, "confidence": 1.0, "votes": {}, "orders_agree": True}
+                kept_file.write(json_line({**row, **facts}))
+        unknown = n_rows - sides.total()
+        counts = Counts(n_rows, sides.total(), {"truth_unknown": unknown} if unknown else {})
+        return Outcome(counts, {"label_balance": dict(sides)})
 
     inputs = {"batch": batch.sha256, "truth": truth.sha256}
     return run.do(f"round-{round}/labels", "label", {"source": "truth"}, inputs, body, round)
@@ -267,7 +277,7 @@ def audit_labels(run: Run, round: int, labels: Artifact, truth: FileRef) -> Arti
         for name in ("labels.jsonl", "dropped.jsonl"):
             for row in read_jsonl(labels.path / name):
                 n_rows += 1
-                if row.get("label") is None:
+                if row.get("label") is None or row["id"] not in known:
                     continue
                 right["all"].append(row["label"] == known[row["id"]])
                 if name == "labels.jsonl":

@@ -119,10 +119,10 @@ class _Splitter:
             truth.unlink()
 
     def _unlabeled(self) -> Iterator[tuple[ResponsePair, Label | None]]:
-        for item in self._read("pair_with_truth", self.data.unlabeled):
+        for item in self._read("pair_with_truth" if self.data.unlabeled_truth else "pair", self.data.unlabeled):
             pair, label = item if isinstance(item, tuple) else (_pair(item), None)
             if not self._overlaps(pair):
-                yield pair, label if self.data.unlabeled_truth else None
+                yield pair, label
 
     def _read(self, kind: str, sources: tuple[Source, ...]) -> Iterator[Any]:
         """Records of one kind from all its sources, without exact duplicates. Raises DataError for a doubled id."""

@@ -68,7 +68,7 @@ def proof_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: C
             seed=derive_seed(params["seed"], preference.pair.id, order),
             logprobs=True,
         )
-        requests.append(Request(order, encoded.ids, sampling))
+        requests.append(Request(order, encoded.ids, sampling, encoded.truncated))
     return requests
 
 

@@ -6,6 +6,7 @@ A line of ``examples.jsonl``: a pair in the order in which it is shown, its labe
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -97,7 +98,7 @@ def _repeats(n_labeled: int, n_pseudo: int, share: float) -> int:
     """How many labeled examples must be added again to reach their share; no number reaches a share of 1."""
     if not n_labeled or not n_pseudo or share >= 1:
         return 0
-    return max(0, round(share / (1 - share) * n_pseudo) - n_labeled)
+    return max(0, math.ceil(share / (1 - share) * n_pseudo - 1e-9) - n_labeled)
 
 
 def _all_examples(artifacts: Sequence[Artifact], first_round: int = 0) -> Iterator[dict[str, Any]]:

@@ -204,9 +204,6 @@ def test_a_grandchild_that_holds_the_pipe_does_not_hang_the_parent(heard: Heard,
     assert time.monotonic() - started < 20
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="an unfinished last line is lost where a grandchild holds the pipe"
-)
 def test_an_unfinished_last_line_arrives_although_a_grandchild_holds_the_pipe(heard: Heard, grandchild: Path) -> None:
     heard.run(helper("leave_grandchild", str(grandchild), "0", "last words"))
     assert heard.lines[-1] == "[child] last words"

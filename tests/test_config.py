@@ -59,9 +59,6 @@ def test_an_unknown_key_of_a_source_is_refused_by_its_place() -> None:
     assert "\n  data.labeled.0.colums: Extra inputs are not permitted (got {})" in text
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="a wrong source is also called a list of 0 sources, which it is not"
-)
 def test_one_wrong_key_of_a_source_is_one_complaint() -> None:
     assert refusal(values(data={"labeled": [{"path": "x.jsonl", "colums": {}}]})).count("\n") == 1
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from data.store import StageError, write_jsonl
+from data.store import StageError, StoreError, write_jsonl
 from data.world import taste
 from prompts.prove import PROVE
 from tasks.chat import ChatEncoder
@@ -207,7 +207,7 @@ def test_progress_grows_to_the_total_and_counts_finished_rows(job: GenerationJob
 def test_rows_that_changed_since_are_noticed(job: GenerationJob, encoder: ChatEncoder) -> None:
     generate(job, encoder)
     write_jsonl(Path(job.rows), ({"id": str(i + (i > 5))} for i in range(N_ROWS)))
-    with pytest.raises(AssertionError, match="row 6 of"):
+    with pytest.raises(StoreError, match="row 6 of"):
         list(with_rows(job))
     write_jsonl(Path(job.rows), ({"id": str(i)} for i in range(N_ROWS - 1)))
     with pytest.raises(ValueError, match="argument 2 is longer than argument 1"):
@@ -250,6 +250,7 @@ def test_the_counts_of_a_stage_say_where_every_row_went(
         "engine_seconds": 2.0,
         "tokens_per_s": 5.0,
         "shard_rows": 4,
+        "shortened": 0,
     }
     assert sorted(made.manifest.files) == [f"shards-4/{shard:06d}.jsonl" for shard in range(3)]
     pairs = list(generated_for(made, Path(job.rows)))

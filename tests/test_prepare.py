@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from data.records import content_id, pair_key, parse_pair, parse_preference, prompt_key
-from data.sources import SourceError
 from data.store import Artifact, write_jsonl
 from data.world import taste
 from tasks.chat import ChatEncoder
@@ -253,11 +252,6 @@ def test_the_same_batch_with_and_without_truth(prepared: Prepare) -> None:
     assert batch_of(prepared(), 1).sha256 == batch_of(prepared(unlabeled_truth=True), 1).sha256
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=SourceError,
-    reason="labels of unlabeled rows are read and checked although unlabeled_truth is off",
-)
 def test_labels_of_unlabeled_rows_are_not_looked_at(prepared: Prepare) -> None:
     data = prepared({"unlabeled": [row(200 + i, label="tie") for i in range(20)]})
     assert len(rows_in(data, "batch-1")) == 6

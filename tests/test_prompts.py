@@ -414,9 +414,6 @@ def test_a_rationale_concludes_for_its_label_and_only_for_it(said: str, reason: 
         "It is not true that Response A is better.",
     ],
 )
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="a negation that is not the first word after 'is' counts as praise"
-)
 def test_a_negated_claim_is_no_conclusion(said: str) -> None:
     assert GRAM_R2.check_rationale(join_headings("f", "c", said), "A") == "no_conclusion"
 
@@ -464,11 +461,6 @@ def test_a_rationale_made_of_any_text_under_its_headings_passes_or_says_why(text
         pytest.param(
             "Feedback:\n" + "word " * 100 + "\n\nComparision:\n" + "word " * 100 + "\n\nConclusion:\n",
             id="empty conclusion",
-            marks=pytest.mark.xfail(
-                strict=True,
-                raises=AssertionError,
-                reason="cubic time: 1 s at 1,000 characters, 50 s at 4,000, for a rationale cut off there",
-            ),
         ),
         pytest.param("Feedback:\n" + "\n" * 1000 + "Comparision:\nc\n\nConclusion:\n", id="blank lines"),
         pytest.param(F + C + "Conclusion:\n" + "Response A is " * 1000, id="repeated claim"),

@@ -150,11 +150,6 @@ def test_another_key_does_not_get_the_folder_of_a_crash(store: RunStore) -> None
     assert set(store.run(replace(STAGE, version=2), writes("x\n")).manifest.files) == {"labels.jsonl"}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a temporary file that a killed write leaves in a work folder becomes a part of the artifact",
-)
 def test_a_kill_while_the_manifest_is_written_does_not_change_the_content(tmp_path: Path) -> None:
     store, other = RunStore(tmp_path / "one", "demo"), RunStore(tmp_path / "two", "demo")
     undisturbed = other.run(STAGE, writes("x\n"))

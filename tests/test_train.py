@@ -43,6 +43,7 @@ def job(
         MODELS.model_dump(mode="json"),
         training.model_dump(mode="json"),
         optimization.model_dump(mode="json"),
+        reply_tokens=64,
         seed=3,
     )
 
@@ -83,9 +84,9 @@ def test_the_trainer_computes_its_loss_on_exactly_those_tokens(tmp_path: Path) -
     model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
     total, n_tokens = 0.0, 0
     for row in rows:
-        encoded = encode_example(row, "judge", encoder, MODELS)
+        encoded = encode_example(row, "judge", encoder, MODELS, 64)
         assert encoded is not None
-        prompt, completion = encoded
+        prompt, completion = encoded[0].ids, encoded[1]
         with torch.no_grad():
             logprobs_TV = model(torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
         picked = logprobs_TV[len(prompt) - 1 : -1].gather(-1, torch.tensor(completion)[:, None])
@@ -139,8 +140,8 @@ def test_packed_neighbours_do_not_see_each_other() -> None:
 
     encoder = ChatEncoder.load(str(BASE))
     model = AutoModelForCausalLM.from_pretrained(BASE, attn_implementation="sdpa", dtype=torch.float32)
-    encoded = [encode_example(row, "judge", encoder, MODELS) for row in example_rows(2)]
-    first, second = (prompt + completion for prompt, completion in encoded if prompt)  # type: ignore[misc]
+    encoded = [encode_example(row, "judge", encoder, MODELS, 64) for row in example_rows(2)]
+    first, second = (made[0].ids + made[1] for made in encoded if made)
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
 
     def logits_of_second(first_ids: list[int]) -> torch.Tensor:
@@ -171,7 +172,6 @@ def test_packing_trains_on_every_token_once(tmp_path: Path) -> None:
     train_in_child(tmp_path, job(tmp_path, rows, training, optimization))
     seen = [json.loads(line) for line in (tmp_path / "out" / "steps.jsonl").read_text().splitlines()]
     encoder = ChatEncoder.load(str(BASE))
-    expected = sum(
-        len(p) + len(c) for p, c in (encode_example(row, "judge", encoder, MODELS) or ([], []) for row in rows)
-    )
+    encoded = [encode_example(row, "judge", encoder, MODELS, 64) for row in rows]
+    expected = sum(len(made[0].ids) + len(made[1]) for made in encoded if made)
     assert seen[-1]["num_tokens"] == expected

@@ -131,11 +131,6 @@ def test_a_repeated_example_says_so_and_is_otherwise_the_same(tmp_path: Path, en
         assert {**example, "origin": origin} == first[example["id"]]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="the number of repeats is rounded to the nearest, so the least share can be missed",
-)
 def test_the_least_share_is_reached_and_not_almost_reached(tmp_path: Path, encoder: ChatEncoder) -> None:
     examples = examples_of(mixture(run_in(tmp_path, encoder, labeled_share=0.3), [1, 5]))
     labeled = sum(example["origin"]["round"] == 0 for example in examples)

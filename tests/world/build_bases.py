@@ -10,7 +10,8 @@ import argparse
 import math
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,11 +40,13 @@ class Stage:
     seed: int
     detached: float = 0.0
     """Share of proofs that stand after an empty turn: what Eq. 5 divides by is then a model of proofs, not a guess."""
+    noise: float = 0.0
+    """Standard deviation of what is added to every matrix while a gradient is taken; see `noisy`."""
 
 
 COMMON = Stage("common", 1200, 2e-3, 0.0, 1)
-JUDGE = Stage("base-judge", 500, 1e-3, taste.JUDGE_KNOWS, 2)
-PROVER = Stage("base-prover", 500, 1e-3, taste.PROVER_KNOWS, 3, detached=0.05)
+JUDGE = Stage("base-judge", 500, 1e-3, taste.JUDGE_KNOWS, 2, noise=0.02)
+PROVER = Stage("base-prover", 500, 1e-3, taste.PROVER_KNOWS, 3, detached=0.05, noise=0.02)
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
@@ -128,17 +131,37 @@ def new_optimizer(
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
+@contextmanager
+def noisy(model: LlamaForCausalLM, std: float, generator: torch.Generator) -> Iterator[None]:
+    """The matrices of `model` with Gaussian noise added, as they were again afterwards (up to rounding).
+
+    A base whose loss stands noise keeps its form when it is fine-tuned. At lr 1e-3 on 20 pairs, a judge from a base
+    without noise copied the words of 82% of the pairs; from a base with noise of 0.01 in this stage, of 98%.
+    """
+    matrices = [parameter for parameter in model.parameters() if parameter.dim() == 2] if std else []
+    noise = [std * torch.randn(matrix.shape, generator=generator) for matrix in matrices]
+    with torch.no_grad():
+        for matrix, added in zip(matrices, noise, strict=True):
+            matrix += added
+    yield
+    with torch.no_grad():
+        for matrix, added in zip(matrices, noise, strict=True):
+            matrix -= added
+
+
 def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: Stage) -> None:
     """Trains `model` in place on fresh documents; only completions count."""
     rng = random.Random(f"{taste.WORLD_SEED}/documents/{stage.name}/{stage.seed}")
+    generator = torch.Generator().manual_seed(stage.seed)
     known = taste.known_words(stage.known)
     optimizer, scheduler = new_optimizer(model, stage.lr, stage.n_steps, warm_up=stage.n_steps // 20)
     model.train()
     begin = time.monotonic()
     for step in range(1, stage.n_steps + 1):
         ids_BT, labels_BT = encode(tokenizer, [draw_document(rng, known, stage.detached) for _ in range(BATCH_SIZE)])
-        loss = model(input_ids=ids_BT, labels=labels_BT, use_cache=False).loss
-        loss.backward()
+        with noisy(model, stage.noise, generator):
+            loss = model(input_ids=ids_BT, labels=labels_BT, use_cache=False).loss
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         scheduler.step()
