@@ -135,8 +135,8 @@ def new_optimizer(
 def noisy(model: LlamaForCausalLM, std: float, generator: torch.Generator) -> Iterator[None]:
     """The matrices of `model` with Gaussian noise added, as they were again afterwards (up to rounding).
 
-    A base whose loss stands noise keeps its form when it is fine-tuned. At lr 1e-3 on 20 pairs, a judge from a base
-    without noise copied the words of 82% of the pairs; from a base with noise of 0.01 in this stage, of 98%.
+    A base whose loss stands noise keeps its form when it is fine-tuned. Judges fine-tuned on 20 pairs at lr 1e-3 copied
+    the words in 83 to 88% of greedy replies (3 seeds) from a base without noise, in 96 to 99% from a base with it.
     """
     matrices = [parameter for parameter in model.parameters() if parameter.dim() == 2] if std else []
     noise = [std * torch.randn(matrix.shape, generator=generator) for matrix in matrices]
