@@ -3,7 +3,8 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 # cpu (this machine) or gpu: which build of vLLM is installed. Never both in one environment.
-EXTRA ?= cpu
+MADE := $(patsubst $(VENV)/.ready-%,%,$(wildcard $(VENV)/.ready-*))
+EXTRA ?= $(or $(MADE),cpu)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(EXTRA)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
@@ -25,7 +26,11 @@ setup: $(READY)
 
 $(READY): pyproject.toml
 	@echo "== setting up $(VENV) with the extras $(EXTRA) and dev: about 4 GB, 2 to 5 minutes"
-	$(PYTHON) -m venv $(VENV)
+	@if [ -n "$(filter-out $(EXTRA),$(MADE))" ]; then echo "$(VENV) was made with EXTRA=$(MADE): two builds of vLLM must not be mixed;" \
+	"give another VENV=…, or remove it first"; exit 1; fi
+	@# Without ensurepip, which Debian keeps in a package of its own: the system's pip puts one there.
+	$(PYTHON) -m venv --without-pip $(VENV)
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet pip
 	@if [ "$(EXTRA)" = cpu ] && $(BIN)/python -c "import urllib.request as u; u.urlopen('$(TORCH_CPU_INDEX)/torch/', timeout=10)" 2>/dev/null; \
 	then echo "== torch comes from the PyTorch CPU index"; $(BIN)/pip install --quiet --index-url $(TORCH_CPU_INDEX) torch==2.13.0; \
 	else echo "== torch comes from where pip finds it"; fi

@@ -16,16 +16,19 @@ instead of made again.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import re
+import resource
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from data.records import canonical_json
 
@@ -86,6 +89,7 @@ class Manifest:
     started: float
     seconds: float
     software: Mapping[str, str]
+    peak_memory_mib: float = 0.0
     reused_from: str | None = None
 
     @classmethod
@@ -163,6 +167,26 @@ class RunStore:
         self.run_name = run_name
         self.path = self.root / run_name
 
+    def lock(self) -> IO[str]:
+        """Holds this run for this process until it ends. Raises StoreError, naming the holder, where another has it.
+
+        A lock of this machine's kernel: it does not see a process on another machine that shares the folder.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        stream = (self.path / ".lock").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            raise StoreError(
+                f"the run {self.run_name!r} is being worked on by {stream.read().strip()}: "
+                "wait for it, cancel it, or give another run_name"
+            ) from None
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        stream.flush()
+        return stream
+
     def find(self, stage: Stage) -> Artifact | None:
         """The artifact with this stage's key: in its place, set aside earlier, or made by another run of this store."""
         here = self.path / stage.name
@@ -190,6 +214,10 @@ class RunStore:
         if found is not None:
             return found
         work = self.work_dir(stage)
+        finished = self._valid(work, stage.key)
+        if finished is not None:  # a crash came between the manifest and the move to its place
+            self._replace(self.path / stage.name, work)
+            return replace(finished, path=self.path / stage.name, reused=True)
         work.mkdir(parents=True, exist_ok=True)
         started = time.time()
         outcome = body(work)
@@ -224,6 +252,8 @@ class RunStore:
             started=started,
             seconds=round(time.time() - started, 3),
             software=software,
+            # Of the flow's own process, so far: that it stays flat is seen from one manifest to the next.
+            peak_memory_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         )
         write_json(work / MANIFEST, asdict(manifest))
         target = self.path / stage.name
@@ -297,17 +327,17 @@ def hash_folder(path: Path) -> str:
     return content_hash(files)
 
 
-def link_tree(source: Path, target: Path) -> None:
+def link_tree(source: Path, target: Path, linked: str = "*") -> None:
     """Makes `target` a copy of the folder `source`, by hard links where the file system has them.
 
-    The manifest is really copied: it is rewritten in its new place.
+    Files that do not match `linked` are really copied, and so is the manifest: it is rewritten in its new place.
     """
     for file in sorted(source.rglob("*")):
         if not file.is_file():
             continue
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        if file.name == MANIFEST:
+        if file.name == MANIFEST or not file.match(linked):
             shutil.copy2(file, copy)
             continue
         try:

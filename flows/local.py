@@ -70,14 +70,16 @@ class Services:
         return done.stdout
 
     def stop(self, name: str) -> None:
-        """Ends one of them and waits for it; its children end with it."""
+        """Ends one of them with all its children, and waits until its process group is empty."""
         process = self.processes.pop(name)
-        for number, patience in ((signal.SIGTERM, _STOP_S), (signal.SIGKILL, None)):
+        for number, patience in ((signal.SIGTERM, _STOP_S), (signal.SIGKILL, _STOP_S)):
+            deadline = time.monotonic() + patience
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=patience)
-                return
+                while time.monotonic() < deadline:
+                    process.poll()  # reaps the leader, which would keep the group alive
+                    os.killpg(process.pid, 0)
+                    time.sleep(0.1)
 
 
 @contextlib.contextmanager
@@ -161,6 +163,9 @@ async def _follow(services: Services, run_id: str) -> str:
                 for line in logs:
                     if _is_ours(line.name, line.message, line.level):
                         print(f"{line.timestamp:%H:%M:%S}  {line.message}", flush=True)
+                worker = services.processes.get("worker")
+                if not ended and (worker is None or worker.poll() is not None):
+                    raise RuntimeError(f"the worker has ended; its log is {services.home / 'worker.log'}")
                 if ended and not logs:
                     return (run.state.name if run.state else None) or "unknown"
                 if len(logs) < 200:

@@ -63,8 +63,9 @@ def self_train(
 
 
 def open_run(config: SelfTrainConfig) -> Run:
-    """A run over its folder in the store."""
-    return Run(RunStore(config.store, config.run_name), config, config.seed, on_passed=write_metrics)
+    """A run over its folder in the store, held for this process alone."""
+    store = RunStore(config.store, config.run_name)
+    return Run(store, config, config.seed, on_passed=write_metrics, lock=store.lock())
 
 
 def train_by_itself(run: Run) -> dict[str, Any]:
@@ -98,6 +99,7 @@ def train_by_itself(run: Run) -> dict[str, Any]:
 def _finish(run: Run, judges: list[tuple[int, Artifact, Artifact]]) -> dict[str, Any]:
     """Exports the best judge and writes the report; returns what the flow run's result shows."""
     final = export(run, judges)
+    write_metrics(run, ended=True)
     report = write_report(run)
     return {
         "final": str(final.path),

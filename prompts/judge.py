@@ -23,7 +23,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from data.records import Label, Message, ResponsePair
+from data.records import Label, Message, ResponsePair, content_id
 from prompts.template import Template, render_conversation
 
 Malformed = Literal[
@@ -64,6 +64,11 @@ class JudgePrompt:
     @property
     def has_rationale(self) -> bool:
         return self.shape != "none"
+
+    @property
+    def digest(self) -> str:
+        """The hash of the whole contract, prompt and reply format: what the keys of stages that use it hold."""
+        return content_id(self.template.sha256, self.shape, self.target("rationale", "A"))
 
     def render(self, pair: ResponsePair) -> tuple[Message, ...]:
         """The input s = [c, x, y_a, y_b] as chat messages: one user turn, to which the chat template is applied later."""

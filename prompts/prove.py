@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from data.records import Message, PreferencePair
+from data.records import Message, PreferencePair, content_id
 from prompts.template import Template, render_conversation
 
 
@@ -24,6 +24,12 @@ class ProverPrompt:
     name: str
     template: Template
     opening: str
+
+    @property
+    def digest(self) -> str:
+        """The hash of the whole contract: what the keys of stages that use it hold."""
+        alone = [message.to_json() for message in self.render_unconditional()]
+        return content_id(self.template.sha256, self.opening, alone)
 
     def render(self, preference: PreferencePair) -> tuple[Message, ...]:
         """The input (s, l) as chat messages."""

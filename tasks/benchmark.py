@@ -21,7 +21,7 @@ from tasks.dispatch import generate_rows, read_generated
 from tasks.engines import Request, Sampling
 from tasks.generate import Skip
 from tasks.label import ORDERS
-from tasks.stage import Context, Run
+from tasks.stage import Context, Run, resolved_dtype
 
 
 def game_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
@@ -65,7 +65,7 @@ def benchmark(run: Run, round: int, judge: Artifact, heldout: FileRef) -> Artifa
         "context": models.max_tokens,
         "overlong": models.overlong,
     }
-    config = {**params, "prompt_sha256": prompt.template.sha256, "dtype": models.dtype}
+    config = {**params, "prompt_digest": prompt.digest, "dtype": resolved_dtype(models.dtype)}
 
     def body(context: Context) -> Outcome:
         checkpoint = judge.path / "checkpoint"

@@ -17,6 +17,9 @@ from prompts.judge import JudgePrompt
 from prompts.prove import ProverPrompt
 
 _SENTINEL = "\u2042reply\u2042"
+DATE = "26 Jul 2024"
+"""What Llama 3's template says today is, in place of the clock: a prompt must not change from one day to the next."""
+
 _CUT_MARK = " […] "
 _ZERO_WIDTH_SPACE = "\u200b"
 
@@ -42,6 +45,11 @@ class ChatEncoder:
                 f"{tokenizer.name_or_path!r} has no chat template: use an instruction-tuned model, "
                 "or a tokenizer_config.json with a chat_template"
             )
+        if "strftime_now" in tokenizer.chat_template and "date_string" not in tokenizer.chat_template:
+            raise ChatTemplateError(
+                f"the chat template of {tokenizer.name_or_path!r} puts today's date into every prompt and lets nobody set "
+                "it: what is trained today would not be what is asked tomorrow. Use a template without it"
+            )
         self.tokenizer = tokenizer
 
     @classmethod
@@ -54,7 +62,9 @@ class ChatEncoder:
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of the messages in the chat template, up to where the assistant's reply begins."""
         turns = [{"role": message.role, "content": self.defuse(message.content)} for message in messages]
-        ids = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False)
+        ids = self.tokenizer.apply_chat_template(
+            turns, add_generation_prompt=True, tokenize=True, return_dict=False, date_string=DATE
+        )
         return [int(token) for token in ids]
 
     def completion_ids(self, text: str) -> list[int]:
@@ -84,7 +94,7 @@ class ChatEncoder:
     def end_id(self) -> int:
         """The token that ends an assistant's turn in this template, such as ``<|eot_id|>`` or ``<|im_end|>``."""
         turn = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _SENTINEL}]
-        rendered = self.tokenizer.apply_chat_template(turn, tokenize=False)
+        rendered = self.tokenizer.apply_chat_template(turn, tokenize=False, date_string=DATE)
         _, found, tail = rendered.partition(_SENTINEL)
         ids = self.text_ids(tail.strip())
         if not found or not ids or ids[0] not in set(self.tokenizer.all_special_ids):

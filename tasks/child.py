@@ -13,7 +13,6 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -177,19 +176,25 @@ def report_progress(**facts: Any) -> None:
     print(PROGRESS + json.dumps(facts), flush=True)
 
 
-def lock_gpu(index: str) -> IO[str]:
-    """Waits until no other process of this user has GPU `index`, and holds it until this process ends.
+def lock_gpus(gpus: Sequence[str]) -> list[IO[str]]:
+    """Waits until no other process of this user has these GPUs, and holds them until this process ends.
 
-    An OS file lock: the kernel frees it at death, however this process dies. Keep the returned file open.
+    OS file locks: the kernel frees them at death, however this process dies. Keep the returned files open. They are
+    taken in one order by all, and named by the GPUs' own ids, however a GPU was called.
     """
-    folder = Path(tempfile.gettempdir()) / f"gram-r2-locks-{os.getuid()}"
+    return [lock_gpu(name) for name in sorted(_gpu_ids().get(gpu, gpu) for gpu in gpus)]
+
+
+def lock_gpu(name: str) -> IO[str]:
+    """The lock of one GPU; see `lock_gpus`."""
+    folder = Path("/tmp") / f"gram-r2-locks-{os.getuid()}"  # not TMPDIR, which differs between users of one machine
     folder.mkdir(mode=0o700, exist_ok=True)
-    stream = (folder / f"gpu-{index}.lock").open("a+", encoding="utf-8")
+    stream = (folder / f"gpu-{name}.lock").open("a+", encoding="utf-8")
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         stream.seek(0)
-        print(f"waiting for GPU {index}, held by process {stream.read().strip() or 'unknown'}", flush=True)
+        print(f"waiting for GPU {name}, held by process {stream.read().strip() or 'unknown'}", flush=True)
         fcntl.flock(stream, fcntl.LOCK_EX)
     stream.truncate(0)
     stream.write(str(os.getpid()))
@@ -197,13 +202,20 @@ def lock_gpu(index: str) -> IO[str]:
     return stream
 
 
+def _gpu_ids() -> dict[str, str]:
+    """The id of each GPU by its index, as nvidia-smi tells."""
+    query = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30).stdout
+    except FileNotFoundError:
+        return {}
+    pairs = (line.split(",") for line in told.splitlines() if "," in line)
+    return {index.strip(): uuid.strip() for index, uuid in pairs}
+
+
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, by index, without loading torch. Empty on a machine without one."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [gpu.strip() for gpu in chosen.split(",") if gpu.strip() not in ("", "-1")]
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=30)
-    except FileNotFoundError:
-        return []
-    return [str(i) for i, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
+    return list(_gpu_ids())

@@ -54,7 +54,8 @@ def export(run: Run, judges: Sequence[Candidate], facts: Mapping[str, Any] | Non
         # What an earlier attempt linked must go: a link cannot be made over a link.
         shutil.rmtree(context.work)
         context.work.mkdir(parents=True)
-        link_tree(chosen[1].path / "checkpoint", context.work)
+        # Weights are linked; the rest is small, and somebody may well edit it here.
+        link_tree(chosen[1].path / "checkpoint", context.work, linked="*.safetensors")
         write_text(context.work / "prompt.txt", prompt.template.text)
         write_json(context.work / "prompt.json", config["prompt"])
         write_text(context.work / "README.md", render_card(config))
@@ -107,7 +108,7 @@ def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: 
         "judge_base": base_name(models.judge_base),
         "prover_base": base_name(models.prover_base),
         "sizes": dict(data.metrics.get("sizes", {})) if data else {},
-        "training": {key: trained.config[key] for key in ("optimization", "lora", "seed") if key in trained.config},
+        "training": {key: trained.config[key] for key in ("optimization", "seed") if key in trained.config},
         "writes_proofs": run.settings.writes_proofs(),
         "label_source": run.settings.labels.source,
         "context": models.max_tokens,

@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument("--gpus", default="")
     arguments = parser.parse_args()
     child.die_with_parent()
-    locks = [child.lock_gpu(gpu) for gpu in arguments.gpus.split(",") if gpu]
+    locks = child.lock_gpus([gpu for gpu in arguments.gpus.split(",") if gpu])
     job = GenerationJob(**json.loads(arguments.job.read_text(encoding="utf-8")))
     models = ModelSettings.model_validate(job.models)
     encoder = ChatEncoder.load(job.model, models.trust_remote_code)

@@ -22,7 +22,7 @@ from tasks.engines import Request, Sampling
 from tasks.generate import Skip
 from tasks.seeds import derive_seed
 from tasks.settings import LabelSettings
-from tasks.stage import Context, Run
+from tasks.stage import Context, Run, resolved_dtype
 
 ORDERS = ("ab", "ba")
 """The two orders in which a pair is shown: as it is, and swapped."""
@@ -140,7 +140,7 @@ def cast_votes(run: Run, round: int, judge: Artifact, batch: FileRef) -> Artifac
         "overlong": models.overlong,
         "seed": derive_seed(run.seed, "vote", round),
     }
-    config = {**params, "prompt_sha256": prompt.template.sha256, "dtype": models.dtype}
+    config = {**params, "prompt_digest": prompt.digest, "dtype": resolved_dtype(models.dtype)}
 
     def body(context: Context) -> Outcome:
         return generate_rows(context, "tasks.label:vote_requests", params, batch.path, judge.path / "checkpoint")
@@ -156,7 +156,7 @@ def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef) -> Artifa
     """
     labels, prompt = run.settings.labels, run.settings.judge_prompt
     config = {
-        "prompt": prompt.name,
+        "prompt": prompt.digest,
         "min_confidence": labels.min_confidence,
         "orders_agree": labels.orders_agree,
         "max_one_sided": labels.max_one_sided,
@@ -181,7 +181,7 @@ def _split_labels(
     sides: Counter[str] = Counter()
     margins: Counter[int] = Counter()
     malformed: Counter[str] = Counter()
-    n_rows = n_votes = 0
+    n_rows = n_votes = n_agree = 0
     with (
         (work / "labels.jsonl").open("w", encoding="utf-8") as kept_file,
         (work / "dropped.jsonl").open("w", encoding="utf-8") as dropped_file,
@@ -196,6 +196,7 @@ def _split_labels(
             votes = read_votes(prompt_name, line["requests"])
             counted = tally(votes)
             n_votes += len(votes)
+            n_agree += counted.orders_agree
             malformed.update(vote.malformed for vote in votes if vote.malformed)
             margins[abs(counted.for_a - counted.for_b)] += 1
             facts = {
@@ -214,6 +215,7 @@ def _split_labels(
     metrics = {
         "votes": n_votes,
         "malformed": dict(malformed.most_common()),
+        "orders_agree": n_agree,
         "label_balance": {"A": sides["A"], "B": sides["B"]},
         "vote_margins": {str(margin): margins[margin] for margin in sorted(margins)},
     }

@@ -25,7 +25,7 @@ from tasks.generate import Skip
 from tasks.label import ORDERS
 from tasks.seeds import derive_seed
 from tasks.settings import ProofSettings
-from tasks.stage import Context, Run
+from tasks.stage import Context, Run, resolved_dtype
 
 _WORST = -1e9
 """Stands for −∞, which is no JSON."""
@@ -128,7 +128,7 @@ def write_proofs(run: Run, round: int, prover: Artifact, labeled: FileRef) -> Ar
         "overlong": models.overlong,
         "seed": derive_seed(run.seed, "prove", round),
     }
-    config = {**params, "prompt_sha256": prompt.template.sha256, "dtype": models.dtype}
+    config = {**params, "prompt_digest": prompt.digest, "dtype": resolved_dtype(models.dtype)}
     alone = [message.to_json() for message in prompt.render_unconditional()]
 
     def body(context: Context) -> Outcome:
@@ -149,7 +149,8 @@ def select_proofs(run: Run, round: int, proofs_made: Artifact, labeled: FileRef)
     judge, proofs = run.settings.judge_prompt, run.settings.proofs
     seed = derive_seed(run.seed, "select", round) if proofs.choose == "random" else None
     config = {
-        "prompt": judge.name,
+        "prompt": judge.digest,
+        "prover_prompt": prover_for(judge).digest,
         "choose": proofs.choose,
         "min_score": proofs.min_score,
         "max_rationale_tokens": proofs.max_rationale_tokens,

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from data.store import Artifact, json_line, write_text
+from data.store import Artifact, json_line, read_jsonl, write_text
 from tasks import charts
 from tasks.samples import Row, sample_pairs
 from tasks.stage import Run
@@ -33,15 +33,23 @@ def metrics_lines(run: Run) -> list[Row]:
             "reused": artifact.reused,
             **asdict(manifest.counts),
             "seconds": manifest.seconds,
+            "peak_memory_mib": manifest.peak_memory_mib,
         }
         lines.append(line | {name: value for name, value in manifest.metrics.items() if name not in line})
     return lines
 
 
-def write_metrics(run: Run) -> Path:
-    """Writes ``metrics.jsonl`` anew from the stages passed, so that a resumed run has each line once."""
+def write_metrics(run: Run, ended: bool = False) -> Path:
+    """Writes ``metrics.jsonl`` anew, each stage once: those passed, and until the run has `ended` those it had before.
+
+    So a run that is resumed, and stopped again, does not lose the lines of stages that it has not come to yet.
+    """
     path = run.store.path / "metrics.jsonl"
-    write_text(path, "".join(json_line(line) for line in metrics_lines(run)))
+    lines = metrics_lines(run)
+    if not ended and path.exists():
+        passed = {line["name"] for line in lines}
+        lines.extend(line for line in read_jsonl(path) if line["name"] not in passed)
+    write_text(path, "".join(json_line(line) for line in lines))
     return path
 
 
@@ -242,11 +250,15 @@ def publish_round(run: Run, round: int) -> None:
     if FlowRunContext.get() is None and TaskRunContext.get() is None:
         return
     from prefect.artifacts import create_markdown_artifact, create_table_artifact
+    from prefect.logging import get_run_logger
 
     table = round_table(run)
     description = f"Rounds of {run.store.run_name}, up to round {round}"
-    create_table_artifact(key="rounds", table=short_table(table), description=description)
-    create_markdown_artifact(key="progress-of-the-judge", markdown=progress_markdown(run.store.run_name, table))
+    try:
+        create_table_artifact(key="rounds", table=short_table(table), description=description)
+        create_markdown_artifact(key="progress-of-the-judge", markdown=progress_markdown(run.store.run_name, table))
+    except Exception as error:  # a view that cannot be had now must not cost the run
+        get_run_logger().warning("the table and charts of round %d are not shown: %s", round, error)
 
 
 def short_table(table: list[Row]) -> list[Row]:
@@ -256,16 +268,28 @@ def short_table(table: list[Row]) -> list[Row]:
             "round": row["name"],
             "held-out accuracy": percent(row["accuracy"]),
             "labels kept": f"{number(row['labels_kept'])} of {number(row['labels_of'])}" if row["labels_of"] else "–",
+            "why not": _reasons(row["labels_dropped"]),
+            "balance A / B": " / ".join(str(row["label_balance"].get(side, 0)) for side in "AB")
+            if row["label_balance"]
+            else "–",
+            "vote margins": _reasons(row["vote_margins"]),
             "kept labels right": percent(row["kept_right"]),
             "valid proofs": f"{number(row['proofs_valid'])} of {number(row['proof_candidates'])}"
             if row["proof_candidates"]
             else "–",
+            "proof score": number(row["proof_score"], 3),
+            "proof tokens": number(row["proof_tokens"], 0),
             "training examples": number(row["examples"]),
             "loss": f"{number(row['first_loss'], 3)} → {number(row['last_loss'], 3)}" if row["last_loss"] else "–",
+            "tokens/s": number(row["tokens_per_s"], 0),
             "time": duration(row["seconds"]),
         }
         for row in table
     ]
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in counts.items()) or "–"
 
 
 def progress_markdown(run_name: str, table: list[Row]) -> str:

@@ -8,14 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from data.store import Artifact, Outcome, RunStore, Stage, hash_folder
+from tasks.child import visible_gpus
 from tasks.dispatch import GenerationStats, generate_in_children
 from tasks.generate import GenerationJob
 from tasks.settings import Settings
 
 _ARTIFACT_EVERY_S = 2.0
+_PAUSE_S = 60.0
 
 
 class Watch(Protocol):
@@ -24,6 +26,8 @@ class Watch(Protocol):
     def log(self, line: str) -> None: ...
 
     def progress(self, done: int, total: int) -> None: ...
+
+    def done(self) -> None: ...
 
 
 class Generator(Protocol):
@@ -48,6 +52,7 @@ class Run:
     generator: Generator = generate_in_children
     passed: list[Artifact] = field(default_factory=list)
     on_passed: Callable[[Run], object] = lambda run: None
+    lock: IO[str] | None = None
 
     def passed_stages(self) -> list[Artifact]:
         """The stages gone through, each once, in order."""
@@ -85,7 +90,7 @@ class Run:
             return body(Context(self, work, log_file, watch))
 
         artifact = self.store.run(stage, make, software())
-        watch.progress(1, 1)
+        watch.done()
         watch.log(describe(artifact))
         return artifact
 
@@ -124,12 +129,35 @@ def software() -> dict[str, str]:
     return found
 
 
-def model_fingerprint(model: str) -> dict[str, str]:
-    """What identifies a base model in a stage's key: the content of a folder, or a hub name."""
+def find_model(model: str) -> tuple[str, dict[str, str]]:
+    """The folder of a base model, and what identifies it in a stage's key: its content, or its commit on the hub.
+
+    A hub name may carry a revision, as in ``Qwen/Qwen3-14B@main``; it is fetched into the hub's own cache.
+    """
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return {"content": hash_folder(folder)}
-    return {"hub": model}
+        return str(folder), {"content": hash_folder(folder)}
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name, _, revision = model.partition("@")
+    try:
+        # Weights in other formats, which some repositories hold beside safetensors, are not wanted.
+        skipped = ["original/*", "*.pth", "*.bin", "*.gguf", "*.onnx"]
+        snapshot = Path(snapshot_download(name, revision=revision or None, ignore_patterns=skipped))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise FileNotFoundError(
+            f"the model {model!r} is neither a folder here nor to be had from the hub: {error}. For gated models set "
+            "HF_TOKEN; a relative path starts in the project's folder"
+        ) from error
+    return str(snapshot), {"hub": name, "commit": snapshot.name}
+
+
+def resolved_dtype(dtype: str) -> str:
+    """The number format that "auto" stands for on this machine: what a result depends on, so it goes into keys."""
+    if dtype == "auto":
+        return "bfloat16" if visible_gpus() else "float32"
+    return dtype
 
 
 # ---- Prefect ----------------------------------------------------------------------------------------------------------
@@ -176,26 +204,31 @@ class _LogWatch:
     def progress(self, done: int, total: int) -> None:
         self.logger.debug("%s: %d of %d", self.name, done, total)
 
+    def done(self) -> None:
+        pass
+
 
 class _PrefectWatch:
-    """Lines go to the task run's log; progress is one artifact a stage, with rows, rows/s and the time left."""
+    """Lines go to the task run's log; progress is one artifact a stage, with rows, rows/s and the time left.
+
+    What is only a view must not cost the work: when the server does not answer, progress is left out for a while.
+    """
 
     def __init__(self, name: str) -> None:
-        from prefect.artifacts import create_progress_artifact
         from prefect.logging import get_run_logger
 
         self.name = name
         self.logger = get_run_logger()
         self.started = self.last = time.monotonic()
         self.first_done: int | None = None
-        self.artifact = create_progress_artifact(0.0, description=f"{name}: starting")
+        self.text = f"{name}: starting"
+        self.artifact: Any = None
+        self._show(0.0)
 
     def log(self, line: str) -> None:
         self.logger.info("%s", line)
 
     def progress(self, done: int, total: int) -> None:
-        from prefect.artifacts import update_progress_artifact
-
         now = time.monotonic()
         if self.first_done is None:
             # What an earlier attempt did must not count into this attempt's rate.
@@ -203,14 +236,28 @@ class _PrefectWatch:
         if now - self.last < _ARTIFACT_EVERY_S and done < total:
             return
         self.last = now
-        text = progress_text(self.name, done, total, done - self.first_done, now - self.started)
-        update_progress_artifact(self.artifact, 100.0 * done / max(total, 1), description=text)  # type: ignore[arg-type]
+        self.text = progress_text(self.name, done, total, done - self.first_done, now - self.started)
+        self._show(100.0 * done / max(total, 1))
+
+    def done(self) -> None:
+        self.text += ", done"
+        self._show(100.0)
+
+    def _show(self, percent: float) -> None:
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+        try:
+            if self.artifact is None:
+                self.artifact = create_progress_artifact(percent, description=self.text)
+            else:
+                update_progress_artifact(self.artifact, percent, description=self.text)
+        except Exception as error:
+            self.last = time.monotonic() + _PAUSE_S
+            self.logger.warning("progress is not shown for %.0f s: %s", _PAUSE_S, error)
 
 
 def progress_text(name: str, done: int, total: int, done_now: int, seconds: float) -> str:
     """Rows, rows/s and ETA in one line."""
-    if total <= 1:
-        return f"{name}: done" if done >= total else f"{name}: running"
     rate = done_now / seconds if seconds > 0 and done_now > 0 else None
     text = f"{name}: {done:,} of {total:,}"
     if rate is None:

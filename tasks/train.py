@@ -19,10 +19,10 @@ from data.records import parse_preference
 from data.store import Artifact, Counts, Outcome, json_line, read_jsonl, write_json
 from prompts.catalog import JUDGE_PROMPTS, prover_for
 from tasks import child
-from tasks.chat import ChatEncoder, Encoded
+from tasks.chat import DATE, ChatEncoder, Encoded
 from tasks.seeds import derive_seed
 from tasks.settings import LoraSettings, ModelSettings, Optimization, TrainingSettings
-from tasks.stage import Context, Run, model_fingerprint
+from tasks.stage import Context, Run, find_model, resolved_dtype
 
 Role = Literal["prover", "judge"]
 
@@ -79,28 +79,33 @@ def _train(
     prompt = judge if role == "judge" else prover_for(judge)
     # Generation leaves this much room for a reply; a prompt must be cut, or dropped, alike in both.
     reply_tokens = run.settings.labels.max_tokens if role == "judge" else run.settings.proofs.max_tokens
-    seed = derive_seed(run.seed, "train", role)
+    # From the base, every round draws alike, so that runs that differ elsewhere share what they have in common; a
+    # judge that is trained on goes on with a seed of its own.
+    seed = derive_seed(run.seed, "train", role, *([round] if isinstance(base, Artifact) else []))
     config = {
         "role": role,
         "prompt": prompt.name,
-        "prompt_sha256": prompt.template.sha256,
+        "prompt_digest": prompt.digest,
         "context": models.max_tokens,
         "overlong": models.overlong,
         "reply_tokens": reply_tokens,
-        "dtype": models.dtype,
+        "dtype": resolved_dtype(models.dtype),
         "optimization": optimization.model_dump(),
         "packing": training.packing,
         "attention": training.attention,
         "seed": seed,
     }
-    start = {"base": base.content} if isinstance(base, Artifact) else model_fingerprint(base)
+    if isinstance(base, Artifact):
+        path, start = str(base.path / "checkpoint"), {"base": base.content}
+    else:
+        path, start = find_model(base)
 
     def body(context: Context) -> Outcome:
         job = TrainingJob(
             f"{run.store.run_name}/{name}",
             role,
             str(examples.file("examples.jsonl")),
-            str(base.path / "checkpoint") if isinstance(base, Artifact) else base,
+            path,
             str(context.work),
             models.model_dump(mode="json"),
             training.model_dump(mode="json"),
@@ -214,6 +219,8 @@ def run_training(job: TrainingJob) -> dict[str, Any]:
     encoder = ChatEncoder.load(job.base, models.trust_remote_code)
     counts = ExampleCounts()
     scratch = Path(job.out) / "scratch.tmp"
+    # What a killed attempt left would be taken for this one's, and its examples not counted.
+    shutil.rmtree(scratch, ignore_errors=True)
     dataset = Dataset.from_generator(
         lambda: encoded_examples(job, encoder, models, counts),
         features=Features({"input_ids": List(Value("int32")), "labels": List(Value("int64"))}),
@@ -333,6 +340,9 @@ def _save(trainer: Any, encoder: ChatEncoder, out: Path, dtype: str) -> None:
     known = [known] if isinstance(known, int) else list(known or [])
     model.generation_config.eos_token_id = sorted({encoder.end_id, *known})
     model.to(getattr(torch, dtype)).save_pretrained(out / "checkpoint")
+    if "date_string" in encoder.tokenizer.chat_template:  # whoever serves the checkpoint must send the day it learned
+        fixed = f'{{%- set date_string = "{DATE}" -%}}'
+        encoder.tokenizer.chat_template = fixed + encoder.tokenizer.chat_template.removeprefix(fixed)
     encoder.tokenizer.save_pretrained(out / "checkpoint")
 
 
@@ -369,7 +379,7 @@ def main() -> None:
     parser.add_argument("--gpus", default="")
     arguments = parser.parse_args()
     child.die_with_parent()
-    locks = [child.lock_gpu(gpu) for gpu in arguments.gpus.split(",") if gpu]
+    locks = child.lock_gpus([gpu for gpu in arguments.gpus.split(",") if gpu])
     told = json.loads(arguments.job.read_text(encoding="utf-8"))
     result_file = Path(told.pop("result"))
     write_json(result_file, run_training(TrainingJob(**told)))

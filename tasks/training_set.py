@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data.records import RationalePair, parse_rationale
-from data.store import Artifact, Counts, Outcome, json_line, read_jsonl
-from prompts.catalog import prover_for
+from data.store import Artifact, Counts, Outcome, StageError, json_line, read_jsonl
 from tasks.label import ORDERS
 from tasks.prove import preference_shown
 from tasks.stage import Context, Run
@@ -29,6 +28,7 @@ def human_examples(run: Run, data: Artifact) -> Artifact:
 
     def body(context: Context) -> Outcome:
         dropped: Counter[str] = Counter()
+        labels: Counter[str] = Counter()
         n_rows = 0
         with (
             (context.work / "examples.jsonl").open("w", encoding="utf-8") as examples,
@@ -39,13 +39,20 @@ def human_examples(run: Run, data: Artifact) -> Artifact:
                 record = parse_rationale(row)
                 reason = judge.check_rationale(record.rationale, record.label) if judge.has_rationale else None
                 if reason is None:
+                    labels[record.label] += 1
                     examples.write(json_line(_human_example(record)))
                 else:
                     dropped[reason] += 1
                     dropped_file.write(json_line({**row, "reason": reason}))
-        return Outcome(Counts(n_rows, n_rows - dropped.total(), dict(dropped)))
+        if n_rows and not labels:
+            raise StageError(
+                f"none of {n_rows} human rationales has the shape that the prompt {judge.name!r} asks for: {dict(dropped)}. "
+                "Choose another models.judge_prompt, or give rationales in its shape"
+            )
+        counts = Counts(n_rows, labels.total(), dict(dropped))
+        return Outcome(counts, {"label_balance": dict(sorted(labels.items()))})
 
-    config = {"prompt": judge.name, "prover_prompt": prover_for(judge).name}
+    config = {"prompt": judge.digest}
     inputs = {"rationale": data.ref("rationale.jsonl").sha256}
     return run.do("human-examples", "human-examples", config, inputs, body)
 

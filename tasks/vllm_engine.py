@@ -1,12 +1,11 @@
 """The real side of the Engine seam: vLLM, in the process that calls it. One engine a process, never two.
 
 Two engines in one process corrupted each other's memory when tried, and the memory of a GPU comes back for sure only
-when its process ends; hence `tasks.generate` runs this in a child process.
+when its process ends; hence `tasks.generate` runs this in a child process, in the environment that `tasks.dispatch` makes for it.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -25,19 +24,6 @@ def has_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def prepare_environment(gpu: bool) -> None:
-    """Sets what vLLM reads from the environment; to be called before vllm is imported. What the user set stays."""
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    if not gpu:
-        # Measured on 2 cores with a small model: 4,915 tokens/s with one thread, 473 with two.
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        # Without it the first logprob call compiles for 25 s and needs a C++ compiler.
-        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-
-
 class VLLMEngine:
     """A vLLM engine for one model."""
 
@@ -51,7 +37,6 @@ class VLLMEngine:
     ) -> None:
         """Loads the model. `end_id` ends a completion; `scoring` says that `score` will be called."""
         gpu = has_gpu()
-        prepare_environment(gpu)
         from vllm import LLM
 
         self.end_id = end_id

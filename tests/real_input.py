@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ from typing import Any
 from data.records import Label, ResponsePair, content_id, parse_messages
 from data.store import MANIFEST, Manifest, read_jsonl, write_jsonl
 from flows.local import local_services, run_deployment
-from prompts.judge import COMPACT
 
 OUT = Path("runs/real-data")
 RUN = Path("runs/real-input")
@@ -148,16 +148,40 @@ def check(run: Path) -> None:
         for game in read_jsonl(games):
             assert (game["verdict"] is None) == (game["malformed"] is not None), f"{games}: {game}"
     for path in run.glob("round-*/benchmark/shards-*/*.jsonl"):
-        check_replies(path, {(g["id"], g["order"]): g for g in read_jsonl(path.parent.parent / "games.jsonl")})
+        check_games(path, {(g["id"], g["order"]): g for g in read_jsonl(path.parent.parent / "games.jsonl")})
+    for labels in run.glob("round-*/labels"):
+        rows = [row for name in ("labels", "dropped") for row in read_jsonl(labels / f"{name}.jsonl") if "votes" in row]
+        check_votes(labels.parent / "votes", {row["id"]: row["votes"] for row in rows})
 
 
-def check_replies(path: Path, games: dict[tuple[str, str], dict[str, Any]]) -> None:
-    """No reply that the parser refuses, or that was cut off, has a verdict in its game."""
+# The rule for a verdict once more, in other words than the parser's: the whole reply, nothing before or after it.
+WELL_FORMED = re.compile(r"\s*<think>(?:(?!</?think>).)*</think>\s*<answer>\s*([AB])\s*</answer>\s*", re.DOTALL)
+
+
+def said(completion: dict[str, Any]) -> str | None:
+    match = WELL_FORMED.fullmatch(completion["text"]) if completion["finished"] else None
+    return match[1] if match else None
+
+
+def check_games(path: Path, games: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Every game's verdict is what its reply says by the rule above; a malformed reply has none."""
     for line in read_jsonl(path):
         for request in line.get("requests", ()):
-            completion = request["completions"][0]
-            readable = completion["finished"] and COMPACT.parse(completion["text"]).verdict is not None
-            assert (games[line["id"], request["name"]]["verdict"] is not None) == readable
+            assert games[line["id"], request["name"]]["verdict"] == said(request["completions"][0]), line
+
+
+def check_votes(votes: Path, counted: dict[str, dict[str, int]]) -> None:
+    """Every pair's votes are what its replies say by the rule above."""
+    for path in votes.glob("shards-*/*.jsonl"):
+        for line in read_jsonl(path):
+            recount = {"A": 0, "B": 0, "null": 0}
+            for request in line.get("requests", ()):
+                for completion in request["completions"]:
+                    verdict = said(completion)
+                    flipped = {"A": "B", "B": "A"} if request["name"] == "ba" else {"A": "A", "B": "B"}
+                    recount[flipped[verdict] if verdict else "null"] += 1
+            if "requests" in line:
+                assert counted[line["id"]] == recount, line["id"]
 
 
 def main() -> None:

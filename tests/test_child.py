@@ -218,18 +218,21 @@ def line_from(process: subprocess.Popen[str]) -> str:
 
 
 def test_a_gpu_is_held_by_one_process_and_freed_when_it_is_killed(start: Start, tmp_path: Path) -> None:
-    first = start("hold_gpu", "0", TMPDIR=str(tmp_path))
+    gpu, other = (f"test-{os.getpid()}-{i}" for i in (0, 1))
+    first = start("hold_gpu", gpu)
     assert line_from(first) == "locked"
-    other_gpu = start("hold_gpu", "1", TMPDIR=str(tmp_path))
+    other_gpu = start("hold_gpu", other)
     assert line_from(other_gpu) == "locked"
-    second = start("hold_gpu", "0", TMPDIR=str(tmp_path))
-    assert line_from(second) == f"waiting for GPU 0, held by process {first.pid}"
+    second = start("hold_gpu", gpu, TMPDIR=str(tmp_path))  # another idea of where temporary files go is the same lock
+    assert line_from(second) == f"waiting for GPU {gpu}, held by process {first.pid}"
     time.sleep(0.3)
     assert second.poll() is None
     first.kill()
     assert line_from(second) == "locked"
-    [lock] = tmp_path.glob("gram-r2-locks-*/gpu-0.lock")
-    assert lock.read_text() == str(second.pid)
+    locks = Path(f"/tmp/gram-r2-locks-{os.getuid()}")
+    assert (locks / f"gpu-{gpu}.lock").read_text() == str(second.pid)
+    for name in (gpu, other):
+        (locks / f"gpu-{name}.lock").unlink()
 
 
 @pytest.mark.parametrize(("given", "seen"), [("0,2", ["0", "2"]), ("", []), ("-1", []), (" 3 ", ["3"])])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,8 @@ def test_vote_confidence_equals_a_recount_and_votes_differ_by_seed(tmp_path: Pat
         for request in line["requests"]:
             for completion in request["completions"]:
                 texts.add(completion["text"])
-                verdict = COMPACT.parse(completion["text"]).verdict if completion["finished"] else None
+                reply = re.fullmatch(r"<think>[^<]*</think><answer>([AB])</answer>", completion["text"])
+                verdict = reply[1] if reply and completion["finished"] else None
                 if verdict and request["name"] == "ba":
                     verdict = "A" if verdict == "B" else "B"
                 by_hand[verdict] += 1

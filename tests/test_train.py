@@ -57,6 +57,26 @@ def train_in_child(tmp_path: Path, told: TrainingJob) -> dict[str, Any]:
     return result
 
 
+def loss_by_hand(rows: list[dict[str, Any]]) -> float:
+    """Mean negative log-probability over the tokens of the completions, with transformers alone."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    encoder = ChatEncoder.load(str(BASE))
+    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    total, n_tokens = 0.0, 0
+    for row in rows:
+        encoded = encode_example(row, "judge", encoder, MODELS, 64)
+        assert encoded is not None
+        prompt, completion = encoded[0].ids, encoded[1]
+        with torch.no_grad():
+            logprobs_TV = model(torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
+        picked = logprobs_TV[len(prompt) - 1 : -1].gather(-1, torch.tensor(completion)[:, None])
+        total -= float(picked.sum())
+        n_tokens += len(completion)
+    return total / n_tokens
+
+
 def test_the_loss_is_on_the_completion_and_its_end_token_only(tmp_path: Path) -> None:
     encoder = ChatEncoder.load(str(BASE))
     row = example_rows(1)[0]
@@ -72,27 +92,12 @@ def test_the_loss_is_on_the_completion_and_its_end_token_only(tmp_path: Path) ->
 
 def test_the_trainer_computes_its_loss_on_exactly_those_tokens(tmp_path: Path) -> None:
     """The first step's loss is the mean negative log-probability of the completions, taken by hand with transformers."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
     rows = example_rows(4)
     told = job(
         tmp_path, rows, TrainingSettings(log_every=1), Optimization(max_steps=1, batch_size=4, learning_rate=1e-6)
     )
     result = train_in_child(tmp_path, told)
-    encoder = ChatEncoder.load(str(BASE))
-    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
-    total, n_tokens = 0.0, 0
-    for row in rows:
-        encoded = encode_example(row, "judge", encoder, MODELS, 64)
-        assert encoded is not None
-        prompt, completion = encoded[0].ids, encoded[1]
-        with torch.no_grad():
-            logprobs_TV = model(torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
-        picked = logprobs_TV[len(prompt) - 1 : -1].gather(-1, torch.tensor(completion)[:, None])
-        total -= float(picked.sum())
-        n_tokens += len(completion)
-    assert result["metrics"]["first_loss"] == pytest.approx(total / n_tokens, abs=1e-4)
+    assert result["metrics"]["first_loss"] == pytest.approx(loss_by_hand(rows), abs=1e-4)
 
 
 def test_two_runs_with_one_seed_give_the_same_metrics(tmp_path: Path) -> None:
@@ -165,13 +170,21 @@ def test_packed_neighbours_do_not_see_each_other() -> None:
     assert torch.allclose(logits_of_second(first), alone, atol=1e-4)
 
 
-def test_packing_trains_on_every_token_once(tmp_path: Path) -> None:
-    optimization = Optimization(epochs=1, batch_size=2, learning_rate=1e-4)
-    rows = example_rows(12)
+def test_packed_training_has_the_loss_of_the_examples_one_by_one(tmp_path: Path) -> None:
+    """Every completion counts once, and nothing else: the first packed step against transformers by hand."""
+    rows = example_rows(6)
     training = TrainingSettings(packing=True, attention="sdpa", log_every=1)
-    train_in_child(tmp_path, job(tmp_path, rows, training, optimization))
-    seen = [json.loads(line) for line in (tmp_path / "out" / "steps.jsonl").read_text().splitlines()]
-    encoder = ChatEncoder.load(str(BASE))
-    encoded = [encode_example(row, "judge", encoder, MODELS, 64) for row in rows]
-    expected = sum(len(made[0].ids) + len(made[1]) for made in encoded if made)
-    assert seen[-1]["num_tokens"] == expected
+    optimization = Optimization(max_steps=1, batch_size=6, learning_rate=1e-6)
+    result = train_in_child(tmp_path, job(tmp_path, rows, training, optimization))
+    assert result["metrics"]["first_loss"] == pytest.approx(loss_by_hand(rows), abs=1e-4)
+    (step,) = [json.loads(line) for line in (tmp_path / "out" / "steps.jsonl").read_text().splitlines()]
+    assert step["num_tokens"] == result["metrics"]["tokens"]
+
+
+def test_a_training_that_was_killed_counts_its_examples_again(tmp_path: Path) -> None:
+    told = job(tmp_path, example_rows(4), TrainingSettings(), Optimization(max_steps=1, batch_size=4))
+    for _ in range(2):
+        (tmp_path / "out" / "scratch.tmp").mkdir(parents=True, exist_ok=True)
+        result = train_in_child(tmp_path, told)
+    assert (result["counts"]["rows_in"], result["counts"]["kept"]) == (4, 4)
+    assert not (tmp_path / "out" / "scratch.tmp").exists()

@@ -15,7 +15,8 @@ from typing import Any
 from data.store import read_jsonl, write_jsonl
 from data.world import taste
 from tasks.chat import ChatEncoder
-from tasks.generate import GenerationJob, run_shards
+from tasks.engines import Request
+from tasks.generate import GenerationJob, Skip, run_shards
 from tasks.label import vote_requests
 from tasks.settings import GenerationSettings, ModelSettings
 
@@ -38,7 +39,8 @@ def main() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         rows_file = Path(folder) / "rows.jsonl"
         write_jsonl(rows_file, (row.to_json() for row in taste.draw_pairs(N_ROWS, seed=11)))
-        rows = list(read_jsonl(rows_file))
+        made = [vote_requests(row, params, encoder) for row in read_jsonl(rows_file)]
+        requests = [request for row in made if not isinstance(row, Skip) for request in row]
         for repeat in range(REPEATS + 1):
             out = Path(folder) / f"shards-{repeat}"
             job = GenerationJob(
@@ -47,7 +49,7 @@ def main() -> dict[str, Any]:
             )  # fmt: skip
             sides = [
                 lambda job=job: run_shards(job, engine, encoder, lambda _: None),
-                lambda: bare(engine, encoder, rows, params),
+                lambda: bare(engine, encoder, requests),
             ]
             order = (0, 1) if repeat % 2 else (1, 0)
             seconds = {}
@@ -67,11 +69,10 @@ def main() -> dict[str, Any]:
     }
 
 
-def bare(engine: Any, encoder: ChatEncoder, rows: list[dict[str, Any]], params: dict[str, Any]) -> None:
-    """The same requests straight to vLLM. Building them is timed too: a user of bare vLLM must also tokenize."""
+def bare(engine: Any, encoder: ChatEncoder, requests: list[Request]) -> None:
+    """The same requests, tokenized beforehand, straight to vLLM."""
     from vllm import SamplingParams, TokensPrompt
 
-    requests = [request for row in rows for request in vote_requests(row, params, encoder)]  # type: ignore[union-attr]
     engine.llm.generate(
         [TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in requests],
         [

@@ -113,7 +113,8 @@ def table(seeds: Sequence[int]) -> str:
         runs = [accuracies(control, seed) for seed in seeds]
         columns = [mean_sd(column) for column in zip(*runs, strict=True)]
         if control.name == "labeled-only":
-            columns = ["", *columns * n_rounds]  # each round would retrain from base on the same examples
+            # Every round would retrain from base on the same examples, so that one measurement stands for all.
+            columns = ["", *columns, *["the same"] * (n_rounds - 1)]
         lines.append(f"| {control.title} | " + " | ".join(columns) + " |")
     rights = [label_rights(seed) for seed in seeds]
     for i, name in enumerate(("all", "kept")):
