@@ -98,6 +98,9 @@ def local_services(home: Path, port: int | None = None, worker: bool = True) -> 
         "PREFECT_CLIENT_MAX_RETRIES": "8",
     }
     services = Services(home, port, environment)
+    # A terminal that is closed, or a kill, must stop what was started, as Ctrl-C does.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda got, _: sys.exit(128 + got))
     try:
         services.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
         _wait_for(services)
@@ -236,8 +239,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "run" and not arguments.deployment:
         parser.error("run needs a deployment, such as self-train/demo")
-    # A terminal that is closed, or a kill, must stop what was started, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print("starting a Prefect server and a worker on this machine …", flush=True)
     with local_services(arguments.home, arguments.port) as services:
         print(f"the UI is at {services.ui}", flush=True)
