@@ -343,3 +343,22 @@ def test_shares_by_hand() -> None:
     assert fair_shares([100, 2, 5], 30) == [23, 2, 5]
     assert fair_shares([0, 0, 9], 3) == [0, 0, 3]
     assert fair_shares([5, 5, 5], 2) is None
+
+
+# ---- templates that look at the clock ------------------------------------------------------------------------------------
+
+
+def test_the_day_does_not_change_a_prompt() -> None:
+    """As in Llama 3.2's template: the day is the one that is given, and today only where none is."""
+    tokenizer: Any = build_tokenizer()
+    clock = "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}{{ date_string }}"
+    tokenizer.chat_template = clock + CHAT_TEMPLATE
+    encoder = ChatEncoder(tokenizer)
+    assert encoder.tokenizer.decode(encoder.prompt_ids([Message("user", "x")])).startswith("26 Jul 2024")
+
+
+def test_a_template_that_cannot_be_told_the_day_is_refused() -> None:
+    tokenizer: Any = build_tokenizer()
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + CHAT_TEMPLATE
+    with pytest.raises(ChatTemplateError, match="today's date"):
+        ChatEncoder(tokenizer)

@@ -1,0 +1,88 @@
+"""Stages and what surrounds them: base models, the lock on a run, seeds and keys of trainings, engines' environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data.store import RunStore, StoreError
+from tasks.chat import ChatEncoder
+from tasks.dispatch import engine_environment
+from tasks.seeds import derive_seed
+from tasks.stage import Run, find_model, progress_text
+from tests.conftest import settings_with
+
+
+def test_a_base_model_on_disk_is_known_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    path, before = find_model(str(tmp_path))
+    assert path == str(tmp_path)
+    (tmp_path / "config.json").write_text('{"a": 1}')
+    assert find_model(str(tmp_path))[1] != before
+
+
+def test_a_base_model_of_the_hub_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = tmp_path / "models--org--name"
+    for revision, commit in (("main", "c0ffee"), ("v2", "decade")):
+        (repository / "snapshots" / commit).mkdir(parents=True)
+        (repository / "snapshots" / commit / "config.json").write_text("{}")
+        (repository / "refs").mkdir(exist_ok=True)
+        (repository / "refs" / revision).write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert find_model("org/name")[1] == {"hub": "org/name", "commit": "c0ffee"}
+    path, known = find_model("org/name@v2")
+    assert (Path(path).name, known["commit"]) == ("decade", "decade")
+    with pytest.raises(FileNotFoundError, match=r"'org/name@v3' is neither a folder here nor to be had from the hub"):
+        find_model("org/name@v3")
+
+
+def test_a_run_is_held_by_one_process_and_names_it(tmp_path: Path) -> None:
+    held = RunStore(tmp_path, "demo").lock()
+    with pytest.raises(StoreError, match=r"the run 'demo' is being worked on by process \d+ on .+ since 20"):
+        RunStore(tmp_path, "demo").lock()
+    RunStore(tmp_path, "other").lock()
+    held.close()
+    RunStore(tmp_path, "demo").lock()
+
+
+def test_an_artifact_that_was_finished_but_not_in_its_place_is_not_made_again(
+    tmp_path: Path, encoder: ChatEncoder
+) -> None:
+    run = Run(RunStore(tmp_path, "demo"), settings_with(), seed=0)
+    made = run.do("a", "test", {}, {}, lambda context: (context.work / "x").write_text("x") and _nothing())
+    work = tmp_path / "demo" / ".work" / f"a-{made.manifest.key[:16]}"
+    work.parent.mkdir(exist_ok=True)
+    made.path.rename(work)
+    again = run.do("a", "test", {}, {}, lambda context: pytest.fail("was made again"))
+    assert (again.reused, again.path, again.file("x").read_text()) == (True, made.path, "x")
+
+
+def _nothing():  # type: ignore[no-untyped-def]
+    from data.store import Counts, Outcome
+
+    return Outcome(Counts(0, 0))
+
+
+def test_engines_get_their_environment_and_keep_what_the_user_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert engine_environment([])["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert "OMP_NUM_THREADS" not in engine_environment([])
+    on_gpus = engine_environment(["2", "3"])
+    assert on_gpus["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert "TORCHDYNAMO_DISABLE" not in on_gpus
+
+
+def test_seeds_of_other_purposes_are_unrelated_and_all_fit_31_bits() -> None:
+    seeds = {derive_seed(seed, "vote", round) for seed in range(10) for round in range(100)}
+    assert len(seeds) == 1000
+    assert max(seeds) < 2**31
+    assert derive_seed(1, "a", 2) == derive_seed(1, "a", 2) != derive_seed(1, "a2")
+
+
+def test_progress_says_rows_rate_and_time_left() -> None:
+    assert progress_text("votes", 500, 1500, 400, 10.0) == "votes: 500 of 1,500, 40.0/s, 25 s left"
+    assert progress_text("votes", 0, 1500, 0, 10.0) == "votes: 0 of 1,500"
+    assert progress_text("votes", 10, 100_000, 10, 10.0).endswith("min left")
