@@ -20,22 +20,18 @@ from tasks.chat import ChatEncoder
 from tasks.dispatch import generate_rows, read_generated
 from tasks.engines import Request, Sampling
 from tasks.generate import Skip
-from tasks.label import ORDERS
+from tasks.orders import ORDERS, requests_in_both_orders, shown
 from tasks.stage import Context, Run, resolved_dtype
 
 
 def game_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
     """One greedy request an order."""
     pair, prompt = parse_pair(row), JUDGE_PROMPTS[params["prompt"]]
-    requests = []
-    for order in ORDERS:
-        shown = pair if order == "ab" else pair.swapped()
-        encoded = encoder.judge_ids(prompt, shown, params["context"] - params["max_tokens"], params["overlong"])
-        if encoded is None:
-            return Skip("prompt_too_long")
-        sampling = Sampling(max_tokens=params["max_tokens"])
-        requests.append(Request(order, encoded.ids, sampling, encoded.truncated))
-    return requests
+    room = params["context"] - params["max_tokens"]
+    return requests_in_both_orders(
+        lambda order: encoder.judge_ids(prompt, shown(pair, order), room, params["overlong"]),
+        lambda order: Sampling(max_tokens=params["max_tokens"]),
+    )
 
 
 def read_games(prompt_name: str, row: Mapping[str, Any], line: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

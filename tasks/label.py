@@ -20,12 +20,10 @@ from tasks.chat import ChatEncoder
 from tasks.dispatch import generate_rows, generated_for
 from tasks.engines import Request, Sampling
 from tasks.generate import Skip
+from tasks.orders import ORDERS, requests_in_both_orders, shown
 from tasks.seeds import derive_seed
 from tasks.settings import LabelSettings
 from tasks.stage import Context, Run, resolved_dtype
-
-ORDERS = ("ab", "ba")
-"""The two orders in which a pair is shown: as it is, and swapped."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +52,17 @@ class Tally:
 def vote_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
     """One request an order, with half of the votes each and seeds of their own."""
     pair, prompt = parse_pair(row), JUDGE_PROMPTS[params["prompt"]]
-    requests = []
-    for order in ORDERS:
-        shown = pair if order == "ab" else pair.swapped()
-        encoded = encoder.judge_ids(prompt, shown, params["context"] - params["max_tokens"], params["overlong"])
-        if encoded is None:
-            return Skip("prompt_too_long")
-        sampling = Sampling(
+    room = params["context"] - params["max_tokens"]
+    return requests_in_both_orders(
+        lambda order: encoder.judge_ids(prompt, shown(pair, order), room, params["overlong"]),
+        lambda order: Sampling(
             n=params["votes"] // 2,
             temperature=params["temperature"],
             top_p=params["top_p"],
             max_tokens=params["max_tokens"],
             seed=derive_seed(params["seed"], pair.id, order),
-        )
-        requests.append(Request(order, encoded.ids, sampling, encoded.truncated))
-    return requests
+        ),
+    )
 
 
 def read_votes(prompt_name: str, requests: Sequence[Mapping[str, Any]]) -> list[Vote]:
@@ -78,8 +72,8 @@ def read_votes(prompt_name: str, requests: Sequence[Mapping[str, Any]]) -> list[
     for request in requests:
         for j, completion in enumerate(request["completions"]):
             judgement = prompt.parse(completion["text"]) if completion["finished"] else None
-            shown = judgement.verdict if judgement else None
-            verdict = flip(shown) if shown and request["name"] == "ba" else shown
+            said = judgement.verdict if judgement else None
+            verdict = flip(said) if said and request["name"] == "ba" else said
             malformed = judgement.malformed if judgement else "truncated"
             votes.append(Vote(request["name"], request["seed"] + j, verdict, malformed, completion["n_tokens"]))
     return votes

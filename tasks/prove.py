@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data.records import Label, PreferencePair, flip, parse_preference
+from data.records import Label, flip, parse_preference
 from data.store import Artifact, Counts, FileRef, Outcome, StageError, json_line, read_jsonl
 from prompts.catalog import PROVER_PROMPTS, prover_for
 from prompts.judge import JudgePrompt
@@ -22,7 +22,7 @@ from tasks.chat import ChatEncoder
 from tasks.dispatch import generate_rows, generated_for
 from tasks.engines import Request, Sampling
 from tasks.generate import Skip
-from tasks.label import ORDERS
+from tasks.orders import ORDERS, requests_in_both_orders, shown
 from tasks.seeds import derive_seed
 from tasks.settings import ProofSettings
 from tasks.stage import Context, Run, resolved_dtype
@@ -54,22 +54,18 @@ def score(logprob: float, logprob_alone: float) -> float:
 def proof_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
     """One request an order, each with n = k."""
     preference, prompt = parse_preference(row), PROVER_PROMPTS[params["prompt"]]
-    requests = []
-    for order in ORDERS:
-        shown = preference if order == "ab" else preference.swapped()
-        encoded = encoder.prover_ids(prompt, shown, params["context"] - params["max_tokens"], params["overlong"])
-        if encoded is None:
-            return Skip("prompt_too_long")
-        sampling = Sampling(
+    room = params["context"] - params["max_tokens"]
+    return requests_in_both_orders(
+        lambda order: encoder.prover_ids(prompt, shown(preference, order), room, params["overlong"]),
+        lambda order: Sampling(
             n=params["k"],
             temperature=params["temperature"],
             top_p=params["top_p"],
             max_tokens=params["max_tokens"],
             seed=derive_seed(params["seed"], preference.pair.id, order),
             logprobs=True,
-        )
-        requests.append(Request(order, encoded.ids, sampling, encoded.truncated))
-    return requests
+        ),
+    )
 
 
 def read_proof(
@@ -266,9 +262,3 @@ def _select_without_proofs(run: Run, round: int, labeled: FileRef) -> Artifact:
 
     inputs = {"labeled": labeled.sha256}
     return run.do(f"round-{round}/selected", "select", {"proofs": False}, inputs, body, round)
-
-
-def preference_shown(row: Mapping[str, Any], order: str) -> PreferencePair:
-    """The labeled pair of a row as one order shows it."""
-    preference = parse_preference(row)
-    return preference if order == "ab" else preference.swapped()

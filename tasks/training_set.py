@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.records import RationalePair, parse_rationale
+from data.records import RationalePair, parse_preference, parse_rationale
 from data.store import Artifact, Counts, Outcome, StageError, json_line, read_jsonl
-from tasks.label import ORDERS
-from tasks.prove import preference_shown
+from tasks.orders import ORDERS, shown
 from tasks.stage import Context, Run
 
 
@@ -124,7 +123,7 @@ def _selected_examples(path: Path, round: int) -> Iterator[dict[str, Any]]:
 
 
 def _example(row: Mapping[str, Any], order: str, proof: Mapping[str, Any], round: int) -> dict[str, Any]:
-    shown = preference_shown(row, order)
+    preference = shown(parse_preference(row), order)
     origin = {
         "pair": row["id"],
         "order": order,
@@ -135,7 +134,7 @@ def _example(row: Mapping[str, Any], order: str, proof: Mapping[str, Any], round
         "proof": proof.get("candidate"),
         "score": proof.get("score"),
     }
-    return {**shown.to_json(), "id": f"{row['id']}:{order}", "rationale": proof["rationale"], "origin": origin}
+    return {**preference.to_json(), "id": f"{row['id']}:{order}", "rationale": proof["rationale"], "origin": origin}
 
 
 def _human_example(record: RationalePair) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from tasks.generate import Skip
 from tasks.label import vote_requests
 from tasks.prove import preference_shown, proof_requests
 from tasks.settings import ModelSettings
-from tasks.train import encode_example
+from tasks.trainer import encode_example
 from tests.conftest import make
 
 BOS, USER, ASSISTANT, END = 1, 3, 4, 5

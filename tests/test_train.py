@@ -14,7 +14,7 @@ from data.world import taste
 from tasks import child
 from tasks.chat import ChatEncoder
 from tasks.settings import LoraSettings, ModelSettings, Optimization, TrainingSettings
-from tasks.train import ExampleCounts, TrainingJob, encode_example, encoded_examples
+from tasks.trainer import ExampleCounts, TrainingJob, encode_example, encoded_examples
 
 BASE = Path("data/world/base-judge")
 pytestmark = pytest.mark.train
@@ -51,7 +51,7 @@ def job(
 def train_in_child(tmp_path: Path, told: TrainingJob) -> dict[str, Any]:
     write_json(tmp_path / "job.json", {**asdict(told), "result": str(tmp_path / "result.json")})
     lines: list[str] = []
-    command = child.Command("tasks.train", [str(tmp_path / "job.json")], {"OMP_NUM_THREADS": "1"}, "train")
+    command = child.Command("tasks.trainer", [str(tmp_path / "job.json")], {"OMP_NUM_THREADS": "1"}, "train")
     child.run_children([command], tmp_path / "log", lines.append, lambda *_: None)
     result: dict[str, Any] = json.loads((tmp_path / "result.json").read_text())
     return result

@@ -1,0 +1,33 @@
+"""The two orders in which a pair is shown, as it is and swapped: every judgment and every proof is made in both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from data.records import PreferencePair, ResponsePair
+from tasks.chat import Encoded
+from tasks.engines import Request, Sampling
+from tasks.generate import Skip
+
+ORDERS = ("ab", "ba")
+
+Pair = TypeVar("Pair", ResponsePair, PreferencePair)
+
+
+def shown(pair: Pair, order: str) -> Pair:
+    """The pair as one order shows it."""
+    return pair if order == "ab" else pair.swapped()
+
+
+def requests_in_both_orders(
+    encode: Callable[[str], Encoded | None], sampling: Callable[[str], Sampling]
+) -> list[Request] | Skip:
+    """One request an order, named after it; none at all where the prompt of one does not fit."""
+    requests = []
+    for order in ORDERS:
+        encoded = encode(order)
+        if encoded is None:
+            return Skip("prompt_too_long")
+        requests.append(Request(order, encoded.ids, sampling(order), encoded.truncated))
+    return requests
