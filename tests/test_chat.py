@@ -20,7 +20,8 @@ from tasks.chat import ChatEncoder, ChatTemplateError, fair_shares
 from tasks.engines import Request
 from tasks.generate import Skip
 from tasks.label import vote_requests
-from tasks.prove import preference_shown, proof_requests
+from tasks.orders import shown
+from tasks.prove import proof_requests
 from tasks.settings import ModelSettings
 from tasks.trainer import encode_example
 from tests.conftest import make
@@ -114,8 +115,8 @@ def prompts_by_order(made: list[Request] | Skip) -> dict[str, list[int]]:
 
 def example(preference: PreferencePair, order: str) -> dict[str, Any]:
     """A training example as `tasks.training_set` writes it: in the order shown."""
-    shown = preference_shown(preference.to_json(), order)
-    return RationalePair(shown.pair, shown.label, join_headings("f", "c", "d")).to_json()
+    ordered = shown(preference, order)
+    return RationalePair(ordered.pair, ordered.label, join_headings("f", "c", "d")).to_json()
 
 
 PAIRS = [

@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.records import flip
+from data.records import flip, parse_preference
 from data.store import StageError
 from data.world import taste
 from prompts.judge import COMPACT, GRAM_R2, join_headings
 from prompts.prove import PROVE, PROVE_COMPACT
 from tasks.chat import ChatEncoder
 from tasks.engines import Request
-from tasks.prove import preference_shown, prove, read_proof, score, select_proofs, write_proofs
+from tasks.orders import shown
+from tasks.prove import prove, read_proof, score, select_proofs, write_proofs
 from tasks.settings import ProofSettings
 from tests.conftest import ScriptedEngine, artifact, rows_of, run_with
 
@@ -148,9 +149,9 @@ def test_the_best_valid_proof_of_each_order_is_taken(tmp_path: Path, encoder: Ch
     assert candidates(selected) == [2] * 12
     for row in rows:
         for order in ("ab", "ba"):
-            shown = preference_shown(row, order)
+            label = shown(parse_preference(row), order).label
             proof = row["proofs"][order]
-            assert proof["rationale"] == f"number 2. So {shown.label} is better."
+            assert proof["rationale"] == f"number 2. So {label} is better."
             assert (proof["score"], proof["logprob"], proof["logprob_alone"]) == (-0.4, -40.0, -100.0)
     metrics = selected.manifest.metrics
     assert (metrics["candidates"], metrics["valid"]) == (48, 36)
