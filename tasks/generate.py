@@ -269,4 +269,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # Run as a script this module is `__main__`, and its classes are not those that other modules import from here.
+    from tasks.generate import main as run_main
+
+    run_main()

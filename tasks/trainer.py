@@ -284,4 +284,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # Run as a script this module is `__main__`, and its classes are not those that other modules import from here.
+    from tasks.trainer import main as run_main
+
+    run_main()

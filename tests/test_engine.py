@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,15 @@ def test_vote_confidence_equals_a_recount_and_votes_differ_by_seed(tmp_path: Pat
         expected = winner / 8 if by_hand["A"] != by_hand["B"] else 0.0
         assert counted.confidence == pytest.approx(expected, abs=1e-4)
     assert len(texts) > len(rows) * 4, "votes of one pair must be samples of their own"
+
+
+def test_a_pair_that_does_not_fit_is_left_out_by_the_engine_process_too(tmp_path: Path) -> None:
+    fits, long = taste.draw_pairs(2, seed=6)
+    long = replace(long, pair=replace(long.pair, response_a="boze " * 200))
+    params = {"prompt": "compact", "max_tokens": 60, "context": 128, "overlong": "drop"}
+    lines = generated(tmp_path, "tasks.benchmark:game_requests", params, JUDGE, [long, fits])
+    assert lines[0] == {"row": 0, "id": long.pair.id, "dropped": "prompt_too_long"}
+    assert len(lines[1]["requests"]) == 2
 
 
 def test_votes_are_repeatable(tmp_path: Path) -> None:
