@@ -99,7 +99,8 @@ def _train_in_child(context: Context, job: TrainingJob) -> Outcome:
     write_json(job_file, {**asdict(job), "result": str(result_file)})
     result_file.unlink(missing_ok=True)
     gpus = child.visible_gpus()[:1]
-    environment = {"CUDA_VISIBLE_DEVICES": gpus[0]} if gpus else {}
+    # On a CPU whose cores others use too, threads that spin while they wait collapse the training's speed.
+    environment = {"CUDA_VISIBLE_DEVICES": gpus[0]} if gpus else {"OMP_WAIT_POLICY": "PASSIVE"}
     if "TENSORBOARD_LOGGING_DIR" not in os.environ:
         environment["TENSORBOARD_LOGGING_DIR"] = str(context.log_file.parent / "tensorboard" / context.log_file.stem)
     command = child.Command("tasks.trainer", [str(job_file), "--gpus", ",".join(gpus)], environment, "train")
