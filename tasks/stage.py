@@ -27,7 +27,7 @@ class Watch(Protocol):
 
     def progress(self, done: int, total: int) -> None: ...
 
-    def done(self) -> None: ...
+    def done(self, summary: str) -> None: ...
 
 
 class Generator(Protocol):
@@ -90,7 +90,7 @@ class Run:
             return body(Context(self, work, log_file, watch))
 
         artifact = self.store.run(stage, make, software())
-        watch.done()
+        watch.done(describe(artifact))
         watch.log(describe(artifact))
         return artifact
 
@@ -204,7 +204,7 @@ class _LogWatch:
     def progress(self, done: int, total: int) -> None:
         self.logger.debug("%s: %d of %d", self.name, done, total)
 
-    def done(self) -> None:
+    def done(self, summary: str) -> None:
         pass
 
 
@@ -239,8 +239,8 @@ class _PrefectWatch:
         self.text = progress_text(self.name, done, total, done - self.first_done, now - self.started)
         self._show(100.0 * done / max(total, 1))
 
-    def done(self) -> None:
-        self.text += ", done"
+    def done(self, summary: str) -> None:
+        self.text = summary
         self._show(100.0)
 
     def _show(self, percent: float) -> None:
@@ -260,7 +260,7 @@ def progress_text(name: str, done: int, total: int, done_now: int, seconds: floa
     """Rows, rows/s and ETA in one line."""
     rate = done_now / seconds if seconds > 0 and done_now > 0 else None
     text = f"{name}: {done:,} of {total:,}"
-    if rate is None:
+    if rate is None or done >= total:
         return text
     left = (total - done) / rate
     return f"{text}, {rate:,.1f}/s, " + (f"{left / 60:.0f} min left" if left >= 120 else f"{left:.0f} s left")
