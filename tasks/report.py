@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
@@ -253,10 +254,12 @@ def publish_round(run: Run, round: int) -> None:
     from prefect.logging import get_run_logger
 
     table = round_table(run)
+    # Keys are the server's: one for each run, so that a run's history of rounds is its own.
+    slug = re.sub(r"[^a-z0-9]+", "-", run.store.run_name.lower()).strip("-")
     description = f"Rounds of {run.store.run_name}, up to round {round}"
     try:
-        create_table_artifact(key="rounds", table=short_table(table), description=description)
-        create_markdown_artifact(key="progress-of-the-judge", markdown=progress_markdown(run.store.run_name, table))
+        create_table_artifact(key=f"{slug}-rounds", table=short_table(table), description=description)
+        create_markdown_artifact(key=f"{slug}-judge", markdown=progress_markdown(run.store.run_name, table))
     except Exception as error:  # a view that cannot be had now must not cost the run
         get_run_logger().warning("the table and charts of round %d are not shown: %s", round, error)
 
