@@ -292,7 +292,7 @@ def short_table(table: list[Row]) -> list[Row]:
 
 
 def _reasons(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {n}" for name, n in counts.items()) or "–"
+    return ", ".join(f"{name}: {n}" for name, n in counts.items()) or "–"
 
 
 def progress_markdown(run_name: str, table: list[Row]) -> str:
