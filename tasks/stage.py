@@ -115,7 +115,9 @@ def describe(artifact: Artifact) -> str:
     lost = {**counts.dropped, **{f"failed: {reason}": n for reason, n in counts.failed.items()}}
     reused = f"reused from {manifest.reused_from}" if manifest.reused_from else "reused"
     how = reused if artifact.reused else f"done in {manifest.seconds:.1f} s"
-    return f"{manifest.name}: {how}; {counts.rows_in} in, {counts.kept} kept" + (f", lost {lost}" if lost else "")
+    line = f"{manifest.name}: {how}; {counts.rows_in} in, {counts.kept} kept" + (f", lost {lost}" if lost else "")
+    accuracy = manifest.metrics.get("accuracy")
+    return line if accuracy is None else f"{line}; accuracy {accuracy:.1%}"
 
 
 def software() -> dict[str, str]:
