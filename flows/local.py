@@ -27,6 +27,7 @@ from flows.deployments import POOL
 _PORT = 4200
 _START_S = 120.0
 _STOP_S = 20.0
+_QUIET_POLLS = 2
 
 
 @dataclass
@@ -150,7 +151,7 @@ async def _follow(services: Services, run_id: str) -> str:
     from prefect.client.schemas.sorting import LogSort
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    seen = 0
+    seen = quiet = 0
     with temporary_settings({PREFECT_API_URL: services.environment["PREFECT_API_URL"]}):
         async with get_client() as client:
             while True:
@@ -169,7 +170,9 @@ async def _follow(services: Services, run_id: str) -> str:
                 worker = services.processes.get("worker")
                 if not ended and (worker is None or worker.poll() is not None):
                     raise RuntimeError(f"the worker has ended; its log is {services.home / 'worker.log'}")
-                if ended and not logs:
+                # The last lines reach the server a little after the run's last state.
+                quiet = quiet + 1 if ended and not logs else 0
+                if quiet > _QUIET_POLLS:
                     return (run.state.name if run.state else None) or "unknown"
                 if len(logs) < 200:
                     await asyncio.sleep(1.0)
