@@ -8,6 +8,8 @@ import subprocess
 import sys
 from typing import Any
 
+from tasks.dispatch import engine_environment
+
 
 def measure(*arguments: str) -> dict[str, Any]:
     """Runs one benchmark in a process of its own; its last line is its figures."""
@@ -16,7 +18,7 @@ def measure(*arguments: str) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **engine_environment([])},
     )
     figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return figures

@@ -21,7 +21,7 @@ from tasks.label import vote_requests
 from tasks.settings import GenerationSettings, ModelSettings
 
 BASE = Path("data/world/base-judge")
-N_ROWS, REPEATS = 600, 5
+N_ROWS, REPEATS = 250, 5
 
 
 def main() -> dict[str, Any]:
