@@ -17,141 +17,21 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
-import json
 import os
 import re
 import resource
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from data.records import canonical_json
-
-MANIFEST = "manifest.json"
-FORMAT = 1
-"""Version of the manifest's layout; a manifest of a newer one is refused, not guessed at."""
+from data.artifacts import FORMAT, MANIFEST, Artifact, Manifest, Outcome, Stage
+from data.files import StoreError, content_hash, link_tree, sha256_file, write_json
 
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-class StoreError(RuntimeError):
-    """An artifact that cannot be trusted or written."""
-
-
-class StageError(RuntimeError):
-    """A stage that must not go on: what was seen, and what to change."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Where every row that a stage was given went. `dropped` and `failed` map a reason to a number of rows."""
-
-    rows_in: int
-    kept: int
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    failed: Mapping[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        out = self.kept + sum(self.dropped.values()) + sum(self.failed.values())
-        if out != self.rows_in:
-            raise StoreError(f"rows do not reconcile: {self.rows_in} in, {out} accounted for ({self})")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a stage's body reports: its counts, and metrics for the run's tables (JSON values)."""
-
-    counts: Counts
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What is known about a finished stage. `files` maps a relative path to its sha256 and size in bytes."""
-
-    format: int
-    name: str
-    kind: str
-    version: int
-    round: int | None
-    key: str
-    config: Mapping[str, Any]
-    inputs: Mapping[str, str]
-    files: Mapping[str, Mapping[str, Any]]
-    content: str
-    counts: Counts
-    metrics: Mapping[str, Any]
-    started: float
-    seconds: float
-    software: Mapping[str, str]
-    peak_memory_mib: float = 0.0
-    reused_from: str | None = None
-
-    @classmethod
-    def load(cls, path: Path) -> Manifest:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw.get("format") != FORMAT:
-            raise StoreError(
-                f"{path}: manifest format {raw.get('format')!r}, this software reads {FORMAT}: "
-                f"it was written by another version ({raw.get('software')})"
-            )
-        return cls(**{**raw, "counts": Counts(**raw["counts"])})
-
-
-@dataclass(frozen=True)
-class FileRef:
-    """One file of an artifact: where it is, and the hash that goes into the keys of the stages that read it."""
-
-    path: Path
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A finished stage: its directory and its manifest. `reused` says that this run did not have to make it."""
-
-    path: Path
-    manifest: Manifest
-    reused: bool = False
-
-    def file(self, name: str) -> Path:
-        """The path of one of its files. Raises StoreError where the manifest does not list it."""
-        if name not in self.manifest.files:
-            raise StoreError(f"{self.path} has no file {name!r}; it has {', '.join(self.manifest.files)}")
-        return self.path / name
-
-    def ref(self, name: str) -> FileRef:
-        """One of its files with its content hash, for a stage that reads only that one."""
-        return FileRef(self.file(name), str(self.manifest.files[name]["sha256"]))
-
-    @property
-    def content(self) -> str:
-        return self.manifest.content
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage to be run. `name` is its place in the run folder, `kind` what it is called in metrics and the UI.
-
-    `config` holds exactly the settings that it reads; `inputs` maps a role to the content hash of what it reads.
-    """
-
-    name: str
-    kind: str
-    version: int
-    config: Mapping[str, Any]
-    inputs: Mapping[str, str]
-    round: int | None = None
-
-    @property
-    def key(self) -> str:
-        described = {"kind": self.kind, "version": self.version, "config": self.config, "inputs": self.inputs}
-        return hashlib.sha256(canonical_json(described).encode()).hexdigest()
 
 
 class RunStore:
@@ -309,79 +189,3 @@ class RunStore:
 
 def _flat(stage: Stage) -> str:
     return f"{stage.name.replace('/', '--')}-{stage.key[:16]}"
-
-
-def content_hash(files: Mapping[str, Mapping[str, Any]]) -> str:
-    """One hash over the names and hashes of an artifact's files: what the stages after it read in their keys."""
-    return hashlib.sha256(canonical_json({name: facts["sha256"] for name, facts in files.items()}).encode()).hexdigest()
-
-
-def sha256_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def hash_folder(path: Path) -> str:
-    """The content hash of a folder that is no artifact, such as a base model on disk."""
-    files = {f.relative_to(path).as_posix(): {"sha256": sha256_file(f)} for f in sorted(path.rglob("*")) if f.is_file()}
-    return content_hash(files)
-
-
-def link_tree(source: Path, target: Path, linked: str = "*") -> None:
-    """Makes `target` a copy of the folder `source`, by hard links where the file system has them.
-
-    Files that do not match `linked` are really copied, and so is the manifest: it is rewritten in its new place.
-    """
-    for file in sorted(source.rglob("*")):
-        if not file.is_file():
-            continue
-        copy = target / file.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if file.name == MANIFEST or not file.match(linked):
-            shutil.copy2(file, copy)
-            continue
-        try:
-            os.link(file, copy)
-        except OSError:
-            shutil.copy2(file, copy)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Writes JSON so that a crash leaves the old file or the new one, never half of it."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Like `write_json`, for text: a temporary file beside it, flushed to disk, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-
-
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSONL file, one at a time. Raises StoreError with file and line where one is not JSON."""
-    with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise StoreError(f"{path}, line {number}: not JSON ({error})") from error
-
-
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Writes rows as JSONL, one at a time, and returns their number. Not atomic: the manifest is what commits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
-    with path.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            stream.write(json_line(row))
-            count += 1
-    return count
-
-
-def json_line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"

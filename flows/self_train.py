@@ -6,7 +6,8 @@ from typing import Any
 
 from prefect import flow
 
-from data.store import Artifact, RunStore
+from data.artifacts import Artifact
+from data.store import RunStore
 from flows.config import SelfTrainConfig, with_overrides
 from tasks.benchmark import benchmark
 from tasks.export import export

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from data.artifacts import Artifact, FileRef, Outcome
+from data.files import json_line
 from data.records import flip, parse_pair
-from data.store import Artifact, FileRef, Outcome, json_line
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.chat import ChatEncoder
 from tasks.dispatch import generate_rows, read_generated

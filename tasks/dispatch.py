@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.store import Artifact, Counts, Outcome, StageError, read_jsonl, write_json
+from data.artifacts import Artifact, Counts, Outcome, StageError
+from data.files import read_jsonl, write_json
 from tasks import child
 from tasks.generate import GenerationJob, with_rows
 

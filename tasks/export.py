@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data.artifacts import Artifact, Counts, Outcome, StageError
+from data.files import link_tree, write_json, write_text
 from data.records import canonical_json
-from data.store import Artifact, Counts, Outcome, StageError, link_tree, write_json, write_text
 from prompts.judge import JudgePrompt
 from tasks.report import interval, number, percent, round_table
 from tasks.stage import Context, Run

@@ -24,8 +24,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from data.files import StoreError, json_line, read_jsonl
 from data.records import Message
-from data.store import StoreError, json_line, read_jsonl
 from tasks import child
 from tasks.chat import ChatEncoder
 from tasks.engines import Completion, Engine, Failure, Request

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.artifacts import Artifact, Counts, FileRef, Outcome, StageError
+from data.files import json_line, read_jsonl
 from data.records import Label, flip, parse_pair
-from data.store import Artifact, Counts, FileRef, Outcome, StageError, json_line, read_jsonl
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.chat import ChatEncoder
 from tasks.dispatch import generate_rows, generated_for

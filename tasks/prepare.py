@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
+from data.artifacts import Artifact, Counts, FileRef, Outcome
+from data.files import json_line
 from data.records import (
     Label,
     PreferencePair,
@@ -23,7 +25,6 @@ from data.records import (
     prompt_key,
 )
 from data.sources import Dropped, Source, assign_order, read_source, source_fingerprint
-from data.store import Artifact, Counts, FileRef, Outcome, json_line
 from tasks.seeds import derive_seed
 from tasks.settings import DataSettings, RoundSettings
 from tasks.stage import Context, Run

@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from data.artifacts import Artifact, Counts, FileRef, Outcome, StageError
+from data.files import json_line, read_jsonl
 from data.records import Label, flip, parse_preference
-from data.store import Artifact, Counts, FileRef, Outcome, StageError, json_line, read_jsonl
 from prompts.catalog import PROVER_PROMPTS, prover_for
 from prompts.judge import JudgePrompt
 from prompts.prove import ProverPrompt

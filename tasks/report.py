@@ -15,7 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from data.store import Artifact, json_line, read_jsonl, write_text
+from data.artifacts import Artifact
+from data.files import json_line, read_jsonl, write_text
 from tasks import charts
 from tasks.samples import Row, sample_pairs
 from tasks.stage import Run

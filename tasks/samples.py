@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from data.artifacts import Artifact
+from data.files import read_jsonl
 from data.records import flip, parse_pair
-from data.store import Artifact, read_jsonl
 from prompts.catalog import prover_for
 from prompts.template import render_conversation
 from tasks.dispatch import generated_for

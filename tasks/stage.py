@@ -10,7 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from data.store import Artifact, Outcome, RunStore, Stage, hash_folder
+from data.artifacts import Artifact, Outcome, Stage
+from data.files import hash_folder
+from data.store import RunStore
 from tasks.child import visible_gpus
 from tasks.dispatch import GenerationStats, generate_in_children
 from tasks.generate import GenerationJob

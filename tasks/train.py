@@ -10,7 +10,8 @@ import json
 import os
 from dataclasses import asdict
 
-from data.store import Artifact, Counts, Outcome, write_json
+from data.artifacts import Artifact, Counts, Outcome
+from data.files import write_json
 from prompts.catalog import prover_for
 from tasks import child
 from tasks.seeds import derive_seed

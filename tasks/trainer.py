@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from data.files import json_line, read_jsonl, write_json
 from data.records import parse_preference
-from data.store import json_line, read_jsonl, write_json
 from prompts.catalog import JUDGE_PROMPTS, prover_for
 from tasks import child
 from tasks.chat import DATE, ChatEncoder, Encoded

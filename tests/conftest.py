@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+from data.artifacts import Artifact, Counts, Outcome
+from data.files import write_jsonl
 from data.records import Message, ResponsePair
-from data.store import Artifact, Counts, Outcome, RunStore, write_jsonl
+from data.store import RunStore
 from data.world.taste import make_pair, rationale, verdict
 from data.world.tokenizer import build_tokenizer
 from tasks.chat import ChatEncoder

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.store import FileRef, read_jsonl, sha256_file, write_jsonl
+from data.artifacts import FileRef
+from data.files import read_jsonl, sha256_file, write_jsonl
 from data.world import taste
 from tasks.benchmark import benchmark
 from tasks.chat import ChatEncoder

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from data.files import read_jsonl, write_jsonl
 from data.records import PreferencePair
-from data.store import read_jsonl, write_jsonl
 from data.world import taste
 from prompts.judge import COMPACT
 from prompts.prove import PROVE_COMPACT

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from data.store import StageError, StoreError, write_jsonl
+from data.artifacts import StageError
+from data.files import StoreError, write_jsonl
 from data.world import taste
 from prompts.prove import PROVE
 from tasks.chat import ChatEncoder

@@ -11,7 +11,8 @@ import httpx
 import psutil
 import pytest
 
-from data.store import MANIFEST, Manifest, read_jsonl
+from data.artifacts import MANIFEST, Manifest
+from data.files import read_jsonl
 from data.world.__main__ import main as write_world
 from flows.local import Services, local_services, run_deployment, start_deployment, start_worker, state_of
 

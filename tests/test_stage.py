@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from data.store import RunStore, StoreError
+from data.files import StoreError
+from data.store import RunStore
 from tasks.chat import ChatEncoder
 from tasks.dispatch import engine_environment
 from tasks.seeds import derive_seed
@@ -60,7 +61,7 @@ def test_an_artifact_that_was_finished_but_not_in_its_place_is_not_made_again(
 
 
 def _nothing():  # type: ignore[no-untyped-def]
-    from data.store import Counts, Outcome
+    from data.artifacts import Counts, Outcome
 
     return Outcome(Counts(0, 0))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from data.store import write_json, write_jsonl
+from data.files import write_json, write_jsonl
 from data.world import taste
 from tasks import child
 from tasks.chat import ChatEncoder

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from data.store import read_jsonl, write_jsonl
+from data.files import read_jsonl, write_jsonl
 from data.world import taste
 from tasks.chat import ChatEncoder
 from tasks.engines import Request

@@ -9,7 +9,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from data.store import Artifact, Counts, FileRef, Outcome, RunStore, json_line, sha256_file
+from data.artifacts import Artifact, Counts, FileRef, Outcome
+from data.files import json_line, sha256_file
+from data.store import RunStore
 from data.world import taste
 from flows.config import load_recipe, with_overrides
 from tasks.chat import ChatEncoder

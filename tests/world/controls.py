@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.store import read_jsonl
+from data.files import read_jsonl
 from data.world.__main__ import main as write_world
 from flows.config import load_recipe, with_overrides
 from flows.self_train import open_run, train_by_itself

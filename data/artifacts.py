@@ -1,0 +1,128 @@
+"""What a finished stage is: its key, its files, and the counts that account for every row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.files import StoreError
+from data.records import canonical_json
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+"""Version of the manifest's layout; a manifest of a newer one is refused, not guessed at."""
+
+
+class StageError(RuntimeError):
+    """A stage that must not go on: what was seen, and what to change."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Where every row that a stage was given went. `dropped` and `failed` map a reason to a number of rows."""
+
+    rows_in: int
+    kept: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        out = self.kept + sum(self.dropped.values()) + sum(self.failed.values())
+        if out != self.rows_in:
+            raise StoreError(f"rows do not reconcile: {self.rows_in} in, {out} accounted for ({self})")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage's body reports: its counts, and metrics for the run's tables (JSON values)."""
+
+    counts: Counts
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is known about a finished stage. `files` maps a relative path to its sha256 and size in bytes."""
+
+    format: int
+    name: str
+    kind: str
+    version: int
+    round: int | None
+    key: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    files: Mapping[str, Mapping[str, Any]]
+    content: str
+    counts: Counts
+    metrics: Mapping[str, Any]
+    started: float
+    seconds: float
+    software: Mapping[str, str]
+    peak_memory_mib: float = 0.0
+    reused_from: str | None = None
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw.get("format") != FORMAT:
+            raise StoreError(
+                f"{path}: manifest format {raw.get('format')!r}, this software reads {FORMAT}: "
+                f"it was written by another version ({raw.get('software')})"
+            )
+        return cls(**{**raw, "counts": Counts(**raw["counts"])})
+
+
+@dataclass(frozen=True)
+class FileRef:
+    """One file of an artifact: where it is, and the hash that goes into the keys of the stages that read it."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage: its directory and its manifest. `reused` says that this run did not have to make it."""
+
+    path: Path
+    manifest: Manifest
+    reused: bool = False
+
+    def file(self, name: str) -> Path:
+        """The path of one of its files. Raises StoreError where the manifest does not list it."""
+        if name not in self.manifest.files:
+            raise StoreError(f"{self.path} has no file {name!r}; it has {', '.join(self.manifest.files)}")
+        return self.path / name
+
+    def ref(self, name: str) -> FileRef:
+        """One of its files with its content hash, for a stage that reads only that one."""
+        return FileRef(self.file(name), str(self.manifest.files[name]["sha256"]))
+
+    @property
+    def content(self) -> str:
+        return self.manifest.content
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage to be run. `name` is its place in the run folder, `kind` what it is called in metrics and the UI.
+
+    `config` holds exactly the settings that it reads; `inputs` maps a role to the content hash of what it reads.
+    """
+
+    name: str
+    kind: str
+    version: int
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    round: int | None = None
+
+    @property
+    def key(self) -> str:
+        described = {"kind": self.kind, "version": self.version, "config": self.config, "inputs": self.inputs}
+        return hashlib.sha256(canonical_json(described).encode()).hexdigest()

@@ -1,0 +1,93 @@
+"""Files as the stages read and write them: JSON and JSONL, whole or not at all, and their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from data.records import canonical_json
+
+
+class StoreError(RuntimeError):
+    """A file or an artifact that cannot be trusted or written."""
+
+
+def content_hash(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """One hash over the names and hashes of an artifact's files: what the stages after it read in their keys."""
+    return hashlib.sha256(canonical_json({name: facts["sha256"] for name, facts in files.items()}).encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_folder(path: Path) -> str:
+    """The content hash of a folder that is no artifact, such as a base model on disk."""
+    files = {f.relative_to(path).as_posix(): {"sha256": sha256_file(f)} for f in sorted(path.rglob("*")) if f.is_file()}
+    return content_hash(files)
+
+
+def link_tree(source: Path, target: Path, linked: str = "*") -> None:
+    """Makes `target` a copy of the folder `source`, by hard links where the file system has them.
+
+    Files that do not match `linked` are really copied: those that somebody may edit in place.
+    """
+    for file in sorted(source.rglob("*")):
+        if not file.is_file():
+            continue
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if not file.match(linked):
+            shutil.copy2(file, copy)
+            continue
+        try:
+            os.link(file, copy)
+        except OSError:
+            shutil.copy2(file, copy)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes JSON so that a crash leaves the old file or the new one, never half of it."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Like `write_json`, for text: a temporary file beside it, flushed to disk, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSONL file, one at a time. Raises StoreError with file and line where one is not JSON."""
+    with path.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise StoreError(f"{path}, line {number}: not JSON ({error})") from error
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Writes rows as JSONL, one at a time, and returns their number. Not atomic: the manifest is what commits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with path.open("w", encoding="utf-8") as stream:
+        for row in rows:
+            stream.write(json_line(row))
+            count += 1
+    return count
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
