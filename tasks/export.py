@@ -14,15 +14,14 @@ from typing import Any
 
 from data.artifacts import Artifact, Counts, Outcome, StageError
 from data.files import link_tree, write_json, write_text
-from data.records import canonical_json
 from prompts.judge import JudgePrompt
-from tasks.report import interval, number, percent, round_table
+from tasks.rendering import TEMPLATES, template
+from tasks.report import interval, round_table
 from tasks.stage import Context, Run
 
 Candidate = tuple[int, Artifact, Artifact]
 """A round, its judge, and that judge's benchmark."""
 
-_TEMPLATES = Path(__file__).with_name("templates")
 _FIELDS = {
     "user_input": "question",
     "input": "question",
@@ -47,7 +46,7 @@ def export(run: Run, judges: Sequence[Candidate], facts: Mapping[str, Any] | Non
         "chosen_round": chosen[0],
         "prompt": prompt_facts(prompt),
         "card": card_facts(run, judges, chosen, facts or {}),
-        "card_template_sha256": hashlib.sha256((_TEMPLATES / "model-card.md.jinja").read_bytes()).hexdigest(),
+        "card_template_sha256": hashlib.sha256((TEMPLATES / "model-card.md.jinja").read_bytes()).hexdigest(),
     }
     inputs = {f"judge-{round}": judge.content for round, judge, _ in judges}
 
@@ -128,15 +127,4 @@ def base_name(model: str) -> dict[str, str]:
 
 def render_card(config: Mapping[str, Any]) -> str:
     """The model card: YAML front matter and Markdown."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    # Markdown, and nothing in it is a model's text: no escaping, which would garble the code in it.
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"percent": percent, "number": number, "json": canonical_json}
-    return environment.get_template("model-card.md.jinja").render(config)
+    return template("model-card.md.jinja").render(config)

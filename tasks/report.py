@@ -11,13 +11,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 from data.artifacts import Artifact
 from data.files import json_line, read_jsonl, write_text
 from tasks import charts
+from tasks.rendering import duration, number, percent, template
 from tasks.samples import Row, sample_pairs
 from tasks.stage import Run
 
@@ -184,7 +183,7 @@ def write_report(run: Run, facts: Mapping[str, object] | None = None) -> Path:
         "Prompt": models.judge_prompt,
         "Seed": run.seed,
     }
-    page = _template("report.html.jinja").render(
+    page = template("report.html.jinja").render(
         run_name=run.store.run_name,
         facts={**settings, **(facts or {})},
         table=table,
@@ -207,39 +206,6 @@ def _software(run: Run) -> dict[str, str]:
         for package, version in artifact.manifest.software.items():
             seen.setdefault(package, set()).add(version)
     return {package: ", ".join(sorted(versions)) for package, versions in seen.items()}
-
-
-@cache
-def _template(name: str) -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    folder = Path(__file__).with_name("templates")
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "number": number, "duration": duration}
-    return environment.get_template(name)
-
-
-def percent(share: float | None) -> str:
-    """A share of 0…1 in percent with one digit; a dash for None, as in all of these."""
-    return "–" if share is None else f"{100 * share:.1f}%"
-
-
-def number(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
-
-
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 # ---- Prefect ----------------------------------------------------------------------------------------------------------
