@@ -9,10 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.files import StoreError
+from data.files import StoreError, sha256_file
 from data.records import canonical_json
 
 MANIFEST = "manifest.json"
+EARLIER = ".earlier.json"
+"""The manifest of an artifact, in the folder in which it is made again."""
+SHARDS = "shards-"
+"""How the folders begin whose files are good one by one, whatever became of the others."""
 FORMAT = 1
 """Version of the manifest's layout; a manifest of a newer one is refused, not guessed at."""
 
@@ -68,12 +72,21 @@ class Manifest:
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        """Raises StoreError where it is not a manifest, is of another format, or names files outside its folder."""
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise StoreError(
+                f"{path} is not JSON: {error}; remove {path.parent} to have its stage made again"
+            ) from error
         if raw.get("format") != FORMAT:
             raise StoreError(
                 f"{path}: manifest format {raw.get('format')!r}, this software reads {FORMAT}: "
                 f"it was written by another version ({raw.get('software')})"
             )
+        outside = [name for name in raw["files"] if Path(name).is_absolute() or ".." in Path(name).parts]
+        if outside:
+            raise StoreError(f"{path} names files outside its folder: {outside}")
         return cls(**{**raw, "counts": Counts(**raw["counts"])})
 
 
@@ -106,6 +119,19 @@ class Artifact:
     @property
     def content(self) -> str:
         return self.manifest.content
+
+    def damage(self) -> dict[str, str]:
+        """What is wrong with which of its files: missing, of another length, or of other content than was written."""
+        found: dict[str, str] = {}
+        for name, facts in self.manifest.files.items():
+            file = self.path / name
+            if not file.is_file():
+                found[name] = "is missing"
+            elif file.stat().st_size != facts["bytes"]:
+                found[name] = f"is {file.stat().st_size} bytes long and was written with {facts['bytes']}"
+            elif sha256_file(file) != facts["sha256"]:
+                found[name] = "is not what was written (its sha256 differs)"
+        return found
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,17 +40,19 @@ def link_tree(source: Path, target: Path, linked: str = "*") -> None:
     Files that do not match `linked` are really copied: those that somebody may edit in place.
     """
     for file in sorted(source.rglob("*")):
-        if not file.is_file():
-            continue
-        copy = target / file.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if not file.match(linked):
-            shutil.copy2(file, copy)
-            continue
-        try:
-            os.link(file, copy)
-        except OSError:
-            shutil.copy2(file, copy)
+        if file.is_file():
+            copy = target / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            link_file(file, copy) if file.match(linked) else shutil.copy2(file, copy)
+
+
+def link_file(source: Path, target: Path) -> None:
+    """A hard link, or a copy where the file system has none."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -60,7 +63,7 @@ def write_json(path: Path, value: object) -> None:
 def write_text(path: Path, text: str) -> None:
     """Like `write_json`, for text: a temporary file beside it, flushed to disk, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     with temporary.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()

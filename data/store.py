@@ -6,36 +6,41 @@
         labels.jsonl  dropped.jsonl    what it made
       .work/round-1--labels-3f0c…/     a stage under way; taken up again by its key
       .stale/…                         artifacts whose key is no longer the wanted one; taken back if it is again
+      .damaged/…                       artifacts with files that are not what was written; their stages are made again
       metrics.jsonl  report.html
 
 A stage's key is the sha256 over what determines its content: its kind and version, the settings it reads, and the
 content hashes of its inputs. The same key in another run of the same store is the same artifact: its files are linked
 instead of made again.
+
+Files whose names begin with a dot are a stage's own notes while it is under way, and not part of its artifact.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
+import logging
 import re
 import resource
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO
 
-from data.artifacts import FORMAT, MANIFEST, Artifact, Manifest, Outcome, Stage
-from data.files import StoreError, content_hash, link_tree, sha256_file, write_json
+from data.artifacts import EARLIER, FORMAT, MANIFEST, SHARDS, Artifact, Manifest, Outcome, Stage
+from data.files import StoreError, content_hash, link_file, link_tree, sha256_file, write_json
+from data.lease import TTL_S, Lease
 
+Say = Callable[[str], None]
+"""Where a line that a person must see goes."""
+
+_log = logging.getLogger("gram_r2")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class RunStore:
-    """The artifacts of one run. Local file systems only; several processes must not write one run at once."""
+    """The artifacts of one run. Local file systems only; a process that writes it holds it first, see `held`."""
 
     def __init__(self, root: str | Path, run_name: str) -> None:
         if not _RUN_NAME.fullmatch(run_name):
@@ -46,32 +51,28 @@ class RunStore:
         self.root = Path(root).expanduser().resolve()
         self.run_name = run_name
         self.path = self.root / run_name
+        self.lease: Lease | None = None
 
-    def lock(self) -> IO[str]:
-        """Holds this run for this process until it ends. Raises StoreError, naming the holder, where another has it.
-
-        A lock of this machine's kernel: it does not see a process on another machine that shares the folder.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        stream = (self.path / ".lock").open("a+", encoding="utf-8")
+    @contextlib.contextmanager
+    def held(self, say: Say = _log.warning, ttl_s: float = TTL_S) -> Iterator[None]:
+        """Holds this run for this process. Raises LeaseError, naming the holder, where another process has it."""
+        self.lease = Lease(self.path / ".lease.json", ttl_s, say)
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            raise StoreError(
-                f"the run {self.run_name!r} is being worked on by {stream.read().strip()}: "
-                "wait for it, cancel it, or give another run_name"
-            ) from None
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        stream.flush()
-        return stream
+            yield
+        finally:
+            self.lease.release()
+            self.lease = None
 
-    def find(self, stage: Stage) -> Artifact | None:
-        """The artifact with this stage's key: in its place, set aside earlier, or made by another run of this store."""
+    def find(self, stage: Stage, say: Say = _log.warning) -> Artifact | None:
+        """The artifact with this stage's key: in its place, set aside earlier, or made by another run of this store.
+
+        Every file is read and compared with its hash. An artifact with damage is moved aside, and `say` names the files.
+        """
         here = self.path / stage.name
-        found = self._valid(here, stage.key)
-        if found is not None:
+        found = self._with_key(here, stage.key)
+        if found is not None and (damage := found.damage()):
+            self._move_damaged(stage, found, damage, say)
+        elif found is not None:
             return replace(found, reused=True)
         aside = self.path / ".stale" / _flat(stage)
         if self._valid(aside, stage.key) is not None:
@@ -85,17 +86,28 @@ class RunStore:
             return self._adopted(stage, here, other.relative_to(self.root).as_posix())
         return None
 
-    def run(self, stage: Stage, body: Callable[[Path], Outcome], software: Mapping[str, str] | None = None) -> Artifact:
+    def run(
+        self,
+        stage: Stage,
+        body: Callable[[Path], Outcome],
+        software: Mapping[str, str] | None = None,
+        take_up_again: Callable[[Manifest], bool] = lambda manifest: False,
+        say: Say = _log.warning,
+    ) -> Artifact:
         """The stage's artifact: found by its key, else made by `body`, which fills the directory it is given.
 
         The directory outlives a crash: a later call with the same key hands it to `body` again, with what was in it.
+        A finished artifact that `take_up_again` picks, or one that was damaged, is made again with what is good of its
+        shards; its manifest then lies in the directory as `EARLIER`.
         """
-        found = self.find(stage)
-        if found is not None:
+        found = self.find(stage, say)
+        if found is not None and not take_up_again(found.manifest):
             return found
         work = self.work_dir(stage)
-        finished = self._valid(work, stage.key)
-        if finished is not None:  # a crash came between the manifest and the move to its place
+        if found is not None:
+            self._take_up(found, work)
+        elif (finished := self._valid(work, stage.key)) is not None:
+            # A crash came between the manifest and the move to its place.
             self._replace(self.path / stage.name, work)
             return replace(finished, path=self.path / stage.name, reused=True)
         work.mkdir(parents=True, exist_ok=True)
@@ -109,12 +121,10 @@ class RunStore:
     def _commit(
         self, stage: Stage, work: Path, outcome: Outcome, started: float, software: Mapping[str, str]
     ) -> Artifact:
-        for unfinished in work.rglob(".*.tmp"):  # left by a kill in the middle of a write
-            unfinished.unlink()
         files = {
             file.relative_to(work).as_posix(): {"sha256": sha256_file(file), "bytes": file.stat().st_size}
             for file in sorted(work.rglob("*"))
-            if file.is_file() and file != work / MANIFEST
+            if file.is_file() and file != work / MANIFEST and not file.name.startswith(".")
         }
         manifest = Manifest(
             format=FORMAT,
@@ -135,7 +145,12 @@ class RunStore:
             # Of the flow's own process, so far: that it stays flat is seen from one manifest to the next.
             peak_memory_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         )
+        if self.lease is not None:
+            self.lease.check()
         write_json(work / MANIFEST, asdict(manifest))
+        for note in work.rglob(".*"):
+            if note.is_file():
+                note.unlink()
         target = self.path / stage.name
         self._replace(target, work)
         return Artifact(target, manifest)
@@ -157,20 +172,35 @@ class RunStore:
             target.rename(aside)
         new.rename(target)
 
-    def _valid(self, path: Path, key: str) -> Artifact | None:
-        """The artifact at `path` if it is finished and has this key. Raises StoreError where files of it are damaged."""
+    def _with_key(self, path: Path, key: str) -> Artifact | None:
+        """The artifact at `path` if it is finished and has this key."""
         if not (path / MANIFEST).is_file():
             return None
         manifest = Manifest.load(path / MANIFEST)
-        if manifest.key != key:
-            return None
-        for name, facts in manifest.files.items():
-            file = path / name
-            if not file.is_file() or file.stat().st_size != facts["bytes"]:
-                raise StoreError(
-                    f"{file} is missing or not {facts['bytes']} bytes long: remove {path} to redo its stage"
-                )
-        return Artifact(path, manifest)
+        return Artifact(path, manifest) if manifest.key == key else None
+
+    def _valid(self, path: Path, key: str) -> Artifact | None:
+        """Like `_with_key`, and no file of it is damaged."""
+        found = self._with_key(path, key)
+        return None if found is None or found.damage() else found
+
+    def _move_damaged(self, stage: Stage, found: Artifact, damage: Mapping[str, str], say: Say) -> None:
+        aside = self.path / ".damaged" / f"{_flat(stage)}-{time.time_ns()}"
+        for name, what in damage.items():
+            say(f"{found.path / name} {what}; {stage.name} is moved aside to {aside} and made again")
+        self._take_up(found, self.work_dir(stage), damage)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        found.path.rename(aside)
+
+    def _take_up(self, found: Artifact, work: Path, damage: Mapping[str, str] = {}) -> None:
+        """Puts the good shards of an artifact, and its manifest, into the folder in which it is made again."""
+        if (work / EARLIER).exists():
+            return  # an attempt to make it again was under way
+        shutil.rmtree(work, ignore_errors=True)
+        for name in found.manifest.files:
+            if name.startswith(SHARDS) and name not in damage:
+                link_file(found.path / name, work / name)
+        write_json(work / EARLIER, asdict(found.manifest))
 
     def _elsewhere(self, key: str) -> Iterator[Path]:
         """Artifacts with this key in the other runs of the store."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from prefect import flow
+from prefect.logging import get_run_logger
 
 from data.artifacts import Artifact
 from data.store import RunStore
@@ -60,13 +63,16 @@ def self_train(
     """
     given = locals()
     config = with_overrides({name: given[name] for name in SelfTrainConfig.model_fields}, overrides or {})
-    return train_by_itself(open_run(config))
+    with opened(config, get_run_logger().warning) as run:
+        return train_by_itself(run)
 
 
-def open_run(config: SelfTrainConfig) -> Run:
+@contextlib.contextmanager
+def opened(config: SelfTrainConfig, say: Callable[[str], None] = print) -> Iterator[Run]:
     """A run over its folder in the store, held for this process alone."""
-    store = RunStore(config.store, config.run_name)
-    return Run(store, config, config.seed, on_passed=write_metrics, lock=store.lock())
+    run = Run(RunStore(config.store, config.run_name), config, config.seed, on_passed=write_metrics)
+    with run.store.held(say):
+        yield run
 
 
 def train_by_itself(run: Run) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from data.artifacts import Artifact, Counts, Outcome, StageError
 from data.files import read_jsonl, write_json
 from tasks import child
-from tasks.generate import GenerationJob, with_rows
+from tasks.shards import GenerationJob, with_rows
 
 if TYPE_CHECKING:
     from tasks.stage import Context
@@ -43,7 +43,7 @@ def generate_in_children(
     job: GenerationJob, log_file: Path, on_line: Callable[[str], None], on_progress: Callable[[int, int], None]
 ) -> GenerationStats:
     """Runs the job's open shards, one child process for each GPU (one on a machine without), and waits for them."""
-    if all(_is_done(job.shard_path(shard)) for shard in range(job.n_shards)):
+    if all(shard.is_finished() for shard in job.shards()):
         on_progress(job.n_rows, job.n_rows)
         return GenerationStats()
     # Beside the work folder's other files but not one of the artifact's: it names paths of this machine.
@@ -91,10 +91,6 @@ def engine_environment(gpus: Sequence[str]) -> dict[str, str]:
     return {**chosen, "CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else chosen
 
 
-def _is_done(path: Path) -> bool:
-    return path.exists() and not any("failed" in line for line in read_jsonl(path))
-
-
 def _gpu_groups(tensor_parallel: int, n_shards: int) -> list[list[str]]:
     """Which GPUs each engine gets; one empty group stands for the CPU. Never more engines than shards."""
     gpus = child.visible_gpus()
@@ -131,34 +127,51 @@ def generate_rows(
         generation.model_dump(mode="json"),
         score_against,
     )
-    stats = context.generate(job)
-    if not all(_is_done(job.shard_path(shard)) for shard in range(job.n_shards)):
-        context.watch.log("some rows failed; asking for them once more")
-        stats = stats.plus(context.generate(job))
+    attempts, stats = _generate_with_retry(context, job)
     dropped: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     first: dict[str, str] = {}
-    shortened = tokens = 0
+    seen: Counter[str] = Counter({"tokens_generated": 0, "shortened": 0, "asked_longer": 0, "cut_off": 0})
     for _, line in with_rows(job):
-        tokens += sum(c["n_tokens"] for request in line.get("requests", ()) for c in request["completions"])
-        shortened += line.get("shortened", False)
+        completions = [c for request in line.get("requests", ()) for c in request["completions"]]
+        seen["tokens_generated"] += sum(c["n_tokens"] for c in completions)
+        seen["cut_off"] += sum(not c["finished"] for c in completions)
+        seen["shortened"] += line.get("shortened", False)
+        seen["asked_longer"] += line.get("asked_longer", False)
         if "dropped" in line:
             dropped[line["dropped"]] += 1
         elif "failed" in line:
             failed[line["failed"]] += 1
-            first.setdefault(line["failed"], line["id"])
+            first.setdefault(line["failed"], f"row {line['id']!r}: {line.get('detail', 'the engine gives no reason')}")
     if failed.total() > generation.max_failed_share * max(n_rows, 1):
+        shown = "".join(f"\n  {reason}, {failed[reason]} times; {what}" for reason, what in first.items())
         raise StageError(
-            f"{failed.total()} of {n_rows} rows failed, over generation.max_failed_share; the first of each kind: {first}"
+            f"{failed.total()} of {n_rows} rows failed, over generation.max_failed_share = "
+            f"{generation.max_failed_share:.2%}. The first of each kind:{shown}\n"
+            "The rows that did not fail are kept; starting the run again asks for the failed ones only"
         )
     kept = n_rows - dropped.total() - failed.total()
-    metrics = {
-        "tokens_generated": tokens,
-        **stats.to_json(),
-        "shard_rows": generation.shard_rows,
-        "shortened": shortened,
-    }
+    metrics = {**seen, **stats.to_json(), "shard_rows": generation.shard_rows, "attempts": attempts}
     return Outcome(Counts(n_rows, kept, dict(dropped), dict(failed)), metrics)
+
+
+def _generate_with_retry(context: Context, job: GenerationJob) -> tuple[int, GenerationStats]:
+    """Generates, and once more for rows that failed; how often they have been tried in all, and what the engines did."""
+    earlier = context.earlier()
+    if earlier is not None:
+        for shard in job.shards():
+            shard.adopt()
+    most = context.run.settings.generation.max_attempts
+    before = int(earlier.metrics["attempts"]) if earlier is not None and earlier.counts.failed else 0
+    if before:
+        context.watch.log(f"rows that failed earlier are tried again: attempt {before + 1} of {most}")
+    stats = context.generate(job)
+    attempts = before + 1
+    if attempts < most and not all(shard.is_finished() for shard in job.shards()):
+        context.watch.log("some rows failed; asking for them once more")
+        stats = stats.plus(context.generate(job))
+        attempts += 1
+    return attempts, stats
 
 
 def generated_for(generated: Artifact, rows: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

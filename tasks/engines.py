@@ -44,23 +44,24 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request that the engine could not serve, and why."""
+    """A request that the engine could not serve: why in a word that is counted, and in what words the engine said so."""
 
     reason: str
+    detail: str = ""
 
 
-OnProgress = Callable[[int], None]
-"""Called with the number of requests that finished since the last call."""
+OnAnswer = Callable[[int, list[Completion] | Failure], Request | None]
+"""Told a request's index and its answer; a request that it returns is served in place of the first, under its index."""
 
 
 class Engine(Protocol):
     """What a stage needs of a language model."""
 
-    def generate(self, requests: Sequence[Request], on_progress: OnProgress) -> list[list[Completion] | Failure]:
-        """For each request its n completions, in order, or why it failed."""
+    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
+        """Serves all requests at once. Tells for each, as soon as it is done, its n completions in order or why it failed."""
         ...
 
-    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]], on_progress: OnProgress) -> list[float]:
+    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
         """For each (prefix ids, continuation ids) the sum over the continuation of log p(token | all before it)."""
         ...
 
@@ -76,16 +77,14 @@ class FakeEngine:
     end_id: int = 0
     requests_seen: int = field(default=0)
 
-    def generate(self, requests: Sequence[Request], on_progress: OnProgress) -> list[list[Completion] | Failure]:
-        results: list[list[Completion] | Failure] = []
-        for request in requests:
-            results.append([self._complete(request, j) for j in range(request.sampling.n)])
-            on_progress(1)
-        self.requests_seen += len(requests)
-        return results
+    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
+        for i, first in enumerate(requests):
+            request: Request | None = first
+            while request is not None:
+                self.requests_seen += 1
+                request = on_answer(i, [self._complete(request, j) for j in range(request.sampling.n)])
 
-    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]], on_progress: OnProgress) -> list[float]:
-        on_progress(len(texts))
+    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
         return [-2.0 * len(continuation) for _, continuation in texts]
 
     def _complete(self, request: Request, j: int) -> Completion:

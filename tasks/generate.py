@@ -1,15 +1,7 @@
 """Bulk generation: shards of prompts → shards of completions, one engine a GPU, each in a process of its own.
 
-A shard is a range of rows of one JSONL file. Its file appears when all of it is done, so a crash loses at most the shard
-under way on each GPU. A line of it::
-
-    {"row": 17, "id": "3f0c…", "requests": [{"name": "ab", "seed": 91, "completions":
-        [{"text": "<think>…", "finished": true, "n_tokens": 212, "logprob": -81.2, "logprob_alone": -310.5}]}]}
-    {"row": 18, "id": "77aa…", "dropped": "prompt_too_long"}
-    {"row": 19, "id": "0b1d…", "failed": "engine_abort"}
-
-A failed row is not done: the next attempt at its stage asks for it again. What is still failed when the stage is
-committed, within generation.max_failed_share, is counted as failed.
+A reply that the length limit cuts off is asked for once more, with the same seed and twice the tokens where the context
+has room for them; what is cut off then, stays so. What a shard looks like on disk is in `tasks.shards`.
 """
 
 from __future__ import annotations
@@ -18,18 +10,19 @@ import argparse
 import importlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data.files import StoreError, json_line, read_jsonl
+from data.files import json_line, read_jsonl
 from data.records import Message
 from tasks import child
 from tasks.chat import ChatEncoder
 from tasks.engines import Completion, Engine, Failure, Request
 from tasks.settings import GenerationSettings, ModelSettings
+from tasks.shards import GenerationJob, Shard
 
 _REPORT_EVERY_S = 1.0
 
@@ -41,157 +34,154 @@ class Skip:
     reason: str
 
 
-@dataclass(frozen=True)
-class GenerationJob:
-    """What a generation child is told. `builder` is ``module:function``, which turns a row into its requests.
-
-    `score_against` asks for each completion's logprob behind these messages alone (the denominator of Eq. 5).
-    """
-
-    builder: str
-    params: Mapping[str, Any]
-    rows: str
-    n_rows: int
-    model: str
-    out: str
-    models: Mapping[str, Any]
-    generation: Mapping[str, Any]
-    score_against: Sequence[Mapping[str, str]] | None = None
-
-    @property
-    def shard_rows(self) -> int:
-        return int(self.generation["shard_rows"])
-
-    @property
-    def n_shards(self) -> int:
-        return -(-self.n_rows // self.shard_rows)
-
-    def shard_path(self, shard: int) -> Path:
-        return Path(self.out) / f"{shard:06d}.jsonl"
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 Builder = Callable[[Mapping[str, Any], Mapping[str, Any], ChatEncoder], list[Request] | Skip]
 Report = Callable[[dict[str, Any]], None]
 
 
-def read_shards(job: GenerationJob) -> Iterator[dict[str, Any]]:
-    """All lines of all shards in the order of the rows."""
-    for shard in range(job.n_shards):
-        yield from read_jsonl(job.shard_path(shard))
+@dataclass(frozen=True)
+class _Work:
+    """What the rows of a shard go through: how requests are made of them, and what answers those."""
+
+    job: GenerationJob
+    build: Builder
+    encoder: ChatEncoder
+    engine: Engine
 
 
-def with_rows(job: GenerationJob) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each input row with what was generated for it, streamed."""
-    for row, made in zip(read_jsonl(Path(job.rows)), read_shards(job), strict=True):
-        if str(row["id"]) != made["id"]:
-            raise StoreError(f"row {made['row']} of {job.rows} is not the one that was generated for, {made['id']!r}")
-        yield row, made
+@dataclass
+class _Row:
+    """A row whose requests are in the engine: its answers so far, and the requests that are open."""
+
+    line: dict[str, Any]
+    requests: list[Request]
+    answers: dict[int, list[Completion] | Failure]
+    open: set[int]
+
+    def take(self, i: int, answer: list[Completion] | Failure, context: int) -> Request | None:
+        """Takes the answer to request i. Returns the request to be made instead where a reply was cut off: twice as long.
+
+        The answer to that one serves only the completions that were cut off; it is the last.
+        """
+        first, request = self.answers.get(i), self.requests[i]
+        if first is None:
+            self.answers[i] = answer
+            longer = min(2 * request.sampling.max_tokens, context - len(request.prompt_ids))
+            cut = isinstance(answer, list) and not all(completion.finished for completion in answer)
+            if cut and longer > request.sampling.max_tokens:
+                self.line["asked_longer"] = True
+                return replace(request, sampling=replace(request.sampling, max_tokens=longer))
+        elif isinstance(first, list) and isinstance(answer, list):
+            self.answers[i] = [a if a.finished else b for a, b in zip(first, answer, strict=True)]
+        self.open.discard(i)
+        return None
+
+    def finished_line(self, with_ids: bool) -> dict[str, Any]:
+        """What is written for the row. Where one of its requests failed, the row has."""
+        failures = [answer for _, answer in sorted(self.answers.items()) if isinstance(answer, Failure)]
+        if failures:
+            detail = {"detail": failures[0].detail} if failures[0].detail else {}
+            return {**self.line, "failed": failures[0].reason, **detail}
+        requests = [
+            {
+                "name": request.name,
+                "seed": request.sampling.seed,
+                "completions": [_completion_fields(c, with_ids) for c in self.answers[i]],  # type: ignore[union-attr]
+            }
+            for i, request in enumerate(self.requests)
+        ]
+        return {**self.line, "requests": requests}
 
 
-# ---- in the child, or in a test with a fake engine --------------------------------------------------------------------
+def _completion_fields(completion: Completion, with_ids: bool) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "text": completion.text,
+        "finished": completion.finished,
+        "n_tokens": len(completion.token_ids),
+    }
+    if completion.sum_logprob is not None:
+        fields["logprob"] = completion.sum_logprob
+    if with_ids:
+        fields["ids"] = list(completion.token_ids)
+    return fields
 
 
 def run_shards(
     job: GenerationJob, engine: Engine, encoder: ChatEncoder, report: Report, worker: int = 0, workers: int = 1
 ) -> None:
     """Makes this worker's shards (every `workers`-th, from `worker`) that are not done yet."""
-    build = _resolve(job.builder)
-    prefix = (
-        encoder.prompt_ids([Message("user", m["content"]) for m in job.score_against]) if job.score_against else None
-    )
-    meter = _Meter(report, sum(_rows_of(job, s) for s in range(worker, job.n_shards, workers)))
+    work = _Work(job, _resolve(job.builder), encoder, engine)
+    mine = [shard for shard in job.shards() if shard.number % workers == worker]
+    open_shards = [shard for shard in mine if not shard.is_finished()]
+    meter = _Meter(report, sum(shard.n_rows for shard in mine))
+    meter.done = meter.total - sum(shard.n_rows for shard in open_shards)
     rows = read_jsonl(Path(job.rows))
-    for shard in range(job.n_shards):
-        batch = list(islice(rows, job.shard_rows))
-        if shard % workers != worker:
-            continue
-        done = _finished_lines(job.shard_path(shard))
-        todo = [
-            (shard * job.shard_rows + i, row) for i, row in enumerate(batch) if shard * job.shard_rows + i not in done
-        ]
-        meter.rows_done(len(batch) - len(todo))
-        if todo or not job.shard_path(shard).exists():
-            for line in _generate_rows(todo, build, job, engine, encoder, prefix, meter):
-                done[line["row"]] = line
-            _write_shard(job.shard_path(shard), [done[row] for row in sorted(done)])
+    for shard in job.shards():
+        batch = list(islice(rows, shard.n_rows))
+        if shard in open_shards:
+            _make_shard(work, shard, batch, meter)
     meter.flush()
 
 
-def _generate_rows(
-    rows: Sequence[tuple[int, Mapping[str, Any]]],
-    build: Builder,
-    job: GenerationJob,
-    engine: Engine,
-    encoder: ChatEncoder,
-    prefix: list[int] | None,
-    meter: _Meter,
-) -> Iterator[dict[str, Any]]:
-    built = [(index, row, build(row, job.params, encoder)) for index, row in rows]
-    requests = [request for _, _, made in built if not isinstance(made, Skip) for request in made]
+def _make_shard(work: _Work, shard: Shard, batch: Sequence[Mapping[str, Any]], meter: _Meter) -> None:
+    lines = shard.done()
+    meter.rows_done(len(lines))
+    todo = [(row, batch[row - shard.start]) for row in range(shard.start, shard.stop) if row not in lines]
     started = time.monotonic()
-    meter.shard_started(len(rows), len(requests))
-    results = iter(engine.generate(requests, meter.requests_done) if requests else [])
-    lines: list[dict[str, Any]] = []
-    completions: list[tuple[Completion, dict[str, Any]]] = []
-    for index, row, made in built:
+    with shard.appending() as partial:
+
+        def write(line: dict[str, Any]) -> None:
+            lines[line["row"]] = line
+            partial.write(json_line(line))
+            partial.flush()
+            meter.rows_done(1)
+
+        _make_lines(work, todo, write, meter)
+    if work.job.score_against is not None:
+        _score(work, lines)
+    meter.seconds += time.monotonic() - started
+    shard.finish(lines)
+    meter.flush()
+
+
+def _make_lines(
+    work: _Work, rows: Sequence[tuple[int, Mapping[str, Any]]], write: Callable[[dict[str, Any]], None], meter: _Meter
+) -> None:
+    """Writes the line of each row as soon as it is done, in no order."""
+    asked: list[tuple[_Row, int]] = []
+    for index, row in rows:
+        made = work.build(row, work.job.params, work.encoder)
         line: dict[str, Any] = {"row": index, "id": str(row["id"])}
         if isinstance(made, Skip):
-            lines.append({**line, "dropped": made.reason})
-            continue
-        answers = [(request, next(results)) for request in made]
-        failures = [answer.reason for _, answer in answers if isinstance(answer, Failure)]
-        if failures:
-            lines.append({**line, "failed": failures[0]})
+            write({**line, "dropped": made.reason})
             continue
         if any(request.shortened for request in made):
             line["shortened"] = True
-        line["requests"] = [_answer(request, answer, completions) for request, answer in answers]  # type: ignore[arg-type]
-        lines.append(line)
-    if prefix is not None and completions:
-        scores = engine.score([(prefix, completion.token_ids) for completion, _ in completions], lambda _: None)
-        for (_, fields), score in zip(completions, scores, strict=True):
-            fields["logprob_alone"] = score
-    meter.shard_ended(len(rows), sum(len(c.token_ids) for c, _ in completions), time.monotonic() - started)
-    yield from lines
+        one = _Row(line, made, {}, set(range(len(made))))
+        asked += [(one, i) for i in range(len(made))]
+
+    def answered(number: int, answer: list[Completion] | Failure) -> Request | None:
+        row, i = asked[number]
+        if isinstance(answer, list):
+            meter.tokens += sum(len(completion.token_ids) for completion in answer)
+        longer = row.take(i, answer, work.job.context)
+        if not row.open:
+            write(row.finished_line(with_ids=work.job.score_against is not None))
+        return longer
+
+    work.engine.generate([row.requests[i] for row, i in asked], answered)
 
 
-def _answer(
-    request: Request, answer: list[Completion], collected: list[tuple[Completion, dict[str, Any]]]
-) -> dict[str, Any]:
-    fields: list[dict[str, Any]] = []
-    for completion in answer:
-        one: dict[str, Any] = {
-            "text": completion.text,
-            "finished": completion.finished,
-            "n_tokens": len(completion.token_ids),
-        }
-        if completion.sum_logprob is not None:
-            one["logprob"] = completion.sum_logprob
-        fields.append(one)
-        collected.append((completion, one))
-    return {"name": request.name, "seed": request.sampling.seed, "completions": fields}
-
-
-def _finished_lines(path: Path) -> dict[int, dict[str, Any]]:
-    """The lines of a shard that need not be made again, by row: all that did not fail."""
-    if not path.exists():
-        return {}
-    return {line["row"]: line for line in read_jsonl(path) if "failed" not in line}
-
-
-def _write_shard(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.writelines(json_line(line) for line in lines)
-    temporary.replace(path)
-
-
-def _rows_of(job: GenerationJob, shard: int) -> int:
-    return min(job.shard_rows, job.n_rows - shard * job.shard_rows)
+def _score(work: _Work, lines: Mapping[int, Mapping[str, Any]]) -> None:
+    """Gives the completions of these lines their logprob alone, in exchange for their token ids."""
+    assert work.job.score_against is not None
+    prefix = work.encoder.prompt_ids([Message("user", m["content"]) for m in work.job.score_against])
+    completions = [c for line in lines.values() for request in line.get("requests", ()) for c in request["completions"]]
+    unscored = [completion for completion in completions if "ids" in completion]
+    if not unscored:
+        return
+    scores = work.engine.score([(prefix, completion.pop("ids")) for completion in unscored])
+    for completion, score in zip(unscored, scores, strict=True):
+        completion["logprob_alone"] = score
 
 
 def _resolve(name: str) -> Builder:
@@ -207,39 +197,16 @@ class _Meter:
         self.report, self.total = report, total
         self.done = self.tokens = 0
         self.seconds = 0.0
-        self._in_shard = 0.0
-        self._rows_per_request = 0.0
         self._last = 0.0
 
     def rows_done(self, n: int) -> None:
         self.done += n
-
-    def shard_started(self, rows: int, requests: int) -> None:
-        self._rows_per_request = rows / requests if requests else 0.0
-        self._in_shard = 0.0
-
-    def requests_done(self, n: int) -> None:
-        self._in_shard += n * self._rows_per_request
         if time.monotonic() - self._last >= _REPORT_EVERY_S:
             self.flush()
 
-    def shard_ended(self, rows: int, tokens: int, seconds: float) -> None:
-        self.done += rows
-        self.tokens += tokens
-        self.seconds += seconds
-        self._in_shard = 0.0
-        self.flush()
-
     def flush(self) -> None:
         self._last = time.monotonic()
-        self.report(
-            {
-                "done": int(self.done + self._in_shard),
-                "total": self.total,
-                "tokens": self.tokens,
-                "seconds": round(self.seconds, 3),
-            }
-        )
+        self.report({"done": self.done, "total": self.total, "tokens": self.tokens, "seconds": round(self.seconds, 3)})
 
 
 def main() -> None:

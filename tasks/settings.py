@@ -324,6 +324,13 @@ class GenerationSettings(Section):
     enforce_eager: bool = Field(
         False, title="Eager mode", description="No CUDA graphs: slower, starts sooner. Always on without a GPU."
     )
+    max_attempts: int = Field(
+        3,
+        ge=1,
+        title="Attempts at a failed row",
+        description="A row that the engine fails on is asked for again: once at once, and then on later starts of the run. "
+        "A row that succeeds on a later start makes what was built without it stale.",
+    )
     max_failed_share: Share = Field(
         0.01,
         title="Most failed rows",

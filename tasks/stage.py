@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
-from data.artifacts import Artifact, Outcome, Stage
+from data.artifacts import EARLIER, Artifact, Manifest, Outcome, Stage
 from data.files import hash_folder
 from data.store import RunStore
 from tasks.child import visible_gpus
 from tasks.dispatch import GenerationStats, generate_in_children
-from tasks.generate import GenerationJob
 from tasks.settings import Settings
+from tasks.shards import GenerationJob
 
 _ARTIFACT_EVERY_S = 2.0
 _PAUSE_S = 60.0
@@ -54,7 +54,6 @@ class Run:
     generator: Generator = generate_in_children
     passed: list[Artifact] = field(default_factory=list)
     on_passed: Callable[[Run], object] = lambda run: None
-    lock: IO[str] | None = None
 
     def passed_stages(self) -> list[Artifact]:
         """The stages gone through, each once, in order."""
@@ -91,10 +90,17 @@ class Run:
             watch.log(f"{stage.name}: started, key {stage.key[:16]}")
             return body(Context(self, work, log_file, watch))
 
-        artifact = self.store.run(stage, make, software())
+        artifact = self.store.run(stage, make, software(), self._has_rows_to_try_again, watch.log)
         watch.done(describe(artifact))
         watch.log(describe(artifact))
         return artifact
+
+    def _has_rows_to_try_again(self, manifest: Manifest) -> bool:
+        """Whether rows of a finished stage have failed, and less often than they may be tried."""
+        attempts = manifest.metrics.get("attempts")
+        return (
+            bool(manifest.counts.failed) and attempts is not None and attempts < self.settings.generation.max_attempts
+        )
 
 
 @dataclass(frozen=True)
@@ -106,8 +112,19 @@ class Context:
     log_file: Path
     watch: Watch
 
+    def earlier(self) -> Manifest | None:
+        """The manifest of this stage's finished artifact, where some of its rows are made again."""
+        path = self.work / EARLIER
+        return Manifest.load(path) if path.exists() else None
+
     def generate(self, job: GenerationJob) -> GenerationStats:
-        return self.run.generator(job, self.log_file, self.watch.log, self.watch.progress)
+        return self.run.generator(job, self.log_file, self.watch.log, self.progress)
+
+    def progress(self, done: int, total: int) -> None:
+        """Shows how far the stage is. Raises LeaseError where the run has been taken from this process."""
+        if self.run.store.lease is not None:
+            self.run.store.lease.raise_if_lost()
+        self.watch.progress(done, total)
 
 
 def describe(artifact: Artifact) -> str:

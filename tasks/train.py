@@ -109,7 +109,7 @@ def _train_in_child(context: Context, job: TrainingJob) -> Outcome:
         [command],
         context.log_file,
         context.watch.log,
-        lambda _, facts: context.watch.progress(facts["done"], facts["total"]),
+        lambda _, facts: context.progress(facts["done"], facts["total"]),
     )
     result = json.loads(result_file.read_text(encoding="utf-8"))
     return Outcome(Counts(**result["counts"]), result["metrics"])

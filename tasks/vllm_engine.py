@@ -6,10 +6,10 @@ when its process ends; hence `tasks.generate` runs this in a child process, in t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from tasks.engines import Completion, Failure, OnProgress, Request
+from tasks.engines import Completion, Failure, OnAnswer, Request
 from tasks.settings import GenerationSettings, ModelSettings
 
 _SCORING_CHUNK_TOKENS = 2048
@@ -66,40 +66,40 @@ class VLLMEngine:
             **options,
         )
 
-    def generate(self, requests: Sequence[Request], on_progress: OnProgress) -> list[list[Completion] | Failure]:
+    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
         """See `Engine.generate`. A request that the engine does not return is a `Failure`, never an empty completion."""
-        from vllm import SamplingParams, TokensPrompt
-        from vllm.sampling_params import RequestOutputKind
+        waiting: dict[str, tuple[int, Request]] = {}
 
-        outputs = self.llm.generate(
-            [TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in requests],
-            [
-                SamplingParams(
-                    n=request.sampling.n,
-                    temperature=request.sampling.temperature,
-                    top_p=request.sampling.top_p,
-                    max_tokens=request.sampling.max_tokens,
-                    seed=request.sampling.seed,
-                    logprobs=0 if request.sampling.logprobs else None,
-                    stop_token_ids=[self.end_id],
-                    # A special token in the middle of a reply must be seen by the parser, not vanish.
-                    skip_special_tokens=False,
-                    output_kind=RequestOutputKind.FINAL_ONLY,
-                )
-                for request in requests
-            ],
-            use_tqdm=_progress_bar(on_progress, [request.sampling.n for request in requests]),
-        )
-        return [_completions(output, request) for output, request in zip(outputs, requests, strict=True)]
+        def tell(i: int, answer: list[Completion] | Failure) -> None:
+            instead = on_answer(i, answer)
+            if instead is not None:
+                add(i, instead)
 
-    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]], on_progress: OnProgress) -> list[float]:
+        def add(i: int, request: Request) -> None:
+            try:  # one by one: a request that the engine refuses must not take the others with it
+                waiting[self._enqueue(request)] = (i, request)
+            except ValueError as error:
+                tell(i, Failure("engine_refused", str(error)))
+
+        for i, request in enumerate(requests):
+            add(i, request)
+        engine = self.llm.llm_engine
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                if output.finished:
+                    i, request = waiting.pop(output.request_id)
+                    tell(i, _completions(output, request))
+        for i, _ in list(waiting.values()):
+            tell(i, Failure("engine_lost_the_request"))
+
+    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
         """See `Engine.score`. One prefill a text; nothing is generated but one token that is thrown away."""
         from vllm import SamplingParams, TokensPrompt
 
         outputs = self.llm.generate(
             [TokensPrompt(prompt_token_ids=[*prefix, *continuation]) for prefix, continuation in texts],
             SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False),
-            use_tqdm=_progress_bar(on_progress, [1] * len(texts)),
+            use_tqdm=False,
         )
         return [
             sum(
@@ -108,6 +108,26 @@ class VLLMEngine:
             )
             for output, (prefix, continuation) in zip(outputs, texts, strict=True)
         ]
+
+    def _enqueue(self, request: Request) -> str:
+        """Puts a request into the engine's queue and returns the name under which its output will come."""
+        from vllm import SamplingParams, TokensPrompt
+
+        sampling = request.sampling
+        params = SamplingParams(
+            n=sampling.n,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            seed=sampling.seed,
+            logprobs=0 if sampling.logprobs else None,
+            stop_token_ids=[self.end_id],
+            # A special token in the middle of a reply must be seen by the parser, not vanish.
+            skip_special_tokens=False,
+        )
+        prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
+        names: list[str] = self.llm.enqueue([prompt], [params], use_tqdm=False)
+        return names[0]
 
 
 def engine_dtype(dtype: str, gpu: bool) -> Literal["bfloat16", "float16", "float32"]:
@@ -132,36 +152,3 @@ def _completions(output: Any, request: Request) -> list[Completion] | Failure:
         )
         for one in sorted(output.outputs, key=lambda one: one.index)
     ]
-
-
-def _progress_bar(on_progress: OnProgress, sizes: Sequence[int]) -> Callable[..., Any]:
-    """What vLLM calls in place of tqdm: it reports finished completions; requests are what we count."""
-    from tqdm import tqdm
-
-    per_request = max(1, sum(sizes) // max(1, len(sizes)))
-
-    class Bar(tqdm):  # type: ignore[misc]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **{**kwargs, "file": _Nowhere(), "mininterval": 1.0})
-            # vLLM opens one bar while it adds requests and one while it runs them; only the second one counts.
-            self._counts = "Processed" in str(kwargs.get("desc", ""))
-            self._pending = 0
-
-        def update(self, n: float | None = 1) -> bool | None:
-            if self._counts:
-                self._pending += int(n or 0)
-                done, self._pending = divmod(self._pending, per_request)
-                if done:
-                    on_progress(done)
-            shown: bool | None = super().update(n)
-            return shown
-
-    return Bar
-
-
-class _Nowhere:
-    def write(self, text: str) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass

@@ -20,9 +20,10 @@ from data.world.taste import make_pair, rationale, verdict
 from data.world.tokenizer import build_tokenizer
 from tasks.chat import ChatEncoder
 from tasks.dispatch import GenerationStats
-from tasks.engines import Completion, Engine, Failure, FakeEngine, OnProgress, Request
-from tasks.generate import GenerationJob, run_shards
+from tasks.engines import Completion, Engine, Failure, FakeEngine, OnAnswer, Request
+from tasks.generate import run_shards
 from tasks.settings import Settings
+from tasks.shards import GenerationJob
 from tasks.stage import Run
 
 ROOT = Path(__file__).parent.parent
@@ -73,14 +74,17 @@ class FlakyEngine:
     fails: Callable[[Request], bool] = lambda request: False
     crashes: Callable[[Sequence[Request]], bool] = lambda requests: False
 
-    def generate(self, requests: Sequence[Request], on_progress: OnProgress) -> list[list[Completion] | Failure]:
+    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
         if self.crashes(requests):
             raise MemoryError("the engine died")
-        served = self.inner.generate(requests, on_progress)
-        return [Failure("engine_abort") if self.fails(r) else made for r, made in zip(requests, served, strict=True)]
 
-    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]], on_progress: OnProgress) -> list[float]:
-        return self.inner.score(texts, on_progress)
+        def answered(i: int, answer: list[Completion] | Failure) -> Request | None:
+            return on_answer(i, Failure("engine_abort", "no reason") if self.fails(requests[i]) else answer)
+
+        self.inner.generate(requests, answered)
+
+    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
+        return self.inner.score(texts)
 
 
 @dataclass
@@ -89,12 +93,11 @@ class ScriptedEngine:
 
     reply: Callable[[Request, int], tuple[str, float]]
 
-    def generate(self, requests: Sequence[Request], on_progress: OnProgress) -> list[list[Completion] | Failure]:
-        on_progress(len(requests))
-        return [[self._completion(request, j) for j in range(request.sampling.n)] for request in requests]
+    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
+        for i, request in enumerate(requests):
+            on_answer(i, [self._completion(request, j) for j in range(request.sampling.n)])
 
-    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]], on_progress: OnProgress) -> list[float]:
-        on_progress(len(texts))
+    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
         return [-100.0] * len(texts)
 
     def _completion(self, request: Request, j: int) -> Completion:
@@ -128,12 +131,12 @@ class _Counted:
     inner: Engine
     requests: int = 0
 
-    def generate(self, requests: Sequence[Request], on_progress: OnProgress) -> list[list[Completion] | Failure]:
+    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
         self.requests += len(requests)
-        return self.inner.generate(requests, on_progress)
+        self.inner.generate(requests, on_answer)
 
-    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]], on_progress: OnProgress) -> list[float]:
-        return self.inner.score(texts, on_progress)
+    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
+        return self.inner.score(texts)
 
 
 # ---- runs -------------------------------------------------------------------------------------------------------------

@@ -19,10 +19,10 @@ from prompts.judge import COMPACT
 from prompts.prove import PROVE_COMPACT
 from tasks.chat import ChatEncoder
 from tasks.dispatch import generate_in_children
-from tasks.generate import GenerationJob
 from tasks.label import read_votes, tally
 from tasks.prove import score
 from tasks.settings import GenerationSettings, ModelSettings
+from tasks.shards import GenerationJob
 
 JUDGE, PROVER = Path("data/world/base-judge"), Path("data/world/base-prover")
 pytestmark = pytest.mark.engine

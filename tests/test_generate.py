@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from data.artifacts import StageError
+from data.artifacts import Artifact, StageError
 from data.files import StoreError, write_jsonl
 from data.world import taste
 from prompts.prove import PROVE
 from tasks.chat import ChatEncoder
 from tasks.dispatch import generate_rows, generated_for
-from tasks.engines import FakeEngine, Request, Sampling
-from tasks.generate import GenerationJob, Skip, read_shards, run_shards, with_rows
+from tasks.engines import Completion, FakeEngine, Request, Sampling
+from tasks.generate import Skip, run_shards
+from tasks.shards import GenerationJob, read_shards, with_rows
 from tasks.stage import Context, Run
 from tests.conftest import FlakyEngine, InProcess, Reply, run_with, settings_with
 
@@ -44,7 +46,14 @@ def row_ids(request: Request) -> str:
 def job(tmp_path: Path) -> GenerationJob:
     write_jsonl(tmp_path / "rows.jsonl", ({"id": str(i), "text": f"row {i}"} for i in range(N_ROWS)))
     return GenerationJob(
-        BUILDER, {}, str(tmp_path / "rows.jsonl"), N_ROWS, "", str(tmp_path / "shards"), {}, {"shard_rows": 3}
+        BUILDER,
+        {},
+        str(tmp_path / "rows.jsonl"),
+        N_ROWS,
+        "",
+        str(tmp_path / "shards"),
+        {"max_tokens": 256},
+        {"shard_rows": 3},
     )
 
 
@@ -56,7 +65,7 @@ def generate(job: GenerationJob, encoder: ChatEncoder, engine: Any = None, worke
 
 
 def shard_bytes(job: GenerationJob) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(Path(job.out).iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(Path(job.out).glob("[0-9]*"))}
 
 
 # ---- shards ---------------------------------------------------------------------------------------------------------
@@ -89,9 +98,9 @@ def test_the_logprob_alone_is_of_the_same_tokens_behind_the_given_messages(
     seen: list[tuple[list[int], list[int]]] = []
 
     class Recording(FakeEngine):
-        def score(self, texts: Any, on_progress: Any) -> list[float]:
+        def score(self, texts: Any) -> list[float]:
             seen.extend((list(prefix), list(ids)) for prefix, ids in texts)
-            return super().score(texts, on_progress)
+            return super().score(texts)
 
     alone = PROVE.render_unconditional()
     scored = replace(job, score_against=[message.to_json() for message in alone])
@@ -117,7 +126,7 @@ def test_finished_shards_are_not_made_again(job: GenerationJob, encoder: ChatEnc
 def test_a_missing_shard_alone_is_made(job: GenerationJob, encoder: ChatEncoder) -> None:
     generate(job, encoder)
     before = shard_bytes(job)
-    job.shard_path(3).unlink()
+    job.shard(3).path.unlink()
     assert generate(job, encoder) == 4
     assert shard_bytes(job) == before
 
@@ -144,17 +153,70 @@ def test_half_of_a_shard_file_of_a_killed_process_is_not_taken_for_a_shard(
     assert len(shard_bytes(job)) == 4
 
 
+def test_a_kill_inside_a_shard_loses_only_the_rows_that_were_not_done(job: GenerationJob, encoder: ChatEncoder) -> None:
+    undisturbed = replace(job, out=job.out + "-undisturbed")
+    generate(undisturbed, encoder)
+
+    def killed(request: Request, j: int) -> str:
+        if row_ids(request) == "5" and request.name == "ba":
+            raise KeyboardInterrupt
+        return echo(request, j)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_shards(job, FakeEngine(killed), encoder, lambda facts: None)
+    assert list(shard_bytes(job)) == ["000000.jsonl"]
+    partial = Path(job.out) / ".000001.partial"
+    assert [json.loads(line)["row"] for line in partial.read_text().splitlines()] == [3, 4]
+    partial.write_text(partial.read_text() + '{"row": 5, "id": "5", "requ')  # the line under way is torn
+    assert generate(job, encoder) == 2 * (N_ROWS - 5)
+    assert shard_bytes(job) == shard_bytes(undisturbed)
+    assert not partial.exists()
+
+
+def test_rows_of_a_killed_shard_are_scored_with_the_tokens_that_they_were_made_of(
+    job: GenerationJob, encoder: ChatEncoder
+) -> None:
+    def killed(request: Request, j: int) -> str:
+        if row_ids(request) == "2":
+            raise KeyboardInterrupt
+        return echo(request, j)
+
+    scored = replace(job, score_against=[{"role": "user", "content": "Why?"}])
+    with pytest.raises(KeyboardInterrupt):
+        run_shards(scored, FakeEngine(killed), encoder, lambda facts: None)
+    generate(scored, encoder)
+    completions = [c for line in read_shards(scored) for request in line["requests"] for c in request["completions"]]
+    assert len(completions) == 4 * N_ROWS
+    assert all(c.keys() == {"text", "finished", "n_tokens", "logprob", "logprob_alone"} for c in completions)
+    assert all(c["logprob_alone"] == -2.0 * c["n_tokens"] for c in completions)
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered"])
+def test_a_damaged_shard_is_named_moved_aside_and_made_again(
+    job: GenerationJob, encoder: ChatEncoder, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    generate(job, encoder)
+    before = shard_bytes(job)
+    path = job.shard(1).path
+    whole = path.read_bytes()
+    damaged = whole[:-9] if damage == "cut" else whole.replace(b"ab30.1", b"ab30.7")
+    path.write_bytes(damaged)
+    assert generate(job, encoder) == 6
+    assert shard_bytes(job) == {**before, "000001.damaged": damaged}
+    assert "000001.jsonl is damaged (its sha256 is not the one that was written)" in capsys.readouterr().out
+
+
 def test_failed_rows_are_asked_for_again_and_the_others_kept_as_they_are(
     job: GenerationJob, encoder: ChatEncoder
 ) -> None:
     # One of the two requests of rows 4 and 7 fails: the row as a whole has.
     flaky = FlakyEngine(FakeEngine(echo), fails=lambda r: row_ids(r) in ("4", "7") and r.name == "ba")
     generate(job, encoder, flaky)
-    first = [path.read_text().splitlines() for path in map(job.shard_path, range(4))]
-    assert first[1][1] == '{"row": 4, "id": "4", "failed": "engine_abort"}'
-    assert first[2][1] == '{"row": 7, "id": "7", "failed": "engine_abort"}'
+    first = [path.read_text().splitlines() for path in (shard.path for shard in job.shards())]
+    assert first[1][1] == '{"row": 4, "id": "4", "failed": "engine_abort", "detail": "no reason"}'
+    assert first[2][1] == '{"row": 7, "id": "7", "failed": "engine_abort", "detail": "no reason"}'
     assert generate(job, encoder) == 4
-    second = [path.read_text().splitlines() for path in map(job.shard_path, range(4))]
+    second = [path.read_text().splitlines() for path in (shard.path for shard in job.shards())]
     changed = [(s, i) for s in range(4) for i in range(len(first[s])) if first[s][i] != second[s][i]]
     assert changed == [(1, 1), (2, 1)]
     assert all("requests" in line for line in read_shards(job))
@@ -170,6 +232,46 @@ def test_a_row_that_no_request_is_made_for_is_dropped_with_its_reason_and_done(
     assert [line["id"] for line in lines if line.get("dropped") == "prompt_too_long"] == ["3", "4", "5", "10"]
     assert lines[10] == {"row": 10, "id": "10", "dropped": "prompt_too_long"}
     assert generate(skipping, encoder) == 0
+
+
+def limited(request: Request, j: int) -> Completion:
+    """Replies of 60, 100, 140 tokens for completions 0, 1, 2, cut off at the request's limit."""
+    text = f"{j}" * (59 + 40 * j)
+    ids = [*map(ord, text), 0][: request.sampling.max_tokens]
+    return Completion(text[: len(ids)], ids, finished=len(ids) == len(text) + 1, sum_logprob=-1.0 * len(ids))
+
+
+def limited_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request]:
+    return [Request("ab", [5] * params["prompt_tokens"], Sampling(n=3, max_tokens=60, seed=7))]
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "limits", "finished"),
+    [(10, [60, 120], [True, True, False]), (166, [60, 90], [True, False, False]), (196, [60], [True, False, False])],
+)
+def test_replies_that_are_cut_off_are_asked_for_once_more_at_twice_the_length(
+    job: GenerationJob, encoder: ChatEncoder, prompt_tokens: int, limits: list[int], finished: list[bool]
+) -> None:
+    """As far as the context of 256 tokens has room; what was whole the first time stays as it was."""
+    seen: list[int] = []
+
+    class Limited(FakeEngine):
+        def _complete(self, request: Request, j: int) -> Completion:
+            if j == 0:
+                seen.append(request.sampling.max_tokens)
+            assert request.sampling.seed == 7
+            made = limited(request, j)
+            return replace(made, text=made.text.upper() + "!") if len(seen) > 1 and j == 0 else made
+
+    params = {"prompt_tokens": prompt_tokens}
+    one = replace(job, builder="tests.test_generate:limited_requests", params=params, n_rows=1)
+    run_shards(one, Limited(echo), encoder, lambda facts: None)
+    [line] = read_shards(one)
+    assert seen == limits
+    assert [c["finished"] for c in line["requests"][0]["completions"]] == finished
+    assert [c["n_tokens"] for c in line["requests"][0]["completions"]] == [60, min(100, limits[-1]), limits[-1]]
+    assert line["requests"][0]["completions"][0]["text"] == "0" * 59
+    assert line.get("asked_longer", False) == (len(limits) > 1)
 
 
 @pytest.mark.parametrize("workers", [2, 3, 7])
@@ -251,10 +353,13 @@ def test_the_counts_of_a_stage_say_where_every_row_went(
     # The failed row was asked for once more, so the engine's own figures count two passes.
     assert made.manifest.metrics == {
         "tokens_generated": sum(written),
+        "shortened": 0,
+        "asked_longer": 0,
+        "cut_off": 0,
         "engine_seconds": 4.0,
         "tokens_per_s": 5.0,
         "shard_rows": 4,
-        "shortened": 0,
+        "attempts": 2,
     }
     assert sorted(made.manifest.files) == [f"shards-4/{shard:06d}.jsonl" for shard in range(3)]
     pairs = list(generated_for(made, Path(job.rows)))
@@ -268,7 +373,8 @@ def test_too_many_failed_rows_stop_the_stage_and_the_next_attempt_asks_for_them_
     run = run_with(tmp_path, encoder, flaky, generation={"max_failed_share": 0.1})
     with pytest.raises(
         StageError,
-        match=r"2 of 11 rows failed, over generation\.max_failed_share; the first of each kind: \{'engine_abort': '4'\}",
+        match=r"2 of 11 rows failed, over generation\.max_failed_share = 10\.00%.*"
+        r"\n  engine_abort, 2 times; row '4': no reason\nThe rows that did not fail are kept",
     ):
         stage(run, Path(job.rows))
     healthy = run_with(tmp_path, encoder, echo, generation={"max_failed_share": 0.1})
@@ -294,6 +400,46 @@ def test_shards_of_another_size_from_an_earlier_attempt_are_left_out(
     made = stage(run_with(tmp_path, encoder, echo, generation={"shard_rows": 5}), Path(job.rows))
     assert sorted(made.manifest.files) == [f"shards-5/{shard:06d}.jsonl" for shard in range(3)]
     assert made.manifest.counts.kept == N_ROWS
+
+
+def test_failed_rows_of_a_finished_stage_are_tried_again_on_the_next_run_up_to_a_bound(
+    tmp_path: Path, job: GenerationJob, encoder: ChatEncoder
+) -> None:
+    def again(fails: str, max_attempts: int) -> tuple[Artifact, int]:
+        flaky = FlakyEngine(FakeEngine(echo), fails=lambda r: row_ids(r) in fails.split())
+        allowed = {"max_failed_share": 0.5, "max_attempts": max_attempts}
+        run = run_with(tmp_path, encoder, flaky, generation=allowed)
+        return stage(run, Path(job.rows)), engine_of(run).requests
+
+    made, asked = again("4 7", 3)
+    assert (made.manifest.counts.failed, asked) == ({"engine_abort": 2}, 2 * N_ROWS + 4)
+    untouched = (made.path / "shards-3/000000.jsonl").read_bytes()
+    third, asked = again("7", 3)
+    assert (third.manifest.counts.failed, third.manifest.metrics["attempts"], asked) == ({"engine_abort": 1}, 3, 4)
+    assert third.content != made.content
+    assert (third.path / "shards-3/000000.jsonl").read_bytes() == untouched
+    assert all("requests" in line for _, line in generated_for(third, Path(job.rows)) if line["id"] != "7")
+    at_the_bound, asked = again("", 3)
+    assert (at_the_bound.reused, asked) == (True, 0)
+    with_a_higher_bound, asked = again("", 4)
+    assert (with_a_higher_bound.manifest.counts.failed, asked) == ({}, 2)
+
+
+def test_a_damaged_shard_of_a_finished_stage_alone_is_made_again(
+    tmp_path: Path, job: GenerationJob, encoder: ChatEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = stage(run_with(tmp_path, encoder, echo), Path(job.rows))
+    shard = made.path / "shards-3/000002.jsonl"
+    shard.write_text(shard.read_text().replace("ab60.1", "ab60.2"))
+    run = run_with(tmp_path, encoder, echo)
+    with caplog.at_level("INFO", logger="gram_r2"):
+        mended = stage(run, Path(job.rows))
+    assert f"{shard} is not what was written (its sha256 differs); round-1/votes is moved aside to" in caplog.text
+    assert engine_of(run).requests == 2 * 3
+    assert mended.content == made.content
+    assert not mended.reused
+    [aside] = (tmp_path / "run/.damaged").iterdir()
+    assert "ab60.2" in (aside / "shards-3/000002.jsonl").read_text().split("ab60.0")[1]
 
 
 # ---- seeds ------------------------------------------------------------------------------------------------------------
@@ -329,6 +475,8 @@ def seeds_of(folder: Path, encoder: ChatEncoder, builder: str, params: Mapping[s
 
     as_reply: Reply = reply
     out = folder / f"{builder.split(':')[1]}-{params['seed']}-{len(list(folder.iterdir()))}"
-    job = GenerationJob(builder, params, str(folder / "pairs.jsonl"), 150, "", str(out), {}, {"shard_rows": 64})
+    job = GenerationJob(
+        builder, params, str(folder / "pairs.jsonl"), 150, "", str(out), {"max_tokens": 256}, {"shard_rows": 64}
+    )
     run_shards(job, FakeEngine(as_reply), encoder, lambda facts: None)
     return seen

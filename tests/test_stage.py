@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from data.files import StoreError
 from data.store import RunStore
 from tasks.chat import ChatEncoder
 from tasks.dispatch import engine_environment
@@ -37,15 +36,6 @@ def test_a_base_model_of_the_hub_is_known_by_its_commit(tmp_path: Path, monkeypa
     assert (Path(path).name, known["commit"]) == ("decade", "decade")
     with pytest.raises(FileNotFoundError, match=r"'org/name@v3' is neither a folder here nor to be had from the hub"):
         find_model("org/name@v3")
-
-
-def test_a_run_is_held_by_one_process_and_names_it(tmp_path: Path) -> None:
-    held = RunStore(tmp_path, "demo").lock()
-    with pytest.raises(StoreError, match=r"the run 'demo' is being worked on by process \d+ on .+ since 20"):
-        RunStore(tmp_path, "demo").lock()
-    RunStore(tmp_path, "other").lock()
-    held.close()
-    RunStore(tmp_path, "demo").lock()
 
 
 def test_an_artifact_that_was_finished_but_not_in_its_place_is_not_made_again(

@@ -233,12 +233,55 @@ def test_counts_that_do_not_reconcile_raise(kept: int, dropped: dict[str, int], 
         Counts(3, kept, dropped, failed)
 
 
-@pytest.mark.parametrize("damage", ["cut", "removed"])
-def test_a_file_of_the_wrong_size_is_an_error_that_names_it(store: RunStore, damage: str) -> None:
-    file = store.run(STAGE, writes("0123456789\n")).file("labels.jsonl")
-    file.write_text("0123") if damage == "cut" else file.unlink()
-    with pytest.raises(StoreError, match=r"round-1/labels/labels\.jsonl is missing or not 11 bytes long: remove"):
-        store.run(STAGE, must_not_run)
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        ("cut", "is 4 bytes long and was written with 11"),
+        ("removed", "is missing"),
+        ("altered", "is not what was written (its sha256 differs)"),
+    ],
+)
+def test_a_damaged_artifact_is_named_moved_aside_and_made_again(store: RunStore, damage: str, what: str) -> None:
+    made = store.run(STAGE, writes("0123456789\n"))
+    file = made.file("labels.jsonl")
+    {
+        "cut": lambda: file.write_text("0123"),
+        "removed": file.unlink,
+        "altered": lambda: file.write_text("9123456789\n"),
+    }[damage]()
+    said: list[str] = []
+    again = store.run(STAGE, writes("0123456789\n"), say=said.append)
+    assert (again.reused, again.content) == (False, made.content)
+    [line] = said
+    [aside] = (store.path / ".damaged").iterdir()
+    assert line == f"{file} {what}; round-1/labels is moved aside to {aside} and made again"
+    assert (aside / MANIFEST).exists()
+    assert store.run(STAGE, must_not_run).reused
+
+
+def test_shards_that_are_good_are_taken_over_from_a_damaged_artifact(store: RunStore) -> None:
+    def body(work: Path) -> Outcome:
+        found = sorted(path.name for path in work.rglob("*.jsonl"))
+        for i in range(3):
+            (work / "shards-2").mkdir(exist_ok=True)
+            (work / f"shards-2/{i}.jsonl").write_text(f"{i}\n")
+        return Outcome(Counts(0, 0), {"found": found})
+
+    made = store.run(STAGE, body)
+    assert made.manifest.metrics["found"] == []
+    made.file("shards-2/1.jsonl").write_text("7\n")
+    again = store.run(STAGE, body)
+    assert again.manifest.metrics["found"] == ["0.jsonl", "2.jsonl"]
+    assert again.content == made.content
+
+
+def test_a_manifest_that_names_files_outside_its_folder_is_refused(store: RunStore) -> None:
+    made = store.run(STAGE, writes("x\n"))
+    raw = json.loads((made.path / MANIFEST).read_text())
+    for name in ("../../../etc/passwd", "/etc/passwd"):
+        write_json(made.path / MANIFEST, {**raw, "files": {name: {"sha256": "", "bytes": 1}}})
+        with pytest.raises(StoreError, match=r"names files outside its folder: \['.*passwd'\]"):
+            store.run(STAGE, must_not_run)
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden", "..", "-x", "a b", "a\n", "é", "x" * 101, "/abs"])

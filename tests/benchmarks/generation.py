@@ -16,9 +16,10 @@ from data.files import read_jsonl, write_jsonl
 from data.world import taste
 from tasks.chat import ChatEncoder
 from tasks.engines import Request
-from tasks.generate import GenerationJob, Skip, run_shards
+from tasks.generate import Skip, run_shards
 from tasks.label import vote_requests
 from tasks.settings import GenerationSettings, ModelSettings
+from tasks.shards import GenerationJob
 
 BASE = Path("data/world/base-judge")
 N_ROWS, REPEATS = 250, 5

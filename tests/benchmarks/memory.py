@@ -17,9 +17,10 @@ from flows.config import load_recipe, with_overrides
 from tasks.chat import ChatEncoder
 from tasks.dispatch import GenerationStats
 from tasks.engines import FakeEngine, Request
-from tasks.generate import GenerationJob, run_shards
+from tasks.generate import run_shards
 from tasks.label import cast_votes, keep_labels
 from tasks.prove import select_proofs, write_proofs
+from tasks.shards import GenerationJob
 from tasks.stage import Context, Run
 
 BASE = Path("data/world/base-judge")

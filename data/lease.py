@@ -1,0 +1,174 @@
+"""Who works on a run: a lease in the store, renewed while its holder lives, so that two never write one run at once.
+
+The file, beside the run's stages::
+
+    {"token": "5f…", "host": "gpu-3", "pid": 4711, "since": "2026-10-01 09:30:00", "renewed": 1790847000.2, "ttl_s": 60,
+     "process": "…"}
+
+It is taken over at once where its process on this machine is dead, and after `ttl_s` without renewal where its machine
+is gone; clocks of machines that share a store must agree to a few seconds. A holder that was taken for dead (its machine
+slept) finds another token in the file, and stops before it commits anything.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from data.files import StoreError, write_json
+
+TTL_S = 60.0
+_RENEWALS = 4
+"""Renewals within the time to live: some may fail before the lease is lost."""
+_SETTLE_S = 1.0
+
+
+class LeaseError(StoreError):
+    """A run that another process works on, or that has been taken from this one."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """What the file says of the process that holds the lease."""
+
+    token: str
+    host: str
+    pid: int
+    since: str
+    renewed: float
+    ttl_s: float
+    process: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+    def gone(self) -> str | None:
+        """Why this holder counts as gone, or None while it must be taken for alive."""
+        if self.process == _process(self.pid):
+            return None
+        if self.process.split("/")[0] == _machine():
+            return "its process is dead"
+        silent = time.time() - self.renewed
+        return f"it has not been heard of for {silent:.0f} s" if silent > self.ttl_s else None
+
+
+class Lease:
+    """The right to write one run, held until `release` or the end of this process."""
+
+    def __init__(self, path: Path, ttl_s: float = TTL_S, say: Callable[[str], None] | None = None) -> None:
+        """Takes the lease. Raises LeaseError, naming the holder, where another process has it."""
+        self.path, self.ttl_s = path, ttl_s
+        self.say = say or logging.getLogger("gram_r2").warning
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        self.holder = Holder(
+            uuid.uuid4().hex, socket.gethostname(), os.getpid(), since, time.time(), ttl_s, _process(os.getpid())
+        )
+        self._lost: str | None = None
+        self._ended = threading.Event()
+        self._take()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raises LeaseError where the lease is no longer this process's. Reads the file: call it before a commit."""
+        found = self._read()
+        if self._lost is None and (found is None or found.token != self.holder.token):
+            self._lost = f"it is held by {found}" if found else f"{self.path} is gone"
+        self.raise_if_lost()
+
+    def raise_if_lost(self) -> None:
+        """Like `check`, from what the last renewal saw: call it as often as you like."""
+        if self._lost is not None:
+            raise LeaseError(f"the run of {self.path.parent} has been taken from this process: {self._lost}")
+
+    def release(self) -> None:
+        """Gives the lease back, if it is still held."""
+        self._ended.set()
+        self._thread.join()
+        found = self._read()
+        if found is not None and found.token == self.holder.token:
+            self.path.unlink(missing_ok=True)
+
+    def _take(self) -> None:
+        while not self._create():
+            found = self._read()
+            if found is None:
+                continue  # given back since
+            gone = found.gone()
+            if gone is None:
+                raise LeaseError(
+                    f"the run {self.path.parent.name!r} is being worked on by {found}: "
+                    "wait for it, cancel it, or give another run_name"
+                )
+            self.say(f"taking over the run {self.path.parent.name!r} from {found}: {gone}")
+            self._write()
+            time.sleep(_SETTLE_S)  # another may have seen the same: the last one to write has it
+            found = self._read()
+            if found is not None and found.token == self.holder.token:
+                return
+
+    def _keep(self) -> None:
+        heard = time.monotonic()
+        while not self._ended.wait(self.ttl_s / _RENEWALS):
+            try:
+                self.check()
+                self._write()
+                heard = time.monotonic()
+            except LeaseError as error:
+                self.say(str(error))
+                return
+            except OSError as error:  # the store is away for a while
+                if time.monotonic() - heard > self.ttl_s:
+                    self._lost = f"it could not be renewed for {self.ttl_s:.0f} s ({error})"
+                    return
+
+    def _create(self) -> bool:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # A file that is there is whole: it is written beside, and linked to its name, which fails where there is one.
+        beside = self.path.with_name(f".{self.holder.token}.tmp")
+        write_json(beside, asdict(self.holder))
+        try:
+            os.link(beside, self.path)
+        except FileExistsError:
+            return False
+        finally:
+            beside.unlink()
+        return True
+
+    def _write(self) -> None:
+        write_json(self.path, {**asdict(self.holder), "renewed": time.time()})
+
+    def _read(self) -> Holder | None:
+        try:
+            return Holder(**json.loads(self.path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+
+
+def _machine() -> str:
+    """What tells this machine, as booted now, and this space of process ids from others."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # not Linux
+        return f"{socket.gethostname()} {psutil.boot_time()}"
+
+
+def _process(pid: int) -> str:
+    """What tells a running process from all others, also from a later one with its id. Empty where there is none."""
+    try:
+        process = psutil.Process(pid)
+        dead = process.status() == psutil.STATUS_ZOMBIE
+        return "" if dead else f"{_machine()}/{pid}/{process.create_time()}"
+    except psutil.NoSuchProcess:
+        return ""

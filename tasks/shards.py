@@ -1,0 +1,174 @@
+"""Shards of a generation stage on disk: what a job asks for, which rows are done, and the finished lines.
+
+A shard is a range of rows of one JSONL file. Its lines::
+
+    {"row": 17, "id": "3f0c…", "requests": [{"name": "ab", "seed": 91, "completions":
+        [{"text": "<think>…", "finished": true, "n_tokens": 212, "logprob": -81.2, "logprob_alone": -310.5}]}]}
+    {"row": 18, "id": "77aa…", "dropped": "prompt_too_long"}
+    {"row": 19, "id": "0b1d…", "failed": "engine_abort", "detail": "…"}
+
+``000003.jsonl`` is finished when ``.000003.done`` stands beside it, written last: its hash, its rows, and how many of
+them failed. Until then the rows that are done are appended one by one to ``.000003.partial``, so that a kill loses only
+those that are in the engine. A failed row is not done: the next attempt asks for it again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from data.files import StoreError, json_line, read_jsonl, sha256_file, write_json
+
+
+@dataclass(frozen=True)
+class GenerationJob:
+    """What a generation child is told. `builder` is ``module:function``, which turns a row into its requests.
+
+    `score_against` asks for each completion's logprob behind these messages alone (the denominator of Eq. 5).
+    """
+
+    builder: str
+    params: Mapping[str, Any]
+    rows: str
+    n_rows: int
+    model: str
+    out: str
+    models: Mapping[str, Any]
+    generation: Mapping[str, Any]
+    score_against: Sequence[Mapping[str, str]] | None = None
+
+    @property
+    def shard_rows(self) -> int:
+        return int(self.generation["shard_rows"])
+
+    @property
+    def n_shards(self) -> int:
+        return -(-self.n_rows // self.shard_rows)
+
+    @property
+    def context(self) -> int:
+        """Tokens that prompt and reply may have together."""
+        return int(self.models["max_tokens"])
+
+    def shard(self, number: int) -> Shard:
+        return Shard(Path(self.out), number, number * self.shard_rows, min((number + 1) * self.shard_rows, self.n_rows))
+
+    def shards(self) -> Iterator[Shard]:
+        return map(self.shard, range(self.n_shards))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows `start` to `stop` of a job, and the files that hold what was made for them."""
+
+    folder: Path
+    number: int
+    start: int
+    stop: int
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"{self.number:06d}.jsonl"
+
+    @property
+    def _facts(self) -> Path:
+        return self.folder / f".{self.number:06d}.done"
+
+    @property
+    def _partial(self) -> Path:
+        return self.folder / f".{self.number:06d}.partial"
+
+    @property
+    def n_rows(self) -> int:
+        return self.stop - self.start
+
+    def is_finished(self) -> bool:
+        """Whether all its rows are written, undamaged, and none of them has failed."""
+        facts = self._read_facts()
+        return facts is not None and facts["failed"] == 0 and sha256_file(self.path) == facts["sha256"]
+
+    def done(self) -> dict[int, dict[str, Any]]:
+        """The lines that need not be made again, by row: all that are on disk and did not fail.
+
+        A finished shard whose content is not what was written is moved aside, with a line that says so.
+        """
+        facts = self._read_facts()
+        lines: Iterable[dict[str, Any]] = _whole_lines(self._partial)
+        if facts is not None:
+            if sha256_file(self.path) == facts["sha256"]:
+                lines = [*read_jsonl(self.path), *lines]
+            else:
+                aside = self.path.with_suffix(".damaged")
+                self.path.replace(aside)
+                self._facts.unlink()
+                print(f"{self.path} is damaged (its sha256 is not the one that was written): moved to {aside.name}")
+        return {line["row"]: line for line in lines if "failed" not in line}
+
+    def appending(self) -> IO[str]:
+        """The file to which rows are appended while the shard is under way."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        torn = self._partial.exists() and not self._partial.read_bytes().endswith(b"\n")
+        stream = self._partial.open("a", encoding="utf-8")
+        if torn:  # by a kill in the middle of a line: what follows must start on one of its own
+            stream.write("\n")
+        return stream
+
+    def finish(self, lines: Mapping[int, Mapping[str, Any]]) -> None:
+        """Writes all lines in the order of the rows, then the facts that make the shard finished."""
+        if sorted(lines) != list(range(self.start, self.stop)):
+            raise StoreError(f"{self.path}: {len(lines)} lines for the rows {self.start} to {self.stop - 1}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".{self.path.name}.tmp"
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.writelines(json_line(lines[row]) for row in range(self.start, self.stop))
+        self._facts.unlink(missing_ok=True)  # of an attempt in which rows had failed
+        temporary.replace(self.path)
+        self._write_facts(lines.values())
+        self._partial.unlink(missing_ok=True)
+
+    def adopt(self) -> None:
+        """Takes a file that is known to be whole, as one of a finished artifact, for a finished shard."""
+        if self.path.exists() and not self._facts.exists():
+            self._write_facts(read_jsonl(self.path))
+
+    def _write_facts(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        failed = sum("failed" in line for line in lines)
+        write_json(self._facts, {"sha256": sha256_file(self.path), "rows": self.n_rows, "failed": failed})
+
+    def _read_facts(self) -> dict[str, Any] | None:
+        if not (self._facts.exists() and self.path.exists()):
+            return None
+        facts: dict[str, Any] = json.loads(self._facts.read_text(encoding="utf-8"))
+        return facts
+
+
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a partial file. A line that a kill cut short is left out: its row is made again."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
+
+
+def read_shards(job: GenerationJob) -> Iterator[dict[str, Any]]:
+    """All lines of all shards in the order of the rows."""
+    for shard in job.shards():
+        yield from read_jsonl(shard.path)
+
+
+def with_rows(job: GenerationJob) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each input row with what was generated for it, streamed."""
+    for row, made in zip(read_jsonl(Path(job.rows)), read_shards(job), strict=True):
+        if str(row["id"]) != made["id"]:
+            raise StoreError(f"row {made['row']} of {job.rows} is not the one that was generated for, {made['id']!r}")
+        yield row, made

@@ -1,0 +1,166 @@
+"""One process works on a run: the second is refused, a dead one is followed at once, a silent one after a while."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.artifacts import Counts, Outcome, Stage
+from data.lease import Lease, LeaseError
+from data.store import RunStore
+
+STAGE = Stage("data", "data", 1, {}, {})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "demo" / ".lease.json"
+
+
+@pytest.fixture
+def lease(path: Path) -> Iterator[Lease]:
+    held = Lease(path)
+    yield held
+    held.release()
+
+
+def change(path: Path, **facts: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
+
+
+def in_another_process(path: Path) -> subprocess.Popen[str]:
+    """A process that holds the lease until it is killed."""
+    program = "import sys, time; from data.lease import Lease; held = Lease(__import__('pathlib').Path(sys.argv[1])); "
+    program += "print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
+def test_the_second_is_refused_at_once_and_told_who_has_it(path: Path) -> None:
+    holder = in_another_process(path)
+    try:
+        started = time.monotonic()
+        with pytest.raises(
+            LeaseError,
+            match=rf"the run 'demo' is being worked on by process {holder.pid} on {os.uname().nodename} since 20\d\d-",
+        ):
+            Lease(path)
+        assert time.monotonic() - started < 2
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_a_dead_process_on_this_machine_is_followed_at_once(path: Path) -> None:
+    holder = in_another_process(path)
+    holder.kill()
+    said: list[str] = []
+    follower = Lease(path, say=said.append)  # not reaped yet: a zombie is dead
+    holder.communicate()
+    assert said == [f"taking over the run 'demo' from {_name(holder.pid, path, said)}: its process is dead"]
+    follower.check()
+    follower.release()
+    assert not path.exists()
+
+
+def _name(pid: int, path: Path, said: list[str]) -> str:
+    return said[0].split(" from ")[1].split(": its")[0] if f"process {pid} on" in said[0] else "nobody"
+
+
+def test_another_process_with_the_same_id_is_not_the_holder(path: Path, lease: Lease) -> None:
+    machine = lease.holder.process.rsplit("/", 2)[0]
+    change(path, token="other", process=f"{machine}/{os.getpid()}/1.5")
+    Lease(path).release()
+
+
+def test_a_holder_on_another_machine_is_waited_for_until_its_time_is_over(path: Path, lease: Lease) -> None:
+    elsewhere = {"token": "other", "host": "gpu-3", "process": "another boot/7/1.0"}
+    change(path, **elsewhere, renewed=time.time() - 50)
+    with pytest.raises(LeaseError, match=r"is being worked on by process \d+ on gpu-3"):
+        Lease(path)
+    change(path, **elsewhere, renewed=time.time() - 61)
+    said: list[str] = []
+    Lease(path, say=said.append).release()
+    assert said[0].endswith("it has not been heard of for 61 s")
+
+
+def test_of_many_that_take_over_one_has_it(path: Path, lease: Lease) -> None:
+    change(path, token="other", process="another boot/7/1.0", renewed=0)
+    won: list[Lease] = []
+    refused: list[LeaseError] = []
+
+    def contend() -> None:
+        try:
+            won.append(Lease(path, say=lambda line: None))
+        except LeaseError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=contend) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(won), len(refused)) == (1, 7)
+    won[0].check()
+    won[0].release()
+
+
+def test_a_lease_is_renewed_while_its_holder_lives(path: Path) -> None:
+    held = Lease(path, ttl_s=0.4)
+    first = json.loads(path.read_text())["renewed"]
+    deadline = time.monotonic() + 10
+    while json.loads(path.read_text())["renewed"] == first:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    held.release()
+
+
+def test_a_run_that_lost_its_lease_commits_nothing_and_leaves_the_lease_alone(tmp_path: Path) -> None:
+    store = RunStore(tmp_path, "demo")
+
+    def body(work: Path) -> Outcome:
+        change(store.path / ".lease.json", token="other", host="gpu-3", pid=12)
+        return Outcome(Counts(0, 0))
+
+    with (
+        pytest.raises(LeaseError, match="has been taken from this process: it is held by process 12 on gpu-3"),
+        store.held(),
+    ):
+        store.run(STAGE, body)
+    assert not (store.path / "data").exists()
+    assert json.loads((store.path / ".lease.json").read_text())["token"] == "other"
+    assert RunStore(tmp_path, "demo").find(STAGE) is None
+
+
+def test_a_holder_that_finds_another_in_its_place_says_so_and_stops_at_its_next_progress(path: Path) -> None:
+    said: list[str] = []
+    held = Lease(path, ttl_s=0.4, say=said.append)
+    held.raise_if_lost()
+    change(path, token="other", host="gpu-3")
+    deadline = time.monotonic() + 10
+    while not said:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with pytest.raises(LeaseError, match="on gpu-3"):
+        held.raise_if_lost()
+    held.release()
+    assert path.exists()
+
+
+def test_a_run_is_free_again_when_it_has_ended_however_it_ended(tmp_path: Path) -> None:
+    store = RunStore(tmp_path, "demo")
+    with pytest.raises(KeyboardInterrupt), store.held():
+        raise KeyboardInterrupt
+    with RunStore(tmp_path, "demo").held(), RunStore(tmp_path, "other").held():
+        pass
