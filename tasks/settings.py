@@ -298,6 +298,13 @@ class TrainingSettings(Section):
     log_every: int = Field(
         10, ge=1, title="Log every (steps)", description="Steps between two lines of training metrics."
     )
+    checkpoint_minutes: float = Field(
+        30.0,
+        ge=0,
+        title="Checkpoint every (minutes)",
+        description="A training that is stopped goes on from its last checkpoint. They are taken at logged steps, and "
+        "removed when the training ends.",
+    )
     report_to: tuple[Literal["wandb", "tensorboard", "mlflow", "trackio"], ...] = Field(
         (),
         title="Also report to",

@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,9 @@ from prompts.catalog import JUDGE_PROMPTS, prover_for
 from tasks import child
 from tasks.chat import DATE, ChatEncoder, Encoded
 from tasks.settings import LoraSettings, ModelSettings, Optimization, TrainingSettings
+
+COMPLETE = "complete.json"
+"""Written last into a checkpoint of a training under way: the sizes of its files, and the seconds spent so far."""
 
 Role = Literal["prover", "judge"]
 
@@ -116,8 +121,8 @@ def run_training(job: TrainingJob) -> dict[str, Any]:
     encoder = ChatEncoder.load(job.base, models.trust_remote_code)
     counts = ExampleCounts()
     scratch = Path(job.out) / "scratch.tmp"
-    # What a killed attempt left would be taken for this one's, and its examples not counted.
-    shutil.rmtree(scratch, ignore_errors=True)
+    # What a killed attempt left there would be taken for this one's, and its examples not counted.
+    shutil.rmtree(scratch / "cache", ignore_errors=True)
     dataset = Dataset.from_generator(
         lambda: encoded_examples(job, encoder, models, counts),
         features=Features({"input_ids": List(Value("int32")), "labels": List(Value("int64"))}),
@@ -143,13 +148,22 @@ def run_training(job: TrainingJob) -> dict[str, Any]:
         train_dataset=dataset,
         processing_class=encoder.tokenizer,
         peft_config=_lora(optimization.lora),
-        callbacks=[_progress_callback(transformers.TrainerCallback)],
     )
     trainer.remove_callback(transformers.PrinterCallback)  # its lines would repeat those of ours
-    trainer.train()
+    checkpoint = last_checkpoint(scratch / "trainer")
+    earlier_s = 0.0 if checkpoint is None else float(json.loads((checkpoint / COMPLETE).read_text())["seconds"])
+    trainer.add_callback(_callback(transformers.TrainerCallback, training, earlier_s))
+    if checkpoint is not None:
+        print(f"resuming from {checkpoint.name}", flush=True)
+        # TRL's own count of tokens is not among what the trainer restores.
+        logged = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
+        trainer._total_train_tokens = int(logged[-1]["num_tokens"])
+    started = time.monotonic()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = earlier_s + time.monotonic() - started
     _save(trainer, encoder, Path(job.out), engine_dtype(models.dtype, torch.cuda.is_available()))
     shutil.rmtree(scratch)
-    return _result(job, counts, trainer)
+    return _result(job, counts, trainer, seconds)
 
 
 def sft_arguments(
@@ -188,7 +202,9 @@ def sft_arguments(
         logging_steps=training.log_every,
         report_to=list(training.report_to) or "none",
         run_name=job.label,
+        # Saving is asked for by a callback; two are kept, so that one is whole while the other is written.
         save_strategy="no",
+        save_total_limit=2,
         seed=job.seed,
         data_seed=job.seed,
         disable_tqdm=True,
@@ -211,10 +227,40 @@ def _lora(lora: LoraSettings | None) -> Any:
     )
 
 
-def _progress_callback(base: Any) -> Any:
+def last_checkpoint(folder: Path) -> Path | None:
+    """The latest checkpoint of a training under way that was written to its end, or None."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True)
+    return next((path for path in found if _is_complete(path)), None)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    marker = checkpoint / COMPLETE
+    if not marker.exists():
+        return False
+    sizes = json.loads(marker.read_text(encoding="utf-8"))["bytes"]
+    return all((checkpoint / name).is_file() and (checkpoint / name).stat().st_size == n for name, n in sizes.items())
+
+
+def _callback(base: Any, training: TrainingSettings, earlier_s: float) -> Any:
+    """Reports progress, and has a checkpoint saved every so often: at logged steps, so that no loss is averaged anew."""
+    started = saved = time.monotonic()
+
     class Progress(base):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            nonlocal saved
             child.report_progress(done=state.global_step, total=state.max_steps)
+            due = time.monotonic() - saved >= 60 * training.checkpoint_minutes
+            if due and state.global_step % args.logging_steps == 0 and state.global_step < state.max_steps:
+                saved = time.monotonic()
+                control.should_save = True
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            nonlocal saved
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+            seconds = earlier_s + time.monotonic() - started
+            write_json(folder / COMPLETE, {"bytes": sizes, "seconds": round(seconds, 2)})
+            saved = time.monotonic()
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             shown = {key: value for key, value in (logs or {}).items() if key in ("loss", "grad_norm", "learning_rate")}
@@ -243,12 +289,13 @@ def _save(trainer: Any, encoder: ChatEncoder, out: Path, dtype: str) -> None:
     encoder.tokenizer.save_pretrained(out / "checkpoint")
 
 
-def _result(job: TrainingJob, counts: ExampleCounts, trainer: Any) -> dict[str, Any]:
+def _result(job: TrainingJob, counts: ExampleCounts, trainer: Any, seconds: float) -> dict[str, Any]:
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     with (Path(job.out) / "steps.jsonl").open("w", encoding="utf-8") as stream:
         stream.writelines(json_line(entry) for entry in history)
-    summary: dict[str, Any] = next((e for e in reversed(trainer.state.log_history) if "train_runtime" in e), {})
-    seconds = float(summary.get("train_runtime", 0.0))
+    # Each logged loss is the mean since the one before.
+    spans = [b - a for a, b in pairwise([0, *(entry["step"] for entry in history)])]
+    train_loss = sum(e["loss"] * n for e, n in zip(history, spans, strict=True)) / sum(spans) if history else None
     # With steps instead of epochs the examples pass several times.
     passes = float(trainer.state.epoch or 0.0)
     metrics = {
@@ -256,7 +303,7 @@ def _result(job: TrainingJob, counts: ExampleCounts, trainer: Any) -> dict[str, 
         "epochs": round(passes, 4),
         "first_loss": history[0]["loss"] if history else None,
         "last_loss": history[-1]["loss"] if history else None,
-        "train_loss": summary.get("train_loss"),
+        "train_loss": train_loss,
         "tokens": counts.tokens,
         "completion_tokens": counts.trained_tokens,
         "longest_example": counts.longest,

@@ -14,7 +14,7 @@ from data.world import taste
 from tasks import child
 from tasks.chat import ChatEncoder
 from tasks.settings import LoraSettings, ModelSettings, Optimization, TrainingSettings
-from tasks.trainer import ExampleCounts, TrainingJob, encode_example, encoded_examples
+from tasks.trainer import COMPLETE, ExampleCounts, TrainingJob, encode_example, encoded_examples, last_checkpoint
 
 BASE = Path("data/world/base-judge")
 pytestmark = pytest.mark.train
@@ -113,6 +113,65 @@ def test_two_runs_with_one_seed_give_the_same_metrics(tmp_path: Path) -> None:
         losses.append((folder / "out" / "steps.jsonl").read_text())
     assert losses[0] == losses[1]
     assert losses[0].count("\n") == 4
+
+
+def stopped_at(step: int, tmp_path: Path, told: TrainingJob) -> None:
+    """Trains until this step is done, and kills the child there."""
+
+    def progressed(label: str, facts: dict[str, Any]) -> None:
+        if facts["done"] >= step:
+            raise KeyboardInterrupt
+
+    write_json(tmp_path / "job.json", {**asdict(told), "result": str(tmp_path / "result.json")})
+    command = child.Command("tasks.trainer", [str(tmp_path / "job.json")], {"OMP_NUM_THREADS": "1"}, "train")
+    with pytest.raises(KeyboardInterrupt):
+        child.run_children([command], tmp_path / "log", lambda line: None, progressed)
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(r=4, alpha=8, dropout=0.1)])
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, lora: LoraSettings | None) -> None:
+    """In the middle of the second epoch; loss, gradient, learning rate, and weights equal those of one that ran through."""
+    import torch
+    from safetensors.torch import load_file
+
+    rows, training = example_rows(18), TrainingSettings(log_every=2, checkpoint_minutes=0)
+    optimization = Optimization(max_steps=10, batch_size=4, learning_rate=1e-3, lora=lora)
+    curves, weights, results = [], [], []
+    for name in ("through", "stopped"):
+        folder = tmp_path / name
+        folder.mkdir()
+        told = job(folder, rows, training, optimization)
+        if name == "stopped":
+            stopped_at(7, folder, told)
+            # A save that a kill cut short is passed over for the one before.
+            kept = last_checkpoint(folder / "out/scratch.tmp/trainer")
+            assert kept is not None
+            assert kept.name in ("checkpoint-6", "checkpoint-8")
+        results.append(train_in_child(folder, told))
+        curves.append([json.loads(line) for line in (folder / "out" / "steps.jsonl").read_text().splitlines()])
+        weights.append(load_file(folder / "out" / "checkpoint" / "model.safetensors"))
+        assert not (folder / "out" / "scratch.tmp").exists()
+    assert "resuming from checkpoint-" in (tmp_path / "stopped" / "log").read_text()
+    assert [entry["step"] for entry in curves[0]] == [2, 4, 6, 8, 10]
+    for through, stopped in zip(*curves, strict=True):
+        assert stopped == pytest.approx(through, abs=1e-5)
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
+    assert results[1]["counts"] == results[0]["counts"]
+    assert results[1]["metrics"]["train_loss"] == pytest.approx(results[0]["metrics"]["train_loss"], abs=1e-5)
+    assert results[1]["metrics"]["steps"] == 10
+
+
+def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path: Path) -> None:
+    for step in (20, 100, 200):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "optimizer.pt").write_text("12345")
+        write_json(tmp_path / f"checkpoint-{step}" / COMPLETE, {"bytes": {"optimizer.pt": 5}, "seconds": 1.0})
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-200"
+    (tmp_path / "checkpoint-200" / "optimizer.pt").write_text("1234")
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-100"
+    (tmp_path / "checkpoint-100" / COMPLETE).unlink()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-20"
+    assert last_checkpoint(tmp_path / "none") is None
 
 
 def test_lora_leaves_a_plain_merged_checkpoint(tmp_path: Path) -> None:
