@@ -86,6 +86,17 @@ class RunStore:
             return self._adopted(stage, here, other.relative_to(self.root).as_posix())
         return None
 
+    def in_place(self, name: str) -> Artifact | None:
+        """The finished artifact in the place of a stage, whatever its key."""
+        path = self.path / name
+        return Artifact(path, Manifest.load(path / MANIFEST)) if (path / MANIFEST).is_file() else None
+
+    def peek(self, stage: Stage) -> Artifact | None:
+        """Like `find`, but nothing is moved and the files are not read."""
+        here, aside = self.path / stage.name, self.path / ".stale" / _flat(stage)
+        found = self._with_key(here, stage.key) or self._with_key(aside, stage.key)
+        return found or next((Artifact(p, Manifest.load(p / MANIFEST)) for p in self._elsewhere(stage.key)), None)
+
     def run(
         self,
         stage: Stage,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -24,6 +24,12 @@ class SelfTrainConfig(Settings):
     run_name: str = Field(title="Run name", description="Names the run folder. The same name again resumes the run.")
     store: str = Field(default="runs", title="Store", description="The folder that holds run folders.")
     seed: int = Field(default=0, ge=0, title="Seed", description="Everything random is derived from it.")
+    on_change: Literal["redo", "refuse"] = Field(
+        default="redo",
+        title="When settings or data have changed",
+        description="Since the run was begun. redo: the stages that read them, and what follows, are made again. refuse: "
+        "the run does not start. Both say what would be redone.",
+    )
 
 
 def load_recipe(name: str, **changes: Any) -> SelfTrainConfig:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow
 from prefect.logging import get_run_logger
 
-from data.artifacts import Artifact
 from data.store import RunStore
 from flows.config import SelfTrainConfig, with_overrides
 from tasks.benchmark import benchmark
-from tasks.export import export
+from tasks.changes import announce
+from tasks.export import Candidate, export
 from tasks.label import label
 from tasks.prepare import batch_of, prepare, truth_of
 from tasks.prove import prove
@@ -44,6 +44,7 @@ def self_train(
     rounds: RoundSettings = RoundSettings(),
     store: str = "runs",
     seed: int = 0,
+    on_change: Literal["redo", "refuse"] = "redo",
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Trains a prover and a judge, and lets the judge teach itself round after round.
@@ -59,24 +60,30 @@ def self_train(
         rounds: How often, and on how many pairs.
         store: The folder that holds run folders.
         seed: Everything random is derived from it.
+        on_change: What to do where settings or data have changed since the run was begun: make the stages that read them,
+            and what follows, again; or refuse to start.
         overrides: Single values on top of the sections, by dotted name, such as {"labels.votes": 16}.
     """
     given = locals()
     config = with_overrides({name: given[name] for name in SelfTrainConfig.model_fields}, overrides or {})
-    with opened(config, get_run_logger().warning) as run:
-        return train_by_itself(run)
+    say = get_run_logger().warning
+    with opened(config, say) as run:
+        announce(run, train_by_itself, config.on_change, say)
+        return _finish(run, train_by_itself(run))
 
 
 @contextlib.contextmanager
 def opened(config: SelfTrainConfig, say: Callable[[str], None] = print) -> Iterator[Run]:
     """A run over its folder in the store, held for this process alone."""
-    run = Run(RunStore(config.store, config.run_name), config, config.seed, on_passed=write_metrics)
+    run = Run(
+        RunStore(config.store, config.run_name), config, config.seed, on_passed=write_metrics, on_round=publish_round
+    )
     with run.store.held(say):
         yield run
 
 
-def train_by_itself(run: Run) -> dict[str, Any]:
-    """The algorithm."""
+def train_by_itself(run: Run) -> list[Candidate]:
+    """The algorithm. Returns each round's judge with its benchmark."""
     settings, m = run.settings, run.settings.rounds.count
     data = prepare(run)
     heldout, truth = data.ref("heldout.jsonl"), truth_of(data)
@@ -86,30 +93,31 @@ def train_by_itself(run: Run) -> dict[str, Any]:
     selected = [prove(run, 0, prover, data.ref("labeled.jsonl"))]
     judge = train_judge(run, 0, judge_examples(run, 0, selected, human))
     judges = [(0, judge, benchmark(run, 0, judge, heldout))]
-    publish_round(run, 0)
+    run.on_round(run, 0)
 
     for i in range(1, m + 1):
         labeled = label(run, i, judge, batch_of(data, i), truth)
         selected.append(prove(run, i, prover, labeled.ref("labels.jsonl")))
         judge = train_judge(run, i, judge_examples(run, i, selected, human), previous=judge)
         judges.append((i, judge, benchmark(run, i, judge, heldout)))
-        publish_round(run, i)
+        run.on_round(run, i)
 
     if settings.training.final is not None:
         judge = fine_tune_judge(run, m + 1, human, judge, settings.training.final)
         judges.append((m + 1, judge, benchmark(run, m + 1, judge, heldout)))
-        publish_round(run, m + 1)
+        run.on_round(run, m + 1)
 
-    return _finish(run, judges)
+    export(run, judges)
+    return judges
 
 
-def _finish(run: Run, judges: list[tuple[int, Artifact, Artifact]]) -> dict[str, Any]:
-    """Exports the best judge and writes the report; returns what the flow run's result shows."""
-    final = export(run, judges)
+def _finish(run: Run, judges: list[Candidate]) -> dict[str, Any]:
+    """Writes the report; returns what the flow run's result shows."""
     write_metrics(run, ended=True)
     report = write_report(run)
+    final = run.passed_stage("export")
     return {
-        "final": str(final.path),
+        "final": str(final.path) if final else None,
         "report": str(report),
         "accuracy": {str(round): result.manifest.metrics["accuracy"] for round, _, result in judges},
     }

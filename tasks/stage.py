@@ -54,6 +54,7 @@ class Run:
     generator: Generator = generate_in_children
     passed: list[Artifact] = field(default_factory=list)
     on_passed: Callable[[Run], object] = lambda run: None
+    on_round: Callable[[Run, int], object] = lambda run, round: None
 
     def passed_stages(self) -> list[Artifact]:
         """The stages gone through, each once, in order."""
@@ -90,12 +91,12 @@ class Run:
             watch.log(f"{stage.name}: started, key {stage.key[:16]}")
             return body(Context(self, work, log_file, watch))
 
-        artifact = self.store.run(stage, make, software(), self._has_rows_to_try_again, watch.log)
+        artifact = self.store.run(stage, make, software(), self.has_rows_to_try_again, watch.log)
         watch.done(describe(artifact))
         watch.log(describe(artifact))
         return artifact
 
-    def _has_rows_to_try_again(self, manifest: Manifest) -> bool:
+    def has_rows_to_try_again(self, manifest: Manifest) -> bool:
         """Whether rows of a finished stage have failed, and less often than they may be tried."""
         attempts = manifest.metrics.get("attempts")
         return (

@@ -1,0 +1,133 @@
+"""What a changed setting will cost: which finished stages are made again, and why, before anything is started."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from data.artifacts import Artifact, Manifest, Outcome, Stage, StageError
+from tasks.stage import Context, Run
+
+_LONGEST = 40
+
+
+@dataclass
+class _Change:
+    """A stage that is made again for a reason of its own, and the stages that follow from it."""
+
+    why: str
+    redone: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.redone[0]}: {self.why}, will redo: {', '.join(self.redone)}"
+
+
+class _NothingMore(Exception):
+    """The first stage that was never made: all after it is new."""
+
+
+@dataclass
+class _Rehearsal(Run):
+    """Goes through a run's finished stages without making any. What hangs on a stage to be made again is known by hash."""
+
+    changes: list[_Change] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    causes: dict[str, list[_Change]] = field(default_factory=dict)
+
+    def do(
+        self,
+        name: str,
+        kind: str,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        body: Callable[[Context], Outcome],
+        round: int | None = None,
+        version: int = 1,
+    ) -> Artifact:
+        stage = Stage(name, kind, version, config, inputs, round)
+        found = self.store.peek(stage)
+        in_place = self.store.in_place(name)
+        if found is None and in_place is None:
+            raise _NothingMore
+        artifact = found or in_place
+        assert artifact is not None
+        causes = [change for change in self._causes(inputs)]
+        if found is None and not causes:
+            assert in_place is not None
+            causes = [_Change(", ".join(_differences(in_place.manifest, stage)))]
+            self.changes += causes
+        for change in causes:
+            change.redone.append(name)
+        if causes:
+            hashes = [artifact.content, *(str(facts["sha256"]) for facts in artifact.manifest.files.values())]
+            self.causes |= {made: causes for made in hashes}
+        elif self.has_rows_to_try_again(artifact.manifest):
+            self.notes.append(_failed_rows(artifact.manifest))
+        self.passed.append(artifact)
+        return artifact
+
+    def _causes(self, inputs: Mapping[str, str]) -> Iterator[_Change]:
+        seen: list[_Change] = []
+        for content in inputs.values():
+            for change in self.causes.get(content, ()):
+                if change not in seen:
+                    seen.append(change)
+                    yield change
+
+
+def announce(run: Run, algorithm: Callable[[Run], object], on_change: str, say: Callable[[str], None]) -> None:
+    """Says which finished stages of the run will be made again, and why.
+
+    Raises StageError instead of going on where there are any and `on_change` is "refuse".
+    """
+    rehearsal = _Rehearsal(run.store, run.settings, run.seed)
+    with contextlib.suppress(_NothingMore):
+        algorithm(rehearsal)
+    for line in [*rehearsal.notes, *map(str, rehearsal.changes)]:
+        say(line)
+    if rehearsal.changes and on_change == "refuse":
+        lines = "\n".join(f"  {change}" for change in rehearsal.changes)
+        raise StageError(
+            f"the run {run.store.run_name!r} was begun with other settings or data, and on_change is 'refuse':\n{lines}\n"
+            "Give on_change='redo' to have these stages made again, or another run_name"
+        )
+
+
+def _failed_rows(manifest: Manifest) -> str:
+    counts = manifest.counts
+    return f"{manifest.name}: {sum(counts.failed.values())} of {counts.rows_in} rows failed and will be tried again"
+
+
+def _differences(made: Manifest, wanted: Stage) -> list[str]:
+    """In what a stage differs from the one that was made: settings, inputs, or the software's own version of it."""
+    before, after = _flat(made.config), _flat(wanted.config)
+    found = [
+        f"{name} {_shown(before.get(name))} → {_shown(after.get(name))}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+    inputs = {name for name in made.inputs.keys() | wanted.inputs.keys()}
+    found += [
+        f"input {name} has changed" for name in sorted(inputs) if made.inputs.get(name) != wanted.inputs.get(name)
+    ]
+    if (made.kind, made.version) != (wanted.kind, wanted.version):
+        found.append(f"version {made.kind} {made.version} → {wanted.kind} {wanted.version}")
+    return found
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _shown(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
