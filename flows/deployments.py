@@ -10,7 +10,13 @@ import yaml
 
 from flows.config import RECIPES, load_recipe
 
-POOL = "gram-r2"
+POOLS = {
+    "ctl": "Runs of the flows themselves: they need no GPU where generation and training go to the other pools.",
+    "gpu": "Generation, one engine a run: one worker a machine, with --limit as many as its GPUs.",
+    "train": "Training, one run a machine: a worker with --limit 1 that sees all GPUs.",
+}
+"""The work pools by name: parents must not take the slots that their children need."""
+
 _HEADER = """\
 # Made from flows/recipes/*.toml by `python -m flows.deployments`; change the recipes, not this file.
 # Register with `prefect deploy --all`. Relative paths start in the folder of this file.
@@ -40,9 +46,10 @@ def deployment(recipe: str) -> dict[str, Any]:
         "entrypoint": "flows.self_train.self_train",
         "parameters": config.model_dump(mode="json"),
         "work_pool": {
-            "name": POOL,
+            "name": "ctl",
             # Logs reach the UI anyway; a flow whose worker is gone must not die at its next line of output.
-            "job_variables": {"stream_output": False},
+            # Heartbeats are what tells a run on a lost machine from one that is busy; Prefect's own default is 180 s.
+            "job_variables": {"stream_output": False, "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}},
         },
     }
 

@@ -22,8 +22,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.deployments import POOL
-
 _PORT = 4200
 _START_S = 120.0
 _STOP_S = 20.0
@@ -58,8 +56,15 @@ class Services:
 
     def prefect(self, *arguments: str) -> str:
         """Runs a prefect command to its end and returns its output. Raises RuntimeError with the output where it fails."""
+        return self._run("prefect", *arguments)
+
+    def bring_up(self) -> str:
+        """Makes pools, automations and deployments, as a user does on any server; returns what was said of it."""
+        return self._run("flows.up")
+
+    def _run(self, module: str, *arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "prefect", *arguments],
+            [sys.executable, "-m", module, *arguments],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -67,7 +72,7 @@ class Services:
             check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"prefect {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+            raise RuntimeError(f"{module} {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
 
     def stop(self, name: str) -> None:
@@ -105,8 +110,7 @@ def local_services(home: Path, port: int | None = None, worker: bool = True) -> 
     try:
         services.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
         _wait_for(services)
-        services.prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
-        services.prefect("deploy", "--all")
+        services.bring_up()
         if worker:
             start_worker(services)
         yield services
@@ -115,9 +119,9 @@ def local_services(home: Path, port: int | None = None, worker: bool = True) -> 
             services.stop(name)
 
 
-def start_worker(services: Services, name: str = "worker") -> None:
+def start_worker(services: Services, name: str = "worker", pool: str = "ctl") -> None:
     """Starts a worker that takes one flow run at a time."""
-    services.start(name, "worker", "start", "--pool", POOL, "--name", name, "--limit", "1", "--type", "process")
+    services.start(name, "worker", "start", "--pool", pool, "--name", name, "--limit", "1", "--type", "process")
 
 
 def start_deployment(services: Services, name: str, parameters: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from data.records import Message, ResponsePair
 from data.store import RunStore
 from data.world.taste import make_pair, rationale, verdict
 from data.world.tokenizer import build_tokenizer
+from flows.local import Services, local_services
 from tasks.chat import ChatEncoder
 from tasks.dispatch import GenerationStats
 from tasks.engines import Completion, Engine, Failure, FakeEngine, OnAnswer, Request
@@ -42,6 +43,13 @@ def real_file(name: str) -> Path:
     if not (REAL / name).is_file():
         pytest.skip(f"{REAL / name} is not here; set GRAM_R2_DATA to a folder with the public files")
     return REAL / name
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """A real Prefect server with every pool, automation and deployment, and a worker."""
+    with local_services(tmp_path_factory.mktemp("prefect"), port=4271) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from data.artifacts import MANIFEST, Manifest
 from data.files import read_jsonl
 from data.world.__main__ import main as write_world
-from flows.local import Services, local_services, run_deployment, start_deployment, start_worker, state_of
+from flows.local import Services, run_deployment, start_deployment, start_worker, state_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]
 
@@ -31,12 +30,6 @@ SHORT = {
     "training.final": {"learning_rate": 1e-4, "max_steps": 5, "batch_size": 12},
     "generation.shard_rows": 20,
 }
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    with local_services(tmp_path_factory.mktemp("prefect"), port=4271) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,144 @@
+"""``python -m flows.up``: puts pools, automations and deployments on the Prefect server that the profile points at.
+
+It can be repeated: it says what was there, what it made, and what it brought up to date.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.deployments import POOLS, prefect_yaml
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+    from prefect.events.schemas.automations import AutomationCore
+
+Say = Callable[[str], None]
+
+NO_HEARTBEAT = timedelta(minutes=2)
+"""Flow runs send a heartbeat every 30 s (prefect.yaml sets it): four missed ones in a row."""
+NOT_STARTED = timedelta(minutes=15)
+"""From a worker's taking a run to the run's own first sign of life; a container image may have to be fetched."""
+
+_ENDED = ["Completed", "Failed", "Crashed", "Cancelled"]
+
+
+def automations() -> list[AutomationCore]:
+    """What Prefect does not do by itself: a run whose machine is lost would stay Running, or Pending, for ever."""
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    def crash_where(name: str, description: str, after: list[str], expect: list[str], within: timedelta) -> Any:
+        minutes = f"{within.total_seconds() / 60:.0f} minutes"
+        return AutomationCore(
+            name=name,
+            description=description,
+            trigger=EventTrigger(
+                after={f"prefect.flow-run.{event}" for event in after},
+                expect={f"prefect.flow-run.{event}" for event in expect},
+                match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=within,
+            ),
+            actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"{description} for {minutes}.")],
+        )
+
+    return [
+        crash_where(
+            "gram-r2: no heartbeat",
+            "The flow run has sent no heartbeat",
+            ["heartbeat"],
+            ["heartbeat", "Paused", "Suspended", *_ENDED],
+            NO_HEARTBEAT,
+        ),
+        crash_where(
+            "gram-r2: never started",
+            "A worker took the flow run, which has given no sign of life",
+            ["Submitting"],
+            ["heartbeat", "Running", *_ENDED],
+            NOT_STARTED,
+        ),
+    ]
+
+
+async def bring_up(say: Say) -> None:
+    """Makes what is not there. Raises RuntimeError where prefect.yaml is not that of the recipes, or cannot be deployed."""
+    from prefect.client.orchestration import get_client
+
+    async with get_client() as client:
+        say(f"server: {client.api_url}")
+        for name, description in POOLS.items():
+            await _pool(client, name, description, say)
+        for automation in automations():
+            await _automation(client, automation, say)
+    deploy(say)
+
+
+async def _pool(client: PrefectClient, name: str, description: str, say: Say) -> None:
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        found = await client.read_work_pool(name)
+        say(f"work pool {name}: was there, of type {found.type}")
+    except ObjectNotFound:
+        await client.create_work_pool(WorkPoolCreate(name=name, type="process", description=description))
+        say(f"work pool {name}: made; {description}")
+
+
+async def _automation(client: PrefectClient, wanted: AutomationCore, say: Say) -> None:
+    from prefect.events.schemas.automations import AutomationCore
+
+    found = await client.read_automations_by_name(wanted.name)
+    if not found:
+        await client.create_automation(wanted)
+        say(f"automation {wanted.name!r}: made")
+        return
+    same = AutomationCore.model_validate(found[0].model_dump(include=set(AutomationCore.model_fields)))
+    if _comparable(same) == _comparable(wanted):
+        say(f"automation {wanted.name!r}: was there")
+    else:
+        await client.update_automation(found[0].id, wanted.model_copy(update={"enabled": found[0].enabled}))
+        say(f"automation {wanted.name!r}: brought up to date")
+
+
+def _comparable(automation: AutomationCore) -> Any:
+    """What an automation does. The server adds an id of its own to a trigger."""
+    trigger = automation.trigger.model_dump(mode="json", exclude={"id"})
+    lists = {name: sorted(value) for name, value in trigger.items() if isinstance(value, list)}
+    actions = [action.model_dump(mode="json") for action in automation.actions]
+    return {**trigger, **lists}, actions, automation.description
+
+
+def deploy(say: Say) -> None:
+    """Registers every deployment of prefect.yaml, which must be that of the recipes as they are now."""
+    if Path("prefect.yaml").read_text(encoding="utf-8") != prefect_yaml():
+        raise RuntimeError("prefect.yaml is not that of flows/recipes: run `python -m flows.deployments` first")
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"`prefect deploy --all` failed:\n{done.stdout}{done.stderr}")
+    say("deployments: registered as they stand in prefect.yaml")
+
+
+def main() -> None:
+    asyncio.run(bring_up(lambda line: print(line, flush=True)))
+
+
+if __name__ == "__main__":
+    main()

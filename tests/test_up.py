@@ -1,0 +1,82 @@
+"""Pools, automations and deployments on a real server: made once, found again, brought up to date."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from flows.local import Services
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+
+def all_of(services: Services, kind: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = httpx.post(f"{services.ui}/api/{kind}/filter", json={}).json()
+    return found
+
+
+def test_what_is_there_is_left_alone_and_said(services: Services) -> None:
+    before = {kind: all_of(services, kind) for kind in ("work_pools", "automations")}
+    assert {pool["name"] for pool in before["work_pools"]} == {"ctl", "gpu", "train"}
+    assert sorted(a["name"] for a in before["automations"]) == ["gram-r2: never started", "gram-r2: no heartbeat"]
+    deployed = {f"{d['name']}" for d in all_of(services, "deployments")}
+    assert {"demo", "llama-3.2-3b", "llama-3.1-8b"} <= deployed
+    said = services.bring_up().splitlines()
+    assert said[0] == f"server: {services.ui}/api/"
+    assert [line for line in said if ": was there" in line] == said[1:6]
+    after = {kind: all_of(services, kind) for kind in ("work_pools", "automations")}
+    assert {a["id"]: a["trigger"] for a in after["automations"]} == {
+        a["id"]: a["trigger"] for a in before["automations"]
+    }
+    assert [p["id"] for p in after["work_pools"]] == [p["id"] for p in before["work_pools"]]
+
+
+def test_an_automation_that_differs_is_brought_up_to_date_and_stays_switched_off(services: Services) -> None:
+    [found] = [a for a in all_of(services, "automations") if a["name"] == "gram-r2: no heartbeat"]
+    kept = {key: found[key] for key in ("name", "trigger", "actions", "description")}
+    kept["trigger"] = {**found["trigger"], "within": 999.0}
+    httpx.put(f"{services.ui}/api/automations/{found['id']}", json={**kept, "enabled": False}).raise_for_status()
+    assert "automation 'gram-r2: no heartbeat': brought up to date" in services.bring_up()
+    [now] = [a for a in all_of(services, "automations") if a["name"] == "gram-r2: no heartbeat"]
+    assert (now["trigger"]["within"], now["enabled"], now["id"]) == (120.0, False, found["id"])
+    httpx.put(f"{services.ui}/api/automations/{found['id']}", json={**kept, "trigger": now["trigger"], "enabled": True})
+
+
+@pytest.mark.parametrize(
+    ("automation", "event", "state"),
+    [
+        ("gram-r2: no heartbeat", "heartbeat", "RUNNING"),
+        ("gram-r2: never started", "Submitting", "PENDING"),
+    ],
+)
+def test_a_run_on_a_lost_machine_is_crashed(services: Services, automation: str, event: str, state: str) -> None:
+    """A flow run whose last sign of life stays its last; the patience is shortened for the test."""
+    api = f"{services.ui}/api"
+    [found] = [a for a in all_of(services, "automations") if a["name"] == automation]
+    kept = {key: found[key] for key in ("name", "trigger", "actions", "description", "enabled")}
+    impatient = {**kept, "trigger": {**found["trigger"], "within": 10.0}}
+    httpx.put(f"{api}/automations/{found['id']}", json=impatient).raise_for_status()
+    try:
+        flow = httpx.post(f"{api}/flows/", json={"name": "lost"}).json()["id"]
+        told = {"flow_id": flow, "state": {"type": state}}
+        run = httpx.post(f"{api}/flow_runs/", json=told).json()["id"]
+        sign = {
+            "id": str(uuid4()),
+            "occurred": datetime.now(UTC).isoformat(),
+            "event": f"prefect.flow-run.{event}",
+            "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
+        }
+        httpx.post(f"{api}/events", json=[sign]).raise_for_status()
+        deadline = time.monotonic() + 90
+        while (now := httpx.get(f"{api}/flow_runs/{run}").json()["state"])["type"] == state:
+            assert time.monotonic() < deadline, f"still {state}"
+            time.sleep(1)
+        assert now["type"] == "CRASHED"
+        assert "no heartbeat" in now["message"] or "no sign of life" in now["message"]
+    finally:
+        httpx.put(f"{api}/automations/{found['id']}", json=kept).raise_for_status()
