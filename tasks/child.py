@@ -6,7 +6,6 @@ A child prints plain lines (they go to the run's log and to a file) and progress
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import json
 import os
 import selectors
@@ -174,48 +173,3 @@ def die_with_parent() -> None:
 def report_progress(**facts: Any) -> None:
     """Sends a progress line to the parent."""
     print(PROGRESS + json.dumps(facts), flush=True)
-
-
-def lock_gpus(gpus: Sequence[str]) -> list[IO[str]]:
-    """Waits until no other process of this user has these GPUs, and holds them until this process ends.
-
-    OS file locks: the kernel frees them at death, however this process dies. Keep the returned files open. They are
-    taken in one order by all, and named by the GPUs' own ids, however a GPU was called.
-    """
-    return [lock_gpu(name) for name in sorted(_gpu_ids().get(gpu, gpu) for gpu in gpus)]
-
-
-def lock_gpu(name: str) -> IO[str]:
-    """The lock of one GPU; see `lock_gpus`."""
-    folder = Path("/tmp") / f"gram-r2-locks-{os.getuid()}"  # not TMPDIR, which differs between users of one machine
-    folder.mkdir(mode=0o700, exist_ok=True)
-    stream = (folder / f"gpu-{name}.lock").open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.seek(0)
-        print(f"waiting for GPU {name}, held by process {stream.read().strip() or 'unknown'}", flush=True)
-        fcntl.flock(stream, fcntl.LOCK_EX)
-    stream.truncate(0)
-    stream.write(str(os.getpid()))
-    stream.flush()
-    return stream
-
-
-def _gpu_ids() -> dict[str, str]:
-    """The id of each GPU by its index, as nvidia-smi tells."""
-    query = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
-    try:
-        told = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30).stdout
-    except FileNotFoundError:
-        return {}
-    pairs = (line.split(",") for line in told.splitlines() if "," in line)
-    return {index.strip(): uuid.strip() for index, uuid in pairs}
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, by index, without loading torch. Empty on a machine without one."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [gpu.strip() for gpu in chosen.split(",") if gpu.strip() not in ("", "-1")]
-    return list(_gpu_ids())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from data.artifacts import Artifact, Counts, Outcome, StageError
 from data.files import read_jsonl, write_json
 from tasks import child
+from tasks.gpus import visible_gpus
 from tasks.shards import GenerationJob, with_rows
 
 if TYPE_CHECKING:
@@ -49,15 +50,15 @@ def generate_in_children(
     # Beside the work folder's other files but not one of the artifact's: it names paths of this machine.
     job_file = log_file.with_suffix(".job.json")
     write_json(job_file, job.to_json())
-    groups = _gpu_groups(int(job.generation["tensor_parallel"]), job.n_shards)
+    n = max(1, min(len(visible_gpus()) // int(job.generation["tensor_parallel"]), job.n_shards))
     commands = [
         child.Command(
             "tasks.generate",
-            [str(job_file), "--worker", str(i), "--workers", str(len(groups)), "--gpus", ",".join(group)],
-            engine_environment(group),
-            f"engine {i}" if len(groups) > 1 else "engine",
+            [str(job_file), "--worker", str(i), "--workers", str(n)],
+            engine_environment(on_gpus=bool(visible_gpus())),
+            f"engine {i}" if n > 1 else "engine",
         )
-        for i, group in enumerate(groups)
+        for i in range(n)
     ]
     latest: dict[str, dict[str, Any]] = {}
 
@@ -66,12 +67,10 @@ def generate_in_children(
         on_progress(sum(f["done"] for f in latest.values()), job.n_rows)
 
     child.run_children(commands, log_file, on_line, progressed)
-    return GenerationStats(
-        sum(f["tokens"] for f in latest.values()), sum(f["seconds"] for f in latest.values()), len(groups)
-    )
+    return GenerationStats(sum(f["tokens"] for f in latest.values()), sum(f["seconds"] for f in latest.values()), n)
 
 
-def engine_environment(gpus: Sequence[str]) -> dict[str, str]:
+def engine_environment(on_gpus: bool) -> dict[str, str]:
     """What vLLM and torch read from the environment as they are imported, so it must be there before. The user's stays."""
     wanted = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -79,7 +78,7 @@ def engine_environment(gpus: Sequence[str]) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }
-    if gpus:
+    if on_gpus:
         # The engine looks for GPUs before it forks workers for tensor parallelism: CUDA must not be started by that,
         # and workers must start afresh.
         wanted |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
@@ -87,19 +86,7 @@ def engine_environment(gpus: Sequence[str]) -> dict[str, str]:
         # One thread: 4,915 tokens/s were measured on 2 cores with a small model, 473 with two.
         # No compilation: the first logprob call would take 25 s and a C++ compiler.
         wanted |= {"OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1"}
-    chosen = {name: value for name, value in wanted.items() if name not in os.environ}
-    return {**chosen, "CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else chosen
-
-
-def _gpu_groups(tensor_parallel: int, n_shards: int) -> list[list[str]]:
-    """Which GPUs each engine gets; one empty group stands for the CPU. Never more engines than shards."""
-    gpus = child.visible_gpus()
-    if not gpus:
-        return [[]]
-    if len(gpus) < tensor_parallel:
-        raise ValueError(f"generation.tensor_parallel is {tensor_parallel}, but only {len(gpus)} GPUs are visible")
-    groups = [gpus[i : i + tensor_parallel] for i in range(0, len(gpus) - tensor_parallel + 1, tensor_parallel)]
-    return groups[: max(1, n_shards)]
+    return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
 def generate_rows(

@@ -21,6 +21,7 @@ from data.records import Message
 from tasks import child
 from tasks.chat import ChatEncoder
 from tasks.engines import Completion, Engine, Failure, Request
+from tasks.gpus import claim_gpus
 from tasks.settings import GenerationSettings, ModelSettings
 from tasks.shards import GenerationJob, Shard
 
@@ -210,16 +211,15 @@ class _Meter:
 
 
 def main() -> None:
-    """The child: ``python -m tasks.generate JOB.json --worker 0 --workers 1 --gpus 0``."""
+    """The child: ``python -m tasks.generate JOB.json --worker 0 --workers 1``."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("job", type=Path)
     parser.add_argument("--worker", type=int, required=True)
     parser.add_argument("--workers", type=int, required=True)
-    parser.add_argument("--gpus", default="")
     arguments = parser.parse_args()
     child.die_with_parent()
-    locks = child.lock_gpus([gpu for gpu in arguments.gpus.split(",") if gpu])
     job = GenerationJob(**json.loads(arguments.job.read_text(encoding="utf-8")))
+    locks = claim_gpus(int(job.generation["tensor_parallel"]))
     models = ModelSettings.model_validate(job.models)
     encoder = ChatEncoder.load(job.model, models.trust_remote_code)
     from tasks.vllm_engine import VLLMEngine

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from data.artifacts import EARLIER, Artifact, Manifest, Outcome, Stage
 from data.files import hash_folder
 from data.store import RunStore
-from tasks.child import visible_gpus
 from tasks.dispatch import GenerationStats, generate_in_children
+from tasks.gpus import visible_gpus
 from tasks.settings import Settings
 from tasks.shards import GenerationJob
 

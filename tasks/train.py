@@ -14,6 +14,7 @@ from data.artifacts import Artifact, Counts, Outcome
 from data.files import write_json
 from prompts.catalog import prover_for
 from tasks import child
+from tasks.gpus import visible_gpus
 from tasks.seeds import derive_seed
 from tasks.settings import Optimization
 from tasks.stage import Context, Run, find_model, resolved_dtype
@@ -99,12 +100,11 @@ def _train_in_child(context: Context, job: TrainingJob) -> Outcome:
     job_file = context.log_file.with_suffix(".job.json")
     write_json(job_file, {**asdict(job), "result": str(result_file)})
     result_file.unlink(missing_ok=True)
-    gpus = child.visible_gpus()[:1]
     # On a CPU whose cores others use too, threads that spin while they wait collapse the training's speed.
-    environment = {"CUDA_VISIBLE_DEVICES": gpus[0]} if gpus else {"OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {} if visible_gpus() else {"OMP_WAIT_POLICY": "PASSIVE"}
     if "TENSORBOARD_LOGGING_DIR" not in os.environ:
         environment["TENSORBOARD_LOGGING_DIR"] = str(context.log_file.parent / "tensorboard" / context.log_file.stem)
-    command = child.Command("tasks.trainer", [str(job_file), "--gpus", ",".join(gpus)], environment, "train")
+    command = child.Command("tasks.trainer", [str(job_file)], environment, "train")
     child.run_children(
         [command],
         context.log_file,

@@ -1,6 +1,6 @@
 """The child process that trains: TRL's SFTTrainer on examples encoded here, and a plain Hugging Face folder at the end.
 
-``python -m tasks.trainer JOB.json --gpus 0`` is what `tasks.train` starts.
+``python -m tasks.trainer JOB.json`` is what `tasks.train` starts.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from data.records import parse_preference
 from prompts.catalog import JUDGE_PROMPTS, prover_for
 from tasks import child
 from tasks.chat import DATE, ChatEncoder, Encoded
+from tasks.gpus import claim_gpus
 from tasks.settings import LoraSettings, ModelSettings, Optimization, TrainingSettings
 
 COMPLETE = "complete.json"
@@ -317,13 +318,12 @@ def _result(job: TrainingJob, counts: ExampleCounts, trainer: Any, seconds: floa
 
 
 def main() -> None:
-    """The child: ``python -m tasks.trainer JOB.json --gpus 0``."""
+    """The child: ``python -m tasks.trainer JOB.json``."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("job", type=Path)
-    parser.add_argument("--gpus", default="")
     arguments = parser.parse_args()
     child.die_with_parent()
-    locks = child.lock_gpus([gpu for gpu in arguments.gpus.split(",") if gpu])
+    locks = claim_gpus(1)
     told = json.loads(arguments.job.read_text(encoding="utf-8"))
     result_file = Path(told.pop("result"))
     write_json(result_file, run_training(TrainingJob(**told)))

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from tasks import child
+from tasks import child, gpus
 
 
 def say(*texts: str) -> None:
@@ -60,11 +60,13 @@ def orphan() -> None:
     print("lives on", flush=True)
 
 
-def hold_gpu(index: str) -> None:
-    lock = child.lock_gpu(index)
-    print("locked", flush=True)
+def hold_gpus(visible: str, wanted: str) -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    locks = gpus.claim_gpus(int(wanted))
+    print(f"has {os.environ['CUDA_VISIBLE_DEVICES']}", flush=True)
     sys.stdin.readline()
-    lock.close()
+    for lock in locks:
+        lock.close()
 
 
 def leave_grandchild(pid_file: str, code: str, last: str) -> None:

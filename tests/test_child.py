@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tasks.child import ChildError, Command, run_children, visible_gpus
+from tasks.child import ChildError, Command, run_children
+from tasks.gpus import claim_gpus, visible_gpus
 from tests.conftest import ROOT
 
 HELPERS = "tests.child_helpers"
@@ -217,22 +218,49 @@ def line_from(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_a_gpu_is_held_by_one_process_and_freed_when_it_is_killed(start: Start, tmp_path: Path) -> None:
-    gpu, other = (f"test-{os.getpid()}-{i}" for i in (0, 1))
-    first = start("hold_gpu", gpu)
-    assert line_from(first) == "locked"
-    other_gpu = start("hold_gpu", other)
-    assert line_from(other_gpu) == "locked"
-    second = start("hold_gpu", gpu, TMPDIR=str(tmp_path))  # another idea of where temporary files go is the same lock
-    assert line_from(second) == f"waiting for GPU {gpu}, held by process {first.pid}"
+@pytest.fixture
+def three(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Names of three GPUs that no other test has."""
+    names = [f"test-{os.getpid()}-{i}" for i in range(3)]
+    yield names
+    for name in names:
+        Path(f"/tmp/gram-r2-locks-{os.getuid()}/gpu-{name}.lock").unlink(missing_ok=True)
+
+
+def test_a_gpu_has_one_process_and_is_free_when_that_is_killed(start: Start, tmp_path: Path, three: list[str]) -> None:
+    x, y, _ = three
+    first = start("hold_gpus", x, "1")
+    assert line_from(first) == f"has {x}"
+    assert line_from(start("hold_gpus", f"{x},{y}", "1")) == f"has {y}"
+    # Another idea of where temporary files go is the same lock.
+    third = start("hold_gpus", x, "1", TMPDIR=str(tmp_path))
+    assert line_from(third) == f"waiting for GPU {x}, held by process {first.pid}"
     time.sleep(0.3)
-    assert second.poll() is None
+    assert third.poll() is None
     first.kill()
-    assert line_from(second) == "locked"
-    locks = Path(f"/tmp/gram-r2-locks-{os.getuid()}")
-    assert (locks / f"gpu-{gpu}.lock").read_text() == str(second.pid)
-    for name in (gpu, other):
-        (locks / f"gpu-{name}.lock").unlink()
+    assert line_from(third) == f"has {x}"
+    assert Path(f"/tmp/gram-r2-locks-{os.getuid()}/gpu-{x}.lock").read_text() == str(third.pid)
+
+
+def test_who_waits_for_several_gpus_holds_none_meanwhile(start: Start, three: list[str]) -> None:
+    x, y, z = three
+    first = start("hold_gpus", y, "1")
+    assert line_from(first) == f"has {y}"
+    two = start("hold_gpus", f"{x},{y}", "2")
+    assert line_from(two) == f"waiting for GPU {y}, held by process {first.pid}"
+    third = start("hold_gpus", f"{x},{z}", "2")
+    said = line_from(third)
+    while said.startswith("waiting for"):  # the second looked at the same time
+        said = line_from(third)
+    assert said == f"has {x},{z}"
+
+
+def test_more_gpus_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(ValueError, match="3 GPUs are wanted, but only 2 are visible: 0, 1"):
+        claim_gpus(3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert claim_gpus(3) == []
 
 
 @pytest.mark.parametrize(("given", "seen"), [("0,2", ["0", "2"]), ("", []), ("-1", []), (" 3 ", ["3"])])

@@ -18,7 +18,7 @@ def measure(*arguments: str) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        env={**os.environ, **engine_environment([])},
+        env={**os.environ, **engine_environment(on_gpus=False)},
     )
     figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return figures

@@ -1,0 +1,84 @@
+"""Which GPUs there are, and which process has them: one holder a GPU, over all runs of a user on a machine."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+from typing import IO
+
+_PAUSE_S = 1.0
+
+
+def claim_gpus(wanted: int) -> list[IO[str]]:
+    """Waits until this many of the visible GPUs are free, and holds them until this process ends.
+
+    Only they are visible to this process from then on. None are claimed on a machine without any. Keep the returned
+    files open: they are OS file locks, which the kernel frees at death, however this process dies. Raises ValueError
+    where fewer are visible than are wanted.
+    """
+    gpus, names = visible_gpus(), _gpu_ids()
+    if not gpus:
+        return []
+    if len(gpus) < wanted:
+        raise ValueError(f"{wanted} GPUs are wanted, but only {len(gpus)} are visible: {', '.join(gpus)}")
+    told = False
+    while True:
+        held: dict[str, IO[str]] = {}
+        taken: list[str] = []
+        for gpu in gpus:
+            if len(held) < wanted:
+                lock, holder = _try_lock(names.get(gpu, gpu))
+                if lock is not None:
+                    held[gpu] = lock
+                else:
+                    taken.append(f"GPU {gpu}, held by process {holder}")
+        if len(held) == wanted:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(held)
+            return list(held.values())
+        for lock in held.values():  # to wait while holding some would block others that do the same
+            lock.close()
+        if not told:
+            print(f"waiting for {', '.join(taken)}", flush=True)
+            told = True
+        time.sleep(_PAUSE_S * (0.5 + random.random()))
+
+
+def _try_lock(name: str) -> tuple[IO[str] | None, str]:
+    """The lock of a GPU, named by its own id; or None, and who has it."""
+    folder = Path("/tmp") / f"gram-r2-locks-{os.getuid()}"  # not TMPDIR, which differs between users of one machine
+    folder.mkdir(mode=0o700, exist_ok=True)
+    stream = (folder / f"gpu-{name}.lock").open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.seek(0)
+        holder = stream.read().strip() or "unknown"
+        stream.close()
+        return None, holder
+    stream.truncate(0)
+    stream.write(str(os.getpid()))
+    stream.flush()
+    return stream, ""
+
+
+def _gpu_ids() -> dict[str, str]:
+    """The id of each GPU by its index, as nvidia-smi tells."""
+    query = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30).stdout
+    except FileNotFoundError:
+        return {}
+    pairs = (line.split(",") for line in told.splitlines() if "," in line)
+    return {index.strip(): uuid.strip() for index, uuid in pairs}
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, by index, without loading torch. Empty on a machine without one."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [gpu.strip() for gpu in chosen.split(",") if gpu.strip() not in ("", "-1")]
+    return list(_gpu_ids())
