@@ -7,6 +7,7 @@ when its process ends; hence `tasks.generate` runs this in a child process, in t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, Literal
 
 from tasks.engines import Completion, Failure, OnAnswer, Request
@@ -68,22 +69,27 @@ class VLLMEngine:
 
     def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
         """See `Engine.generate`. A request that the engine does not return is a `Failure`, never an empty completion."""
+        from vllm.exceptions import VLLMClientError
+
+        engine = self.llm.llm_engine
+        names = map(str, count())
         waiting: dict[str, tuple[int, Request]] = {}
+
+        def add(i: int, request: Request) -> None:
+            name = next(names)
+            try:  # one by one: a request that the engine refuses must not take the others with it
+                engine.add_request(name, *self._as_vllm(request))
+                waiting[name] = (i, request)
+            except (ValueError, VLLMClientError) as error:
+                tell(i, Failure("engine_refused", str(error)))
 
         def tell(i: int, answer: list[Completion] | Failure) -> None:
             instead = on_answer(i, answer)
             if instead is not None:
                 add(i, instead)
 
-        def add(i: int, request: Request) -> None:
-            try:  # one by one: a request that the engine refuses must not take the others with it
-                waiting[self._enqueue(request)] = (i, request)
-            except ValueError as error:
-                tell(i, Failure("engine_refused", str(error)))
-
         for i, request in enumerate(requests):
             add(i, request)
-        engine = self.llm.llm_engine
         while engine.has_unfinished_requests():
             for output in engine.step():
                 if output.finished:
@@ -109,12 +115,13 @@ class VLLMEngine:
             for output, (prefix, continuation) in zip(outputs, texts, strict=True)
         ]
 
-    def _enqueue(self, request: Request) -> str:
-        """Puts a request into the engine's queue and returns the name under which its output will come."""
+    def _as_vllm(self, request: Request) -> tuple[Any, Any]:
+        """The prompt and the sampling parameters of a request."""
         from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
 
         sampling = request.sampling
-        params = SamplingParams(
+        return TokensPrompt(prompt_token_ids=list(request.prompt_ids)), SamplingParams(
             n=sampling.n,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -124,10 +131,8 @@ class VLLMEngine:
             stop_token_ids=[self.end_id],
             # A special token in the middle of a reply must be seen by the parser, not vanish.
             skip_special_tokens=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
-        names: list[str] = self.llm.enqueue([prompt], [params], use_tqdm=False)
-        return names[0]
 
 
 def engine_dtype(dtype: str, gpu: bool) -> Literal["bfloat16", "float16", "float32"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from prompts.judge import COMPACT
 from prompts.prove import PROVE_COMPACT
 from tasks.chat import ChatEncoder
 from tasks.dispatch import generate_in_children
+from tasks.engines import Request, Sampling
 from tasks.label import read_votes, tally
 from tasks.prove import score
 from tasks.settings import GenerationSettings, ModelSettings
@@ -121,6 +122,43 @@ def test_a_pair_that_does_not_fit_is_left_out_by_the_engine_process_too(tmp_path
     lines = generated(tmp_path, "tasks.benchmark:game_requests", params, JUDGE, [long, fits])
     assert lines[0] == {"row": 0, "id": long.pair.id, "dropped": "prompt_too_long"}
     assert len(lines[1]["requests"]) == 2
+
+
+def refused_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request]:
+    """A prompt that is longer than the context for one row, of the reply's own length for the others."""
+    sampling = Sampling(n=2, temperature=1.0, max_tokens=3, seed=5)
+    long = row["id"] == params["too_long"]
+    return [Request("ab", [7] * (200 if long else 20), sampling), Request("ba", [7] * 20, sampling)]
+
+
+def test_a_request_that_the_engine_refuses_fails_its_row_alone(tmp_path: Path) -> None:
+    rows = taste.draw_pairs(3, seed=7)
+    builder, params = "tests.test_engine:refused_requests", {"too_long": rows[1].pair.id}
+    lines = generated(tmp_path, builder, params, JUDGE, rows)
+    assert lines[1]["failed"] == "engine_refused"
+    assert "200" in lines[1]["detail"]
+    assert "128" in lines[1]["detail"]
+    for line in (lines[0], lines[2]):
+        assert [len(request["completions"]) for request in line["requests"]] == [2, 2]
+        # Three tokens are cut off, and asked for again at six.
+        assert line["asked_longer"]
+        assert {c["n_tokens"] for request in line["requests"] for c in request["completions"]} <= {4, 5, 6}
+
+
+def test_a_longer_second_answer_begins_with_the_first(tmp_path: Path) -> None:
+    """The seed is the same: twice the tokens continue the very sample that was cut off."""
+    rows = taste.draw_pairs(2, seed=8)
+    params = {"prompt": "compact", "votes": 2, "temperature": 1.0, "top_p": 1.0, "context": 128}
+    params |= {"overlong": "drop", "seed": 9}
+    texts = []
+    for tokens in (20, 40):
+        (tmp_path / str(tokens)).mkdir()
+        lines = generated(
+            tmp_path / str(tokens), "tasks.label:vote_requests", params | {"max_tokens": tokens}, JUDGE, rows
+        )
+        texts.append([c["text"] for line in lines for request in line["requests"] for c in request["completions"]])
+        assert any("asked_longer" in line for line in lines) == (tokens == 20)
+    assert texts[0] == texts[1]
 
 
 def test_votes_are_repeatable(tmp_path: Path) -> None:
