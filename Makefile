@@ -15,6 +15,7 @@ help:
 	@echo "make demo        set up, run self-train/demo with a real server, worker and vLLM, stop everything"
 	@echo "make test        set up, check types and style, run the tests"
 	@echo "make ui          start server and worker, to look at finished runs and start others; Ctrl-C stops both"
+	@echo "make up          make pools, automations and deployments on the Prefect server that PREFECT_API_URL names"
 	@echo "make test-slow   the tests that take minutes: one short self-training end to end, kill and resume"
 	@echo "make world       the controls on 3 seeds (about an hour); prints the table that the README shows"
 	@echo "make real        self-training on real files (GRAM_R2_DATA, default ../shared/data)"
@@ -49,6 +50,9 @@ demo: $(READY) runs/world/seed-0/heldout.jsonl
 
 ui: $(READY)
 	$(BIN)/python -m flows.local up
+
+up: $(READY)
+	$(BIN)/python -m flows.up
 
 check: $(READY)
 	$(BIN)/ruff format --check .

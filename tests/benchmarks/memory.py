@@ -27,7 +27,7 @@ BASE = Path("data/world/base-judge")
 
 
 def fake_generator(encoder: ChatEncoder) -> Callable[..., GenerationStats]:
-    """Carries out generation jobs in this process with an engine that judges by the parity of its prompt's tokens."""
+    """Carries out generation jobs in this process with an engine that judges by a hash of its prompt's tokens."""
 
     def reply(request: Request, j: int) -> str:
         tail = encoder.tokenizer.decode(request.prompt_ids[-10:])
@@ -35,7 +35,7 @@ def fake_generator(encoder: ChatEncoder) -> Callable[..., GenerationStats]:
             if f"{label} is better. Why?" in tail:
                 return f"Because of the words. So {label} is better."
         # Both orders of a pair have the same tokens, so the same side wins in both.
-        even = sum(request.prompt_ids) % 2 == 0
+        even = hash(tuple(sorted(request.prompt_ids))) % 2 == 0
         label = "A" if even == (request.name == "ab") else "B"
         return f"<think> So {label} is better. </think><answer>{label}</answer>"
 
