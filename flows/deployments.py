@@ -47,10 +47,27 @@ def deployment(recipe: str) -> dict[str, Any]:
         "parameters": config.model_dump(mode="json"),
         "work_pool": {
             "name": "ctl",
-            # Logs reach the UI anyway; a flow whose worker is gone must not die at its next line of output.
-            # Heartbeats are what tells a run on a lost machine from one that is busy; Prefect's own default is 180 s.
-            "job_variables": {"stream_output": False, "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}},
+            "job_variables": _job_variables(),
         },
+    }
+
+
+def _job_variables() -> dict[str, Any]:
+    return {
+        # Logs reach the UI anyway; a flow whose worker is gone must not die at its next line of output.
+        "stream_output": False,
+        # Heartbeats are what tells a run on a lost machine from one that is busy; Prefect's own default is 180 s.
+        "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"},
+    }
+
+
+def shards_deployment() -> dict[str, Any]:
+    """The entry of prefect.yaml that `tasks.fan_out` starts."""
+    return {
+        "name": "shards",
+        "description": "A part of a generation stage; started by runs with generation.workers, not by people.",
+        "entrypoint": "flows.shards.generate_shards",
+        "work_pool": {"name": "gpu", "job_variables": _job_variables()},
     }
 
 
@@ -58,7 +75,8 @@ def prefect_yaml() -> str:
     """The whole file."""
     recipes = sorted(path.stem for path in RECIPES.glob("*.toml"))
     pull: list[dict[str, Any]] = [{"flows.deployments.enter_project": {}}]
-    content = {"name": "gram-r2", "pull": pull, "deployments": [deployment(recipe) for recipe in recipes]}
+    deployments = [*(deployment(recipe) for recipe in recipes), shards_deployment()]
+    content = {"name": "gram-r2", "pull": pull, "deployments": deployments}
     return _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -47,10 +47,21 @@ def generate_in_children(
     if all(shard.is_finished() for shard in job.shards()):
         on_progress(job.n_rows, job.n_rows)
         return GenerationStats()
+    engines = max(1, min(len(visible_gpus()) // int(job.generation["tensor_parallel"]), job.n_shards))
+    return run_engines(job, [(i, engines) for i in range(engines)], log_file, on_line, on_progress)
+
+
+def run_engines(
+    job: GenerationJob,
+    shares: Sequence[tuple[int, int]],
+    log_file: Path,
+    on_line: Callable[[str], None],
+    on_progress: Callable[[int, int], None],
+) -> GenerationStats:
+    """Runs an engine, in a process of its own, for each share of the job's shards: the i-th of every n."""
     # Beside the work folder's other files but not one of the artifact's: it names paths of this machine.
     job_file = log_file.with_suffix(".job.json")
     write_json(job_file, job.to_json())
-    n = max(1, min(len(visible_gpus()) // int(job.generation["tensor_parallel"]), job.n_shards))
     commands = [
         child.Command(
             "tasks.generate",
@@ -58,7 +69,7 @@ def generate_in_children(
             engine_environment(on_gpus=bool(visible_gpus())),
             f"engine {i}" if n > 1 else "engine",
         )
-        for i in range(n)
+        for i, n in shares
     ]
     latest: dict[str, dict[str, Any]] = {}
 
@@ -67,7 +78,9 @@ def generate_in_children(
         on_progress(sum(f["done"] for f in latest.values()), job.n_rows)
 
     child.run_children(commands, log_file, on_line, progressed)
-    return GenerationStats(sum(f["tokens"] for f in latest.values()), sum(f["seconds"] for f in latest.values()), n)
+    return GenerationStats(
+        sum(f["tokens"] for f in latest.values()), sum(f["seconds"] for f in latest.values()), len(shares)
+    )
 
 
 def engine_environment(on_gpus: bool) -> dict[str, str]:

@@ -127,7 +127,7 @@ def _make_shard(work: _Work, shard: Shard, batch: Sequence[Mapping[str, Any]], m
     lines = shard.done()
     meter.rows_done(len(lines))
     todo = [(row, batch[row - shard.start]) for row in range(shard.start, shard.stop) if row not in lines]
-    started = time.monotonic()
+    started, tokens_before = time.monotonic(), meter.tokens
     with shard.appending() as partial:
 
         def write(line: dict[str, Any]) -> None:
@@ -139,8 +139,9 @@ def _make_shard(work: _Work, shard: Shard, batch: Sequence[Mapping[str, Any]], m
         _make_lines(work, todo, write, meter)
     if work.job.score_against is not None:
         _score(work, lines)
-    meter.seconds += time.monotonic() - started
-    shard.finish(lines)
+    seconds = time.monotonic() - started
+    meter.seconds += seconds
+    shard.finish(lines, meter.tokens - tokens_before, seconds)
     meter.flush()
 
 

@@ -318,6 +318,14 @@ class GenerationSettings(Section):
     shard_rows: int = Field(
         2048, ge=1, title="Rows a shard", description="Queued in the engine at once, and at most lost in a crash."
     )
+    workers: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        title="Generation workers",
+        description="0: engines run on the machine of the run, one for each of its GPUs. N: a stage is spread over N runs "
+        "of the deployment generate/shards in the pool gpu, on whatever machines have a worker there.",
+    )
     gpu_memory_share: float = Field(0.9, gt=0, le=1, title="GPU memory share", description="Of each GPU, for vLLM.")
     kv_cache_mib: int | None = Field(
         None,

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from data.files import StoreError, json_line, read_jsonl, sha256_file, write_json
+from data.files import StoreError, json_line, read_jsonl, sha256_file, write_json, write_jsonl
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,19 @@ class GenerationJob:
     def context(self) -> int:
         """Tokens that prompt and reply may have together."""
         return int(self.models["max_tokens"])
+
+    def relative_to(self, store: Path) -> GenerationJob:
+        """The same job for another machine: its paths as seen from the folder of the store."""
+        rows, model, out = (str(Path(path).relative_to(store)) for path in (self.rows, self.model, self.out))
+        return replace(self, rows=rows, model=model, out=out)
+
+    def under(self, store: Path) -> GenerationJob:
+        """The opposite of `relative_to`. Raises StoreError where a path leads out of the store."""
+        rows, model, out = ((store / path).resolve() for path in (self.rows, self.model, self.out))
+        outside = [str(path) for path in (rows, model, out) if not path.is_relative_to(store.resolve())]
+        if outside:
+            raise StoreError(f"a generation job may name files of its store only, {store}; got {', '.join(outside)}")
+        return replace(self, rows=str(rows), model=str(model), out=str(out))
 
     def shard(self, number: int) -> Shard:
         return Shard(Path(self.out), number, number * self.shard_rows, min((number + 1) * self.shard_rows, self.n_rows))
@@ -93,6 +106,30 @@ class Shard:
         facts = self._read_facts()
         return facts is not None and facts["failed"] == 0 and sha256_file(self.path) == facts["sha256"]
 
+    def is_written(self) -> bool:
+        """Whether this attempt has come to its end, be it that rows of it have failed."""
+        return self._read_facts() is not None
+
+    def reopen(self) -> None:
+        """Begins another attempt at a written shard of which rows have failed, or were damaged; the others are kept."""
+        if self.is_written():
+            good = self.done()
+            temporary = self.folder / f".{self.number:06d}.reopened.tmp"
+            write_jsonl(temporary, good.values())
+            temporary.replace(self._partial)
+            self._facts.unlink(missing_ok=True)
+
+    def rows_done(self) -> int:
+        """How many of its rows are on disk."""
+        if self.is_written():
+            return self.n_rows
+        return self._partial.read_bytes().count(b"\n") if self._partial.exists() else 0
+
+    def spent(self) -> tuple[int, float]:
+        """Tokens and seconds that the attempt which wrote it has taken."""
+        facts = self._read_facts() or {}
+        return int(facts.get("tokens", 0)), float(facts.get("seconds", 0.0))
+
     def done(self) -> dict[int, dict[str, Any]]:
         """The lines that need not be made again, by row: all that are on disk and did not fail.
 
@@ -119,8 +156,8 @@ class Shard:
             stream.write("\n")
         return stream
 
-    def finish(self, lines: Mapping[int, Mapping[str, Any]]) -> None:
-        """Writes all lines in the order of the rows, then the facts that make the shard finished."""
+    def finish(self, lines: Mapping[int, Mapping[str, Any]], tokens: int = 0, seconds: float = 0.0) -> None:
+        """Writes all lines in the order of the rows, then the facts that make the shard finished, with what it took."""
         if sorted(lines) != list(range(self.start, self.stop)):
             raise StoreError(f"{self.path}: {len(lines)} lines for the rows {self.start} to {self.stop - 1}")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +166,7 @@ class Shard:
             stream.writelines(json_line(lines[row]) for row in range(self.start, self.stop))
         self._facts.unlink(missing_ok=True)  # of an attempt in which rows had failed
         temporary.replace(self.path)
-        self._write_facts(lines.values())
+        self._write_facts(lines.values(), tokens=tokens, seconds=round(seconds, 3))
         self._partial.unlink(missing_ok=True)
 
     def adopt(self) -> None:
@@ -137,9 +174,10 @@ class Shard:
         if self.path.exists() and not self._facts.exists():
             self._write_facts(read_jsonl(self.path))
 
-    def _write_facts(self, lines: Iterable[Mapping[str, Any]]) -> None:
+    def _write_facts(self, lines: Iterable[Mapping[str, Any]], **spent: float) -> None:
         failed = sum("failed" in line for line in lines)
-        write_json(self._facts, {"sha256": sha256_file(self.path), "rows": self.n_rows, "failed": failed})
+        facts = {"sha256": sha256_file(self.path), "rows": self.n_rows, "failed": failed, **spent}
+        write_json(self._facts, facts)
 
     def _read_facts(self) -> dict[str, Any] | None:
         if not (self._facts.exists() and self.path.exists()):

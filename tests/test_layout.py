@@ -117,8 +117,10 @@ def test_every_entrypoint_can_be_imported_and_is_a_flow() -> None:
         module, _, name = deployment["entrypoint"].rpartition(".")
         flow = getattr(importlib.import_module(module), name)
         assert isinstance(flow, Flow)
-        assert set(deployment["parameters"]) <= set(flow.parameters.properties)
-        assert set(flow.parameters.required) <= set(deployment["parameters"])
+        given = set(deployment.get("parameters", {}))
+        assert given <= set(flow.parameters.properties)
+        if deployment["name"] != "shards":  # started by the software, which gives all of them
+            assert set(flow.parameters.required) <= given
 
 
 def test_prefect_yaml_is_what_the_recipes_say() -> None:

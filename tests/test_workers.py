@@ -1,0 +1,163 @@
+"""A generation stage over several workers, with a real server, real workers and real vLLM."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from data.files import link_tree, write_jsonl
+from data.world import taste
+from flows.local import Services, start_worker
+from tasks.dispatch import GenerationStats, generate_in_children
+from tasks.fan_out import generate_in_pool
+from tasks.shards import GenerationJob, read_shards
+from tests.test_engine import GENERATION, JUDGE, MODELS
+
+pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine]
+
+N_ROWS = 400
+PARAMS = {"prompt": "compact", "votes": 4, "temperature": 1.0, "top_p": 1.0, "max_tokens": 60, "context": 128}
+
+
+@pytest.fixture(scope="module")
+def pool(services: Services) -> Iterator[Services]:
+    """Two workers of the pool gpu."""
+    for name in ("gpu-1", "gpu-2"):
+        start_worker(services, name, pool="gpu")
+    yield services
+    for name in ("gpu-1", "gpu-2"):
+        services.stop(name)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> GenerationJob:
+    write_jsonl(tmp_path / "run/rows.jsonl", (row.to_json() for row in taste.draw_pairs(N_ROWS, seed=3)))
+    link_tree(JUDGE, tmp_path / "run/judge")
+    generation = GENERATION.model_copy(update={"shard_rows": 20, "workers": 2}).model_dump(mode="json")
+    return GenerationJob(
+        "tasks.label:vote_requests", PARAMS | {"overlong": "drop", "seed": 9}, str(tmp_path / "run/rows.jsonl"), N_ROWS,
+        str(tmp_path / "run/judge"), str(tmp_path / "run/.work/votes-12/shards-20"),
+        MODELS.model_dump(mode="json"), generation,
+    )  # fmt: skip
+
+
+class InThread(threading.Thread):
+    """The stage, as a flow would carry it out; what it said, how far it came, and how it ended."""
+
+    def __init__(self, services: Services, job: GenerationJob) -> None:
+        super().__init__()
+        self.services, self.job = services, job
+        self.said: list[str] = []
+        self.done: list[int] = []
+        self.stop = False
+        self.result: GenerationStats | BaseException | None = None
+
+    def progressed(self, done: int, total: int) -> None:
+        self.done.append(done)
+        if self.stop:
+            raise KeyboardInterrupt
+
+    def run(self) -> None:
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        store = Path(self.job.rows).parent.parent
+        with temporary_settings({PREFECT_API_URL: self.services.environment["PREFECT_API_URL"]}):
+            try:
+                self.result = generate_in_pool(self.job, Path(), self.said.append, self.progressed, store)
+            except BaseException as error:
+                self.result = error
+
+
+def until(what: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def engines(job: GenerationJob) -> list[psutil.Process]:
+    """The engine processes of this job."""
+    folder = str(Path(job.out).parent)
+    found = psutil.process_iter(["cmdline"])
+    return [p for p in found if "tasks.generate" in (p.info["cmdline"] or []) and folder in " ".join(p.info["cmdline"])]
+
+
+def whole(job: GenerationJob) -> list[dict[str, Any]]:
+    lines = list(read_shards(job))
+    assert [line["row"] for line in lines] == list(range(N_ROWS))
+    assert all("requests" in line for line in lines)
+    return lines
+
+
+def test_two_workers_share_a_stage_and_a_lost_ones_shards_go_to_another(pool: Services, job: GenerationJob) -> None:
+    stage = InThread(pool, job)
+    stage.start()
+    until(lambda: len(engines(job)) == 2)
+    until(lambda: len(list(Path(job.out).glob("*.jsonl"))) >= 2)
+    # The flow run of the first engine: its process is the engine's parent.
+    engines(job)[0].parent().send_signal(signal.SIGKILL)
+    stage.join(timeout=240)
+    assert isinstance(stage.result, GenerationStats), stage.result
+    assert any("ended Crashed with" in line and "they go to another worker" in line for line in stage.said), stage.said
+    assert stage.done == sorted(stage.done)
+    assert stage.done[-1] == N_ROWS
+    assert stage.result.tokens > 0
+    alone = GenerationJob(**{**job.to_json(), "out": str(Path(job.out).parent.parent / "alone/shards-20")})
+    generate_in_children(alone, Path(job.rows).parent / "log", lambda line: None, lambda done, total: None)
+    # The same samples as on one machine: a lost row's place in the batch may change its last digits, not its text.
+    texts = [[c["text"] for line in whole(j) for r in line["requests"] for c in r["completions"]] for j in (job, alone)]
+    assert texts[0] == texts[1]
+
+
+def test_a_stage_that_is_stopped_ends_its_engines_and_keeps_what_they_finished(
+    pool: Services, job: GenerationJob
+) -> None:
+    stage = InThread(pool, job)
+    stage.start()
+    until(lambda: len(list(Path(job.out).glob("*.jsonl"))) >= 2)
+    stage.stop = True
+    stage.join(timeout=60)
+    assert isinstance(stage.result, KeyboardInterrupt)
+    until(lambda: not engines(job), 60)
+    kept = {path.name: path.read_bytes() for path in Path(job.out).glob("*.jsonl")}
+    assert 2 <= len(kept) < 20
+    again = InThread(pool, job)
+    again.start()
+    again.join(timeout=240)
+    assert isinstance(again.result, GenerationStats), again.result
+    whole(job)
+    assert {name: (Path(job.out) / name).read_bytes() for name in kept} == kept
+
+
+def test_a_stage_taken_up_again_finds_the_runs_that_are_at_work(pool: Services, job: GenerationJob) -> None:
+    """As after a kill of the flow: its engines go on, and the next attempt waits for them instead of starting others."""
+    first = InThread(pool, job)
+    first.start()
+    until(lambda: len(engines(job)) == 2)
+    second = InThread(pool, job)
+    second.start()
+    second.join(timeout=240)
+    first.join(timeout=60)
+    assert isinstance(second.result, GenerationStats), second.result
+    assert sum("is still at work" in line for line in second.said) == 2
+    runs = httpx.post(f"{pool.ui}/api/flow_runs/filter", json={"limit": 4, "sort": "EXPECTED_START_TIME_DESC"}).json()
+    mine = [run for run in runs if run["parameters"].get("store") == str(Path(job.rows).parent.parent)]
+    assert len(mine) == 2
+    whole(job)
+
+
+def test_a_run_that_fails_stops_the_stage_with_what_it_said(pool: Services, job: GenerationJob) -> None:
+    broken = GenerationJob(**{**job.to_json(), "builder": "tasks.label:no_such_builder"})
+    stage = InThread(pool, broken)
+    stage.start()
+    stage.join(timeout=240)
+    assert "ended Failed with" in str(stage.result)
+    assert "no_such_builder" in str(stage.result)
