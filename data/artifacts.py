@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from data.records import canonical_json
 MANIFEST = "manifest.json"
 EARLIER = ".earlier.json"
 """The manifest of an artifact, in the folder in which it is made again."""
+DONE = ".done"
+"""How the files end that say that a part of a stage under way is whole; they name its files under "files"."""
 SHARDS = "shards-"
 """How the folders begin whose files are good one by one, whatever became of the others."""
 FORMAT = 1
@@ -94,27 +96,48 @@ class Manifest:
 class FileRef:
     """One file of an artifact: where it is, and the hash that goes into the keys of the stages that read it."""
 
-    path: Path
+    location: Path
     sha256: str
+    fetch: Callable[[], object] = field(default=lambda: None, compare=False)
+
+    @property
+    def path(self) -> Path:
+        """The file on this machine, brought here if it is not."""
+        self.fetch()
+        return self.location
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished stage: its directory and its manifest. `reused` says that this run did not have to make it."""
+    """A finished stage: its directory and its manifest. `reused` says that this run did not have to make it.
+
+    `fetch` brings one of its files to this machine, where the store is somewhere else.
+    """
 
     path: Path
     manifest: Manifest
     reused: bool = False
+    fetch: Callable[[str], object] = field(default=lambda name: None, compare=False)
 
     def file(self, name: str) -> Path:
         """The path of one of its files. Raises StoreError where the manifest does not list it."""
-        if name not in self.manifest.files:
-            raise StoreError(f"{self.path} has no file {name!r}; it has {', '.join(self.manifest.files)}")
+        ref = self.ref(name)
+        return ref.path
+
+    def folder(self, name: str) -> Path:
+        """The path of one of its folders, with all files of it. Raises StoreError where the manifest lists none."""
+        inside = [file for file in self.manifest.files if file.startswith(f"{name}/")]
+        if not inside:
+            raise StoreError(f"{self.path} has no folder {name!r}; it has {', '.join(self.manifest.files)}")
+        for file in inside:
+            self.fetch(file)
         return self.path / name
 
     def ref(self, name: str) -> FileRef:
-        """One of its files with its content hash, for a stage that reads only that one."""
-        return FileRef(self.file(name), str(self.manifest.files[name]["sha256"]))
+        """One of its files with its content hash, for a stage that reads only that one; it is brought when it is read."""
+        if name not in self.manifest.files:
+            raise StoreError(f"{self.path} has no file {name!r}; it has {', '.join(self.manifest.files)}")
+        return FileRef(self.path / name, str(self.manifest.files[name]["sha256"]), lambda: self.fetch(name))
 
     @property
     def content(self) -> str:

@@ -22,10 +22,12 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
-from data.files import StoreError, write_json
+from data.files import StoreError, write_text
+from data.remote import Remote
 
 TTL_S = 60.0
 _RENEWALS = 4
@@ -62,12 +64,86 @@ class Holder:
         return f"it has not been heard of for {silent:.0f} s" if silent > self.ttl_s else None
 
 
+class LeaseFile(Protocol):
+    """Where a lease is written: each operation happens whole or not at all."""
+
+    def read(self) -> bytes | None: ...
+
+    def create(self, content: bytes) -> bool:
+        """Writes it where there is none yet, and says whether it did."""
+        ...
+
+    def write(self, content: bytes) -> None: ...
+
+    def remove(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A lease in a folder of this machine, or one that several share."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def read(self) -> bytes | None:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def create(self, content: bytes) -> bool:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # A file that is there is whole: it is written beside, and linked to its name, which fails where there is one.
+        beside = self.path.with_name(f".{uuid.uuid4().hex}.tmp")
+        beside.write_bytes(content)
+        try:
+            os.link(beside, self.path)
+        except FileExistsError:
+            return False
+        finally:
+            beside.unlink()
+        return True
+
+    def write(self, content: bytes) -> None:
+        write_text(self.path, content.decode())
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A lease in a store at a URL."""
+
+    remote: Remote
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.remote.url}/{self.name}"
+
+    def read(self) -> bytes | None:
+        return self.remote.read(self.name)
+
+    def create(self, content: bytes) -> bool:
+        return self.remote.write(self.name, content, new=True)
+
+    def write(self, content: bytes) -> None:
+        self.remote.write(self.name, content)
+
+    def remove(self) -> None:
+        self.remote.remove([self.name])
+
+
 class Lease:
     """The right to write one run, held until `release` or the end of this process."""
 
-    def __init__(self, path: Path, ttl_s: float = TTL_S, say: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, file: LeaseFile, run_name: str, ttl_s: float = TTL_S, say: Callable[[str], None] | None = None
+    ) -> None:
         """Takes the lease. Raises LeaseError, naming the holder, where another process has it."""
-        self.path, self.ttl_s = path, ttl_s
+        self.file, self.run_name, self.ttl_s = file, run_name, ttl_s
         self.say = say or logging.getLogger("gram_r2").warning
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         self.holder = Holder(
@@ -83,13 +159,13 @@ class Lease:
         """Raises LeaseError where the lease is no longer this process's. Reads the file: call it before a commit."""
         found = self._read()
         if self._lost is None and (found is None or found.token != self.holder.token):
-            self._lost = f"it is held by {found}" if found else f"{self.path} is gone"
+            self._lost = f"it is held by {found}" if found else f"{self.file} is gone"
         self.raise_if_lost()
 
     def raise_if_lost(self) -> None:
         """Like `check`, from what the last renewal saw: call it as often as you like."""
         if self._lost is not None:
-            raise LeaseError(f"the run of {self.path.parent} has been taken from this process: {self._lost}")
+            raise LeaseError(f"the run {self.run_name!r} has been taken from this process: {self._lost}")
 
     def release(self) -> None:
         """Gives the lease back, if it is still held."""
@@ -97,21 +173,21 @@ class Lease:
         self._thread.join()
         found = self._read()
         if found is not None and found.token == self.holder.token:
-            self.path.unlink(missing_ok=True)
+            self.file.remove()
 
     def _take(self) -> None:
-        while not self._create():
+        while not self.file.create(self._content()):
             found = self._read()
             if found is None:
                 continue  # given back since
             gone = found.gone()
             if gone is None:
                 raise LeaseError(
-                    f"the run {self.path.parent.name!r} is being worked on by {found}: "
+                    f"the run {self.run_name!r} is being worked on by {found}: "
                     "wait for it, cancel it, or give another run_name"
                 )
-            self.say(f"taking over the run {self.path.parent.name!r} from {found}: {gone}")
-            self._write()
+            self.say(f"taking over the run {self.run_name!r} from {found}: {gone}")
+            self.file.write(self._content())
             time.sleep(_SETTLE_S)  # another may have seen the same: the last one to write has it
             found = self._read()
             if found is not None and found.token == self.holder.token:
@@ -122,37 +198,22 @@ class Lease:
         while not self._ended.wait(self.ttl_s / _RENEWALS):
             try:
                 self.check()
-                self._write()
+                self.file.write(self._content())
                 heard = time.monotonic()
             except LeaseError as error:
                 self.say(str(error))
                 return
-            except OSError as error:  # the store is away for a while
+            except Exception as error:  # the store is away for a while; what it raises depends on what it is
                 if time.monotonic() - heard > self.ttl_s:
                     self._lost = f"it could not be renewed for {self.ttl_s:.0f} s ({error})"
                     return
 
-    def _create(self) -> bool:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # A file that is there is whole: it is written beside, and linked to its name, which fails where there is one.
-        beside = self.path.with_name(f".{self.holder.token}.tmp")
-        write_json(beside, asdict(self.holder))
-        try:
-            os.link(beside, self.path)
-        except FileExistsError:
-            return False
-        finally:
-            beside.unlink()
-        return True
-
-    def _write(self) -> None:
-        write_json(self.path, {**asdict(self.holder), "renewed": time.time()})
+    def _content(self) -> bytes:
+        return json.dumps({**asdict(self.holder), "renewed": time.time()}).encode()
 
     def _read(self) -> Holder | None:
-        try:
-            return Holder(**json.loads(self.path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return None
+        content = self.file.read()
+        return None if content is None else Holder(**json.loads(content))
 
 
 def _machine() -> str:

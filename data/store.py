@@ -13,12 +13,15 @@ A stage's key is the sha256 over what determines its content: its kind and versi
 content hashes of its inputs. The same key in another run of the same store is the same artifact: its files are linked
 instead of made again.
 
+The store may be a URL, such as ``s3://bucket/runs``: then the run folder is a copy of what is there, see `data.remote`.
+
 Files whose names begin with a dot are a stage's own notes while it is under way, and not part of its artifact.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import re
 import resource
@@ -28,9 +31,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from data.artifacts import EARLIER, FORMAT, MANIFEST, SHARDS, Artifact, Manifest, Outcome, Stage
+from data.artifacts import DONE, EARLIER, FORMAT, MANIFEST, SHARDS, Artifact, Manifest, Outcome, Stage
 from data.files import StoreError, content_hash, link_file, link_tree, sha256_file, write_json
-from data.lease import TTL_S, Lease
+from data.lease import TTL_S, Lease, LocalFile, RemoteFile
+from data.remote import Remote, is_remote
 
 Say = Callable[[str], None]
 """Where a line that a person must see goes."""
@@ -40,7 +44,10 @@ _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class RunStore:
-    """The artifacts of one run. Local file systems only; a process that writes it holds it first, see `held`."""
+    """The artifacts of one run; a process that writes it holds it first, see `held`.
+
+    `root` is a folder, or a URL; `path` is the run folder on this machine.
+    """
 
     def __init__(self, root: str | Path, run_name: str) -> None:
         if not _RUN_NAME.fullmatch(run_name):
@@ -48,54 +55,155 @@ class RunStore:
                 f"run name {run_name!r}: use 1 to 100 letters, digits, dots, dashes and underscores, "
                 "starting with a letter or digit"
             )
-        self.root = Path(root).expanduser().resolve()
+        self.remote = Remote(str(root)) if is_remote(str(root)) else None
+        self.root = self.remote.folder if self.remote else Path(root).expanduser().resolve()
         self.run_name = run_name
         self.path = self.root / run_name
         self.lease: Lease | None = None
+        self._parts_kept: dict[Path, int] = {}
+        self._elsewhere_read: dict[str, bytes] | None = None
 
     @contextlib.contextmanager
     def held(self, say: Say = _log.warning, ttl_s: float = TTL_S) -> Iterator[None]:
         """Holds this run for this process. Raises LeaseError, naming the holder, where another process has it."""
-        self.lease = Lease(self.path / ".lease.json", ttl_s, say)
+        name = f"{self.run_name}/.lease.json"
+        file = RemoteFile(self.remote, name) if self.remote else LocalFile(self.root / name)
+        self.lease = Lease(file, self.run_name, ttl_s, say)
         try:
             yield
         finally:
             self.lease.release()
             self.lease = None
 
+    def shown(self, path: Path) -> str:
+        """A path of this store as a person finds it."""
+        return f"{self.remote.url}/{self._relative(path)}" if self.remote else str(path)
+
+    def share(self, path: Path) -> None:
+        """Puts a file that is no artifact's, such as a report, where the store is."""
+        if self.remote is not None:
+            self.remote.send(self._relative(path))
+
+    def bring(self, path: Path) -> None:
+        """The opposite of `share`: the file as it is where the store is, if there is one."""
+        there = self.remote.read(self._relative(path)) if self.remote is not None else None
+        if there is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(there)
+
+    # ---- looking ------------------------------------------------------------------------------------------------------
+
     def find(self, stage: Stage, say: Say = _log.warning) -> Artifact | None:
         """The artifact with this stage's key: in its place, set aside earlier, or made by another run of this store.
 
-        Every file is read and compared with its hash. An artifact with damage is moved aside, and `say` names the files.
+        Every file that is here is read and compared with its hash, of one that is elsewhere the size. An artifact with
+        damage is moved aside, and `say` names the files.
         """
         here = self.path / stage.name
         found = self._with_key(here, stage.key)
-        if found is not None and (damage := found.damage()):
+        if found is not None and (damage := self._damage(found)):
             self._move_damaged(stage, found, damage, say)
         elif found is not None:
             return replace(found, reused=True)
         aside = self.path / ".stale" / _flat(stage)
-        if self._valid(aside, stage.key) is not None:
-            self._replace(here, aside)
+        if (found := self._with_key(aside, stage.key)) is not None and not self._damage(found):
+            self._set_aside(here)
+            self._move(aside, here)
             return self._adopted(stage, here, None)
         for other in self._elsewhere(stage.key):
-            work = self.work_dir(stage)
-            shutil.rmtree(work, ignore_errors=True)
-            link_tree(other, work)
-            self._replace(here, work)
+            self._set_aside(here)
+            self._copy(other, here, self.work_dir(stage))
             return self._adopted(stage, here, other.relative_to(self.root).as_posix())
         return None
 
     def in_place(self, name: str) -> Artifact | None:
         """The finished artifact in the place of a stage, whatever its key."""
-        path = self.path / name
-        return Artifact(path, Manifest.load(path / MANIFEST)) if (path / MANIFEST).is_file() else None
+        return self._look(self.path / name)
 
     def peek(self, stage: Stage) -> Artifact | None:
         """Like `find`, but nothing is moved and the files are not read."""
         here, aside = self.path / stage.name, self.path / ".stale" / _flat(stage)
         found = self._with_key(here, stage.key) or self._with_key(aside, stage.key)
-        return found or next((Artifact(p, Manifest.load(p / MANIFEST)) for p in self._elsewhere(stage.key)), None)
+        return found or next((self._look(path) for path in self._elsewhere(stage.key)), None)
+
+    def _look(self, path: Path) -> Artifact | None:
+        """The finished artifact in a folder of this store."""
+        if self.remote is not None:
+            there = self.remote.read(f"{self._relative(path)}/{MANIFEST}")
+            if there is None or not (path / MANIFEST).exists() or (path / MANIFEST).read_bytes() != there:
+                shutil.rmtree(path, ignore_errors=True)  # a copy of what is no longer there
+            if there is None:
+                return None
+            path.mkdir(parents=True, exist_ok=True)
+            (path / MANIFEST).write_bytes(there)
+        if not (path / MANIFEST).is_file():
+            return None
+        manifest = Manifest.load(path / MANIFEST)
+        return Artifact(path, manifest, fetch=lambda name: self._fetch(path, manifest, name))
+
+    def _with_key(self, path: Path, key: str) -> Artifact | None:
+        found = self._look(path)
+        return found if found is not None and found.manifest.key == key else None
+
+    def _damage(self, found: Artifact) -> dict[str, str]:
+        """What is wrong with which of an artifact's files. A damaged copy of a file that is elsewhere is only removed."""
+        if self.remote is None:
+            return found.damage()
+        sizes, wrong = self.remote.sizes(self._relative(found.path)), {}
+        for name, facts in found.manifest.files.items():
+            if name not in sizes:
+                wrong[name] = "is missing"
+            elif sizes[name] != facts["bytes"]:
+                wrong[name] = f"is {sizes[name]} bytes long and was written with {facts['bytes']}"
+            copy = found.path / name
+            if copy.exists() and sha256_file(copy) != facts["sha256"]:
+                copy.unlink()
+        return wrong
+
+    def _fetch(self, path: Path, manifest: Manifest, name: str) -> None:
+        """Brings a file of an artifact here. Raises StoreError where it is not what was written."""
+        if self.remote is None or (path / name).exists():
+            return
+        copy = self.remote.fetch(f"{self._relative(path)}/{name}")
+        if sha256_file(copy) != manifest.files[name]["sha256"]:
+            copy.unlink()
+            aside = self.path / ".damaged" / f"{path.name}-{time.time_ns()}"
+            shown = self.shown(path / name)
+            self._move(path, aside)
+            raise StoreError(
+                f"{shown} is not what was written (its sha256 differs); {manifest.name} is moved aside to "
+                f"{self.shown(aside)}: start the run again, and it is made again"
+            )
+
+    def _elsewhere(self, key: str) -> Iterator[Path]:
+        """Artifacts with this key in the other runs of the store."""
+        for path in sorted(self._other_manifests(key)):
+            # Another run's damage is that run's trouble: this one makes its own.
+            with contextlib.suppress(StoreError):
+                found = self._with_key(path.parent, key)
+                if found is not None and not self._damage(found):
+                    yield path.parent
+
+    def _other_manifests(self, key: str) -> Iterator[Path]:
+        """Manifests in other runs that speak of this key. Reading a few hundred of them as JSON is what would cost."""
+        if self.remote is None:
+            for path in self.root.glob(f"*/**/{MANIFEST}"):
+                if self._is_others(path.relative_to(self.root)) and key in path.read_text(encoding="utf-8"):
+                    yield path
+            return
+        if self._elsewhere_read is None:
+            names = [name for name in self.remote.sizes("") if name.endswith(f"/{MANIFEST}")]
+            others = [name for name in names if self._is_others(Path(name))]
+            self._elsewhere_read = {name: self.remote.read(name) or b"" for name in others}
+        yield from (self.root / name for name, content in self._elsewhere_read.items() if key.encode() in content)
+
+    def _is_others(self, manifest: Path) -> bool:
+        return manifest.parts[0] != self.run_name and not any(part.startswith(".") for part in manifest.parts)
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    # ---- making -------------------------------------------------------------------------------------------------------
 
     def run(
         self,
@@ -117,17 +225,34 @@ class RunStore:
         work = self.work_dir(stage)
         if found is not None:
             self._take_up(found, work)
-        elif (finished := self._valid(work, stage.key)) is not None:
+        elif self._is_committed(work, stage.key):
             # A crash came between the manifest and the move to its place.
-            self._replace(self.path / stage.name, work)
-            return replace(finished, path=self.path / stage.name, reused=True)
+            return replace(self._put(stage, work), reused=True)
         work.mkdir(parents=True, exist_ok=True)
+        if self.remote is not None:
+            self.remote.fetch_tree(self._relative(work))
         started = time.time()
         outcome = body(work)
         return self._commit(stage, work, outcome, started, software or {})
 
     def work_dir(self, stage: Stage) -> Path:
         return self.path / ".work" / _flat(stage)
+
+    def keep(self, work: Path) -> None:
+        """Puts the parts of a stage under way that are whole where the store is, for whoever takes it up again."""
+        if self.remote is None:
+            return
+        found = {marker: marker.stat().st_mtime_ns for marker in work.rglob(f"*{DONE}")}
+        for marker, changed in found.items():
+            if self._parts_kept.get(marker) != changed:
+                for name in [*json.loads(marker.read_text(encoding="utf-8"))["files"], marker.name]:
+                    self.remote.send(self._relative(marker.with_name(name)))
+                self._parts_kept[marker] = changed
+        for marker in [marker for marker in self._parts_kept if work in marker.parents and marker not in found]:
+            gone = self._relative(marker.parent)
+            if not marker.parent.exists():  # a checkpoint that a later one has replaced
+                self.remote.remove_tree(gone, first=marker.name)
+            del self._parts_kept[marker]
 
     def _commit(
         self, stage: Stage, work: Path, outcome: Outcome, started: float, software: Mapping[str, str]
@@ -159,49 +284,39 @@ class RunStore:
         if self.lease is not None:
             self.lease.check()
         write_json(work / MANIFEST, asdict(manifest))
+        return self._put(stage, work)
+
+    def _is_committed(self, work: Path, key: str) -> bool:
+        """Whether a folder of work in progress holds a whole artifact, which only has not been moved to its place."""
+        if not (work / MANIFEST).is_file():
+            return False
+        manifest = Manifest.load(work / MANIFEST)
+        return manifest.key == key and not Artifact(work, manifest).damage()
+
+    def _put(self, stage: Stage, work: Path) -> Artifact:
+        """Moves a finished artifact to its place; what was there is set aside."""
         for note in work.rglob(".*"):
             if note.is_file():
                 note.unlink()
         target = self.path / stage.name
-        self._replace(target, work)
-        return Artifact(target, manifest)
+        self._set_aside(target)
+        if self.remote is not None:
+            self.remote.send_tree(work, self._relative(target))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work.rename(target)
+        if self.remote is not None:
+            self.remote.remove_tree(self._relative(work))
+        made = self._look(target)
+        assert made is not None
+        return made
 
     def _adopted(self, stage: Stage, path: Path, reused_from: str | None) -> Artifact:
         manifest = replace(Manifest.load(path / MANIFEST), name=stage.name, round=stage.round, reused_from=reused_from)
         write_json(path / MANIFEST, asdict(manifest))
-        return Artifact(path, manifest, reused=True)
-
-    def _replace(self, target: Path, new: Path) -> None:
-        """Puts `new` in the place of `target`; what was there is set aside under its own key."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            name = target.relative_to(self.path).as_posix().replace("/", "--")
-            old = Manifest.load(target / MANIFEST).key[:16] if (target / MANIFEST).exists() else f"{time.time_ns()}"
-            aside = self.path / ".stale" / f"{name}-{old}"
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(aside, ignore_errors=True)
-            target.rename(aside)
-        new.rename(target)
-
-    def _with_key(self, path: Path, key: str) -> Artifact | None:
-        """The artifact at `path` if it is finished and has this key."""
-        if not (path / MANIFEST).is_file():
-            return None
-        manifest = Manifest.load(path / MANIFEST)
-        return Artifact(path, manifest) if manifest.key == key else None
-
-    def _valid(self, path: Path, key: str) -> Artifact | None:
-        """Like `_with_key`, and no file of it is damaged."""
-        found = self._with_key(path, key)
-        return None if found is None or found.damage() else found
-
-    def _move_damaged(self, stage: Stage, found: Artifact, damage: Mapping[str, str], say: Say) -> None:
-        aside = self.path / ".damaged" / f"{_flat(stage)}-{time.time_ns()}"
-        for name, what in damage.items():
-            say(f"{found.path / name} {what}; {stage.name} is moved aside to {aside} and made again")
-        self._take_up(found, self.work_dir(stage), damage)
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        found.path.rename(aside)
+        self.share(path / MANIFEST)
+        found = self._look(path)
+        assert found is not None
+        return replace(found, reused=True)
 
     def _take_up(self, found: Artifact, work: Path, damage: Mapping[str, str] = {}) -> None:
         """Puts the good shards of an artifact, and its manifest, into the folder in which it is made again."""
@@ -210,22 +325,44 @@ class RunStore:
         shutil.rmtree(work, ignore_errors=True)
         for name in found.manifest.files:
             if name.startswith(SHARDS) and name not in damage:
-                link_file(found.path / name, work / name)
+                link_file(found.file(name), work / name)
         write_json(work / EARLIER, asdict(found.manifest))
 
-    def _elsewhere(self, key: str) -> Iterator[Path]:
-        """Artifacts with this key in the other runs of the store."""
-        for manifest_path in sorted(self.root.glob(f"*/**/{MANIFEST}")):
-            parts = manifest_path.relative_to(self.root).parts
-            if parts[0] == self.run_name or any(part.startswith(".") for part in parts):
-                continue
-            # The key is looked for as text first: reading a few hundred manifests as JSON is what costs.
-            if key not in manifest_path.read_text(encoding="utf-8"):
-                continue
-            # Another run's damage is that run's trouble: this one makes its own.
-            with contextlib.suppress(StoreError):
-                if self._valid(manifest_path.parent, key) is not None:
-                    yield manifest_path.parent
+    # ---- moving, here and where the store is ----------------------------------------------------------------------------
+
+    def _set_aside(self, target: Path) -> None:
+        """Moves what is in a stage's place out of it, to where its key finds it."""
+        old = self._look(target)
+        if old is not None or target.exists():
+            name = self._relative(target).removeprefix(f"{self.run_name}/").replace("/", "--")
+            self._move(target, self.path / ".stale" / f"{name}-{old.manifest.key[:16] if old else time.time_ns()}")
+
+    def _move_damaged(self, stage: Stage, found: Artifact, damage: Mapping[str, str], say: Say) -> None:
+        aside = self.path / ".damaged" / f"{_flat(stage)}-{time.time_ns()}"
+        for name, what in damage.items():
+            where = f"{self.shown(found.path / name)} {what}"
+            say(f"{where}; {stage.name} is moved aside to {self.shown(aside)} and made again")
+        self._take_up(found, self.work_dir(stage), damage)
+        self._move(found.path, aside)
+
+    def _move(self, source: Path, target: Path) -> None:
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if self.remote is not None:
+            self.remote.move_tree(self._relative(source), self._relative(target))
+        if source.exists():
+            source.rename(target)
+
+    def _copy(self, source: Path, target: Path, by: Path) -> None:
+        """Makes `target` a copy of an artifact; here by links, made in the folder `by`."""
+        if self.remote is not None:
+            self.remote.copy_tree(self._relative(source), self._relative(target))
+            self._look(target)
+            return
+        shutil.rmtree(by, ignore_errors=True)
+        link_tree(source, by)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        by.rename(target)
 
 
 def _flat(stage: Stage) -> str:

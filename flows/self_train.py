@@ -117,7 +117,7 @@ def _finish(run: Run, judges: list[Candidate]) -> dict[str, Any]:
     report = write_report(run)
     final = run.passed_stage("export")
     return {
-        "final": str(final.path) if final else None,
-        "report": str(report),
+        "final": run.store.shown(final.path) if final else None,
+        "report": run.store.shown(report),
         "accuracy": {str(round): result.manifest.metrics["accuracy"] for round, _, result in judges},
     }

@@ -65,7 +65,7 @@ def benchmark(run: Run, round: int, judge: Artifact, heldout: FileRef) -> Artifa
     config = {**params, "prompt_digest": prompt.digest, "dtype": resolved_dtype(models.dtype)}
 
     def body(context: Context) -> Outcome:
-        checkpoint = judge.path / "checkpoint"
+        checkpoint = judge.folder("checkpoint")
         outcome = generate_rows(context, "tasks.benchmark:game_requests", params, heldout.path, checkpoint)
         return _score(context.work, prompt.name, heldout.path, outcome)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.artifacts import Artifact, Counts, Outcome, StageError
+from data.artifacts import SHARDS, Artifact, Counts, Outcome, StageError
 from data.files import read_jsonl, write_json
 from tasks import child
 from tasks.gpus import visible_gpus
@@ -176,13 +176,16 @@ def _generate_with_retry(context: Context, job: GenerationJob) -> tuple[int, Gen
 
 def generated_for(generated: Artifact, rows: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Each row of `rows` with what a finished generation stage made for it, streamed."""
-    return read_generated(generated.path, rows, Outcome(generated.manifest.counts, generated.manifest.metrics))
+    manifest = generated.manifest
+    if manifest.counts.rows_in:
+        generated.folder(f"{SHARDS}{manifest.metrics['shard_rows']}")
+    return read_generated(generated.path, rows, Outcome(manifest.counts, manifest.metrics))
 
 
 def read_generated(folder: Path, rows: Path, outcome: Outcome) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Like `generated_for`, inside the stage that has just generated."""
     shard_rows = int(outcome.metrics["shard_rows"])
-    shards = str(folder / f"shards-{shard_rows}")
+    shards = str(folder / f"{SHARDS}{shard_rows}")
     return with_rows(
         GenerationJob("", {}, str(rows), outcome.counts.rows_in, "", shards, {}, {"shard_rows": shard_rows})
     )
@@ -190,7 +193,7 @@ def read_generated(folder: Path, rows: Path, outcome: Outcome) -> Iterator[tuple
 
 def _shard_folder(work: Path, shard_rows: int) -> Path:
     """Where shards of this size go. Those of another size, from an attempt with other settings, cannot be used."""
-    for other in work.glob("shards-*"):
-        if other.name != f"shards-{shard_rows}":
+    for other in work.glob(f"{SHARDS}*"):
+        if other.name != f"{SHARDS}{shard_rows}":
             shutil.rmtree(other)
-    return work / f"shards-{shard_rows}"
+    return work / f"{SHARDS}{shard_rows}"

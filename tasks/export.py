@@ -55,7 +55,7 @@ def export(run: Run, judges: Sequence[Candidate], facts: Mapping[str, Any] | Non
         shutil.rmtree(context.work)
         context.work.mkdir(parents=True)
         # Weights are linked; the rest is small, and somebody may well edit it here.
-        link_tree(chosen[1].path / "checkpoint", context.work, linked="*.safetensors")
+        link_tree(chosen[1].folder("checkpoint"), context.work, linked="*.safetensors")
         write_text(context.work / "prompt.txt", prompt.template.text)
         write_json(context.work / "prompt.json", config["prompt"])
         write_text(context.work / "README.md", render_card(config))

@@ -138,7 +138,7 @@ def cast_votes(run: Run, round: int, judge: Artifact, batch: FileRef) -> Artifac
     config = {**params, "prompt_digest": prompt.digest, "dtype": resolved_dtype(models.dtype)}
 
     def body(context: Context) -> Outcome:
-        return generate_rows(context, "tasks.label:vote_requests", params, batch.path, judge.path / "checkpoint")
+        return generate_rows(context, "tasks.label:vote_requests", params, batch.path, judge.folder("checkpoint"))
 
     inputs = {"judge": judge.content, "batch": batch.sha256}
     return run.do(f"round-{round}/votes", "vote", config, inputs, body, round)
@@ -272,7 +272,7 @@ def audit_labels(run: Run, round: int, labels: Artifact, truth: FileRef) -> Arti
         right: dict[str, list[bool]] = {"kept": [], "all": []}
         n_rows = 0
         for name in ("labels.jsonl", "dropped.jsonl"):
-            for row in read_jsonl(labels.path / name):
+            for row in read_jsonl(labels.file(name)):
                 n_rows += 1
                 if row.get("label") is None or row["id"] not in known:
                     continue

@@ -129,7 +129,7 @@ def write_proofs(run: Run, round: int, prover: Artifact, labeled: FileRef) -> Ar
     alone = [message.to_json() for message in prompt.render_unconditional()]
 
     def body(context: Context) -> Outcome:
-        checkpoint = prover.path / "checkpoint"
+        checkpoint = prover.folder("checkpoint")
         return generate_rows(
             context, "tasks.prove:proof_requests", params, labeled.path, checkpoint, score_against=alone
         )

@@ -46,11 +46,13 @@ def write_metrics(run: Run, ended: bool = False) -> Path:
     So a run that is resumed, and stopped again, does not lose the lines of stages that it has not come to yet.
     """
     path = run.store.path / "metrics.jsonl"
+    run.store.bring(path)
     lines = metrics_lines(run)
     if not ended and path.exists():
         passed = {line["name"] for line in lines}
         lines.extend(line for line in read_jsonl(path) if line["name"] not in passed)
     write_text(path, "".join(json_line(line) for line in lines))
+    run.store.share(path)
     return path
 
 
@@ -196,6 +198,7 @@ def write_report(run: Run, facts: Mapping[str, object] | None = None) -> Path:
     )
     path = run.store.path / "report.html"
     write_text(path, page)
+    run.store.share(path)
     return path
 
 

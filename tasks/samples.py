@@ -103,7 +103,7 @@ def _add_proofs(pairs: dict[str, Row], run: Run, round: int, labels: Artifact) -
         return
     chosen: dict[tuple[str, str], int | None] = {}
     for name in ("selected.jsonl", "dropped.jsonl"):
-        for row in read_jsonl(selected.path / name) if name in selected.manifest.files else ():
+        for row in read_jsonl(selected.file(name)) if name in selected.manifest.files else ():
             pair = pairs.get(str(row["id"]))
             if pair is not None:
                 reason = row.get("reason")

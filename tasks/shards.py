@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from data.artifacts import DONE
 from data.files import StoreError, json_line, read_jsonl, sha256_file, write_json, write_jsonl
 
 
@@ -91,7 +92,7 @@ class Shard:
 
     @property
     def _facts(self) -> Path:
-        return self.folder / f".{self.number:06d}.done"
+        return self.folder / f".{self.number:06d}{DONE}"
 
     @property
     def _partial(self) -> Path:
@@ -176,7 +177,13 @@ class Shard:
 
     def _write_facts(self, lines: Iterable[Mapping[str, Any]], **spent: float) -> None:
         failed = sum("failed" in line for line in lines)
-        facts = {"sha256": sha256_file(self.path), "rows": self.n_rows, "failed": failed, **spent}
+        facts = {
+            "files": [self.path.name],
+            "sha256": sha256_file(self.path),
+            "rows": self.n_rows,
+            "failed": failed,
+            **spent,
+        }
         write_json(self._facts, facts)
 
     def _read_facts(self) -> dict[str, Any] | None:

@@ -92,6 +92,8 @@ class Run:
             return body(Context(self, work, log_file, watch))
 
         artifact = self.store.run(stage, make, software(), self.has_rows_to_try_again, watch.log)
+        if log_file.exists():
+            self.store.share(log_file)
         watch.done(describe(artifact))
         watch.log(describe(artifact))
         return artifact
@@ -122,9 +124,14 @@ class Context:
         return self.run.generator(job, self.log_file, self.watch.log, self.progress)
 
     def progress(self, done: int, total: int) -> None:
-        """Shows how far the stage is. Raises LeaseError where the run has been taken from this process."""
-        if self.run.store.lease is not None:
-            self.run.store.lease.raise_if_lost()
+        """Shows how far the stage is, and keeps what is whole of it.
+
+        Raises LeaseError where the run has been taken from this process.
+        """
+        store = self.run.store
+        if store.lease is not None:
+            store.lease.raise_if_lost()
+        store.keep(self.work)
         self.watch.progress(done, total)
 
 

@@ -72,16 +72,16 @@ def _train(
         "seed": seed,
     }
     if isinstance(base, Artifact):
-        path, start = str(base.path / "checkpoint"), {"base": base.content}
+        start = {"base": base.content}
     else:
-        path, start = find_model(base)
+        folder, start = find_model(base)
 
     def body(context: Context) -> Outcome:
         job = TrainingJob(
             f"{run.store.run_name}/{name}",
             role,
             str(examples.file("examples.jsonl")),
-            path,
+            str(base.folder("checkpoint")) if isinstance(base, Artifact) else folder,
             str(context.work),
             models.model_dump(mode="json"),
             training.model_dump(mode="json"),

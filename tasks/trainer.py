@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from data.artifacts import DONE
 from data.files import json_line, read_jsonl, write_json
 from data.records import parse_preference
 from prompts.catalog import JUDGE_PROMPTS, prover_for
@@ -23,7 +24,7 @@ from tasks.chat import DATE, ChatEncoder, Encoded
 from tasks.gpus import claim_gpus
 from tasks.settings import LoraSettings, ModelSettings, Optimization, TrainingSettings
 
-COMPLETE = "complete.json"
+COMPLETE = f"all{DONE}"
 """Written last into a checkpoint of a training under way: the sizes of its files, and the seconds spent so far."""
 
 Role = Literal["prover", "judge"]
@@ -238,7 +239,7 @@ def _is_complete(checkpoint: Path) -> bool:
     marker = checkpoint / COMPLETE
     if not marker.exists():
         return False
-    sizes = json.loads(marker.read_text(encoding="utf-8"))["bytes"]
+    sizes = json.loads(marker.read_text(encoding="utf-8"))["files"]
     return all((checkpoint / name).is_file() and (checkpoint / name).stat().st_size == n for name, n in sizes.items())
 
 
@@ -260,7 +261,7 @@ def _callback(base: Any, training: TrainingSettings, earlier_s: float) -> Any:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
             seconds = earlier_s + time.monotonic() - started
-            write_json(folder / COMPLETE, {"bytes": sizes, "seconds": round(seconds, 2)})
+            write_json(folder / COMPLETE, {"files": sizes, "seconds": round(seconds, 2)})
             saved = time.monotonic()
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:

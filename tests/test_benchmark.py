@@ -19,7 +19,7 @@ def play(tmp_path: Path, encoder: ChatEncoder, reply: Reply, **sections: object)
     run = run_with(tmp_path, encoder, reply, **sections)
     write_jsonl(tmp_path / "heldout.jsonl", (pair.to_json() for pair in PAIRS))
     heldout = FileRef(tmp_path / "heldout.jsonl", sha256_file(tmp_path / "heldout.jsonl"))
-    made = benchmark(run, 0, artifact(run, "judge", {}), heldout)
+    made = benchmark(run, 0, artifact(run, "judge", {"checkpoint/weights.jsonl": []}), heldout)
     return made.manifest.metrics, list(read_jsonl(made.file("games.jsonl")))
 
 

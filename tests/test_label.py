@@ -129,7 +129,7 @@ PAIRS = taste.draw_pairs(12, 0)
 def labels_of(folder: Path, encoder: ChatEncoder, engine: Any, pairs: Any = PAIRS, **settings: Any) -> Any:
     """(labels, run) of a batch of these pairs by this judge."""
     run = run_with(folder, encoder, engine, labels={"max_tokens": 64, **settings}, generation={"max_failed_share": 0.5})
-    judge = artifact(run, "judge", {"weights.jsonl": []})
+    judge = artifact(run, "judge", {"checkpoint/weights.jsonl": []})
     batch = artifact(run, "data", {"batch-1.jsonl": [p.pair.to_json() for p in pairs]}).ref("batch-1.jsonl")
     return keep_labels(run, 1, cast_votes(run, 1, judge, batch), batch), run
 
@@ -272,7 +272,7 @@ def test_true_labels_in_place_of_votes_ask_no_judge(tmp_path: Path, encoder: Cha
     run = run_with(
         tmp_path, encoder, FakeEngine(lambda request, j: ""), labels={"source": "truth"}, data={"unlabeled_truth": True}
     )
-    judge = artifact(run, "judge", {"weights.jsonl": []})
+    judge = artifact(run, "judge", {"checkpoint/weights.jsonl": []})
     batch = artifact(run, "data", {"batch-1.jsonl": [p.pair.to_json() for p in PAIRS]}).ref("batch-1.jsonl")
     labels = label(run, 1, judge, batch, truth_of(run))
     assert labels_in(labels) == {p.pair.id: p.label for p in PAIRS}
@@ -290,7 +290,7 @@ def test_no_label_of_a_batch_reaches_the_judge(tmp_path: Path, encoder: ChatEnco
             return true_judge(encoder)(request, j)
 
         run = run_with(tmp_path / str(with_label), encoder, answer)
-        judge = artifact(run, "judge", {"weights.jsonl": []})
+        judge = artifact(run, "judge", {"checkpoint/weights.jsonl": []})
         rows = [p.to_json() if with_label else p.pair.to_json() for p in PAIRS]
         cast_votes(run, 1, judge, artifact(run, "data", {"batch-1.jsonl": rows}).ref("batch-1.jsonl"))
         seen.append(asked)

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from data.artifacts import Counts, Outcome, Stage
-from data.lease import Lease, LeaseError
+from data.lease import Lease, LeaseError, LocalFile
 from data.store import RunStore
 
 STAGE = Stage("data", "data", 1, {}, {})
@@ -28,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def lease(path: Path) -> Iterator[Lease]:
-    held = Lease(path)
+    held = Lease(LocalFile(path), "demo")
     yield held
     held.release()
 
@@ -39,7 +40,8 @@ def change(path: Path, **facts: Any) -> None:
 
 def in_another_process(path: Path) -> subprocess.Popen[str]:
     """A process that holds the lease until it is killed."""
-    program = "import sys, time; from data.lease import Lease; held = Lease(__import__('pathlib').Path(sys.argv[1])); "
+    program = "import sys, time; from data.lease import Lease, LocalFile; from pathlib import Path; "
+    program += "held = Lease(LocalFile(Path(sys.argv[1])), 'demo'); "
     program += "print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
@@ -55,7 +57,7 @@ def test_the_second_is_refused_at_once_and_told_who_has_it(path: Path) -> None:
             LeaseError,
             match=rf"the run 'demo' is being worked on by process {holder.pid} on {os.uname().nodename} since 20\d\d-",
         ):
-            Lease(path)
+            Lease(LocalFile(path), "demo")
         assert time.monotonic() - started < 2
     finally:
         holder.kill()
@@ -65,8 +67,10 @@ def test_the_second_is_refused_at_once_and_told_who_has_it(path: Path) -> None:
 def test_a_dead_process_on_this_machine_is_followed_at_once(path: Path) -> None:
     holder = in_another_process(path)
     holder.kill()
+    while psutil.Process(holder.pid).status() != psutil.STATUS_ZOMBIE:  # dead, but not reaped yet
+        time.sleep(0.01)
     said: list[str] = []
-    follower = Lease(path, say=said.append)  # not reaped yet: a zombie is dead
+    follower = Lease(LocalFile(path), "demo", say=said.append)
     holder.communicate()
     assert said == [f"taking over the run 'demo' from {_name(holder.pid, path, said)}: its process is dead"]
     follower.check()
@@ -81,17 +85,17 @@ def _name(pid: int, path: Path, said: list[str]) -> str:
 def test_another_process_with_the_same_id_is_not_the_holder(path: Path, lease: Lease) -> None:
     machine = lease.holder.process.rsplit("/", 2)[0]
     change(path, token="other", process=f"{machine}/{os.getpid()}/1.5")
-    Lease(path).release()
+    Lease(LocalFile(path), "demo").release()
 
 
 def test_a_holder_on_another_machine_is_waited_for_until_its_time_is_over(path: Path, lease: Lease) -> None:
     elsewhere = {"token": "other", "host": "gpu-3", "process": "another boot/7/1.0"}
     change(path, **elsewhere, renewed=time.time() - 50)
     with pytest.raises(LeaseError, match=r"is being worked on by process \d+ on gpu-3"):
-        Lease(path)
+        Lease(LocalFile(path), "demo")
     change(path, **elsewhere, renewed=time.time() - 61)
     said: list[str] = []
-    Lease(path, say=said.append).release()
+    Lease(LocalFile(path), "demo", say=said.append).release()
     assert said[0].endswith("it has not been heard of for 61 s")
 
 
@@ -102,7 +106,7 @@ def test_of_many_that_take_over_one_has_it(path: Path, lease: Lease) -> None:
 
     def contend() -> None:
         try:
-            won.append(Lease(path, say=lambda line: None))
+            won.append(Lease(LocalFile(path), "demo", say=lambda line: None))
         except LeaseError as error:
             refused.append(error)
 
@@ -117,7 +121,7 @@ def test_of_many_that_take_over_one_has_it(path: Path, lease: Lease) -> None:
 
 
 def test_a_lease_is_renewed_while_its_holder_lives(path: Path) -> None:
-    held = Lease(path, ttl_s=0.4)
+    held = Lease(LocalFile(path), "demo", ttl_s=0.4)
     first = json.loads(path.read_text())["renewed"]
     deadline = time.monotonic() + 10
     while json.loads(path.read_text())["renewed"] == first:
@@ -145,7 +149,7 @@ def test_a_run_that_lost_its_lease_commits_nothing_and_leaves_the_lease_alone(tm
 
 def test_a_holder_that_finds_another_in_its_place_says_so_and_stops_at_its_next_progress(path: Path) -> None:
     said: list[str] = []
-    held = Lease(path, ttl_s=0.4, say=said.append)
+    held = Lease(LocalFile(path), "demo", ttl_s=0.4, say=said.append)
     held.raise_if_lost()
     change(path, token="other", host="gpu-3")
     deadline = time.monotonic() + 10

@@ -132,7 +132,7 @@ def four_proofs(encoder: ChatEncoder) -> ScriptedEngine:
 def select(folder: Path, encoder: ChatEncoder, engine: Any, pairs: Any = PAIRS, seed: int = 0, **proofs: Any) -> Any:
     run = run_with(folder, encoder, engine, proofs={"max_tokens": 64, **proofs})
     run.seed = seed
-    prover = artifact(run, "prover", {"weights.jsonl": []})
+    prover = artifact(run, "prover", {"checkpoint/weights.jsonl": []})
     labeled = artifact(run, "data", {"labeled.jsonl": [p.to_json() for p in pairs]}).ref("labeled.jsonl")
     return select_proofs(run, 0, write_proofs(run, 0, prover, labeled), labeled)
 

@@ -165,7 +165,7 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path: P
     for step in (20, 100, 200):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "optimizer.pt").write_text("12345")
-        write_json(tmp_path / f"checkpoint-{step}" / COMPLETE, {"bytes": {"optimizer.pt": 5}, "seconds": 1.0})
+        write_json(tmp_path / f"checkpoint-{step}" / COMPLETE, {"files": {"optimizer.pt": 5}, "seconds": 1.0})
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-200"
     (tmp_path / "checkpoint-200" / "optimizer.pt").write_text("1234")
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-100"

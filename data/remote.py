@@ -1,0 +1,125 @@
+"""A store that is not on this machine, such as ``s3://bucket/prefix``, and the folder here through which it is seen.
+
+What is at the URL counts. The folder holds copies: manifests as they are looked at, other files when a stage needs them.
+Of a tree that is sent, the file that makes it valid (a manifest, a marker) goes last; of one that is removed, it goes
+first: a crash in between leaves files that nobody takes for an artifact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from data.artifacts import MANIFEST
+
+
+class Remote:
+    """The store at a URL. Paths are relative to it, with slashes; `local` is where a path's copy lies here."""
+
+    def __init__(self, url: str, cache: Path | None = None) -> None:
+        """Raises ValueError where no file system of fsspec's serves the URL, or its package is not installed."""
+        import fsspec
+
+        self.url = url.rstrip("/")
+        try:
+            # Another process may have written since: what was listed a moment ago must not be remembered.
+            self.fs, root = fsspec.url_to_fs(self.url, skip_instance_cache=True, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"the store {url!r} cannot be opened: {error}") from error
+        self.root = str(root).rstrip("/")
+        folder = cache or Path(os.environ.get("GRAM_R2_CACHE", "~/.cache/gram-r2")).expanduser()
+        self.folder = (folder / hashlib.sha256(self.url.encode()).hexdigest()[:16]).resolve()
+
+    def local(self, path: str) -> Path:
+        return self.folder / path
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a file, or None where there is none."""
+        try:
+            content: bytes = self.fs.cat_file(self._at(path))
+        except FileNotFoundError:
+            return None
+        return content
+
+    def write(self, path: str, content: bytes, new: bool = False) -> bool:
+        """Writes a file whole. With `new` only where there is none: False says that there is one."""
+        try:
+            self.fs.pipe_file(self._at(path), content, mode="create" if new else "overwrite")
+        except FileExistsError:
+            return False
+        return True
+
+    def sizes(self, path: str) -> dict[str, int]:
+        """The size in bytes of every file below a path, by its name relative to that path."""
+        try:
+            found: dict[str, dict[str, Any]] = self.fs.find(self._at(path), detail=True)
+        except FileNotFoundError:
+            return {}
+        start = len(self._at(path)) + 1
+        return {name[start:]: int(facts["size"]) for name, facts in found.items() if facts["type"] == "file"}
+
+    def fetch(self, path: str) -> Path:
+        """The local copy of a file, downloaded if it is not here. Raises FileNotFoundError where there is none."""
+        local = self.local(path)
+        if not local.exists():
+            local.parent.mkdir(parents=True, exist_ok=True)
+            temporary = local.with_name(f".{local.name}.{os.getpid()}.fetched.tmp")
+            try:
+                self.fs.get_file(self._at(path), str(temporary))
+                temporary.replace(local)
+            finally:
+                temporary.unlink(missing_ok=True)
+        return local
+
+    def fetch_tree(self, path: str) -> Path:
+        """The local copy of a folder, with every file of it."""
+        for name in self.sizes(path):
+            self.fetch(f"{path}/{name}")
+        return self.local(path)
+
+    def send(self, path: str) -> None:
+        """Uploads the local copy of a file."""
+        self.fs.put_file(str(self.local(path)), self._at(path))
+
+    def send_tree(self, source: Path, path: str, last: str = MANIFEST) -> None:
+        """Uploads the folder `source` as `path`; the file called `last` goes last."""
+        files = [file for file in sorted(source.rglob("*")) if file.is_file() and file != source / last]
+        for file in [*files, source / last]:
+            self.fs.put_file(str(file), self._at(f"{path}/{file.relative_to(source).as_posix()}"))
+
+    def copy_tree(self, source: str, path: str, last: str = MANIFEST) -> None:
+        """Copies a folder inside the store."""
+        names = [name for name in self.sizes(source) if name != last]
+        for name in [*names, last]:
+            self.fs.cp_file(self._at(f"{source}/{name}"), self._at(f"{path}/{name}"))
+
+    def remove_tree(self, path: str, first: str = MANIFEST) -> None:
+        """Removes a folder here and there; the file called `first` goes first."""
+        self.remove([f"{path}/{name}" for name in sorted(self.sizes(path), key=lambda name: name != first)])
+        shutil.rmtree(self.local(path), ignore_errors=True)
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Removes files there, in this order; one that is gone already is no error."""
+        for path in paths:
+            try:
+                self.fs.rm_file(self._at(path))
+            except FileNotFoundError:
+                continue
+
+    def move_tree(self, source: str, path: str) -> None:
+        """Moves a folder inside the store."""
+        self.remove_tree(path)
+        self.copy_tree(source, path)
+        self.remove([f"{source}/{name}" for name in sorted(self.sizes(source), key=lambda name: name != MANIFEST)])
+
+    def _at(self, path: str) -> str:
+        return f"{self.root}/{path}" if path else self.root
+
+
+def is_remote(store: str) -> bool:
+    """Whether a store is a URL, and not a folder of this machine."""
+    return "://" in store and not store.startswith("file://")

@@ -1,0 +1,280 @@
+"""A store on a real S3 server (moto's, on the loopback): what it holds is what another machine, with an empty cache, finds."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from data.artifacts import DONE, MANIFEST, Counts, Outcome, Stage
+from data.files import StoreError, write_json
+from data.lease import Lease, LeaseError, RemoteFile
+from data.remote import Remote, is_remote
+from data.store import RunStore
+
+STAGE = Stage("round-1/labels", "label", 1, {"votes": 8}, {"judge": "bb"}, round=1)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def url(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """An empty bucket of its own."""
+    import s3fs
+
+    for name, value in {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"bucket-{time.time_ns()}"
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(bucket)
+    return f"s3://{bucket}/runs"
+
+
+@pytest.fixture
+def machine(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], RunStore]:
+    """The run "demo" as a machine sees it; each has a cache of its own."""
+
+    def seen_from(name: str, run_name: str = "demo") -> RunStore:
+        monkeypatch.setenv("GRAM_R2_CACHE", str(tmp_path / name))
+        return RunStore(url, run_name)
+
+    return seen_from
+
+
+def writes(text: str) -> Callable[[Path], Outcome]:
+    def body(work: Path) -> Outcome:
+        (work / "checkpoint").mkdir(parents=True, exist_ok=True)
+        (work / "labels.jsonl").write_text(text)
+        (work / "checkpoint/weights").write_text(text * 100)
+        return Outcome(Counts(1, 1))
+
+    return body
+
+
+def must_not_run(work: Path) -> Outcome:
+    raise AssertionError(f"the body ran again in {work}")
+
+
+def there(store: RunStore) -> set[str]:
+    assert store.remote is not None
+    return set(store.remote.sizes(store.run_name))
+
+
+def test_what_is_a_url_and_what_a_folder() -> None:
+    assert is_remote("s3://bucket/runs")
+    assert not any(map(is_remote, ("runs", "/data/runs", "file:///data/runs", "C:/runs")))
+
+
+def test_an_unknown_kind_of_store_is_named() -> None:
+    with pytest.raises(ValueError, match=r"the store 'nonsense://x' cannot be opened"):
+        RunStore("nonsense://x", "demo")
+
+
+def test_another_machine_finds_the_stage_and_brings_only_the_files_that_it_reads(
+    machine: Callable[..., RunStore],
+) -> None:
+    made = machine("one").run(STAGE, writes("x\n"))
+    assert not made.reused
+    other = machine("two")
+    found = other.run(STAGE, must_not_run)
+    assert (found.reused, found.content) == (True, made.content)
+    assert [p.name for p in other.path.rglob("*") if p.is_file()] == [MANIFEST]
+    assert found.file("labels.jsonl").read_text() == "x\n"
+    assert not (found.path / "checkpoint").exists()
+    assert (found.folder("checkpoint") / "weights").read_text() == "x\n" * 100
+    assert found.ref("labels.jsonl").sha256 == made.ref("labels.jsonl").sha256
+
+
+def test_the_manifest_is_sent_last(machine: Callable[..., RunStore], monkeypatch: pytest.MonkeyPatch) -> None:
+    store = machine("one")
+    assert store.remote is not None
+    sent: list[str] = []
+    put = store.remote.fs.put_file
+    monkeypatch.setattr(
+        store.remote.fs, "put_file", lambda here, name: (sent.append(name.split("/")[-1]), put(here, name))
+    )
+    store.run(STAGE, writes("x\n"))
+    assert sent == ["weights", "labels.jsonl", MANIFEST]
+
+
+def test_a_stage_that_was_sent_by_half_is_made_again(machine: Callable[..., RunStore]) -> None:
+    store = machine("one")
+    store.run(STAGE, writes("x\n"))
+    assert store.remote is not None
+    store.remote.remove([f"demo/{STAGE.name}/{MANIFEST}"])
+    assert machine("two").find(STAGE) is None
+    assert not machine("two").run(STAGE, writes("x\n")).reused
+
+
+def test_a_changed_key_sets_the_old_artifact_aside_and_back(machine: Callable[..., RunStore]) -> None:
+    other = Stage("round-1/labels", "label", 1, {"votes": 16}, {"judge": "bb"}, round=1)
+    machine("one").run(STAGE, writes("eight\n"))
+    machine("two").run(other, writes("sixteen\n"))
+    back = machine("three").run(STAGE, must_not_run)
+    assert back.file("labels.jsonl").read_text() == "eight\n"
+    assert machine("four").run(other, must_not_run).file("labels.jsonl").read_text() == "sixteen\n"
+    names = there(machine("five"))
+    assert len([name for name in names if name.endswith(MANIFEST)]) == 2
+    assert not [name for name in names if name.startswith(".work")]
+
+
+def test_another_run_of_the_store_shares_the_stage(machine: Callable[..., RunStore]) -> None:
+    machine("one", "first").run(STAGE, writes("x\n"))
+    shared = machine("two", "second").run(STAGE, must_not_run)
+    assert shared.manifest.reused_from == "first/round-1/labels"
+    assert shared.file("labels.jsonl").read_text() == "x\n"
+
+
+def test_a_machine_whose_copy_is_old_follows_the_store(machine: Callable[..., RunStore]) -> None:
+    one = machine("one")
+    one.run(STAGE, writes("x\n"))
+    other = Stage("round-1/labels", "label", 2, {"votes": 8}, {"judge": "bb"}, round=1)
+    machine("two").run(other, writes("y\n"))
+    assert one.in_place("round-1/labels").file("labels.jsonl").read_text() == "y\n"  # type: ignore[union-attr]
+
+
+# ---- damage ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_cut_or_missing_in_the_store_is_named_and_its_stage_made_again(
+    machine: Callable[..., RunStore], url: str
+) -> None:
+    store = machine("one")
+    for damage in (b"", None):
+        store.run(STAGE, writes("x\n"))
+        assert store.remote is not None
+        name = f"demo/{STAGE.name}/labels.jsonl"
+        store.remote.remove([name]) if damage is None else store.remote.write(name, damage)
+        said: list[str] = []
+        again = machine(f"two-{damage!r}").run(STAGE, writes("x\n"), say=said.append)
+        assert not again.reused
+        what = "is missing" if damage is None else "is 0 bytes long and was written with 2"
+        assert said[0].startswith(f"{url}/demo/round-1/labels/labels.jsonl {what}; round-1/labels is moved aside to")
+    assert len([name for name in there(store) if name.startswith(".damaged") and name.endswith(MANIFEST)]) == 2
+
+
+def test_an_altered_file_is_seen_when_it_is_brought(machine: Callable[..., RunStore]) -> None:
+    store = machine("one")
+    store.run(STAGE, writes("x\n"))
+    assert store.remote is not None
+    store.remote.write(f"demo/{STAGE.name}/labels.jsonl", b"y\n")
+    other = machine("two")
+    found = other.run(STAGE, must_not_run)
+    with pytest.raises(
+        StoreError, match=r"labels\.jsonl is not what was written .*start the run again, and it is made"
+    ):
+        found.file("labels.jsonl")
+    assert not other.run(STAGE, writes("x\n")).reused
+
+
+def test_a_damaged_copy_is_brought_again(machine: Callable[..., RunStore]) -> None:
+    store = machine("one")
+    made = store.run(STAGE, writes("x\n"))
+    made.file("labels.jsonl").write_text("y\n")
+    assert store.run(STAGE, must_not_run).file("labels.jsonl").read_text() == "x\n"
+
+
+# ---- work in progress -------------------------------------------------------------------------------------------------------
+
+
+def test_the_parts_of_a_stage_under_way_are_there_for_another_machine(machine: Callable[..., RunStore]) -> None:
+    one = machine("one")
+
+    def dies(work: Path) -> Outcome:
+        folder = work / "shards-5"
+        folder.mkdir()
+        for i in (0, 1):
+            (folder / f"{i}.jsonl").write_text(f"{i}\n")
+            one.keep(work)
+            write_json(folder / f".{i}{DONE}", {"files": [f"{i}.jsonl"]})
+            one.keep(work)
+        (folder / "2.jsonl").write_text("half")
+        checkpoint = work / "scratch.tmp/checkpoint-10"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "optimizer.pt").write_text("12345")
+        write_json(checkpoint / f"all{DONE}", {"files": {"optimizer.pt": 5}})
+        one.keep(work)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        one.run(STAGE, dies)
+    seen: list[str] = []
+
+    def goes_on(work: Path) -> Outcome:
+        seen.extend(sorted(p.relative_to(work).as_posix() for p in work.rglob("*") if p.is_file()))
+        return writes("x\n")(work)
+
+    two = machine("two")
+    two.run(STAGE, goes_on)
+    parts = ["scratch.tmp/checkpoint-10/all.done", "scratch.tmp/checkpoint-10/optimizer.pt"]
+    assert seen == [*parts, "shards-5/.0.done", "shards-5/.1.done", "shards-5/0.jsonl", "shards-5/1.jsonl"]
+    assert not [name for name in there(two) if name.startswith(".work")]
+
+
+# ---- the lease ----------------------------------------------------------------------------------------------------------------
+
+
+def test_one_machine_holds_a_run(machine: Callable[..., RunStore], url: str) -> None:
+    one, two = machine("one"), machine("two")
+    with one.held():
+        with pytest.raises(LeaseError, match=rf"is being worked on by process {os.getpid()} on"), two.held():
+            pass
+        assert one.lease is not None
+        one.lease.check()
+    with two.held():
+        pass
+    assert there(two) == set()
+
+
+def test_a_silent_holder_is_followed_and_commits_nothing_more(machine: Callable[..., RunStore]) -> None:
+    one, two = machine("one"), machine("two")
+
+    def body(work: Path) -> Outcome:
+        assert one.remote is not None
+        file = RemoteFile(one.remote, "demo/.lease.json")
+        told = json.loads(file.read() or b"")
+        file.write(json.dumps({**told, "renewed": 0, "process": "another boot/1/1"}).encode())
+        said: list[str] = []
+        follower = Lease(RemoteFile(two.remote, "demo/.lease.json"), "demo", say=said.append)  # type: ignore[arg-type]
+        assert "taking over the run 'demo'" in said[0]
+        follower._ended.set()
+        return writes("x\n")(work)
+
+    with pytest.raises(LeaseError, match="has been taken from this process"), one.held():
+        one.run(STAGE, body)
+    assert two.find(STAGE) is None
+
+
+def test_reports_are_where_the_store_is(machine: Callable[..., RunStore]) -> None:
+    one, two = machine("one"), machine("two")
+    one.path.mkdir(parents=True)
+    (one.path / "metrics.jsonl").write_text("{}\n")
+    one.share(one.path / "metrics.jsonl")
+    two.bring(two.path / "metrics.jsonl")
+    assert (two.path / "metrics.jsonl").read_text() == "{}\n"
+    two.bring(two.path / "report.html")
+    assert not (two.path / "report.html").exists()
+
+
+def test_copies_are_of_the_store_alone(machine: Callable[..., RunStore]) -> None:
+    """Two stores with runs of one name do not mix."""
+    remote = machine("one").remote
+    assert remote is not None
+    assert Remote(remote.url + "-2").folder != remote.folder
