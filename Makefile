@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(EXTRA)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup demo ui up test check test-slow world real benchmarks yaml clean
+.PHONY: help setup demo ui up test check test-slow chaos world real benchmarks yaml clean
 
 help:
 	@echo "make demo        set up, run self-train/demo with a real server, worker and vLLM, stop everything"
@@ -17,6 +17,7 @@ help:
 	@echo "make ui          start server and worker, to look at finished runs and start others; Ctrl-C stops both"
 	@echo "make up          make pools, automations and deployments on the Prefect server that PREFECT_API_URL names"
 	@echo "make test-slow   the tests that take minutes: one short self-training end to end, kill and resume"
+	@echo "make chaos       kills a short self-training KILLS=50 times, resumes it, and checks that nothing is lost"
 	@echo "make world       the controls on 3 seeds (about an hour); prints the table that the README shows"
 	@echo "make real        self-training on real files (GRAM_R2_DATA, default ../shared/data)"
 	@echo "make benchmarks  speed and memory; figures go to tests/benchmarks/results.md"
@@ -70,6 +71,12 @@ world: $(READY)
 
 real: $(READY)
 	$(BIN)/python -m tests.real_input
+
+KILLS ?= 50
+SEED ?= 1
+
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED)
 
 benchmarks: $(READY)
 	$(BIN)/python -m tests.benchmarks

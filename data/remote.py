@@ -76,9 +76,9 @@ class Remote:
         return local
 
     def fetch_tree(self, path: str) -> Path:
-        """The local copy of a folder, with every file of it."""
+        """The local copy of a folder, with every file of it, or of the file that the path is itself."""
         for name in self.sizes(path):
-            self.fetch(f"{path}/{name}")
+            self.fetch(f"{path}/{name}" if name else path)
         return self.local(path)
 
     def send(self, path: str) -> None:

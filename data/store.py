@@ -27,7 +27,7 @@ import re
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -57,6 +57,7 @@ class RunStore:
             )
         self.remote = Remote(str(root)) if is_remote(str(root)) else None
         self.root = self.remote.folder if self.remote else Path(root).expanduser().resolve()
+        self.url = self.remote.url if self.remote else str(self.root)
         self.run_name = run_name
         self.path = self.root / run_name
         self.lease: Lease | None = None
@@ -83,6 +84,24 @@ class RunStore:
         """Puts a file that is no artifact's, such as a report, where the store is."""
         if self.remote is not None:
             self.remote.send(self._relative(path))
+
+    def bring_all(self, paths: Iterable[str | Path]) -> None:
+        """Copies of these files and folders of the store, where it is somewhere else."""
+        if self.remote is not None:
+            for path in map(Path, paths):
+                self.remote.fetch_tree(self._relative(path))
+
+    def refresh(self, work: Path) -> None:
+        """The opposite of `keep`: brings the parts of a stage under way that others have finished."""
+        if self.remote is None:
+            return
+        names = self.remote.sizes(self._relative(work))
+        for name in sorted(names):
+            if name.endswith(DONE) and not (work / name).exists():
+                marker = json.loads(self.remote.read(f"{self._relative(work)}/{name}") or b'{"files": []}')
+                for file in marker["files"]:
+                    self.remote.fetch(self._relative(work / name).rpartition("/")[0] + f"/{file}")
+                self.remote.fetch(self._relative(work / name))
 
     def bring(self, path: Path) -> None:
         """The opposite of `share`: the file as it is where the store is, if there is one."""

@@ -22,7 +22,11 @@ class SelfTrainConfig(Settings):
     """The parameters of the flow ``self-train``, one section a concern."""
 
     run_name: str = Field(title="Run name", description="Names the run folder. The same name again resumes the run.")
-    store: str = Field(default="runs", title="Store", description="The folder that holds run folders.")
+    store: str = Field(
+        default="runs",
+        title="Store",
+        description="The folder that holds run folders, or a URL such as s3://bucket/runs.",
+    )
     seed: int = Field(default=0, ge=0, title="Seed", description="Everything random is derived from it.")
     on_change: Literal["redo", "refuse"] = Field(
         default="redo",

@@ -108,8 +108,7 @@ def local_services(home: Path, port: int | None = None, worker: bool = True) -> 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda got, _: sys.exit(128 + got))
     try:
-        services.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-        _wait_for(services)
+        start_server(services)
         services.bring_up()
         if worker:
             start_worker(services)
@@ -117,6 +116,12 @@ def local_services(home: Path, port: int | None = None, worker: bool = True) -> 
     finally:
         for name in reversed(list(services.processes)):
             services.stop(name)
+
+
+def start_server(services: Services) -> None:
+    """Starts the server and waits until it answers."""
+    services.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(services.port))
+    _wait_for(services)
 
 
 def start_worker(services: Services, name: str = "worker", pool: str = "ctl") -> None:

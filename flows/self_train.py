@@ -58,7 +58,7 @@ def self_train(
         training: How both models are trained.
         generation: How vLLM runs.
         rounds: How often, and on how many pairs.
-        store: The folder that holds run folders.
+        store: The folder that holds run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it.
         on_change: What to do where settings or data have changed since the run was begun: make the stages that read them,
             and what follows, again; or refuse to start.

@@ -8,8 +8,9 @@ from typing import Any
 from prefect import flow
 from prefect.logging import get_run_logger
 
+from data.store import RunStore
 from tasks.dispatch import run_engines
-from tasks.fan_out import read_job
+from tasks.shards import GenerationJob
 
 
 @flow(name="generate", log_prints=False, persist_result=False)
@@ -18,10 +19,15 @@ def generate_shards(job: dict[str, Any], store: str, worker: int, workers: int) 
 
     Args:
         job: What to generate, with paths inside the store.
-        store: The folder that holds run folders, as all machines see it.
+        store: The folder or URL that holds run folders, as all machines see it.
         worker: Which part of the stage this is.
         workers: How many parts the stage has.
     """
-    told = read_job(job, Path(store))
-    log_file = Path(told.out).parent / f".engine-{worker}.log"
-    run_engines(told, [(worker, workers)], log_file, get_run_logger().info, lambda done, total: None)
+    run_name = Path(job["out"]).parts[0]
+    runs = RunStore(store, run_name)
+    told = GenerationJob(**job).under(runs.root)
+    work = Path(told.out).parent
+    runs.bring_all([told.rows, told.model, work])
+    log_file = work / f".engine-{worker}.log"
+    run_engines(told, [(worker, workers)], log_file, get_run_logger().info, lambda done, total: runs.keep(work))
+    runs.keep(work)

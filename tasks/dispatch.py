@@ -6,7 +6,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,12 +165,12 @@ def _generate_with_retry(context: Context, job: GenerationJob) -> tuple[int, Gen
     before = int(earlier.metrics["attempts"]) if earlier is not None and earlier.counts.failed else 0
     if before:
         context.watch.log(f"rows that failed earlier are tried again: attempt {before + 1} of {most}")
-    stats = context.generate(job)
+    stats = context.generate(replace(job, attempt=before + 1))
     attempts = before + 1
     if attempts < most and not all(shard.is_finished() for shard in job.shards()):
         context.watch.log("some rows failed; asking for them once more")
-        stats = stats.plus(context.generate(job))
         attempts += 1
+        stats = stats.plus(context.generate(replace(job, attempt=attempts)))
     return attempts, stats
 
 

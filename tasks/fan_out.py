@@ -7,7 +7,6 @@ shards that it left, and a stage that is taken up again finds the runs that are 
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
+from data.store import RunStore
 from tasks.child import ChildError
 from tasks.dispatch import GenerationStats
 from tasks.shards import GenerationJob, Shard
@@ -27,7 +27,8 @@ DEPLOYMENT = "generate/shards"
 _POLL_S = 3.0
 _PATIENCE_S = 60.0
 _MOST_LOST = 10
-"""Runs that may be lost for one part of a stage before its failure is taken for its own."""
+_MOST_FAILED = 1
+"""Runs that may be lost, and that may fail, for one part of a stage before it is given up: what fails twice will again."""
 
 
 @dataclass
@@ -38,19 +39,20 @@ class _Part:
     shards: list[Shard]
     run_id: UUID | None = None
     lost: int = 0
+    failed: int = 0
     asked: float = 0.0
     """When its run was started, or 0 once it is at work."""
 
-    def is_done(self) -> bool:
-        return all(shard.is_written() for shard in self.shards)
+    def left(self, attempt: int) -> int:
+        """How many of its shards are still to be made."""
+        return sum(not shard.is_written(attempt) for shard in self.shards)
 
 
 def generate_in_pool(
     job: GenerationJob,
-    log_file: Path,
     on_line: Callable[[str], None],
     on_progress: Callable[[int, int], None],
-    store: Path,
+    store: RunStore,
 ) -> GenerationStats:
     """Runs the job's open shards on workers of the pool ``gpu``, and waits for them; see `tasks.dispatch` for one machine.
 
@@ -62,21 +64,20 @@ def generate_in_pool(
     open_shards = [shard for shard in job.shards() if not shard.is_finished()]
     workers = max(1, min(int(job.generation["workers"]), job.n_shards))
     parts = [_Part(i, [shard for shard in open_shards if shard.number % workers == i]) for i in range(workers)]
-    parts = [part for part in parts if part.shards]
-    for shard in open_shards:
-        shard.reopen()
+    parts = [part for part in parts if part.left(job.attempt)]
     tag = "shards-" + hashlib.sha256(f"{job.out} {workers}".encode()).hexdigest()[:16]
-    told = {"job": job.relative_to(store).to_json(), "store": str(store), "workers": workers}
+    told = {"job": job.relative_to(store.root).to_json(), "store": store.url, "workers": workers}
     with get_client(sync_client=True) as client:
         try:
             _adopt(client, parts, tag, on_line)
-            while waiting := [part for part in parts if not part.is_done()]:
+            while waiting := [part for part in parts if part.left(job.attempt)]:
                 for part in waiting:
                     _see_to(client, part, {**told, "worker": part.worker}, tag, on_line)
                 on_progress(sum(shard.rows_done() for shard in job.shards()), job.n_rows)
                 time.sleep(_POLL_S)
+                store.refresh(Path(job.out).parent)
         finally:
-            _cancel(client, [part for part in parts if not part.is_done()])
+            _cancel(client, [part for part in parts if part.left(job.attempt)])
     on_progress(job.n_rows, job.n_rows)
     spent = [shard.spent() for shard in open_shards]
     return GenerationStats(sum(t for t, _ in spent), sum(s for _, s in spent), len(parts))
@@ -99,19 +100,20 @@ def _see_to(
     """Starts a part's run, or another one where the last has ended with shards left."""
     if part.run_id is not None:
         run = client.read_flow_run(part.run_id)
-        if run.state is None or not run.state.is_final() or part.is_done():
+        left = part.left(int(parameters["job"]["attempt"]))
+        if run.state is None or not run.state.is_final() or not left:
             if run.state is None or not run.state.is_scheduled():
                 part.asked = 0.0
             elif part.asked and time.monotonic() - part.asked > _PATIENCE_S:
                 say(f"engine {part.worker}: no worker of the pool gpu has taken its run {run.name!r} yet")
                 part.asked = 0.0
             return
-        part.lost += 1
-        left = sum(not shard.is_written() for shard in part.shards)
+        part.failed += run.state.is_failed()
+        part.lost += not run.state.is_failed()
         what = f"engine {part.worker}: its run {run.name!r} ended {run.state.name} with {left} shards left"
-        if run.state.is_failed() or part.lost > _MOST_LOST:
+        if part.failed > _MOST_FAILED or part.lost > _MOST_LOST:
             raise ChildError(f"{what}: {run.state.message}\nIts log is in the UI, under flow run {run.id}")
-        say(f"{what}; they go to another worker")
+        say(f"{what} ({run.state.message}); they go to another worker")
     part.run_id, part.asked = _start(part, parameters, tag).id, time.monotonic()
 
 
@@ -119,7 +121,7 @@ def _start(part: _Part, parameters: dict[str, Any], tag: str) -> FlowRun:
     from prefect.deployments import run_deployment
 
     stage = Path(parameters["job"]["out"]).parent.name
-    name = f"{stage} engine {part.worker}" + (f" again {part.lost}" if part.lost else "")
+    name = f"{stage} engine {part.worker}" + (f" again {n}" if (n := part.lost + part.failed) else "")
     run = run_deployment(DEPLOYMENT, parameters=parameters, timeout=0, tags=[tag], flow_run_name=name)
     return cast("FlowRun", run)
 
@@ -130,8 +132,3 @@ def _cancel(client: SyncPrefectClient, parts: Sequence[_Part]) -> None:
     for part in parts:
         if part.run_id is not None:
             client.set_flow_run_state(part.run_id, Cancelling(message="the run that waited for it has ended"))
-
-
-def read_job(told: dict[str, Any], store: Path) -> GenerationJob:
-    """The job that a flow run was given, with the paths of this machine."""
-    return GenerationJob(**json.loads(json.dumps(told))).under(store)

@@ -141,7 +141,9 @@ def _make_shard(work: _Work, shard: Shard, batch: Sequence[Mapping[str, Any]], m
         _score(work, lines)
     seconds = time.monotonic() - started
     meter.seconds += seconds
-    shard.finish(lines, meter.tokens - tokens_before, seconds)
+    tokens = meter.tokens - tokens_before
+    shard.finish(lines, work.job.attempt, tokens, seconds)
+    print(f"shard {shard.number}: {len(todo)} rows made, {shard.n_rows - len(todo)} there, {tokens} tokens", flush=True)
     meter.flush()
 
 

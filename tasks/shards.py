@@ -21,14 +21,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from data.artifacts import DONE
-from data.files import StoreError, json_line, read_jsonl, sha256_file, write_json, write_jsonl
+from data.files import StoreError, json_line, read_jsonl, sha256_file, write_json
 
 
 @dataclass(frozen=True)
 class GenerationJob:
     """What a generation child is told. `builder` is ``module:function``, which turns a row into its requests.
 
-    `score_against` asks for each completion's logprob behind these messages alone (the denominator of Eq. 5).
+    `score_against` asks for each completion's logprob behind these messages alone (the denominator of Eq. 5). `attempt`
+    counts how often rows that failed have been tried.
     """
 
     builder: str
@@ -40,6 +41,7 @@ class GenerationJob:
     models: Mapping[str, Any]
     generation: Mapping[str, Any]
     score_against: Sequence[Mapping[str, str]] | None = None
+    attempt: int = 1
 
     @property
     def shard_rows(self) -> int:
@@ -107,22 +109,16 @@ class Shard:
         facts = self._read_facts()
         return facts is not None and facts["failed"] == 0 and sha256_file(self.path) == facts["sha256"]
 
-    def is_written(self) -> bool:
-        """Whether this attempt has come to its end, be it that rows of it have failed."""
-        return self._read_facts() is not None
-
-    def reopen(self) -> None:
-        """Begins another attempt at a written shard of which rows have failed, or were damaged; the others are kept."""
-        if self.is_written():
-            good = self.done()
-            temporary = self.folder / f".{self.number:06d}.reopened.tmp"
-            write_jsonl(temporary, good.values())
-            temporary.replace(self._partial)
-            self._facts.unlink(missing_ok=True)
+    def is_written(self, attempt: int) -> bool:
+        """Whether it is finished, or this attempt at it has come to its end with rows that failed."""
+        facts = self._read_facts()
+        if facts is None or sha256_file(self.path) != facts["sha256"]:
+            return False
+        return bool(facts["failed"] == 0 or facts["attempt"] >= attempt)
 
     def rows_done(self) -> int:
         """How many of its rows are on disk."""
-        if self.is_written():
+        if self._read_facts() is not None:
             return self.n_rows
         return self._partial.read_bytes().count(b"\n") if self._partial.exists() else 0
 
@@ -157,7 +153,9 @@ class Shard:
             stream.write("\n")
         return stream
 
-    def finish(self, lines: Mapping[int, Mapping[str, Any]], tokens: int = 0, seconds: float = 0.0) -> None:
+    def finish(
+        self, lines: Mapping[int, Mapping[str, Any]], attempt: int, tokens: int = 0, seconds: float = 0.0
+    ) -> None:
         """Writes all lines in the order of the rows, then the facts that make the shard finished, with what it took."""
         if sorted(lines) != list(range(self.start, self.stop)):
             raise StoreError(f"{self.path}: {len(lines)} lines for the rows {self.start} to {self.stop - 1}")
@@ -167,13 +165,13 @@ class Shard:
             stream.writelines(json_line(lines[row]) for row in range(self.start, self.stop))
         self._facts.unlink(missing_ok=True)  # of an attempt in which rows had failed
         temporary.replace(self.path)
-        self._write_facts(lines.values(), tokens=tokens, seconds=round(seconds, 3))
+        self._write_facts(lines.values(), attempt=attempt, tokens=tokens, seconds=round(seconds, 3))
         self._partial.unlink(missing_ok=True)
 
     def adopt(self) -> None:
         """Takes a file that is known to be whole, as one of a finished artifact, for a finished shard."""
         if self.path.exists() and not self._facts.exists():
-            self._write_facts(read_jsonl(self.path))
+            self._write_facts(read_jsonl(self.path), attempt=0)
 
     def _write_facts(self, lines: Iterable[Mapping[str, Any]], **spent: float) -> None:
         failed = sum("failed" in line for line in lines)

@@ -14,6 +14,7 @@ from data.artifacts import EARLIER, Artifact, Manifest, Outcome, Stage
 from data.files import hash_folder
 from data.store import RunStore
 from tasks.dispatch import GenerationStats, generate_in_children
+from tasks.fan_out import generate_in_pool
 from tasks.gpus import visible_gpus
 from tasks.settings import Settings
 from tasks.shards import GenerationJob
@@ -121,6 +122,9 @@ class Context:
         return Manifest.load(path) if path.exists() else None
 
     def generate(self, job: GenerationJob) -> GenerationStats:
+        """Carries out a job: on this machine, or where the settings say so, on workers of the pool ``gpu``."""
+        if self.run.settings.generation.workers:
+            return generate_in_pool(job, self.watch.log, self.progress, self.run.store)
         return self.run.generator(job, self.log_file, self.watch.log, self.progress)
 
     def progress(self, done: int, total: int) -> None:

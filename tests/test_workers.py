@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from data.files import link_tree, write_jsonl
+from data.store import RunStore
 from data.world import taste
 from flows.local import Services, start_worker
 from tasks.dispatch import GenerationStats, generate_in_children
@@ -53,7 +54,7 @@ class InThread(threading.Thread):
     """The stage, as a flow would carry it out; what it said, how far it came, and how it ended."""
 
     def __init__(self, services: Services, job: GenerationJob) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self.services, self.job = services, job
         self.said: list[str] = []
         self.done: list[int] = []
@@ -68,10 +69,10 @@ class InThread(threading.Thread):
     def run(self) -> None:
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
-        store = Path(self.job.rows).parent.parent
+        store = RunStore(Path(self.job.rows).parent.parent, "run")
         with temporary_settings({PREFECT_API_URL: self.services.environment["PREFECT_API_URL"]}):
             try:
-                self.result = generate_in_pool(self.job, Path(), self.said.append, self.progressed, store)
+                self.result = generate_in_pool(self.job, self.said.append, self.progressed, store)
             except BaseException as error:
                 self.result = error
 
