@@ -14,6 +14,7 @@ from data.artifacts import SHARDS, Artifact, Counts, Outcome, StageError
 from data.files import read_jsonl, write_json
 from tasks import child
 from tasks.gpus import visible_gpus
+from tasks.settings import Role
 from tasks.shards import GenerationJob, with_rows
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def generate_rows(
     params: Mapping[str, Any],
     rows: Path,
     model: Path,
+    role: Role = "judge",
     score_against: Sequence[Mapping[str, str]] | None = None,
 ) -> Outcome:
     """Generates for every row of a file into the stage's ``shards-…`` and counts what became of each.
@@ -123,7 +125,7 @@ def generate_rows(
         n_rows,
         str(model),
         str(_shard_folder(context.work, generation.shard_rows)),
-        context.run.settings.models.model_dump(mode="json"),
+        context.run.settings.models.for_role(role).model_dump(mode="json"),
         generation.model_dump(mode="json"),
         score_against,
     )

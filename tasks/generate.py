@@ -224,7 +224,7 @@ def main() -> None:
     job = GenerationJob(**json.loads(arguments.job.read_text(encoding="utf-8")))
     locks = claim_gpus(int(job.generation["tensor_parallel"]))
     models = ModelSettings.model_validate(job.models)
-    encoder = ChatEncoder.load(job.model, models.trust_remote_code)
+    encoder = ChatEncoder.load(job.model, bool(models.trust_remote_code))
     from tasks.vllm_engine import VLLMEngine
 
     engine = VLLMEngine(

@@ -131,7 +131,7 @@ def write_proofs(run: Run, round: int, prover: Artifact, labeled: FileRef) -> Ar
     def body(context: Context) -> Outcome:
         checkpoint = prover.folder("checkpoint")
         return generate_rows(
-            context, "tasks.prove:proof_requests", params, labeled.path, checkpoint, score_against=alone
+            context, "tasks.prove:proof_requests", params, labeled.path, checkpoint, "prover", score_against=alone
         )
 
     inputs = {"prover": prover.content, "labeled": labeled.sha256}

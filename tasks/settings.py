@@ -13,6 +13,7 @@ from data.sources import Source
 from prompts.catalog import JUDGE_PROMPTS
 from prompts.judge import JudgePrompt
 
+Role = Literal["judge", "prover"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -56,11 +57,25 @@ class ModelSettings(Section):
         title="Number format",
         description="Of weights in training and generation. auto: bfloat16 on a GPU, float32 on a CPU.",
     )
-    trust_remote_code: bool = Field(
-        False,
-        title="Trust remote code",
-        description="Run Python code that a model folder brings along. Off unless you know it.",
+    trust_remote_code: tuple[str, ...] = Field(
+        (),
+        title="Trust remote code of",
+        description="Base models, by the name given above, whose own Python code may be run. Off unless you know it.",
     )
+
+    @model_validator(mode="after")
+    def _trusted_models_are_ours(self) -> Self:
+        unknown = set(self.trust_remote_code) - {self.judge_base, self.prover_base}
+        if unknown:
+            raise ValueError(
+                f"trust_remote_code names {', '.join(sorted(unknown))}, which is neither of the base models"
+            )
+        return self
+
+    def for_role(self, role: Role) -> Self:
+        """The same, trusting only the code of this role's own base model."""
+        base = self.judge_base if role == "judge" else self.prover_base
+        return self.model_copy(update={"trust_remote_code": tuple(n for n in self.trust_remote_code if n == base)})
 
 
 class DataSettings(Section):

@@ -16,9 +16,9 @@ from prompts.catalog import prover_for
 from tasks import child
 from tasks.gpus import visible_gpus
 from tasks.seeds import derive_seed
-from tasks.settings import Optimization
+from tasks.settings import Optimization, Role
 from tasks.stage import Context, Run, find_model, resolved_dtype
-from tasks.trainer import Role, TrainingJob
+from tasks.trainer import TrainingJob
 
 
 def train_prover(run: Run, human: Artifact) -> Artifact:
@@ -83,7 +83,7 @@ def _train(
             str(examples.file("examples.jsonl")),
             str(base.folder("checkpoint")) if isinstance(base, Artifact) else folder,
             str(context.work),
-            models.model_dump(mode="json"),
+            models.for_role(role).model_dump(mode="json"),
             training.model_dump(mode="json"),
             optimization.model_dump(mode="json"),
             reply_tokens,

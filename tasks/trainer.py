@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from data.artifacts import DONE
 from data.files import json_line, read_jsonl, write_json
@@ -22,12 +22,10 @@ from prompts.catalog import JUDGE_PROMPTS, prover_for
 from tasks import child
 from tasks.chat import DATE, ChatEncoder, Encoded
 from tasks.gpus import claim_gpus
-from tasks.settings import LoraSettings, ModelSettings, Optimization, TrainingSettings
+from tasks.settings import LoraSettings, ModelSettings, Optimization, Role, TrainingSettings
 
 COMPLETE = f"all{DONE}"
 """Written last into a checkpoint of a training under way: the sizes of its files, and the seconds spent so far."""
-
-Role = Literal["prover", "judge"]
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def run_training(job: TrainingJob) -> dict[str, Any]:
         torch.use_deterministic_algorithms(True)
         # Filling every new tensor doubles the time of a step (24 s of CPU against 12 for 60 small ones).
         torch.utils.deterministic.fill_uninitialized_memory = False
-    encoder = ChatEncoder.load(job.base, models.trust_remote_code)
+    encoder = ChatEncoder.load(job.base, bool(models.trust_remote_code))
     counts = ExampleCounts()
     scratch = Path(job.out) / "scratch.tmp"
     # What a killed attempt left there would be taken for this one's, and its examples not counted.
@@ -141,7 +139,7 @@ def run_training(job: TrainingJob) -> dict[str, Any]:
     model = transformers.AutoModelForCausalLM.from_pretrained(
         job.base,
         dtype=getattr(torch, stored),
-        trust_remote_code=models.trust_remote_code,
+        trust_remote_code=bool(models.trust_remote_code),
         **attention,
     )
     trainer = SFTTrainer(

@@ -62,7 +62,7 @@ class VLLMEngine:
             dtype=engine_dtype(models.dtype, gpu),
             max_model_len=models.max_tokens,
             enable_prefix_caching=True,
-            trust_remote_code=models.trust_remote_code,
+            trust_remote_code=bool(models.trust_remote_code),
             seed=0,  # only what has no seed of its own would use it; every request here has one
             **options,
         )

@@ -18,7 +18,7 @@ from data.records import Message, ResponsePair
 from data.store import RunStore
 from data.world.taste import make_pair, rationale, verdict
 from data.world.tokenizer import build_tokenizer
-from flows.local import Services, local_services
+from flows.local import Services, local_services, start_worker
 from tasks.chat import ChatEncoder
 from tasks.dispatch import GenerationStats
 from tasks.engines import Completion, Engine, Failure, FakeEngine, OnAnswer, Request
@@ -34,6 +34,9 @@ REAL = Path(os.environ.get("GRAM_R2_DATA", ROOT / "../shared/data")).expanduser(
 hypothesis_settings.register_profile("gram-r2", deadline=None)
 hypothesis_settings.load_profile("gram-r2")
 
+SECRET = "hf_planted4711secret"
+"""Stands in the environment of the worker for tokens that must never be written anywhere."""
+
 Rows = Iterable[Mapping[str, Any]]
 Reply = Callable[[Request, int], str]
 
@@ -48,7 +51,14 @@ def real_file(name: str) -> Path:
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """A real Prefect server with every pool, automation and deployment, and a worker."""
-    with local_services(tmp_path_factory.mktemp("prefect"), port=4271) as running:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        local_services(tmp_path_factory.mktemp("prefect"), port=4271) as running,
+    ):
+        for name in ("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY"):
+            patch.setitem(running.environment, name, SECRET)
+        running.stop("worker")
+        start_worker(running)
         yield running
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flows.config import RECIPES, ConfigError, SelfTrainConfig, checked, load_recipe, with_overrides
+from tasks.settings import ModelSettings
 
 
 def values(**sections: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,3 +198,13 @@ def test_a_recipe_can_be_changed_by_the_one_who_loads_it() -> None:
 def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"there is no recipe 'dmeo'; there are .*\bdemo\b"):
         load_recipe("dmeo")
+
+
+def test_remote_code_is_trusted_by_name_and_for_its_own_model_only() -> None:
+    models = {"judge_base": "a/judge", "prover_base": "b/prover"}
+    named = ModelSettings(**models, trust_remote_code=("b/prover",))  # type: ignore[arg-type]
+    assert named.for_role("prover").trust_remote_code == ("b/prover",)
+    assert named.for_role("judge").trust_remote_code == ()
+    assert ModelSettings(**models).trust_remote_code == ()  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="trust_remote_code names c/other, which is neither of the base models"):
+        ModelSettings(**models, trust_remote_code=("c/other",))  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from data.artifacts import MANIFEST, Manifest
 from data.files import read_jsonl
 from data.world.__main__ import main as write_world
 from flows.local import Services, run_deployment, start_deployment, start_worker, state_of
+from tests.conftest import SECRET
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]
 
@@ -70,6 +71,19 @@ def test_a_short_run_goes_through_and_shows_itself(services: Services, parameter
     artifacts = httpx.post(f"{services.ui}/api/artifacts/filter", json=of_run).json()
     kinds = {artifact["type"] for artifact in artifacts}
     assert {"progress", "table", "markdown"} <= kinds, f"flow run {flow_run} left {kinds}"
+
+
+def test_no_secret_of_the_environment_is_written_anywhere_and_nothing_is_pickled(
+    services: Services, parameters: dict[str, Any]
+) -> None:
+    """Looks through the run folder, and all that server and worker have kept of it: logs, database, artifacts."""
+    run = Path(parameters["store"]) / "short"
+    for folder in (run, services.home):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                assert SECRET.encode() not in path.read_bytes(), f"{path} holds a secret"
+    pickles = [path for path in run.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".pickle")]
+    assert pickles == []
 
 
 def test_a_killed_worker_loses_nothing_that_was_finished(
