@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is known about a finished stage. `files` maps a relative path to its sha256 and size in bytes."""
+    """What is known about a finished stage. `files` maps a relative path to its sha256 and size in bytes.
+
+    `retired` names those that were removed to save space: the stage stays valid for what follows from it.
+    """
 
     format: int
     name: str
@@ -70,6 +73,7 @@ class Manifest:
     seconds: float
     software: Mapping[str, str]
     peak_memory_mib: float = 0.0
+    retired: Sequence[str] = ()
     reused_from: str | None = None
 
     @classmethod
@@ -147,6 +151,8 @@ class Artifact:
         """What is wrong with which of its files: missing, of another length, or of other content than was written."""
         found: dict[str, str] = {}
         for name, facts in self.manifest.files.items():
+            if name in self.manifest.retired:
+                continue
             file = self.path / name
             if not file.is_file():
                 found[name] = "is missing"

@@ -39,6 +39,11 @@ from data.remote import Remote, is_remote
 Say = Callable[[str], None]
 """Where a line that a person must see goes."""
 
+
+class RetiredError(StoreError):
+    """A file that was removed to save space, and is wanted again."""
+
+
 _log = logging.getLogger("gram_r2")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -170,6 +175,8 @@ class RunStore:
             return found.damage()
         sizes, wrong = self.remote.sizes(self._relative(found.path)), {}
         for name, facts in found.manifest.files.items():
+            if name in found.manifest.retired:
+                continue
             if name not in sizes:
                 wrong[name] = "is missing"
             elif sizes[name] != facts["bytes"]:
@@ -181,7 +188,11 @@ class RunStore:
 
     def _fetch(self, path: Path, manifest: Manifest, name: str) -> None:
         """Brings a file of an artifact here. Raises StoreError where it is not what was written."""
-        if self.remote is None or (path / name).exists():
+        if (path / name).exists():
+            return
+        if name in manifest.retired:
+            raise RetiredError(f"{self.shown(path / name)} was removed to save space")
+        if self.remote is None:
             return
         copy = self.remote.fetch(f"{self._relative(path)}/{name}")
         if sha256_file(copy) != manifest.files[name]["sha256"]:
@@ -343,9 +354,48 @@ class RunStore:
             return  # an attempt to make it again was under way
         shutil.rmtree(work, ignore_errors=True)
         for name in found.manifest.files:
-            if name.startswith(SHARDS) and name not in damage:
+            if name.startswith(SHARDS) and name not in damage and name not in found.manifest.retired:
                 link_file(found.file(name), work / name)
         write_json(work / EARLIER, asdict(found.manifest))
+
+    # ---- saving space ---------------------------------------------------------------------------------------------------
+
+    def retire(self, artifact: Artifact, names: Iterable[str]) -> int:
+        """Removes files of a finished stage, which stays valid; returns the bytes that became free."""
+        names = [name for name in names if name not in artifact.manifest.retired]
+        if not names:
+            return 0
+        manifest = replace(artifact.manifest, retired=[*artifact.manifest.retired, *names])
+        write_json(artifact.path / MANIFEST, asdict(manifest))
+        self.share(artifact.path / MANIFEST)
+        for name in names:
+            (artifact.path / name).unlink(missing_ok=True)
+        if self.remote is not None:
+            self.remote.remove(f"{self._relative(artifact.path)}/{name}" for name in names)
+        return sum(int(artifact.manifest.files[name]["bytes"]) for name in names)
+
+    def restore(self, artifact: Artifact, work: Path) -> Artifact:
+        """Puts files that were retired, and have been made again in `work`, back into their artifact.
+
+        They may differ from the first ones in what a GPU's order of additions leaves open: the manifest gets their
+        hashes, and keeps the content by which the stages that follow know it.
+        """
+        manifest, files = artifact.manifest, dict(artifact.manifest.files)
+        for name in manifest.retired:
+            files[name] = {"sha256": sha256_file(work / name), "bytes": (work / name).stat().st_size}
+            link_file(work / name, artifact.path / name)
+            self.share(artifact.path / name)
+        write_json(artifact.path / MANIFEST, asdict(replace(manifest, files=files, retired=[])))
+        self.share(artifact.path / MANIFEST)
+        shutil.rmtree(work)
+        found = self._look(artifact.path)
+        assert found is not None
+        return found
+
+    def forget_copies(self, artifact: Artifact, folder: str) -> None:
+        """Removes this machine's copies of an artifact's folder, where the store is somewhere else."""
+        if self.remote is not None:
+            shutil.rmtree(artifact.path / folder, ignore_errors=True)
 
     # ---- moving, here and where the store is ----------------------------------------------------------------------------
 

@@ -18,12 +18,14 @@ from tasks.label import label
 from tasks.prepare import batch_of, prepare, truth_of
 from tasks.prove import prove
 from tasks.report import publish_round, write_metrics, write_report
+from tasks.retention import retire
 from tasks.settings import (
     DataSettings,
     GenerationSettings,
     LabelSettings,
     ModelSettings,
     ProofSettings,
+    RetentionSettings,
     RoundSettings,
     TrainingSettings,
 )
@@ -42,6 +44,7 @@ def self_train(
     training: TrainingSettings = TrainingSettings(),
     generation: GenerationSettings = GenerationSettings(),
     rounds: RoundSettings = RoundSettings(),
+    retention: RetentionSettings = RetentionSettings(),
     store: str = "runs",
     seed: int = 0,
     on_change: Literal["redo", "refuse"] = "redo",
@@ -58,6 +61,7 @@ def self_train(
         training: How both models are trained.
         generation: How vLLM runs.
         rounds: How often, and on how many pairs.
+        retention: What is kept when it is no longer needed.
         store: The folder that holds run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it.
         on_change: What to do where settings or data have changed since the run was begun: make the stages that read them,
@@ -76,10 +80,15 @@ def self_train(
 def opened(config: SelfTrainConfig, say: Callable[[str], None] = print) -> Iterator[Run]:
     """A run over its folder in the store, held for this process alone."""
     run = Run(
-        RunStore(config.store, config.run_name), config, config.seed, on_passed=write_metrics, on_round=publish_round
+        RunStore(config.store, config.run_name), config, config.seed, on_passed=write_metrics, on_round=_end_round
     )
     with run.store.held(say):
         yield run
+
+
+def _end_round(run: Run, round: int) -> None:
+    publish_round(run, round)
+    retire(run, round)
 
 
 def train_by_itself(run: Run) -> list[Candidate]:

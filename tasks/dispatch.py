@@ -16,6 +16,7 @@ from tasks import child
 from tasks.gpus import visible_gpus
 from tasks.settings import Role
 from tasks.shards import GenerationJob, with_rows
+from tasks.space import check_room, generation_bytes
 
 if TYPE_CHECKING:
     from tasks.stage import Context
@@ -129,6 +130,8 @@ def generate_rows(
         generation.model_dump(mode="json"),
         score_against,
     )
+    reserve = context.run.settings.retention.reserve_gib
+    check_room(context.work, f"generating for {n_rows} rows", generation_bytes(params, n_rows), reserve)
     attempts, stats = _generate_with_retry(context, job)
     dropped: Counter[str] = Counter()
     failed: Counter[str] = Counter()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from data.artifacts import Artifact
-from data.files import read_jsonl
+from data.files import read_jsonl, write_json
 from data.records import flip, parse_pair
 from prompts.catalog import prover_for
 from prompts.template import render_conversation
@@ -33,6 +34,21 @@ def sample_pairs(run: Run, round: int, n: int = SAMPLES) -> list[Row]:
     labels = run.passed_stage("label", round)
     if labels is None:
         return []
+    # Kept beside the run's stages: what they are drawn from may be removed to save space.
+    kept = run.store.path / "samples" / f"round-{round}.json"
+    run.store.bring(kept)
+    selected = run.passed_stage("select", round)
+    of = {"labels": labels.manifest.key, "selected": selected.manifest.key if selected else None, "n": n}
+    if kept.exists() and (found := json.loads(kept.read_text(encoding="utf-8")))["of"] == of:
+        pairs: list[Row] = found["pairs"]
+        return pairs
+    pairs = _draw(run, round, labels, n)
+    write_json(kept, {"of": of, "pairs": pairs})
+    run.store.share(kept)
+    return pairs
+
+
+def _draw(run: Run, round: int, labels: Artifact, n: int) -> list[Row]:
     total = labels.manifest.counts.rows_in
     wanted = set(random.Random(derive_seed(run.seed, "report", round)).sample(range(total), min(n, total)))
     pairs = {

@@ -368,6 +368,28 @@ class GenerationSettings(Section):
     )
 
 
+class RetentionSettings(Section):
+    """What of a run is kept. Manifests always are; a file that was removed is made again if a stage needs it."""
+
+    judges: Literal["all", "last_and_best"] = Field(
+        "all",
+        title="Judges to keep",
+        description="last_and_best: after each round, the weights of the other rounds' judges are removed.",
+    )
+    completions: Literal["all", "last_round"] = Field(
+        "all",
+        title="Raw completions to keep",
+        description="last_round: after each round, the votes and proofs as they were generated are removed for the rounds "
+        "before it. Labels, selected proofs and the report's samples stay.",
+    )
+    reserve_gib: float = Field(
+        2.0,
+        ge=0,
+        title="Free space to leave (GiB)",
+        description="A stage does not start where its forecast would leave less than this.",
+    )
+
+
 class RoundSettings(Section):
     """How often self-training goes round, and on how much."""
 
@@ -387,6 +409,7 @@ class Settings(Section):
     training: TrainingSettings = TrainingSettings()
     generation: GenerationSettings = GenerationSettings()
     rounds: RoundSettings = RoundSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @model_validator(mode="after")
     def _replies_fit(self) -> Self:

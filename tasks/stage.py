@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 from data.artifacts import EARLIER, Artifact, Manifest, Outcome, Stage
 from data.files import hash_folder
-from data.store import RunStore
+from data.store import RetiredError, RunStore
 from tasks.dispatch import GenerationStats, generate_in_children
 from tasks.fan_out import generate_in_pool
 from tasks.gpus import visible_gpus
@@ -79,6 +79,8 @@ class Run:
         """The artifact of one stage, found or made. `config` and `inputs` are all that its content may depend on."""
         stage = Stage(name, kind, version, config, inputs, round)
         artifact = _in_task(stage, lambda: self._make(stage, body))
+        if artifact.manifest.retired:
+            artifact = replace(artifact, fetch=_Retired(self, stage, artifact, body).fetch)
         self.passed.append(artifact)
         self.on_passed(self)
         return artifact
@@ -105,6 +107,29 @@ class Run:
         return (
             bool(manifest.counts.failed) and attempts is not None and attempts < self.settings.generation.max_attempts
         )
+
+
+@dataclass
+class _Retired:
+    """A stage with files that were removed to save space: made again when the first of them is wanted."""
+
+    run: Run
+    stage: Stage
+    artifact: Artifact
+    body: Callable[[Context], Outcome]
+
+    def fetch(self, name: str) -> None:
+        try:
+            self.artifact.fetch(name)
+        except RetiredError as error:
+            store, watch = self.run.store, open_watch(self.stage.name)
+            watch.log(f"{error}, and is needed again: {self.stage.name} is made again")
+            work = store.work_dir(self.stage)
+            work.mkdir(parents=True, exist_ok=True)
+            log_file = store.path / "logs" / f"{self.stage.name.replace('/', '--')}.log"
+            self.body(Context(self.run, work, log_file, watch))
+            self.artifact = store.restore(self.artifact, work)
+            self.artifact.fetch(name)
 
 
 @dataclass(frozen=True)

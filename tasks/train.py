@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
+from pathlib import Path
 
 from data.artifacts import Artifact, Counts, Outcome
 from data.files import write_json
@@ -17,6 +18,7 @@ from tasks import child
 from tasks.gpus import visible_gpus
 from tasks.seeds import derive_seed
 from tasks.settings import Optimization, Role
+from tasks.space import check_room, training_bytes
 from tasks.stage import Context, Run, find_model, resolved_dtype
 from tasks.trainer import TrainingJob
 
@@ -72,16 +74,19 @@ def _train(
         "seed": seed,
     }
     if isinstance(base, Artifact):
-        start = {"base": base.content}
+        known = {"base": base.content}
     else:
-        folder, start = find_model(base)
+        folder, known = find_model(base)
 
     def body(context: Context) -> Outcome:
+        start = str(base.folder("checkpoint")) if isinstance(base, Artifact) else folder
+        room = training_bytes(Path(start), optimization)
+        check_room(context.work, f"training the {role}", room, run.settings.retention.reserve_gib)
         job = TrainingJob(
             f"{run.store.run_name}/{name}",
             role,
             str(examples.file("examples.jsonl")),
-            str(base.folder("checkpoint")) if isinstance(base, Artifact) else folder,
+            start,
             str(context.work),
             models.for_role(role).model_dump(mode="json"),
             training.model_dump(mode="json"),
@@ -91,7 +96,7 @@ def _train(
         )
         return _train_in_child(context, job)
 
-    inputs = {"examples": examples.ref("examples.jsonl").sha256, **start}
+    inputs = {"examples": examples.ref("examples.jsonl").sha256, **known}
     return run.do(name, f"train-{role}", config, inputs, body, round)
 
 

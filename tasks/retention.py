@@ -1,0 +1,44 @@
+"""What is removed of a run when a round has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from data.artifacts import SHARDS, Artifact
+from tasks.samples import sample_pairs
+from tasks.stage import Run
+
+
+def retire(run: Run, round: int) -> None:
+    """Removes what the settings do not keep, now that a round's judge has been measured."""
+    retention, store = run.settings.retention, run.store
+    # The report shows pairs with their votes and proofs, which may be gone when it is written.
+    sample_pairs(run, round)
+    for judge in _other_judges(run, round):
+        if retention.judges == "last_and_best":
+            store.retire(judge, _weights(judge))
+        store.forget_copies(judge, "checkpoint")
+    if retention.completions == "last_round":
+        for kind in ("vote", "prove"):
+            for before in range(round):
+                made = run.passed_stage(kind, before)
+                if made is not None:
+                    store.retire(made, [name for name in made.manifest.files if name.startswith(SHARDS)])
+
+
+def _other_judges(run: Run, round: int) -> Iterator[Artifact]:
+    """The judges that are neither this round's nor the best so far, as `tasks.export` would choose."""
+    accuracy = {
+        i: float(benchmark.manifest.metrics["accuracy"])
+        for i in range(round + 1)
+        if (benchmark := run.passed_stage("benchmark", i)) is not None
+    }
+    best = max(accuracy, key=lambda i: (accuracy[i], -i), default=round)
+    for i in range(round):
+        judge = run.passed_stage("train-judge", i)
+        if judge is not None and i != best:
+            yield judge
+
+
+def _weights(judge: Artifact) -> list[str]:
+    return [name for name in judge.manifest.files if name.endswith(".safetensors")]

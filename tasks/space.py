@@ -1,0 +1,41 @@
+"""Whether the disk has room for what a stage is about to write, before GPU hours are spent on it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data.artifacts import StageError
+from tasks.settings import Optimization
+
+_GIB = 1 << 30
+_BYTES_A_TOKEN = 4
+_KEPT_CHECKPOINTS = 2
+
+
+def check_room(work: Path, what: str, forecast_bytes: float, reserve_gib: float) -> None:
+    """Raises StageError where a stage's folder is on a disk without room for this forecast and the reserve."""
+    free = shutil.disk_usage(work).free
+    if forecast_bytes + reserve_gib * _GIB > free:
+        raise StageError(
+            f"{what} may write {forecast_bytes / _GIB:.1f} GiB, and the disk of {work} has {free / _GIB:.1f} GiB free, of "
+            f"which retention.reserve_gib = {reserve_gib:g} are to be left: make room there, or let old judges and "
+            'completions go (retention.judges = "last_and_best", retention.completions = "last_round")'
+        )
+
+
+def generation_bytes(params: Mapping[str, Any], n_rows: int) -> float:
+    """What the completions of a stage come to if they are half as long as they may be."""
+    completions = int(params["votes"]) if "votes" in params else 2 * int(params.get("k", 1))
+    return n_rows * completions * int(params.get("max_tokens", 0)) / 2 * _BYTES_A_TOKEN
+
+
+def training_bytes(base: Path, optimization: Optimization) -> float:
+    """What a training writes: the checkpoint, and those it could be resumed from, with AdamW's two moments in fp32."""
+    weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
+    if optimization.lora is not None:
+        return 1.2 * weights
+    # A base in a 16-bit format is trained in fp32.
+    return weights + _KEPT_CHECKPOINTS * 3 * 2 * weights

@@ -1,0 +1,152 @@
+"""What is no longer needed goes, what follows from it stays valid, and it comes back when a stage needs it again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.artifacts import MANIFEST, Artifact, Counts, Manifest, Outcome, StageError
+from data.files import write_jsonl
+from data.store import RunStore
+from tasks.retention import retire
+from tasks.settings import Optimization
+from tasks.space import check_room, generation_bytes, training_bytes
+from tasks.stage import Context, Run
+from tests.conftest import settings_with
+
+ACCURACY = {0: 0.6, 1: 0.9, 2: 0.8, 3: 0.7}
+made: list[str] = []
+
+
+def stage(
+    run: Run, name: str, kind: str, round: int, files: dict[str, str], *inputs: Artifact, **config: Any
+) -> Artifact:
+    """A stage whose files say what it read."""
+
+    def body(context: Context) -> Outcome:
+        made.append(name)
+        read = "".join(
+            i.file(f).read_text() for i in inputs for f in i.manifest.files if f.startswith(("shards", "check"))
+        )
+        for file, text in files.items():
+            (context.work / file).parent.mkdir(parents=True, exist_ok=True)
+            (context.work / file).write_text(f"{text} of {name}, from {len(read)}\n")
+        return Outcome(Counts(0, 0), {"accuracy": ACCURACY[round]})
+
+    return run.do(name, kind, config, {f"{i}": a.content for i, a in enumerate(inputs)}, body, round)
+
+
+def algorithm(run: Run) -> None:
+    judge = None
+    for i in range(4):
+        reads = [judge] if judge else []
+        cast = stage(run, f"round-{i}/votes", "vote", i, {"shards-5/000000.jsonl": "votes", "log.txt": "log"}, *reads)
+        labels = stage(run, f"round-{i}/labels", "label-of-test", i, {"labels.jsonl": "labels"}, cast, least=run.seed)
+        files = {"checkpoint/model.safetensors": "weights", "checkpoint/config.json": "config", "steps.jsonl": "steps"}
+        judge = stage(run, f"round-{i}/judge", "train-judge", i, files, labels)
+        stage(run, f"round-{i}/benchmark", "benchmark", i, {"games.jsonl": "games"}, judge)
+        run.on_round(run, i)
+
+
+@pytest.fixture
+def run_it(tmp_path: Path) -> Callable[..., list[str]]:
+    def again(seed: int = 0, **retention: Any) -> list[str]:
+        run = Run(RunStore(tmp_path, "demo"), settings_with(retention=retention), seed, on_round=retire)
+        made.clear()
+        algorithm(run)
+        return list(made)
+
+    return again
+
+
+def there(folder: Path) -> set[str]:
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {name for name in files if not name.startswith((".", "logs")) and not name.endswith(MANIFEST)}
+
+
+def test_everything_stays_unless_it_is_said_otherwise(run_it: Any, tmp_path: Path) -> None:
+    assert len(run_it()) == 16
+    assert len(there(tmp_path / "demo")) == 4 * 7
+
+
+def test_the_last_and_the_best_judge_stay_and_all_manifests(run_it: Any, tmp_path: Path) -> None:
+    run_it(judges="last_and_best")
+    weights = [name for name in there(tmp_path / "demo") if name.endswith(".safetensors")]
+    assert sorted(weights) == [
+        "round-1/judge/checkpoint/model.safetensors",
+        "round-3/judge/checkpoint/model.safetensors",
+    ]
+    assert len(list((tmp_path / "demo").rglob(MANIFEST))) == 16
+    manifest = Manifest.load(tmp_path / "demo/round-0/judge" / MANIFEST)
+    assert manifest.retired == ["checkpoint/model.safetensors"]
+    assert manifest.files["checkpoint/model.safetensors"]["bytes"] > 0
+    assert run_it(judges="last_and_best") == [], "what was removed makes nothing stale"
+
+
+def test_completions_of_earlier_rounds_go(run_it: Any, tmp_path: Path) -> None:
+    run_it(completions="last_round")
+    left = there(tmp_path / "demo")
+    assert [name for name in sorted(left) if "shards" in name] == ["round-3/votes/shards-5/000000.jsonl"]
+    assert {f"round-{i}/votes/log.txt" for i in range(4)} <= left
+    assert run_it(completions="last_round") == []
+
+
+def test_what_was_removed_is_made_again_when_a_stage_needs_it(run_it: Any, tmp_path: Path) -> None:
+    """A changed setting of the labels reads the votes; what those read of a judge is made again for them."""
+    run_it(judges="last_and_best", completions="last_round")
+    before = Manifest.load(tmp_path / "demo/round-2/votes" / MANIFEST)
+    redone = run_it(seed=1, judges="last_and_best", completions="last_round")
+    # Every round's labels are redone. They give other judges here, so all that follows the first is new.
+    assert redone[:2] == ["round-0/labels", "round-0/votes"]
+    shutil.rmtree(tmp_path / "demo/round-3/labels")
+    again = run_it(seed=1, judges="last_and_best", completions="last_round")
+    assert again[0] == "round-3/labels"
+    assert "round-3/votes" not in again, "the last round's completions are still there"
+    assert before.retired == ["shards-5/000000.jsonl"]
+
+
+def test_a_stage_that_is_made_again_keeps_the_content_by_which_others_know_it(tmp_path: Path) -> None:
+    run = Run(RunStore(tmp_path, "demo"), settings_with(), 0)
+    answers = iter(["first", "second, as on a GPU"])
+
+    def body(context: Context) -> Outcome:
+        (context.work / "shards-5").mkdir()
+        (context.work / "shards-5/0.jsonl").write_text(next(answers))
+        return Outcome(Counts(0, 0))
+
+    first = run.do("votes", "vote", {}, {}, body)
+    run.store.retire(first, ["shards-5/0.jsonl"])
+    found = Run(RunStore(tmp_path, "demo"), settings_with(), 0).do("votes", "vote", {}, {}, body)
+    assert (found.reused, found.content) == (True, first.content)
+    assert (found.folder("shards-5") / "0.jsonl").read_text() == "second, as on a GPU"
+    whole = RunStore(tmp_path, "demo").in_place("votes")
+    assert whole is not None
+    assert (whole.content, list(whole.manifest.retired), whole.damage()) == (first.content, [], {})
+
+
+# ---- room --------------------------------------------------------------------------------------------------------------------
+
+
+def test_too_little_room_is_an_error_before_anything_is_started(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    check_room(tmp_path, "generating", 0, 0)
+    with pytest.raises(StageError, match=r"generating may write .* GiB, and the disk of .* GiB free, of which"):
+        check_room(tmp_path, "generating", free + (1 << 30), 0)
+    with pytest.raises(StageError, match=r"retention\.reserve_gib = 1e\+06"):
+        check_room(tmp_path, "generating", 0, 1e6)
+
+
+def test_forecasts_by_hand(tmp_path: Path) -> None:
+    # 100 rows × 8 votes × half of 1,000 tokens × 4 bytes; 2 orders × 4 proofs.
+    assert generation_bytes({"votes": 8, "max_tokens": 1000}, 100) == 1_600_000
+    assert generation_bytes({"k": 4, "max_tokens": 1000}, 100) == 1_600_000
+    assert generation_bytes({"max_tokens": 1000}, 100) == 400_000
+    (tmp_path / "model-00001.safetensors").write_bytes(b"0" * 1000)
+    write_jsonl(tmp_path / "other.jsonl", [{"a": 1}])
+    # The checkpoint, and twice weights and two moments in fp32, twice the bytes of a 16-bit base.
+    assert training_bytes(tmp_path, Optimization(epochs=1)) == 1000 + 2 * 3 * 2000
+    assert training_bytes(tmp_path, Optimization.model_validate({"epochs": 1, "lora": {}})) == 1200
