@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,8 +89,13 @@ class Services:
 
 
 @contextlib.contextmanager
-def local_services(home: Path, port: int | None = None, worker: bool = True) -> Iterator[Services]:
-    """A server with every deployment of prefect.yaml and, if wanted, a worker. Both have ended when the block has."""
+def local_services(
+    home: Path, port: int | None = None, worker: bool = True, variables: Mapping[str, str] = {}
+) -> Iterator[Services]:
+    """A server with every deployment of prefect.yaml and, if wanted, a worker. Both have ended when the block has.
+
+    `variables` are added to the environment of all that is started.
+    """
     home.mkdir(parents=True, exist_ok=True)
     port = port or _free_port()
     environment = {
@@ -102,6 +107,7 @@ def local_services(home: Path, port: int | None = None, worker: bool = True) -> 
         "PREFECT_CLI_PROMPT": "false",
         # A server that is away for a minute at the end of a run must not cost the run.
         "PREFECT_CLIENT_MAX_RETRIES": "8",
+        **variables,
     }
     services = Services(home, port, environment)
     # A terminal that is closed, or a kill, must stop what was started, as Ctrl-C does.

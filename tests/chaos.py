@@ -197,6 +197,8 @@ class Chaos:
         deadline = time.monotonic() + _DETECTED_S
         while not self.ended() and time.monotonic() < deadline:
             time.sleep(2.0)
+            if self.state() in ("SCHEDULED", "PENDING", "unknown"):
+                continue  # a worker will take it, the server will be back
             if self.flow() is None:
                 time.sleep(5.0)  # the worker tells the server of it; where it was killed too, nobody does
                 break

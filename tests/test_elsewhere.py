@@ -1,0 +1,111 @@
+"""A whole short run with its store on an S3 server and Prefect's database in PostgreSQL, resumed on another machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.artifacts import MANIFEST
+from data.remote import Remote
+from data.world.__main__ import main as write_world
+from flows.local import local_services, run_deployment, start_worker
+from tests.test_self_train import SHORT
+
+pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL cluster of Debian's packages, of its own; it will not run as root."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("PostgreSQL is not here: apt-get install postgresql")
+    binaries, port = found[-1].parent, free_port()
+    folder = tmp_path_factory.mktemp("postgresql")
+    as_owner: list[str] = []
+    if os.getuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+        for parent in folder.parents[:2]:
+            parent.chmod(0o711)
+        as_owner = ["runuser", "-u", "postgres", "--"]
+
+    def run(*command: str) -> None:
+        subprocess.run([*as_owner, *command], check=True, capture_output=True, cwd="/")
+
+    run(str(binaries / "initdb"), "-D", f"{folder}/data", "-U", "prefect", "--auth=trust")
+    options = f"-h 127.0.0.1 -p {port} -k {folder}"
+    run(str(binaries / "pg_ctl"), "-D", f"{folder}/data", "-l", f"{folder}/log", "-w", "-o", options, "start")
+    try:
+        run(str(binaries / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "prefect", "prefect")
+        yield f"postgresql+asyncpg://prefect@127.0.0.1:{port}/prefect"
+    finally:
+        run(str(binaries / "pg_ctl"), "-D", f"{folder}/data", "-m", "fast", "stop")
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The variables that lead to an S3 server on the loopback with an empty bucket "runs"."""
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    variables = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir("runs")
+    yield variables
+    server.stop()
+
+
+def test_a_run_on_s3_and_postgresql_goes_through_and_is_found_by_another_machine(
+    database: str, bucket: dict[str, str], tmp_path: Path
+) -> None:
+    write_world(["--out", str(tmp_path / "world"), "--seed", "7", "--unlabeled", "60", "--heldout", "30"])
+    kinds = ("rationale", "labeled", "unlabeled", "heldout")
+    sources = {f"data.{kind}": [{"path": f"{tmp_path}/world/{kind}.jsonl"}] for kind in kinds}
+    keep = {"retention.judges": "last_and_best", "retention.completions": "last_round"}
+    told: dict[str, Any] = {"store": "s3://runs/all", "run_name": "far", "overrides": {**SHORT, **sources, **keep}}
+    variables = {**bucket, "PREFECT_API_DATABASE_CONNECTION_URL": database, "GRAM_R2_CACHE": str(tmp_path / "one")}
+    with local_services(tmp_path / "prefect", port=free_port(), variables=variables) as services:
+        _, state = run_deployment(services, "self-train/demo", told)
+        assert state == "Completed"
+        sizes = Remote("s3://runs/all").sizes("far")
+        stages = {name.rpartition("/")[0] for name in sizes if name.endswith(f"/{MANIFEST}")}
+        assert {"data", "prover", "round-1/votes", "round-1/judge", "final"} <= stages
+        assert {"final/model.safetensors", "report.html", "metrics.jsonl", "logs/prover.log"} <= sizes.keys()
+        assert not [name for name in sizes if name.startswith(".work")]
+        assert "round-0/votes" not in stages
+        assert not [name for name in sizes if name.startswith("round-0/proofs/shards-")], (
+            "retention removes it there too"
+        )
+        # Another machine, with nothing of it here, and every stage done: no GPU hour is spent again.
+        services.stop("worker")
+        services.environment["GRAM_R2_CACHE"] = str(tmp_path / "two")
+        start_worker(services)
+        started = time.monotonic()
+        _, state = run_deployment(services, "self-train/demo", told)
+        assert state == "Completed"
+        assert time.monotonic() - started < 60
+    weights = {path.parent.parent.name for path in (tmp_path / "two").rglob("*.safetensors")}
+    assert weights == set(), "weights that no stage reads are not brought here"
