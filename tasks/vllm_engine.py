@@ -121,7 +121,8 @@ class VLLMEngine:
         from vllm.sampling_params import RequestOutputKind
 
         sampling = request.sampling
-        return TokensPrompt(prompt_token_ids=list(request.prompt_ids)), SamplingParams(
+        [prompt] = self.llm.renderer.render_cmpl([TokensPrompt(prompt_token_ids=list(request.prompt_ids))])
+        return prompt, SamplingParams(
             n=sampling.n,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
