@@ -480,3 +480,24 @@ def seeds_of(folder: Path, encoder: ChatEncoder, builder: str, params: Mapping[s
     )
     run_shards(job, FakeEngine(as_reply), encoder, lambda facts: None)
     return seen
+
+
+# ---- on another machine ---------------------------------------------------------------------------------------------------
+
+
+def test_a_job_goes_to_another_machine_with_paths_of_the_store(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    job = GenerationJob(
+        BUILDER, {}, f"{here}/run/rows.jsonl", 3, f"{here}/run/judge/checkpoint", f"{here}/run/out", {}, {}
+    )
+    told = job.relative_to(here)
+    assert (told.rows, told.model, told.out) == ("run/rows.jsonl", "run/judge/checkpoint", "run/out")
+    assert told.under(there).rows == f"{there}/run/rows.jsonl"
+    assert told.under(here) == job
+
+
+@pytest.mark.parametrize("path", ["../outside/rows.jsonl", "/etc/passwd", "run/../../x"])
+def test_a_job_cannot_name_files_outside_the_store(tmp_path: Path, path: str) -> None:
+    job = GenerationJob(BUILDER, {}, path, 3, "run/judge", "run/out", {}, {})
+    with pytest.raises(StoreError, match="may name files of its store only"):
+        job.under(tmp_path)
