@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,18 +30,17 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def database() -> Iterator[str]:
     """A PostgreSQL cluster of Debian's packages, of its own; it will not run as root."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         pytest.skip("PostgreSQL is not here: apt-get install postgresql")
     binaries, port = found[-1].parent, free_port()
-    folder = tmp_path_factory.mktemp("postgresql")
+    # Not among pytest's folders, which it closes to other users.
+    folder = Path(tempfile.mkdtemp(prefix="gram-r2-postgresql-"))
     as_owner: list[str] = []
     if os.getuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
-        for parent in folder.parents[:2]:
-            parent.chmod(0o711)
         as_owner = ["runuser", "-u", "postgres", "--"]
 
     def run(*command: str) -> None:
@@ -54,6 +54,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"postgresql+asyncpg://prefect@127.0.0.1:{port}/prefect"
     finally:
         run(str(binaries / "pg_ctl"), "-D", f"{folder}/data", "-m", "fast", "stop")
+        shutil.rmtree(folder)
 
 
 @pytest.fixture
