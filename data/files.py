@@ -28,6 +28,15 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def flush(path: Path) -> None:
+    """Has a file, or the names in a folder, written to the disk itself: a loss of power must not leave half of it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def hash_folder(path: Path) -> str:
     """The content hash of a folder that is no artifact, such as a base model on disk."""
     files = {f.relative_to(path).as_posix(): {"sha256": sha256_file(f)} for f in sorted(path.rglob("*")) if f.is_file()}
@@ -47,12 +56,16 @@ def link_tree(source: Path, target: Path, linked: str = "*") -> None:
 
 
 def link_file(source: Path, target: Path) -> None:
-    """A hard link, or a copy where the file system has none."""
+    """A hard link, or a copy where the file system has none; in the place of what was there."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{os.getpid()}.link.tmp")
+    beside.unlink(missing_ok=True)
     try:
-        os.link(source, target)
+        os.link(source, beside)
     except OSError:
-        shutil.copy2(source, target)
+        shutil.copy2(source, beside)
+    beside.replace(target)
+    beside.unlink(missing_ok=True)  # where both were the same file, replacing did nothing
 
 
 def write_json(path: Path, value: object) -> None:

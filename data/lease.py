@@ -213,7 +213,12 @@ class Lease:
 
     def _read(self) -> Holder | None:
         content = self.file.read()
-        return None if content is None else Holder(**json.loads(content))
+        if content is None:
+            return None
+        try:
+            return Holder(**json.loads(content))
+        except (ValueError, TypeError):  # a machine lost its power while it wrote
+            return Holder("", "a machine unknown", 0, "a time unknown", 0.0, 0.0, "unreadable")
 
 
 def _machine() -> str:
@@ -225,11 +230,20 @@ def _machine() -> str:
         return f"{socket.gethostname()} {psutil.boot_time()}"
 
 
+def _started(process: psutil.Process) -> str:
+    """When a process began, in a clock that nobody sets: ticks since the machine was booted."""
+    try:
+        stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8")
+        return stat.rpartition(")")[2].split()[19]
+    except OSError:  # not Linux
+        return str(process.create_time())
+
+
 def _process(pid: int) -> str:
     """What tells a running process from all others, also from a later one with its id. Empty where there is none."""
     try:
         process = psutil.Process(pid)
         dead = process.status() == psutil.STATUS_ZOMBIE
-        return "" if dead else f"{_machine()}/{pid}/{process.create_time()}"
+        return "" if dead else f"{_machine()}/{pid}/{_started(process)}"
     except psutil.NoSuchProcess:
         return ""

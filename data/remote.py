@@ -55,12 +55,20 @@ class Remote:
 
     def sizes(self, path: str) -> dict[str, int]:
         """The size in bytes of every file below a path, by its name relative to that path."""
+        return {name: int(facts["size"]) for name, facts in self._files(path).items()}
+
+    def versions(self, path: str) -> dict[str, str]:
+        """Like `sizes`: what changes when a file is written again."""
+        names = ("ETag", "LastModified", "mtime", "created", "size")
+        return {name: " ".join(str(facts.get(n)) for n in names) for name, facts in self._files(path).items()}
+
+    def _files(self, path: str) -> dict[str, dict[str, Any]]:
         try:
             found: dict[str, dict[str, Any]] = self.fs.find(self._at(path), detail=True)
         except FileNotFoundError:
             return {}
         start = len(self._at(path)) + 1
-        return {name[start:]: int(facts["size"]) for name, facts in found.items() if facts["type"] == "file"}
+        return {name[start:]: facts for name, facts in found.items() if facts["type"] == "file"}
 
     def fetch(self, path: str) -> Path:
         """The local copy of a file, downloaded if it is not here. Raises FileNotFoundError where there is none."""
@@ -74,12 +82,6 @@ class Remote:
             finally:
                 temporary.unlink(missing_ok=True)
         return local
-
-    def fetch_tree(self, path: str) -> Path:
-        """The local copy of a folder, with every file of it, or of the file that the path is itself."""
-        for name in self.sizes(path):
-            self.fetch(f"{path}/{name}" if name else path)
-        return self.local(path)
 
     def send(self, path: str) -> None:
         """Uploads the local copy of a file."""

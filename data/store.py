@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import resource
 import shutil
@@ -32,7 +33,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from data.artifacts import DONE, EARLIER, FORMAT, MANIFEST, SHARDS, Artifact, Manifest, Outcome, Stage
-from data.files import StoreError, content_hash, link_file, link_tree, sha256_file, write_json
+from data.files import StoreError, content_hash, flush, link_file, link_tree, sha256_file, write_json, write_text
 from data.lease import TTL_S, Lease, LocalFile, RemoteFile
 from data.remote import Remote, is_remote
 
@@ -67,6 +68,7 @@ class RunStore:
         self.path = self.root / run_name
         self.lease: Lease | None = None
         self._parts_kept: dict[Path, int] = {}
+        self._parts_seen: dict[Path, str] = {}
         self._elsewhere_read: dict[str, bytes] | None = None
 
     @contextlib.contextmanager
@@ -91,22 +93,35 @@ class RunStore:
             self.remote.send(self._relative(path))
 
     def bring_all(self, paths: Iterable[str | Path]) -> None:
-        """Copies of these files and folders of the store, where it is somewhere else."""
-        if self.remote is not None:
-            for path in map(Path, paths):
-                self.remote.fetch_tree(self._relative(path))
+        """Brings files and folders of finished stages here; copies of what has been replaced since are brought anew."""
+        if self.remote is None:
+            return
+        for path in map(Path, paths):
+            owner = next(p for p in path.parents if self.remote.read(f"{self._relative(p)}/{MANIFEST}") is not None)
+            found = self._look(owner)
+            assert found is not None
+            if damage := self._damage(found):  # removes copies that are not what was written
+                raise StoreError(f"{self.shown(owner)} is damaged: {damage}")
+            name = path.relative_to(owner).as_posix()
+            found.file(name) if name in found.manifest.files else found.folder(name)
 
     def refresh(self, work: Path) -> None:
         """The opposite of `keep`: brings the parts of a stage under way that others have finished."""
         if self.remote is None:
             return
-        names = self.remote.sizes(self._relative(work))
-        for name in sorted(names):
-            if name.endswith(DONE) and not (work / name).exists():
-                marker = json.loads(self.remote.read(f"{self._relative(work)}/{name}") or b'{"files": []}')
-                for file in marker["files"]:
-                    self.remote.fetch(self._relative(work / name).rpartition("/")[0] + f"/{file}")
-                self.remote.fetch(self._relative(work / name))
+        for name, version in self.remote.versions(self._relative(work)).items():
+            marker = work / name
+            if not name.endswith(DONE) or self._parts_seen.get(marker) == version:
+                continue
+            there = self.remote.read(self._relative(marker))
+            if there is not None and (not marker.exists() or marker.read_bytes() != there):
+                for file in json.loads(there)["files"]:
+                    marker.with_name(file).unlink(missing_ok=True)
+                    self.remote.fetch(self._relative(marker.with_name(file)))
+                write_text(marker, there.decode())
+            if there is not None:
+                self._parts_seen[marker] = version
+                self._parts_kept[marker] = marker.stat().st_mtime_ns
 
     def bring(self, path: Path) -> None:
         """The opposite of `share`: the file as it is where the store is, if there is one."""
@@ -217,9 +232,14 @@ class RunStore:
     def _other_manifests(self, key: str) -> Iterator[Path]:
         """Manifests in other runs that speak of this key. Reading a few hundred of them as JSON is what would cost."""
         if self.remote is None:
-            for path in self.root.glob(f"*/**/{MANIFEST}"):
-                if self._is_others(path.relative_to(self.root)) and key in path.read_text(encoding="utf-8"):
-                    yield path
+            for folder, inside, files in os.walk(self.root):
+                # Work in progress comes and goes while this looks.
+                inside[:] = [name for name in inside if not name.startswith(".")]
+                path = Path(folder) / MANIFEST
+                if MANIFEST in files and self._is_others(path.relative_to(self.root)):
+                    with contextlib.suppress(FileNotFoundError):
+                        if key in path.read_text(encoding="utf-8"):
+                            yield path
             return
         if self._elsewhere_read is None:
             names = [name for name in self.remote.sizes("") if name.endswith(f"/{MANIFEST}")]
@@ -259,8 +279,7 @@ class RunStore:
             # A crash came between the manifest and the move to its place.
             return replace(self._put(stage, work), reused=True)
         work.mkdir(parents=True, exist_ok=True)
-        if self.remote is not None:
-            self.remote.fetch_tree(self._relative(work))
+        self.refresh(work)
         started = time.time()
         outcome = body(work)
         return self._commit(stage, work, outcome, started, software or {})
@@ -272,7 +291,10 @@ class RunStore:
         """Puts the parts of a stage under way that are whole where the store is, for whoever takes it up again."""
         if self.remote is None:
             return
-        found = {marker: marker.stat().st_mtime_ns for marker in work.rglob(f"*{DONE}")}
+        try:
+            found = {marker: marker.stat().st_mtime_ns for marker in work.rglob(f"*{DONE}")}
+        except FileNotFoundError:  # a training has just removed an old checkpoint: the next call sees the rest
+            return
         for marker, changed in found.items():
             if self._parts_kept.get(marker) != changed:
                 for name in [*json.loads(marker.read_text(encoding="utf-8"))["files"], marker.name]:
@@ -311,6 +333,8 @@ class RunStore:
             # Of the flow's own process, so far: that it stays flat is seen from one manifest to the next.
             peak_memory_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         )
+        for name in files:  # before the manifest, which says that they are there
+            flush(work / name)
         if self.lease is not None:
             self.lease.check()
         write_json(work / MANIFEST, asdict(manifest))
@@ -334,6 +358,7 @@ class RunStore:
             self.remote.send_tree(work, self._relative(target))
         target.parent.mkdir(parents=True, exist_ok=True)
         work.rename(target)
+        flush(target.parent)
         if self.remote is not None:
             self.remote.remove_tree(self._relative(work))
         made = self._look(target)

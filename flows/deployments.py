@@ -57,7 +57,8 @@ def _job_variables() -> dict[str, Any]:
         # Logs reach the UI anyway; a flow whose worker is gone must not die at its next line of output.
         "stream_output": False,
         # Heartbeats are what tells a run on a lost machine from one that is busy; Prefect's own default is 180 s.
-        "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"},
+        # A server that is away for a minute or two must not cost a run that has worked for days.
+        "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "PREFECT_CLIENT_MAX_RETRIES": "8"},
     }
 
 

@@ -27,7 +27,9 @@ def generate_shards(job: dict[str, Any], store: str, worker: int, workers: int) 
     runs = RunStore(store, run_name)
     told = GenerationJob(**job).under(runs.root)
     work = Path(told.out).parent
-    runs.bring_all([told.rows, told.model, work])
-    log_file = work / f".engine-{worker}.log"
+    runs.bring_all([told.rows, told.model])
+    runs.refresh(work)
+    log_file = runs.path / "logs" / f"{work.name}.engine-{worker}.log"
     run_engines(told, [(worker, workers)], log_file, get_run_logger().info, lambda done, total: runs.keep(work))
     runs.keep(work)
+    runs.share(log_file)

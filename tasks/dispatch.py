@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -119,15 +118,17 @@ def generate_rows(
     """
     generation = context.run.settings.generation
     n_rows = sum(1 for _ in read_jsonl(rows))
+    shards = _shard_folder(context.work, generation.shard_rows)
+    shard_rows = int(shards.name.removeprefix(SHARDS))
     job = GenerationJob(
         builder,
         params,
         str(rows),
         n_rows,
         str(model),
-        str(_shard_folder(context.work, generation.shard_rows)),
+        str(shards),
         context.run.settings.models.for_role(role).model_dump(mode="json"),
-        generation.model_dump(mode="json"),
+        {**generation.model_dump(mode="json"), "shard_rows": shard_rows},
         score_against,
     )
     reserve = context.run.settings.retention.reserve_gib
@@ -156,7 +157,7 @@ def generate_rows(
             "The rows that did not fail are kept; starting the run again asks for the failed ones only"
         )
     kept = n_rows - dropped.total() - failed.total()
-    metrics = {**seen, **stats.to_json(), "shard_rows": generation.shard_rows, "attempts": attempts}
+    metrics = {**seen, **stats.to_json(), "shard_rows": shard_rows, "attempts": attempts}
     return Outcome(Counts(n_rows, kept, dict(dropped), dict(failed)), metrics)
 
 
@@ -197,8 +198,6 @@ def read_generated(folder: Path, rows: Path, outcome: Outcome) -> Iterator[tuple
 
 
 def _shard_folder(work: Path, shard_rows: int) -> Path:
-    """Where shards of this size go. Those of another size, from an attempt with other settings, cannot be used."""
-    for other in work.glob(f"{SHARDS}*"):
-        if other.name != f"{SHARDS}{shard_rows}":
-            shutil.rmtree(other)
-    return work / f"{SHARDS}{shard_rows}"
+    """Where shards go. Those of an attempt with another size are gone on with: a setting must not cost finished work."""
+    begun = sorted(work.glob(f"{SHARDS}*"))
+    return begun[0] if begun else work / f"{SHARDS}{shard_rows}"

@@ -6,6 +6,7 @@ shards that it left, and a stage that is taken up again finds the runs that are 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
+
+import httpx
 
 from data.store import RunStore
 from tasks.child import ChildError
@@ -65,33 +68,47 @@ def generate_in_pool(
     workers = max(1, min(int(job.generation["workers"]), job.n_shards))
     parts = [_Part(i, [shard for shard in open_shards if shard.number % workers == i]) for i in range(workers)]
     parts = [part for part in parts if part.left(job.attempt)]
-    tag = "shards-" + hashlib.sha256(f"{job.out} {workers}".encode()).hexdigest()[:16]
+    tag = "shards-" + hashlib.sha256(job.out.encode()).hexdigest()[:16]
     told = {"job": job.relative_to(store.root).to_json(), "store": store.url, "workers": workers}
     with get_client(sync_client=True) as client:
         try:
-            _adopt(client, parts, tag, on_line)
+            _adopt(client, parts, workers, tag, on_line)
             while waiting := [part for part in parts if part.left(job.attempt)]:
-                for part in waiting:
-                    _see_to(client, part, {**told, "worker": part.worker}, tag, on_line)
+                # First, so that what is here of the stage is where its runs look for it.
                 on_progress(sum(shard.rows_done() for shard in job.shards()), job.n_rows)
+                for part in waiting:
+                    try:
+                        _see_to(client, part, {**told, "worker": part.worker}, tag, on_line)
+                    except httpx.TransportError as error:  # the engines go on without the server
+                        on_line(f"engine {part.worker}: the Prefect server does not answer ({error!r})")
                 time.sleep(_POLL_S)
                 store.refresh(Path(job.out).parent)
         finally:
-            _cancel(client, [part for part in parts if part.left(job.attempt)])
+            _cancel(client, [part.run_id for part in parts if part.run_id and part.left(job.attempt)])
     on_progress(job.n_rows, job.n_rows)
     spent = [shard.spent() for shard in open_shards]
     return GenerationStats(sum(t for t, _ in spent), sum(s for _, s in spent), len(parts))
 
 
-def _adopt(client: SyncPrefectClient, parts: Sequence[_Part], tag: str, say: Callable[[str], None]) -> None:
-    """Finds the runs that an earlier attempt at this stage has started and that are still at work."""
+def _adopt(
+    client: SyncPrefectClient, parts: Sequence[_Part], workers: int, tag: str, say: Callable[[str], None]
+) -> None:
+    """Finds the runs that an earlier attempt at this stage has started and that are still at work.
+
+    Those of a stage that was spread over another number of workers are cancelled: their shards are others'.
+    """
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 
     for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]))):
+        if run.state is None or run.state.is_final():
+            continue
         part = next((part for part in parts if part.worker == run.parameters.get("worker")), None)
-        if part is not None and part.run_id is None and run.state is not None and not run.state.is_final():
+        if part is not None and part.run_id is None and run.parameters.get("workers") == workers:
             part.run_id = run.id
             say(f"engine {part.worker}: its run {run.name!r} is still at work")
+        else:
+            say(f"the run {run.name!r} of an earlier attempt is cancelled")
+            _cancel(client, [run.id])
 
 
 def _see_to(
@@ -126,9 +143,10 @@ def _start(part: _Part, parameters: dict[str, Any], tag: str) -> FlowRun:
     return cast("FlowRun", run)
 
 
-def _cancel(client: SyncPrefectClient, parts: Sequence[_Part]) -> None:
+def _cancel(client: SyncPrefectClient, runs: Sequence[UUID]) -> None:
     from prefect.states import Cancelling
 
-    for part in parts:
-        if part.run_id is not None:
-            client.set_flow_run_state(part.run_id, Cancelling(message="the run that waited for it has ended"))
+    for run in runs:
+        # One that cannot be reached must not keep the others, nor hide why the stage ends.
+        with contextlib.suppress(httpx.HTTPError):
+            client.set_flow_run_state(run, Cancelling(message="the run that waited for it has ended"))

@@ -69,10 +69,13 @@ def _gpu_ids() -> dict[str, str]:
     """The id of each GPU by its index, as nvidia-smi tells."""
     query = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
     try:
-        told = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30).stdout
+        told = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
     except FileNotFoundError:
         return {}
-    pairs = (line.split(",") for line in told.splitlines() if "," in line)
+    if told.returncode:
+        # To go on without would redo on the CPU, in another number format, what the GPUs had done.
+        raise RuntimeError(f"nvidia-smi is here but fails: {told.stdout}{told.stderr}")
+    pairs = (line.split(",") for line in told.stdout.splitlines() if "," in line)
     return {index.strip(): uuid.strip() for index, uuid in pairs}
 
 

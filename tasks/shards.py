@@ -15,13 +15,14 @@ those that are in the engine. A failed row is not done: the next attempt asks fo
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from data.artifacts import DONE
-from data.files import StoreError, json_line, read_jsonl, sha256_file, write_json
+from data.files import StoreError, flush, json_line, read_jsonl, sha256_file, write_json
 
 
 @dataclass(frozen=True)
@@ -160,24 +161,27 @@ class Shard:
         if sorted(lines) != list(range(self.start, self.stop)):
             raise StoreError(f"{self.path}: {len(lines)} lines for the rows {self.start} to {self.stop - 1}")
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{self.path.name}.tmp"
+        temporary = self.folder / f".{self.path.name}.{os.getpid()}.tmp"
         with temporary.open("w", encoding="utf-8") as stream:
             stream.writelines(json_line(lines[row]) for row in range(self.start, self.stop))
         self._facts.unlink(missing_ok=True)  # of an attempt in which rows had failed
+        # Of what was written here: another engine, taken for lost, may be writing the same shard.
+        sha256 = sha256_file(temporary)
+        flush(temporary)
         temporary.replace(self.path)
-        self._write_facts(lines.values(), attempt=attempt, tokens=tokens, seconds=round(seconds, 3))
+        self._write_facts(lines.values(), sha256, attempt=attempt, tokens=tokens, seconds=round(seconds, 3))
         self._partial.unlink(missing_ok=True)
 
     def adopt(self) -> None:
         """Takes a file that is known to be whole, as one of a finished artifact, for a finished shard."""
         if self.path.exists() and not self._facts.exists():
-            self._write_facts(read_jsonl(self.path), attempt=0)
+            self._write_facts(read_jsonl(self.path), sha256_file(self.path), attempt=0)
 
-    def _write_facts(self, lines: Iterable[Mapping[str, Any]], **spent: float) -> None:
+    def _write_facts(self, lines: Iterable[Mapping[str, Any]], sha256: str, **spent: float) -> None:
         failed = sum("failed" in line for line in lines)
         facts = {
             "files": [self.path.name],
-            "sha256": sha256_file(self.path),
+            "sha256": sha256,
             "rows": self.n_rows,
             "failed": failed,
             **spent,

@@ -16,7 +16,9 @@ _KEPT_CHECKPOINTS = 2
 
 
 def check_room(work: Path, what: str, forecast_bytes: float, reserve_gib: float) -> None:
-    """Raises StageError where a stage's folder is on a disk without room for this forecast and the reserve."""
+    """Raises StageError where a stage's folder is on a disk without room for the rest of this forecast and the reserve."""
+    there = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())  # of an earlier attempt
+    forecast_bytes = max(0.0, forecast_bytes - there)
     free = shutil.disk_usage(work).free
     if forecast_bytes + reserve_gib * _GIB > free:
         raise StageError(

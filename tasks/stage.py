@@ -104,6 +104,8 @@ class Run:
     def has_rows_to_try_again(self, manifest: Manifest) -> bool:
         """Whether rows of a finished stage have failed, and less often than they may be tried."""
         attempts = manifest.metrics.get("attempts")
+        if manifest.retired:  # its good rows are gone: all of them would be made again for the failed ones
+            return False
         return (
             bool(manifest.counts.failed) and attempts is not None and attempts < self.settings.generation.max_attempts
         )
@@ -125,7 +127,8 @@ class _Retired:
             store, watch = self.run.store, open_watch(self.stage.name)
             watch.log(f"{error}, and is needed again: {self.stage.name} is made again")
             work = store.work_dir(self.stage)
-            work.mkdir(parents=True, exist_ok=True)
+            for retired in self.artifact.manifest.retired:  # shards keep the size that they had
+                (work / retired).parent.mkdir(parents=True, exist_ok=True)
             log_file = store.path / "logs" / f"{self.stage.name.replace('/', '--')}.log"
             self.body(Context(self.run, work, log_file, watch))
             self.artifact = store.restore(self.artifact, work)

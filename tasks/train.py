@@ -101,10 +101,12 @@ def _train(
 
 
 def _train_in_child(context: Context, job: TrainingJob) -> Outcome:
-    result_file = context.log_file.with_suffix(".result.json")
+    result_file = context.work / ".result.json"
+    if result_file.exists():
+        context.watch.log("the training had ended; only its commit was missing")
+        return _outcome(result_file)
     job_file = context.log_file.with_suffix(".job.json")
     write_json(job_file, {**asdict(job), "result": str(result_file)})
-    result_file.unlink(missing_ok=True)
     # On a CPU whose cores others use too, threads that spin while they wait collapse the training's speed.
     environment = {} if visible_gpus() else {"OMP_WAIT_POLICY": "PASSIVE"}
     if "TENSORBOARD_LOGGING_DIR" not in os.environ:
@@ -116,5 +118,9 @@ def _train_in_child(context: Context, job: TrainingJob) -> Outcome:
         context.watch.log,
         lambda _, facts: context.progress(facts["done"], facts["total"]),
     )
+    return _outcome(result_file)
+
+
+def _outcome(result_file: Path) -> Outcome:
     result = json.loads(result_file.read_text(encoding="utf-8"))
     return Outcome(Counts(**result["counts"]), result["metrics"])

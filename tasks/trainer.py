@@ -162,7 +162,6 @@ def run_training(job: TrainingJob) -> dict[str, Any]:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = earlier_s + time.monotonic() - started
     _save(trainer, encoder, Path(job.out), engine_dtype(models.dtype, torch.cuda.is_available()))
-    shutil.rmtree(scratch)
     return _result(job, counts, trainer, seconds)
 
 
@@ -325,7 +324,11 @@ def main() -> None:
     locks = claim_gpus(1)
     told = json.loads(arguments.job.read_text(encoding="utf-8"))
     result_file = Path(told.pop("result"))
-    write_json(result_file, run_training(TrainingJob(**told)))
+    job = TrainingJob(**told)
+    result = run_training(job)
+    # The result is what says that the training is over; until then it can go on from its checkpoints.
+    write_json(result_file, result)
+    shutil.rmtree(Path(job.out) / "scratch.tmp")
     del locks
 
 

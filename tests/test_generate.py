@@ -391,15 +391,17 @@ def test_no_failed_row_is_allowed_where_the_share_is_zero(
         stage(run_with(tmp_path, encoder, flaky, generation={"max_failed_share": 0}), Path(job.rows))
 
 
-def test_shards_of_another_size_from_an_earlier_attempt_are_left_out(
+def test_another_size_of_shards_goes_on_with_those_of_an_earlier_attempt(
     tmp_path: Path, job: GenerationJob, encoder: ChatEncoder
 ) -> None:
     crash = FlakyEngine(FakeEngine(echo), crashes=lambda requests: row_ids(requests[0]) == "6")
     with pytest.raises(MemoryError):
         stage(run_with(tmp_path, encoder, crash, generation={"shard_rows": 3}), Path(job.rows))
-    made = stage(run_with(tmp_path, encoder, echo, generation={"shard_rows": 5}), Path(job.rows))
-    assert sorted(made.manifest.files) == [f"shards-5/{shard:06d}.jsonl" for shard in range(3)]
-    assert made.manifest.counts.kept == N_ROWS
+    run = run_with(tmp_path, encoder, echo, generation={"shard_rows": 5})
+    made = stage(run, Path(job.rows))
+    assert sorted(made.manifest.files) == [f"shards-3/{shard:06d}.jsonl" for shard in range(4)]
+    assert (made.manifest.counts.kept, engine_of(run).requests) == (N_ROWS, 2 * (N_ROWS - 6))
+    assert len(list(generated_for(made, Path(job.rows)))) == N_ROWS
 
 
 def test_failed_rows_of_a_finished_stage_are_tried_again_on_the_next_run_up_to_a_bound(

@@ -228,6 +228,43 @@ def test_the_parts_of_a_stage_under_way_are_there_for_another_machine(machine: C
     assert not [name for name in there(two) if name.startswith(".work")]
 
 
+def test_a_part_that_was_finished_again_is_brought_again(machine: Callable[..., RunStore]) -> None:
+    one, two = machine("one"), machine("two")
+
+    def finish(store: RunStore, text: str, attempt: int) -> None:
+        folder = store.work_dir(STAGE) / "shards-5"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "0.jsonl").write_text(text)
+        write_json(folder / f".0{DONE}", {"files": ["0.jsonl"], "attempt": attempt})
+        store.keep(store.work_dir(STAGE))
+
+    finish(one, "first\n", 1)
+    two.refresh(two.work_dir(STAGE))
+    finish(one, "second\n", 2)
+    two.refresh(two.work_dir(STAGE))
+    assert (two.work_dir(STAGE) / "shards-5/0.jsonl").read_text() == "second\n"
+    two.keep(two.work_dir(STAGE))  # what was brought is not sent back
+    finish(one, "third\n", 3)
+    two.keep(two.work_dir(STAGE))
+    assert one.remote is not None
+    name = f"{one._relative(one.work_dir(STAGE))}/shards-5/0.jsonl"
+    assert one.remote.read(name) == b"third\n"
+
+
+def test_a_worker_brings_what_a_stage_holds_now_not_what_it_held(machine: Callable[..., RunStore]) -> None:
+    one, two = machine("one"), machine("two")
+    one.run(STAGE, writes("old\n"))
+    wanted = [two.path / "round-1/labels/checkpoint", two.path / "round-1/labels/labels.jsonl"]
+    two.bring_all(wanted)
+    assert wanted[1].read_text() == "old\n"
+    one.run(Stage("round-1/labels", "label", 2, {"votes": 8}, {"judge": "bb"}, round=1), writes("new\n"))
+    two.bring_all(wanted)
+    assert (wanted[0] / "weights").read_text() == "new\n" * 100
+    wanted[1].write_text("what somebody scribbled here")
+    two.bring_all(wanted)
+    assert wanted[1].read_text() == "new\n"
+
+
 # ---- the lease ----------------------------------------------------------------------------------------------------------------
 
 

@@ -114,7 +114,7 @@ def test_a_stage_that_is_made_again_keeps_the_content_by_which_others_know_it(tm
     answers = iter(["first", "second, as on a GPU"])
 
     def body(context: Context) -> Outcome:
-        (context.work / "shards-5").mkdir()
+        (context.work / "shards-5").mkdir(exist_ok=True)
         (context.work / "shards-5/0.jsonl").write_text(next(answers))
         return Outcome(Counts(0, 0))
 
