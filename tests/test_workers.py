@@ -86,7 +86,7 @@ def until(what: Callable[[], object], seconds: float = 120) -> None:
 
 def engines(job: GenerationJob) -> list[psutil.Process]:
     """The engine processes of this job."""
-    folder = str(Path(job.out).parent)
+    folder = str(Path(job.rows).parent)
     found = psutil.process_iter(["cmdline"])
     return [p for p in found if "tasks.generate" in (p.info["cmdline"] or []) and folder in " ".join(p.info["cmdline"])]
 
