@@ -53,7 +53,7 @@ class _Rehearsal(Run):
             raise _NothingMore
         artifact = found or in_place
         assert artifact is not None
-        causes = [change for change in self._causes(inputs)]
+        causes = list(self._causes(inputs))
         if found is None and not causes:
             assert in_place is not None
             causes = [_Change(", ".join(_differences(in_place.manifest, stage)))]

@@ -28,14 +28,9 @@ from data.artifacts import MANIFEST, Artifact, Manifest
 from data.files import read_jsonl
 from data.world.__main__ import main as write_world
 from flows.local import Services, local_services, start_deployment, start_server, start_worker
+from tests.test_self_train import SHORT as SHORT_RUN
 
-SHORT = {
-    "rounds.count": 1,
-    "rounds.pairs": 40,
-    "labels.votes": 4,
-    "labels.min_confidence": 0.5,
-    "labels.orders_agree": False,
-    "proofs.k": 2,
+SHORT = SHORT_RUN | {
     "training.prover": {"learning_rate": 3e-4, "max_steps": 20, "batch_size": 12},
     "training.first_judge": {"learning_rate": 1e-3, "max_steps": 40, "batch_size": 16},
     "training.judge": {"learning_rate": 1e-3, "max_steps": 40, "batch_size": 16},
