@@ -37,6 +37,14 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+def inside(folder: Path, path: str) -> str:
+    """The full path of a file that another machine names relative to `folder`. Raises StoreError where it leads out."""
+    full = (folder / path).resolve()
+    if not full.is_relative_to(folder.resolve()):
+        raise StoreError(f"a job may name files of its store only, {folder}; got {full}")
+    return str(full)
+
+
 def hash_folder(path: Path) -> str:
     """The content hash of a folder that is no artifact, such as a base model on disk."""
     files = {f.relative_to(path).as_posix(): {"sha256": sha256_file(f)} for f in sorted(path.rglob("*")) if f.is_file()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +87,15 @@ class Remote:
         """Uploads the local copy of a file."""
         self.fs.put_file(str(self.local(path)), self._at(path))
 
-    def send_tree(self, source: Path, path: str, last: str = MANIFEST) -> None:
-        """Uploads the folder `source` as `path`; the file called `last` goes last."""
-        files = [file for file in sorted(source.rglob("*")) if file.is_file() and file != source / last]
-        for file in [*files, source / last]:
-            self.fs.put_file(str(file), self._at(f"{path}/{file.relative_to(source).as_posix()}"))
+    def send_tree(
+        self, source: Path, path: str, last: str = MANIFEST, before_last: Callable[[], object] = lambda: None
+    ) -> None:
+        """Uploads the folder `source` as `path`; the file called `last` goes last, unless `before_last` raises."""
+        for file in sorted(source.rglob("*")):
+            if file.is_file() and file != source / last:
+                self.fs.put_file(str(file), self._at(f"{path}/{file.relative_to(source).as_posix()}"))
+        before_last()
+        self.fs.put_file(str(source / last), self._at(f"{path}/{last}"))
 
     def copy_tree(self, source: str, path: str, last: str = MANIFEST) -> None:
         """Copies a folder inside the store."""

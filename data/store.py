@@ -28,7 +28,7 @@ import re
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -105,13 +105,14 @@ class RunStore:
             name = path.relative_to(owner).as_posix()
             found.file(name) if name in found.manifest.files else found.folder(name)
 
-    def refresh(self, work: Path) -> None:
-        """The opposite of `keep`: brings the parts of a stage under way that others have finished."""
+    def refresh(self, work: Path, only: Collection[str] = ()) -> None:
+        """The opposite of `keep`: brings the parts of a stage under way that others have finished, or `only` some."""
         if self.remote is None:
             return
         for name, version in self.remote.versions(self._relative(work)).items():
             marker = work / name
-            if not name.endswith(DONE) or self._parts_seen.get(marker) == version:
+            wanted = name in only if only else name.endswith(DONE)
+            if not wanted or self._parts_seen.get(marker) == version:
                 continue
             there = self.remote.read(self._relative(marker))
             if there is not None and (not marker.exists() or marker.read_bytes() != there):
@@ -177,8 +178,7 @@ class RunStore:
             (path / MANIFEST).write_bytes(there)
         if not (path / MANIFEST).is_file():
             return None
-        manifest = Manifest.load(path / MANIFEST)
-        return Artifact(path, manifest, fetch=lambda name: self._fetch(path, manifest, name))
+        return Artifact(path, Manifest.load(path / MANIFEST), fetch=lambda name: self._fetch(path, name))
 
     def _with_key(self, path: Path, key: str) -> Artifact | None:
         found = self._look(path)
@@ -201,10 +201,11 @@ class RunStore:
                 copy.unlink()
         return wrong
 
-    def _fetch(self, path: Path, manifest: Manifest, name: str) -> None:
+    def _fetch(self, path: Path, name: str) -> None:
         """Brings a file of an artifact here. Raises StoreError where it is not what was written."""
         if (path / name).exists():
             return
+        manifest = Manifest.load(path / MANIFEST)
         if name in manifest.retired:
             raise RetiredError(f"{self.shown(path / name)} was removed to save space")
         if self.remote is None:
@@ -335,10 +336,14 @@ class RunStore:
         )
         for name in files:  # before the manifest, which says that they are there
             flush(work / name)
-        if self.lease is not None:
-            self.lease.check()
+        self._check_lease()
         write_json(work / MANIFEST, asdict(manifest))
         return self._put(stage, work)
+
+    def _check_lease(self) -> None:
+        """Raises LeaseError where the run has been taken from this process: before anything that cannot be undone."""
+        if self.lease is not None:
+            self.lease.check()
 
     def _is_committed(self, work: Path, key: str) -> bool:
         """Whether a folder of work in progress holds a whole artifact, which only has not been moved to its place."""
@@ -355,7 +360,8 @@ class RunStore:
         target = self.path / stage.name
         self._set_aside(target)
         if self.remote is not None:
-            self.remote.send_tree(work, self._relative(target))
+            # The manifest goes last: an upload of hours may have outlived the lease.
+            self.remote.send_tree(work, self._relative(target), before_last=self._check_lease)
         target.parent.mkdir(parents=True, exist_ok=True)
         work.rename(target)
         flush(target.parent)
@@ -387,17 +393,21 @@ class RunStore:
 
     def retire(self, artifact: Artifact, names: Iterable[str]) -> int:
         """Removes files of a finished stage, which stays valid; returns the bytes that became free."""
-        names = [name for name in names if name not in artifact.manifest.retired]
-        if not names:
-            return 0
-        manifest = replace(artifact.manifest, retired=[*artifact.manifest.retired, *names])
-        write_json(artifact.path / MANIFEST, asdict(manifest))
-        self.share(artifact.path / MANIFEST)
-        for name in names:
+        self._check_lease()
+        # As it is now: what had been retired when the stage was looked at may have been restored since.
+        manifest = Manifest.load(artifact.path / MANIFEST)
+        new = [name for name in names if name not in manifest.retired]
+        retired = [*manifest.retired, *new]
+        if new:
+            write_json(artifact.path / MANIFEST, asdict(replace(manifest, retired=retired)))
+            self.share(artifact.path / MANIFEST)
+        # Also those of an earlier call that a crash cut short behind its manifest.
+        for name in retired:
             (artifact.path / name).unlink(missing_ok=True)
-        if self.remote is not None:
-            self.remote.remove(f"{self._relative(artifact.path)}/{name}" for name in names)
-        return sum(int(artifact.manifest.files[name]["bytes"]) for name in names)
+        if self.remote is not None and retired:
+            folder = self._relative(artifact.path)
+            self.remote.remove(f"{folder}/{name}" for name in self.remote.sizes(folder) if name in retired)
+        return sum(int(manifest.files[name]["bytes"]) for name in new)
 
     def restore(self, artifact: Artifact, work: Path) -> Artifact:
         """Puts files that were retired, and have been made again in `work`, back into their artifact.
@@ -405,6 +415,7 @@ class RunStore:
         They may differ from the first ones in what a GPU's order of additions leaves open: the manifest gets their
         hashes, and keeps the content by which the stages that follow know it.
         """
+        self._check_lease()
         manifest, files = artifact.manifest, dict(artifact.manifest.files)
         for name in manifest.retired:
             files[name] = {"sha256": sha256_file(work / name), "bytes": (work / name).stat().st_size}
@@ -421,6 +432,18 @@ class RunStore:
         """Removes this machine's copies of an artifact's folder, where the store is somewhere else."""
         if self.remote is not None:
             shutil.rmtree(artifact.path / folder, ignore_errors=True)
+
+    def forget_copies_like(self, path: Path) -> None:
+        """Removes this machine's copies of folders that are to other rounds what this one is to its own.
+
+        On a worker, which sees a run's models come and go: of the judges, only the one that it is asked to run stays.
+        """
+        _, *inside = path.relative_to(self.path).parts
+        if self.remote is None or len(inside) < 2:  # in no round's folder
+            return
+        for copy in self.path.glob(f"*/{'/'.join(inside)}"):
+            if copy != path:
+                shutil.rmtree(copy, ignore_errors=True)
 
     # ---- moving, here and where the store is ----------------------------------------------------------------------------
 
@@ -440,6 +463,7 @@ class RunStore:
         self._move(found.path, aside)
 
     def _move(self, source: Path, target: Path) -> None:
+        self._check_lease()
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         if self.remote is not None:

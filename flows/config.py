@@ -32,7 +32,8 @@ class SelfTrainConfig(Settings):
         default="redo",
         title="When settings or data have changed",
         description="Since the run was begun. redo: the stages that read them, and what follows, are made again. refuse: "
-        "the run does not start. Both say what would be redone.",
+        "the run does not start. Both say what would be redone. refuse also leaves failed rows of finished stages alone, "
+        "which are otherwise tried again.",
     )
 
 

@@ -62,21 +62,29 @@ def _job_variables() -> dict[str, Any]:
     }
 
 
-def shards_deployment() -> dict[str, Any]:
-    """The entry of prefect.yaml that `tasks.fan_out` starts."""
-    return {
-        "name": "shards",
-        "description": "A part of a generation stage; started by runs with generation.workers, not by people.",
-        "entrypoint": "flows.shards.generate_shards",
-        "work_pool": {"name": "gpu", "job_variables": _job_variables()},
-    }
+def parts() -> list[dict[str, Any]]:
+    """The entries of prefect.yaml for the parts of a run that other machines do; `tasks.pool` starts them."""
+    return [
+        {
+            "name": "shards",
+            "description": "A part of a generation stage; started by runs with generation.workers, not by people.",
+            "entrypoint": "flows.workers.generate_shards",
+            "work_pool": {"name": "gpu", "job_variables": _job_variables()},
+        },
+        {
+            "name": "model",
+            "description": "A training; started by runs with training.in_pool, not by people.",
+            "entrypoint": "flows.workers.train_model",
+            "work_pool": {"name": "train", "job_variables": _job_variables()},
+        },
+    ]
 
 
 def prefect_yaml() -> str:
     """The whole file."""
     recipes = sorted(path.stem for path in RECIPES.glob("*.toml"))
     pull: list[dict[str, Any]] = [{"flows.deployments.enter_project": {}}]
-    deployments = [*(deployment(recipe) for recipe in recipes), shards_deployment()]
+    deployments = [*(deployment(recipe) for recipe in recipes), *parts()]
     content = {"name": "gram-r2", "pull": pull, "deployments": deployments}
     return _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 

@@ -11,6 +11,7 @@ from prefect.logging import get_run_logger
 
 from data.store import RunStore
 from flows.config import SelfTrainConfig, with_overrides
+from flows.tokens import tokens_from_blocks
 from tasks.benchmark import benchmark
 from tasks.changes import announce
 from tasks.export import Candidate, export
@@ -65,12 +66,13 @@ def self_train(
         store: The folder that holds run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it.
         on_change: What to do where settings or data have changed since the run was begun: make the stages that read them,
-            and what follows, again; or refuse to start.
+            and what follows, again; or refuse to start. Refusing also leaves failed rows of finished stages alone.
         overrides: Single values on top of the sections, by dotted name, such as {"labels.votes": 16}.
     """
     given = locals()
     config = with_overrides({name: given[name] for name in SelfTrainConfig.model_fields}, overrides or {})
     say = get_run_logger().warning
+    tokens_from_blocks()
     with opened(config, say) as run:
         announce(run, train_by_itself, config.on_change, say)
         return _finish(run, train_by_itself(run))
@@ -80,7 +82,12 @@ def self_train(
 def opened(config: SelfTrainConfig, say: Callable[[str], None] = print) -> Iterator[Run]:
     """A run over its folder in the store, held for this process alone."""
     run = Run(
-        RunStore(config.store, config.run_name), config, config.seed, on_passed=write_metrics, on_round=_end_round
+        RunStore(config.store, config.run_name),
+        config,
+        config.seed,
+        retry_failed=config.on_change == "redo",
+        on_passed=write_metrics,
+        on_round=_end_round,
     )
     with run.store.held(say):
         yield run

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-NO_HEARTBEAT = timedelta(minutes=2)
-"""Flow runs send a heartbeat every 30 s (prefect.yaml sets it): four missed ones in a row."""
+NO_HEARTBEAT = timedelta(minutes=5)
+"""Flow runs send a heartbeat every 30 s (prefect.yaml sets it). While the server is away none arrives: an outage shorter
+than this must not have every run of it taken for lost."""
 NOT_STARTED = timedelta(minutes=15)
 """From a worker's taking a run to the run's own first sign of life; a container image may have to be fetched."""
 

@@ -15,13 +15,20 @@ _LONGEST = 40
 
 @dataclass
 class _Change:
-    """A stage that is made again for a reason of its own, and the stages that follow from it."""
+    """A stage that is made again for a reason of its own, and the stages that follow from it.
+
+    `certain` says that they will be redone; else they are only if a row succeeds that had failed.
+    """
 
     why: str
+    certain: bool = True
     redone: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"{self.redone[0]}: {self.why}, will redo: {', '.join(self.redone)}"
+        if self.certain:
+            return f"{self.redone[0]}: {self.why}, will redo: {', '.join(self.redone)}"
+        follow = f"; if one succeeds, will redo: {', '.join(self.redone[1:])}" if self.redone[1:] else ""
+        return f"{self.redone[0]}: {self.why}{follow}"
 
 
 class _NothingMore(Exception):
@@ -33,7 +40,6 @@ class _Rehearsal(Run):
     """Goes through a run's finished stages without making any. What hangs on a stage to be made again is known by hash."""
 
     changes: list[_Change] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     causes: dict[str, list[_Change]] = field(default_factory=dict)
 
     def do(
@@ -54,17 +60,21 @@ class _Rehearsal(Run):
         artifact = found or in_place
         assert artifact is not None
         causes = list(self._causes(inputs))
-        if found is None and not causes:
-            assert in_place is not None
-            causes = [_Change(", ".join(_differences(in_place.manifest, stage)))]
-            self.changes += causes
+        if not any(cause.certain for cause in causes):
+            own = None
+            if found is None:
+                assert in_place is not None
+                own = _Change(", ".join(_differences(in_place.manifest, stage)))
+            elif self.has_rows_to_try_again(artifact.manifest):
+                own = _Change(_failed_rows(artifact.manifest), certain=False)
+            if own is not None:
+                self.changes.append(own)
+                causes.append(own)
         for change in causes:
             change.redone.append(name)
         if causes:
             hashes = [artifact.content, *(str(facts["sha256"]) for facts in artifact.manifest.files.values())]
             self.causes |= {made: causes for made in hashes}
-        elif self.has_rows_to_try_again(artifact.manifest):
-            self.notes.append(_failed_rows(artifact.manifest))
         self.passed.append(artifact)
         return artifact
 
@@ -82,13 +92,14 @@ def announce(run: Run, algorithm: Callable[[Run], object], on_change: str, say: 
 
     Raises StageError instead of going on where there are any and `on_change` is "refuse".
     """
-    rehearsal = _Rehearsal(run.store, run.settings, run.seed)
+    rehearsal = _Rehearsal(run.store, run.settings, run.seed, retry_failed=run.retry_failed)
     with contextlib.suppress(_NothingMore):
         algorithm(rehearsal)
-    for line in [*rehearsal.notes, *map(str, rehearsal.changes)]:
+    for line in map(str, rehearsal.changes):
         say(line)
-    if rehearsal.changes and on_change == "refuse":
-        lines = "\n".join(f"  {change}" for change in rehearsal.changes)
+    refused = [change for change in rehearsal.changes if change.certain]
+    if refused and on_change == "refuse":
+        lines = "\n".join(f"  {change}" for change in refused)
         raise StageError(
             f"the run {run.store.run_name!r} was begun with other settings or data, and on_change is 'refuse':\n{lines}\n"
             "Give on_change='redo' to have these stages made again, or another run_name"
@@ -97,7 +108,7 @@ def announce(run: Run, algorithm: Callable[[Run], object], on_change: str, say: 
 
 def _failed_rows(manifest: Manifest) -> str:
     counts = manifest.counts
-    return f"{manifest.name}: {sum(counts.failed.values())} of {counts.rows_in} rows failed and will be tried again"
+    return f"{sum(counts.failed.values())} of {counts.rows_in} rows failed and will be tried again"
 
 
 def _differences(made: Manifest, wanted: Stage) -> list[str]:

@@ -320,6 +320,12 @@ class TrainingSettings(Section):
         description="A training that is stopped goes on from its last checkpoint. They are taken at logged steps, and "
         "removed when the training ends.",
     )
+    in_pool: bool = Field(
+        False,
+        title="Train in the pool train",
+        description="Trainings are runs of the deployment train/model, on a machine that has a worker in the pool train; "
+        "else they run on the machine of the run.",
+    )
     report_to: tuple[Literal["wandb", "tensorboard", "mlflow", "trackio"], ...] = Field(
         (),
         title="Also report to",
@@ -418,6 +424,15 @@ class Settings(Section):
                 raise ValueError(
                     f"{section}.max_tokens = {tokens} leaves no room for a prompt in models.max_tokens = {self.models.max_tokens}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _number_format_is_given_to_workers(self) -> Self:
+        if self.models.dtype == "auto" and (self.generation.workers or self.training.in_pool):
+            raise ValueError(
+                'models.dtype = "auto" is decided by the GPUs of the machine of the run, and generation.workers or '
+                'training.in_pool have others do the work: give models.dtype, such as "bfloat16"'
+            )
         return self
 
     @model_validator(mode="after")

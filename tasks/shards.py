@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from data.artifacts import DONE
-from data.files import StoreError, flush, json_line, read_jsonl, sha256_file, write_json
+from data.files import StoreError, flush, inside, json_line, read_jsonl, sha256_file, write_json
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,8 @@ class GenerationJob:
 
     def under(self, store: Path) -> GenerationJob:
         """The opposite of `relative_to`. Raises StoreError where a path leads out of the store."""
-        rows, model, out = ((store / path).resolve() for path in (self.rows, self.model, self.out))
-        outside = [str(path) for path in (rows, model, out) if not path.is_relative_to(store.resolve())]
-        if outside:
-            raise StoreError(f"a generation job may name files of its store only, {store}; got {', '.join(outside)}")
-        return replace(self, rows=str(rows), model=str(model), out=str(out))
+        rows, model, out = (inside(store, path) for path in (self.rows, self.model, self.out))
+        return replace(self, rows=rows, model=model, out=out)
 
     def shard(self, number: int) -> Shard:
         return Shard(Path(self.out), number, number * self.shard_rows, min((number + 1) * self.shard_rows, self.n_rows))
@@ -139,7 +136,7 @@ class Shard:
             if sha256_file(self.path) == facts["sha256"]:
                 lines = [*read_jsonl(self.path), *lines]
             else:
-                aside = self.path.with_suffix(".damaged")
+                aside = self.path.with_name(f".{self.path.name}.damaged")  # a note: no part of the artifact
                 self.path.replace(aside)
                 self._facts.unlink()
                 print(f"{self.path} is damaged (its sha256 is not the one that was written): moved to {aside.name}")

@@ -47,12 +47,16 @@ class Generator(Protocol):
 
 @dataclass
 class Run:
-    """One run: its store, its seed, and the stages it has gone through so far, in order."""
+    """One run: its store, its seed, and the stages it has gone through so far, in order.
+
+    `retry_failed` says whether failed rows of finished stages are tried again, which makes what follows stale.
+    """
 
     store: RunStore
     settings: Settings
     seed: int
     generator: Generator = generate_in_children
+    retry_failed: bool = True
     passed: list[Artifact] = field(default_factory=list)
     on_passed: Callable[[Run], object] = lambda run: None
     on_round: Callable[[Run, int], object] = lambda run, round: None
@@ -104,7 +108,8 @@ class Run:
     def has_rows_to_try_again(self, manifest: Manifest) -> bool:
         """Whether rows of a finished stage have failed, and less often than they may be tried."""
         attempts = manifest.metrics.get("attempts")
-        if manifest.retired:  # its good rows are gone: all of them would be made again for the failed ones
+        # Of a retired stage the good rows are gone: all of them would be made again for the failed ones.
+        if manifest.retired or not self.retry_failed:
             return False
         return (
             bool(manifest.counts.failed) and attempts is not None and attempts < self.settings.generation.max_attempts
@@ -160,11 +165,14 @@ class Context:
 
         Raises LeaseError where the run has been taken from this process.
         """
-        store = self.run.store
-        if store.lease is not None:
-            store.lease.raise_if_lost()
-        store.keep(self.work)
+        self.raise_if_lost()
+        self.run.store.keep(self.work)
         self.watch.progress(done, total)
+
+    def raise_if_lost(self) -> None:
+        """Raises LeaseError where the run has been taken from this process."""
+        if self.run.store.lease is not None:
+            self.run.store.lease.raise_if_lost()
 
 
 def describe(artifact: Artifact) -> str:

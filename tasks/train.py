@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from data.artifacts import Artifact, Counts, Outcome
+from data.artifacts import DONE, Artifact, Counts, Outcome
 from data.files import write_json
 from prompts.catalog import prover_for
 from tasks import child
 from tasks.gpus import visible_gpus
+from tasks.pool import Part, see_through
 from tasks.seeds import derive_seed
 from tasks.settings import Optimization, Role
 from tasks.space import check_room, training_bytes
 from tasks.stage import Context, Run, find_model, resolved_dtype
-from tasks.trainer import TrainingJob
+from tasks.trainer import RESULT, SCRATCH, TrainingJob
+
+DEPLOYMENT = "train/model"
+STEPS = f".steps{DONE}"
+"""How far a training on another machine has come."""
 
 
 def train_prover(run: Run, human: Artifact) -> Artifact:
@@ -80,8 +88,6 @@ def _train(
 
     def body(context: Context) -> Outcome:
         start = str(base.folder("checkpoint")) if isinstance(base, Artifact) else folder
-        room = training_bytes(Path(start), optimization)
-        check_room(context.work, f"training the {role}", room, run.settings.retention.reserve_gib)
         job = TrainingJob(
             f"{run.store.run_name}/{name}",
             role,
@@ -94,33 +100,75 @@ def _train(
             reply_tokens,
             seed,
         )
-        return _train_in_child(context, job)
+        if (context.work / RESULT).exists():
+            context.watch.log("the training had ended; only its commit was missing")
+        elif training.in_pool:
+            _train_in_pool(context, job, None if isinstance(base, Artifact) else base_model(base, known))
+        else:
+            reserve = run.settings.retention.reserve_gib
+            train_in_child(job, context.log_file, reserve, context.watch.log, context.progress)
+        return _outcome(context.work)
 
     inputs = {"examples": examples.ref("examples.jsonl").sha256, **known}
     return run.do(name, f"train-{role}", config, inputs, body, round)
 
 
-def _train_in_child(context: Context, job: TrainingJob) -> Outcome:
-    result_file = context.work / ".result.json"
-    if result_file.exists():
-        context.watch.log("the training had ended; only its commit was missing")
-        return _outcome(result_file)
-    job_file = context.log_file.with_suffix(".job.json")
-    write_json(job_file, {**asdict(job), "result": str(result_file)})
+def train_in_child(
+    job: TrainingJob,
+    log_file: Path,
+    reserve_gib: float,
+    on_line: Callable[[str], None],
+    on_progress: Callable[[int, int], None],
+) -> None:
+    """Trains in a process of its own on this machine, and waits for it; its result is then in the job's folder.
+
+    Raises ChildError where the process fails, StageError where the disk has no room for what it writes.
+    """
+    room = training_bytes(Path(job.base), Optimization.model_validate(job.optimization))
+    check_room(Path(job.out), f"training the {job.role}", room, reserve_gib)
+    job_file = log_file.with_suffix(".job.json")
+    write_json(job_file, asdict(job))
     # On a CPU whose cores others use too, threads that spin while they wait collapse the training's speed.
     environment = {} if visible_gpus() else {"OMP_WAIT_POLICY": "PASSIVE"}
     if "TENSORBOARD_LOGGING_DIR" not in os.environ:
-        environment["TENSORBOARD_LOGGING_DIR"] = str(context.log_file.parent / "tensorboard" / context.log_file.stem)
+        environment["TENSORBOARD_LOGGING_DIR"] = str(log_file.parent / "tensorboard" / log_file.stem)
     command = child.Command("tasks.trainer", [str(job_file)], environment, "train")
-    child.run_children(
-        [command],
-        context.log_file,
-        context.watch.log,
-        lambda _, facts: context.progress(facts["done"], facts["total"]),
-    )
-    return _outcome(result_file)
+    child.run_children([command], log_file, on_line, lambda _, facts: on_progress(facts["done"], facts["total"]))
 
 
-def _outcome(result_file: Path) -> Outcome:
-    result = json.loads(result_file.read_text(encoding="utf-8"))
+def base_model(model: str, known: Mapping[str, str]) -> dict[str, Any]:
+    """A base model as another machine finds it, with what says that it is the same one."""
+    pinned = f"{known['hub']}@{known['commit']}" if "hub" in known else model
+    return {"model": pinned, "known": dict(known)}
+
+
+def _train_in_pool(context: Context, job: TrainingJob, model: dict[str, Any] | None) -> None:
+    """Has a worker of the pool ``train`` do it, and waits; `model` is the base where that is no file of the store."""
+    store, work = context.run.store, context.work
+    here = {"examples": job.examples, "out": job.out, **({} if model else {"base": job.base})}
+    told = {name: Path(path).relative_to(store.root).as_posix() for name, path in here.items()}
+    parameters = {
+        "job": {**asdict(job), "base": "", **told},
+        "store": store.url,
+        "base_model": model,
+        "reserve_gib": context.run.settings.retention.reserve_gib,
+    }
+
+    def left() -> str:
+        return "" if (work / RESULT).exists() else "the training"
+
+    def look() -> None:
+        context.raise_if_lost()
+        store.refresh(work, [RESULT, STEPS])
+        if (work / STEPS).exists():
+            steps = json.loads((work / STEPS).read_text(encoding="utf-8"))
+            context.progress(steps["done"], steps["total"])
+
+    see_through(DEPLOYMENT, told["out"], [Part("training", parameters, left)], look, context.watch.log)
+
+
+def _outcome(work: Path) -> Outcome:
+    """What a training that has ended reports."""
+    shutil.rmtree(work / SCRATCH, ignore_errors=True)  # a kill may have come before the child did it
+    result = json.loads((work / RESULT).read_text(encoding="utf-8"))
     return Outcome(Counts(**result["counts"]), result["metrics"])

@@ -26,6 +26,10 @@ from tasks.settings import LoraSettings, ModelSettings, Optimization, Role, Trai
 
 COMPLETE = f"all{DONE}"
 """Written last into a checkpoint of a training under way: the sizes of its files, and the seconds spent so far."""
+RESULT = f".result{DONE}"
+"""Written last of all: the names of the files that were made, the counts and the metrics."""
+SCRATCH = "scratch.tmp"
+"""The folder of a training's checkpoints and caches, which goes when it has ended."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def run_training(job: TrainingJob) -> dict[str, Any]:
         torch.utils.deterministic.fill_uninitialized_memory = False
     encoder = ChatEncoder.load(job.base, bool(models.trust_remote_code))
     counts = ExampleCounts()
-    scratch = Path(job.out) / "scratch.tmp"
+    scratch = Path(job.out) / SCRATCH
     # What a killed attempt left there would be taken for this one's, and its examples not counted.
     shutil.rmtree(scratch / "cache", ignore_errors=True)
     dataset = Dataset.from_generator(
@@ -322,13 +326,14 @@ def main() -> None:
     arguments = parser.parse_args()
     child.die_with_parent()
     locks = claim_gpus(1)
-    told = json.loads(arguments.job.read_text(encoding="utf-8"))
-    result_file = Path(told.pop("result"))
-    job = TrainingJob(**told)
+    job = TrainingJob(**json.loads(arguments.job.read_text(encoding="utf-8")))
+    out = Path(job.out)
     result = run_training(job)
+    made = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file() and path.name[0] != ".")
+    files = [path.as_posix() for path in made if path.parts[0] != SCRATCH]
     # The result is what says that the training is over; until then it can go on from its checkpoints.
-    write_json(result_file, result)
-    shutil.rmtree(Path(job.out) / "scratch.tmp")
+    write_json(out / RESULT, {"files": files, **result})
+    shutil.rmtree(out / SCRATCH, ignore_errors=True)  # which whoever waited for the result may be doing too
     del locks
 
 

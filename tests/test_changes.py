@@ -45,7 +45,7 @@ def again(tmp_path: Path) -> Callable[..., tuple[list[str], list[str]]]:
     """Runs the algorithm over one folder with these settings; returns what was said, and which stages were made."""
 
     def run_again(on_change: str = "redo", seed: int = 0, **sections: Any) -> tuple[list[str], list[str]]:
-        run = Run(RunStore(tmp_path, "demo"), settings_with(**sections), seed)
+        run = Run(RunStore(tmp_path, "demo"), settings_with(**sections), seed, retry_failed=on_change == "redo")
         said: list[str] = []
         made.clear()
         announce(run, algorithm, on_change, said.append)
@@ -105,8 +105,25 @@ def test_only_what_was_made_is_said_to_be_redone(again: Any, tmp_path: Path) -> 
     assert len(redone) == 6
 
 
-def test_rows_that_failed_are_announced(again: Any) -> None:
+def test_rows_that_failed_are_announced_with_what_would_follow(again: Any) -> None:
     again(seed=2)
     said, redone = again(seed=2)
-    assert said[0] == "round-1/votes: 2 of 10 rows failed and will be tried again"
-    assert redone[0] == "round-1/votes"
+    follow = "round-1/labels, round-1/judge, round-2/votes, round-2/labels, round-2/judge"
+    assert (
+        said[0] == f"round-1/votes: 2 of 10 rows failed and will be tried again; if one succeeds, will redo: {follow}"
+    )
+    assert said[1].startswith("round-2/votes: 2 of 10 rows failed and will be tried again; if one succeeds")
+    assert redone == ["round-1/votes", "round-2/votes"], "the same rows failed again: nothing is stale"
+
+
+def test_a_change_beside_failed_rows_is_still_said(again: Any) -> None:
+    again(seed=2)
+    said, _ = again(seed=2, training={"judge": {"learning_rate": 3e-4, "epochs": 1}})
+    assert said[1] == (
+        "round-1/judge: learning_rate 1e-05 → 0.0003, will redo: round-1/judge, round-2/votes, round-2/labels, round-2/judge"
+    )
+
+
+def test_who_refuses_changes_has_failed_rows_left_alone(again: Any) -> None:
+    again(seed=2)
+    assert again("refuse", seed=2) == ([], [])

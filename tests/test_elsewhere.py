@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,15 +17,10 @@ from data.artifacts import MANIFEST
 from data.remote import Remote
 from data.world.__main__ import main as write_world
 from flows.local import local_services, run_deployment, start_worker
+from tests.conftest import free_port
 from tests.test_self_train import SHORT
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -14,7 +14,15 @@ from data.world import taste
 from tasks import child
 from tasks.chat import ChatEncoder
 from tasks.settings import LoraSettings, ModelSettings, Optimization, TrainingSettings
-from tasks.trainer import COMPLETE, ExampleCounts, TrainingJob, encode_example, encoded_examples, last_checkpoint
+from tasks.trainer import (
+    COMPLETE,
+    RESULT,
+    ExampleCounts,
+    TrainingJob,
+    encode_example,
+    encoded_examples,
+    last_checkpoint,
+)
 
 BASE = Path("data/world/base-judge")
 pytestmark = pytest.mark.train
@@ -49,11 +57,11 @@ def job(
 
 
 def train_in_child(tmp_path: Path, told: TrainingJob) -> dict[str, Any]:
-    write_json(tmp_path / "job.json", {**asdict(told), "result": str(tmp_path / "result.json")})
+    write_json(tmp_path / "job.json", asdict(told))
     lines: list[str] = []
     command = child.Command("tasks.trainer", [str(tmp_path / "job.json")], {"OMP_NUM_THREADS": "1"}, "train")
     child.run_children([command], tmp_path / "log", lines.append, lambda *_: None)
-    result: dict[str, Any] = json.loads((tmp_path / "result.json").read_text())
+    result: dict[str, Any] = json.loads((Path(told.out) / RESULT).read_text())
     return result
 
 
@@ -122,7 +130,7 @@ def stopped_at(step: int, tmp_path: Path, told: TrainingJob) -> None:
         if facts["done"] >= step:
             raise KeyboardInterrupt
 
-    write_json(tmp_path / "job.json", {**asdict(told), "result": str(tmp_path / "result.json")})
+    write_json(tmp_path / "job.json", asdict(told))
     command = child.Command("tasks.trainer", [str(tmp_path / "job.json")], {"OMP_NUM_THREADS": "1"}, "train")
     with pytest.raises(KeyboardInterrupt):
         child.run_children([command], tmp_path / "log", lambda line: None, progressed)

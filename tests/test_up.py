@@ -43,7 +43,7 @@ def test_an_automation_that_differs_is_brought_up_to_date_and_stays_switched_off
     httpx.put(f"{services.ui}/api/automations/{found['id']}", json={**kept, "enabled": False}).raise_for_status()
     assert "automation 'gram-r2: no heartbeat': brought up to date" in services.bring_up()
     [now] = [a for a in all_of(services, "automations") if a["name"] == "gram-r2: no heartbeat"]
-    assert (now["trigger"]["within"], now["enabled"], now["id"]) == (120.0, False, found["id"])
+    assert (now["trigger"]["within"], now["enabled"], now["id"]) == (300.0, False, found["id"])
     httpx.put(f"{services.ui}/api/automations/{found['id']}", json={**kept, "trigger": now["trigger"], "enabled": True})
 
 

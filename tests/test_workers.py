@@ -1,4 +1,4 @@
-"""A generation stage over several workers, with a real server, real workers and real vLLM."""
+"""Stages whose work is done by other workers, with a real server, real workers, real vLLM and real training."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ import httpx
 import psutil
 import pytest
 
-from data.files import link_tree, write_jsonl
+from data.artifacts import Artifact
+from data.files import StoreError, link_tree, write_jsonl
 from data.store import RunStore
 from data.world import taste
 from flows.local import Services, start_worker
+from flows.workers import train_model
 from tasks.dispatch import GenerationStats, generate_in_children
 from tasks.fan_out import generate_in_pool
 from tasks.shards import GenerationJob, read_shards
+from tasks.stage import Run
+from tasks.train import train_judge
+from tasks.trainer import COMPLETE
+from tests.conftest import artifact, settings_with
 from tests.test_engine import GENERATION, JUDGE, MODELS
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine]
@@ -51,15 +57,15 @@ def job(tmp_path: Path) -> GenerationJob:
 
 
 class InThread(threading.Thread):
-    """The stage, as a flow would carry it out; what it said, how far it came, and how it ended."""
+    """A stage, as a flow would carry it out; what it said, how far it came, and how it ended."""
 
-    def __init__(self, services: Services, job: GenerationJob) -> None:
+    def __init__(self, services: Services, stage: Callable[[InThread], object]) -> None:
         super().__init__(daemon=True)
-        self.services, self.job = services, job
+        self.services, self.stage = services, stage
         self.said: list[str] = []
         self.done: list[int] = []
         self.stop = False
-        self.result: GenerationStats | BaseException | None = None
+        self.result: object = None
 
     def progressed(self, done: int, total: int) -> None:
         self.done.append(done)
@@ -69,12 +75,16 @@ class InThread(threading.Thread):
     def run(self) -> None:
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
-        store = RunStore(Path(self.job.rows).parent.parent, "run")
         with temporary_settings({PREFECT_API_URL: self.services.environment["PREFECT_API_URL"]}):
             try:
-                self.result = generate_in_pool(self.job, self.said.append, self.progressed, store)
+                self.result = self.stage(self)
             except BaseException as error:
                 self.result = error
+
+
+def generating(services: Services, job: GenerationJob) -> InThread:
+    store = RunStore(Path(job.rows).parent.parent, "run")
+    return InThread(services, lambda seen: generate_in_pool(job, seen.said.append, seen.progressed, store))
 
 
 def until(what: Callable[[], object], seconds: float = 120) -> None:
@@ -99,7 +109,7 @@ def whole(job: GenerationJob) -> list[dict[str, Any]]:
 
 
 def test_two_workers_share_a_stage_and_a_lost_ones_shards_go_to_another(pool: Services, job: GenerationJob) -> None:
-    stage = InThread(pool, job)
+    stage = generating(pool, job)
     stage.start()
     until(lambda: len(engines(job)) == 2)
     until(lambda: len(list(Path(job.out).glob("*.jsonl"))) >= 2)
@@ -107,7 +117,9 @@ def test_two_workers_share_a_stage_and_a_lost_ones_shards_go_to_another(pool: Se
     engines(job)[0].parent().send_signal(signal.SIGKILL)
     stage.join(timeout=240)
     assert isinstance(stage.result, GenerationStats), stage.result
-    assert any("ended Crashed with" in line and "they go to another worker" in line for line in stage.said), stage.said
+    assert any("ended Crashed with" in line and "another worker goes on with it" in line for line in stage.said), (
+        stage.said
+    )
     assert stage.done == sorted(stage.done)
     assert stage.done[-1] == N_ROWS
     assert stage.result.tokens > 0
@@ -121,7 +133,7 @@ def test_two_workers_share_a_stage_and_a_lost_ones_shards_go_to_another(pool: Se
 def test_a_stage_that_is_stopped_ends_its_engines_and_keeps_what_they_finished(
     pool: Services, job: GenerationJob
 ) -> None:
-    stage = InThread(pool, job)
+    stage = generating(pool, job)
     stage.start()
     until(lambda: len(list(Path(job.out).glob("*.jsonl"))) >= 2)
     stage.stop = True
@@ -130,7 +142,7 @@ def test_a_stage_that_is_stopped_ends_its_engines_and_keeps_what_they_finished(
     until(lambda: not engines(job), 60)
     kept = {path.name: path.read_bytes() for path in Path(job.out).glob("*.jsonl")}
     assert 2 <= len(kept) < 20
-    again = InThread(pool, job)
+    again = generating(pool, job)
     again.start()
     again.join(timeout=240)
     assert isinstance(again.result, GenerationStats), again.result
@@ -140,10 +152,10 @@ def test_a_stage_that_is_stopped_ends_its_engines_and_keeps_what_they_finished(
 
 def test_a_stage_taken_up_again_finds_the_runs_that_are_at_work(pool: Services, job: GenerationJob) -> None:
     """As after a kill of the flow: its engines go on, and the next attempt waits for them instead of starting others."""
-    first = InThread(pool, job)
+    first = generating(pool, job)
     first.start()
     until(lambda: len(engines(job)) == 2)
-    second = InThread(pool, job)
+    second = generating(pool, job)
     second.start()
     second.join(timeout=240)
     first.join(timeout=60)
@@ -157,8 +169,80 @@ def test_a_stage_taken_up_again_finds_the_runs_that_are_at_work(pool: Services, 
 
 def test_a_run_that_fails_stops_the_stage_with_what_it_said(pool: Services, job: GenerationJob) -> None:
     broken = GenerationJob(**{**job.to_json(), "builder": "tasks.label:no_such_builder"})
-    stage = InThread(pool, broken)
+    stage = generating(pool, broken)
     stage.start()
     stage.join(timeout=240)
     assert "ended Failed with" in str(stage.result)
     assert "no_such_builder" in str(stage.result)
+
+
+# ---- training -----------------------------------------------------------------------------------------------------------
+
+
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def trainers(services: Services) -> Iterator[Services]:
+    """A worker of the pool train."""
+    start_worker(services, "train-1", pool="train")
+    yield services
+    services.stop("train-1")
+
+
+def training(services: Services, folder: Path, in_pool: bool) -> InThread:
+    """A training stage of a run of its own in this folder."""
+    optimization = {"max_steps": STEPS, "batch_size": 8, "learning_rate": 1e-3}
+    run = Run(
+        RunStore(folder, "run"),
+        settings_with(
+            models={"judge_base": str(JUDGE.resolve()), "dtype": "float32"},
+            training={"first_judge": optimization, "in_pool": in_pool, "log_every": 5, "checkpoint_minutes": 0},
+        ),
+        seed=4,
+    )
+    rows = [
+        {**pair.to_json(), "id": f"{pair.pair.id}:ab", "rationale": taste.rationale(pair.pair)}
+        for pair in taste.draw_pairs(24, seed=5)
+    ]
+    examples = artifact(run, "examples", {"examples.jsonl": rows})
+    return InThread(services, lambda seen: train_judge(run, 0, examples))
+
+
+def trainer_processes(folder: Path) -> list[psutil.Process]:
+    found = psutil.process_iter(["cmdline"])
+    return [
+        p for p in found if "tasks.trainer" in (p.info["cmdline"] or []) and str(folder) in " ".join(p.info["cmdline"])
+    ]
+
+
+def test_a_training_goes_to_a_worker_and_from_a_lost_one_to_another(trainers: Services, tmp_path: Path) -> None:
+    stage = training(trainers, tmp_path / "pool", in_pool=True)
+    stage.start()
+    until(lambda: list((tmp_path / "pool").rglob(COMPLETE)))
+    [process] = trainer_processes(tmp_path / "pool")
+    assert "prefect.engine" in process.parent().cmdline(), "the flow run on the worker, not this process"
+    process.parent().send_signal(signal.SIGKILL)
+    until(lambda: not process.is_running())
+    stage.join(timeout=240)
+    assert isinstance(stage.result, Artifact), stage.result
+    logs = "".join(path.read_text() for path in (tmp_path / "pool/run/logs").glob("*.train.log"))
+    assert "resuming from checkpoint-" in logs
+    here = training(trainers, tmp_path / "here", in_pool=False)
+    here.start()
+    here.join(timeout=240)
+    assert isinstance(here.result, Artifact), here.result
+    weights = "checkpoint/model.safetensors"
+    assert stage.result.manifest.files[weights] == here.result.manifest.files[weights], "byte for byte"
+    assert stage.result.manifest.key == here.result.manifest.key, "where it runs is no part of what it is"
+
+
+def test_a_base_model_that_differs_on_the_worker_is_refused(trainers: Services, tmp_path: Path) -> None:
+    told = {"model": str(JUDGE.resolve()), "known": {"content": "of another"}}
+    with pytest.raises(StoreError, match="all machines must have the same"):
+        train_model.fn({"examples": "run/e.jsonl", "out": "run/o", "base": ""}, str(tmp_path), told)
+
+
+def test_a_job_cannot_name_files_outside_its_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="may name files of its store only"):
+        train_model.fn({"examples": "../../etc/passwd", "out": "run/o", "base": "run/b"}, str(tmp_path))

@@ -1,0 +1,31 @@
+"""Tokens from Prefect's secret blocks, for workers whose own environment does not hold them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+BLOCKS = {
+    name: name.lower().replace("_", "-")
+    for name in ("HF_TOKEN", "WANDB_API_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+}
+"""The environment variables that are filled, and the secret block that each is taken from."""
+
+
+def tokens_from_blocks() -> list[str]:
+    """Puts the tokens of the secret blocks that there are into this process's environment, where its children find them.
+
+    A variable that is set stays as it is. Returns the names of those that were filled. Does nothing outside a flow run.
+    """
+    from prefect.blocks.system import Secret
+    from prefect.context import FlowRunContext
+
+    if FlowRunContext.get() is None:
+        return []
+    filled = []
+    for name, block in BLOCKS.items():
+        if name not in os.environ:
+            with contextlib.suppress(ValueError):  # there is no such block
+                os.environ[name] = str(Secret.load(block).get())
+                filled.append(name)
+    return filled

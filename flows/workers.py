@@ -1,0 +1,103 @@
+"""What workers of the pools ``gpu`` and ``train`` carry out: parts of a run, which starts them; not meant for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.logging import get_run_logger
+
+from data.files import StoreError, inside, write_json
+from data.store import RunStore
+from flows.tokens import tokens_from_blocks
+from tasks.dispatch import run_engines
+from tasks.shards import GenerationJob
+from tasks.stage import find_model
+from tasks.train import STEPS, train_in_child
+from tasks.trainer import RESULT, TrainingJob
+
+_REPORT_EVERY_S = 2.0
+
+
+@flow(name="generate", log_prints=False, persist_result=False)
+def generate_shards(job: dict[str, Any], store: str, worker: int, workers: int) -> None:
+    """Makes every `workers`-th shard of a generation stage that is not there yet, from number `worker`.
+
+    Args:
+        job: What to generate, with paths inside the store.
+        store: The folder or URL that holds run folders, as all machines see it.
+        worker: Which part of the stage this is.
+        workers: How many parts the stage has.
+    """
+    tokens_from_blocks()
+    runs = RunStore(store, _run_name(job))
+    told = GenerationJob(**job).under(runs.root)
+    work = Path(told.out).parent
+    runs.forget_copies_like(Path(told.model))
+    runs.bring_all([told.rows, told.model])
+    runs.refresh(work)
+    log_file = runs.path / "logs" / f"{work.name}.engine-{worker}.log"
+    run_engines(told, [(worker, workers)], log_file, get_run_logger().info, lambda done, total: runs.keep(work))
+    runs.keep(work)
+    runs.share(log_file)
+
+
+@flow(name="train", log_prints=False, persist_result=False)
+def train_model(
+    job: dict[str, Any], store: str, base_model: dict[str, Any] | None = None, reserve_gib: float = 0.0
+) -> None:
+    """Trains a prover or a judge, or goes on with a training from its last checkpoint.
+
+    Args:
+        job: What to train, with paths inside the store.
+        store: The folder or URL that holds run folders, as all machines see it.
+        base_model: Where to find the model to start from, and what tells it from others, where it is not in the store.
+        reserve_gib: Free space to leave on the disk.
+    """
+    tokens_from_blocks()
+    runs = RunStore(store, _run_name(job))
+    paths = {name: inside(runs.root, job[name]) for name in ("examples", "out")}
+    base = _the_same_model(base_model) if base_model is not None else inside(runs.root, job["base"])
+    told = TrainingJob(**{**job, **paths, "base": base})
+    work = Path(told.out)
+    work.mkdir(parents=True, exist_ok=True)
+    runs.bring_all([told.examples, *([] if base_model else [base])])
+    runs.refresh(work)
+    if (work / RESULT).exists():
+        return  # a run that was taken for lost has done it
+    log_file = runs.path / "logs" / f"{work.name}.train.log"
+    train_in_child(told, log_file, reserve_gib, get_run_logger().info, _reporting(runs, work))
+    runs.keep(work)
+    runs.share(log_file)
+
+
+def _run_name(job: Mapping[str, Any]) -> str:
+    return Path(job["out"]).parts[0]
+
+
+def _the_same_model(wanted: Mapping[str, Any]) -> str:
+    """The folder of a base model on this machine. Raises StoreError where it is not the one that the run began with."""
+    folder, known = find_model(wanted["model"])
+    if known != wanted["known"]:
+        raise StoreError(
+            f"the base model {wanted['model']!r} on this machine is {known}, and the run began with {wanted['known']}: "
+            "all machines must have the same"
+        )
+    return folder
+
+
+def _reporting(runs: RunStore, work: Path) -> Callable[[int, int], None]:
+    """Tells the run that waits how far its training is, and keeps its checkpoints, every few seconds."""
+    last = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _REPORT_EVERY_S or done == total:
+            last = time.monotonic()
+            write_json(work / STEPS, {"files": [], "done": done, "total": total})
+            runs.keep(work)
+
+    return report

@@ -1,0 +1,124 @@
+"""What a run that was disturbed must look like in the end, told from its files, its logs and its processes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.artifacts import MANIFEST, Artifact, Manifest
+from data.files import read_jsonl
+from tests.chaos.subject import SHORT, Subject
+
+_MOST_TOKENS = 1.05
+_GENERATING = ("vote", "prove", "benchmark")
+
+
+@dataclass
+class Checked:
+    """Rows that are missing, or there twice; tokens as a share of the undisturbed run's; steps trained twice."""
+
+    lost: int
+    doubled: int
+    tokens: float
+    steps_again: int
+    problems: list[str] = field(default_factory=list)
+
+    def is_sound(self) -> bool:
+        return not (self.lost or self.doubled or self.problems)
+
+
+@dataclass
+class Evidence:
+    """The rows of unfinished shards that were on disk when their engine had been killed: nothing may lose them."""
+
+    rows: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def take(self, subject: Subject) -> None:
+        """Looks at the shards under way, once no engine writes any."""
+        if subject.children("tasks.generate"):
+            return
+        for partial in subject.folder.glob(".work/*/shards-*/.*.partial"):
+            shard = (partial.parts[-3].rpartition("-")[0], int(partial.name.split(".")[1]))
+            content = partial.read_bytes()
+            if not content.startswith(self.rows.get(shard, b"")):
+                self.problems.append(f"rows of {shard} that were on disk were made again")
+            self.rows[shard] = content[: content.rfind(b"\n") + 1]
+
+    def n_rows(self, shard: tuple[str, int]) -> int:
+        return self.rows[shard].count(b"\n")
+
+    def tokens(self) -> int:
+        lines = (json.loads(line) for content in self.rows.values() for line in content.splitlines())
+        return sum(c["n_tokens"] for line in lines for r in line.get("requests", ()) for c in r["completions"])
+
+
+def check(subject: Subject, evidence: Evidence, undisturbed_tokens: int | None) -> Checked:
+    """Looks at every row, file and process of a run that has ended."""
+    run, problems = subject.folder, list(evidence.problems)
+    lost = doubled = 0
+    for artifact in _artifacts(run):
+        problems += [f"{artifact.path / name} {what}" for name, what in artifact.damage().items()]
+        if artifact.manifest.kind in _GENERATING:
+            shards = sorted(artifact.path.glob("shards-*/*.jsonl"))
+            made = [line["row"] for shard in shards for line in read_jsonl(shard)]
+            lost += len(set(range(artifact.manifest.counts.rows_in)) - set(made))
+            doubled += len(made) - len(set(made))
+        if artifact.manifest.counts.failed:
+            problems.append(f"{artifact.manifest.name}: {artifact.manifest.counts.failed} failed")
+    names = [line["name"] for line in read_jsonl(run / "metrics.jsonl")]
+    problems += [f"metrics.jsonl has {name} twice" for name, n in Counter(names).items() if n > 1]
+    problems += [f"{path} is left" for path in run.glob(".work/*")]
+    left = [p.pid for module in ("tasks.generate", "tasks.trainer") for p in subject.children(module)]
+    problems += [f"process {pid} is left" for pid in left]
+    for shard, (times, there) in finished_shards(run).items():
+        if times > 1:
+            problems.append(f"{shard} was finished {times} times")
+        if shard in evidence.rows and there < evidence.n_rows(shard):
+            problems.append(f"{evidence.n_rows(shard)} rows of {shard} were on disk, and only {there} were kept")
+    tokens = logged_tokens(run) + evidence.tokens()
+    if undisturbed_tokens and tokens > _MOST_TOKENS * undisturbed_tokens:
+        problems.append(f"{tokens} tokens, {undisturbed_tokens} in the undisturbed run")
+    share = tokens / undisturbed_tokens if undisturbed_tokens else 1.0
+    return Checked(lost, doubled, share, _steps_again(run), problems)
+
+
+def _artifacts(run: Path) -> Iterator[Artifact]:
+    for path in sorted(run.rglob(MANIFEST)):
+        if not any(part.startswith(".") for part in path.relative_to(run).parts):
+            yield Artifact(path.parent, Manifest.load(path))
+
+
+def _logs(run: Path) -> Iterator[tuple[str, str]]:
+    """Each stage's name, as in its folder under way, with what its processes said."""
+    for log in sorted(run.glob("logs/*.log")):
+        stage = re.sub(r"-[0-9a-f]{16}\.(engine-\d+|train)$", "", log.stem)
+        yield stage, log.read_text(encoding="utf-8", errors="replace")
+
+
+def finished_shards(run: Path) -> dict[tuple[str, int], tuple[int, int]]:
+    """By stage and shard: how often it was finished, and how many of its rows were there when that attempt began."""
+    found: dict[tuple[str, int], tuple[int, int]] = {}
+    for stage, text in _logs(run):
+        for number, there in re.findall(r"shard (\d+): \d+ rows made, (\d+) there", text):
+            times, _ = found.get((stage, int(number)), (0, 0))
+            found[stage, int(number)] = (times + 1, int(there))
+    return found
+
+
+def logged_tokens(run: Path) -> int:
+    """The tokens of all attempts that finished a shard."""
+    return sum(int(n) for _, text in _logs(run) for n in re.findall(r"rows made, \d+ there, (\d+) tokens", text))
+
+
+def _steps_again(run: Path) -> int:
+    """Training steps that were logged more than once, in stretches of training.log_every."""
+    again = 0
+    for _, text in _logs(run):
+        steps = Counter(re.findall(r"^step (\d+) of", text, re.MULTILINE))
+        again += sum(n - 1 for n in steps.values()) * int(SHORT["training.log_every"])  # type: ignore[call-overload]
+    return again

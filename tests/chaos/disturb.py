@@ -1,0 +1,133 @@
+"""Strikes runs with faults at seeded moments, has them go on as a person would, and counts."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from flows.local import Services
+from tests.chaos.check import Checked, Evidence, check, logged_tokens
+from tests.chaos.faults import ENDING, OF_MACHINES, possible, strike
+from tests.chaos.subject import Subject
+
+_COMES_TO_AN_END_S = 900.0
+_SEEN_S = 150.0
+
+
+@dataclass
+class Kill:
+    """One fault, the stage that it struck, how the run went on, and what the run looked like in the end."""
+
+    fault: str
+    stage: str
+    went_on: str
+    run: str
+    checked: Checked | None = None
+
+
+def chaos(services: Services, folder: Path, faults: Sequence[str], seed: int, per_run: int = 5) -> list[Kill]:
+    """Strikes runs with all of these faults, in a seeded order, `per_run` each; first, one is left undisturbed."""
+    rng = random.Random(seed)
+    first = Subject(services, folder, "undisturbed")
+    first.start()
+    _finish(first, rng)
+    tokens = logged_tokens(first.folder)
+    found = check(first, Evidence(), None)
+    print(f"undisturbed: {tokens} tokens, {found}", flush=True)
+    assert found.is_sound(), found
+    wanted = list(faults)
+    rng.shuffle(wanted)
+    kills: list[Kill] = []
+    runs = 0
+    while wanted:
+        runs += 1
+        subject = Subject(services, folder, f"run-{runs}", spread=not set(OF_MACHINES).isdisjoint(wanted[:per_run]))
+        struck, evidence = _disturb(subject, wanted, per_run, rng)
+        checked = check(subject, evidence, tokens)
+        for kill in struck:
+            kill.checked = checked
+        kills += struck
+        print(f"{subject.name}: {len(struck)} kills, {checked}", flush=True)
+    return kills
+
+
+def _disturb(subject: Subject, wanted: list[str], per_run: int, rng: random.Random) -> tuple[list[Kill], Evidence]:
+    """One run with up to `per_run` of the wanted faults, taken from the list as their targets are there."""
+    kills: list[Kill] = []
+    evidence = Evidence()
+    subject.start()
+    while len(kills) < per_run and wanted and not subject.ended():
+        _wait(subject, rng.uniform(2.0, 20.0))
+        deadline = time.monotonic() + 60
+        while not subject.ended() and time.monotonic() < deadline:
+            now = possible(subject, rng)
+            fault = next((fault for fault in wanted if fault in now), None)
+            if fault is None:
+                time.sleep(0.2)
+                continue
+            kill = Kill(fault, subject.stage(), "", subject.name)
+            try:
+                evidence.problems += strike(subject, now[fault])
+            except psutil.NoSuchProcess:
+                continue  # it ended in this moment
+            evidence.take(subject)
+            wanted.remove(fault)
+            kill.went_on = _go_on(subject, fault in ENDING, rng)
+            kills.append(kill)
+            print(f"{subject.name}: {kill.fault} at {kill.stage}; went on: {kill.went_on}", flush=True)
+            break
+    _finish(subject, rng)
+    return kills, evidence
+
+
+def _go_on(subject: Subject, ends: bool, rng: random.Random) -> str:
+    """Has the run go on after a fault, and says how. `ends` says that the fault has ended its flow."""
+    subject.mend()
+    deadline = time.monotonic() + _SEEN_S
+    while not subject.ended() and time.monotonic() < deadline:
+        time.sleep(2.0)
+        if subject.state() in ("SCHEDULED", "PENDING", "unknown"):
+            continue  # a worker will take it, the server will be back
+        if subject.flow() is None:
+            time.sleep(5.0)  # the worker tells the server of it; where it was killed too, nobody does
+            break
+        if not ends:
+            return "by itself"
+    return _start_again(subject, rng)
+
+
+def _start_again(subject: Subject, rng: random.Random) -> str:
+    """As a person does who finds the run ended, or no process of it."""
+    state = subject.state()
+    if state == "COMPLETED" or (subject.flow() is not None and state == "RUNNING"):
+        return "by itself"
+    if state in ("FAILED", "CRASHED") and rng.random() < 0.5:
+        subject.retry()
+        return f"{state.lower()}, then flow-run retry"
+    subject.start()
+    return f"{state.lower()}, then deployment run"
+
+
+def _wait(subject: Subject, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not subject.ended():
+        time.sleep(0.5)
+
+
+def _finish(subject: Subject, rng: random.Random) -> None:
+    """Waits for the end of the run, starting it again where it has to be."""
+    deadline = time.monotonic() + _COMES_TO_AN_END_S
+    gone = 0
+    while (state := subject.state()) != "COMPLETED":
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the run {subject.name} is {state} and comes to no end")
+        gone = gone + 1 if subject.flow() is None else 0
+        if subject.ended() or (gone > 30 and state == "RUNNING"):
+            _start_again(subject, rng)
+            gone = 0
+        time.sleep(1.0)

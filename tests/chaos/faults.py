@@ -1,0 +1,117 @@
+"""What can befall a run: its processes are killed, its server goes away, a machine of it is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import psutil
+
+from flows.local import start_server
+from tests.chaos.subject import ENDED, Subject, flow_run_of
+
+ENDING = {
+    "flow killed", "flow terminated", "flow run cancelled", "worker and flow killed",
+}  # fmt: skip
+"""Faults that end the flow's process whatever it is at."""
+QUICK = ("flow killed", "engine killed", "trainer killed", "worker and flow killed", "flow run cancelled")
+"""Faults that are over at once; the others take the minutes that Prefect, or the fault itself, needs."""
+OF_MACHINES = ("shard worker killed", "training worker killed")
+"""Faults that only a run over several workers can have."""
+FAULTS = (
+    *QUICK, "flow terminated", "worker killed", "server away for 20 s", "server away for 130 s", *OF_MACHINES,
+)  # fmt: skip
+_PATIENCE_S = 75.0
+_LOST_WITHIN_S = 180.0
+_ORPHAN_S = 10.0
+
+
+def possible(subject: Subject, rng: random.Random) -> dict[str, Callable[[], object]]:
+    """The faults whose targets are there now."""
+    flow, worker = subject.flow(), subject.services.processes.get("worker")
+    engines, trainers = subject.children("tasks.generate"), subject.children("tasks.trainer")
+    found: dict[str, Callable[[], object]] = {
+        "server away for 20 s": lambda: _server_away(subject, 20),
+        "server away for 130 s": lambda: _server_away(subject, 130),
+    }
+    if flow is not None:
+        found |= {
+            "flow killed": flow.kill,
+            "flow terminated": lambda: flow.send_signal(signal.SIGTERM),
+            "flow run cancelled": lambda: subject.services.prefect("flow-run", "cancel", subject.flow_run),
+        }
+    if engines:
+        found["engine killed"] = rng.choice(engines).kill
+    if trainers:
+        found["trainer killed"] = trainers[0].kill
+    if worker is not None:
+        found["worker killed"] = lambda: _kill_services(subject, "worker")
+        if flow is not None:
+            found["worker and flow killed"] = lambda: (_kill_services(subject, "worker"), flow.kill())
+    for fault, module in (("shard worker killed", "tasks.generate"), ("training worker killed", "tasks.trainer")):
+        if parts := subject.parts(module):
+            found[fault] = _losing(subject, parts[0])
+    return found
+
+
+def strike(subject: Subject, act: Callable[[], object]) -> list[str]:
+    """Has a fault happen; returns the processes that it has left without their flow, which must be none.
+
+    Raises psutil.NoSuchProcess where the target has ended in this very moment.
+    """
+    flow = subject.flow()
+    family = flow.children(recursive=True) if flow is not None else []
+    act()
+    if flow is not None and flow.is_running() and flow.status() != psutil.STATUS_ZOMBIE:
+        return []
+    _, alive = psutil.wait_procs(family, timeout=_ORPHAN_S)
+    return [f"process {process.pid} has outlived its flow" for process in alive]
+
+
+def _kill_services(subject: Subject, *names: str) -> None:
+    for name in names:
+        process = subject.services.processes.pop(name)
+        process.kill()
+        process.wait()
+
+
+def _server_away(subject: Subject, seconds: float) -> None:
+    _kill_services(subject, "server")
+    time.sleep(seconds)
+    start_server(subject.services)
+
+
+def _losing(subject: Subject, part: psutil.Process) -> Callable[[], object]:
+    """A machine is lost: its worker, and the flow run on it. Only the automation tells Prefect of it."""
+
+    def lose() -> None:
+        flow_run = flow_run_of(part)
+        worker = next(name for name, process in subject.services.processes.items() if part.ppid() == process.pid)
+        _kill_services(subject, worker)
+        part.kill()
+        subject.mend()
+        with _impatient(subject):
+            deadline = time.monotonic() + _LOST_WITHIN_S
+            while subject.state(flow_run) not in ENDED and time.monotonic() < deadline:
+                time.sleep(1.0)
+
+    return lose
+
+
+@contextlib.contextmanager
+def _impatient(subject: Subject) -> Iterator[None]:
+    """Has the automation take a run for lost sooner than `make up` has it do."""
+    api = f"{subject.services.ui}/api/automations"
+    found = httpx.post(f"{api}/filter", json={}).json()
+    [automation] = [one for one in found if one["name"] == "gram-r2: no heartbeat"]
+    kept = {key: automation[key] for key in ("name", "trigger", "actions", "description", "enabled")}
+    trigger = {**kept["trigger"], "within": _PATIENCE_S}
+    httpx.put(f"{api}/{automation['id']}", json={**kept, "trigger": trigger}).raise_for_status()
+    try:
+        yield
+    finally:
+        httpx.put(f"{api}/{automation['id']}", json=kept).raise_for_status()

@@ -1,0 +1,102 @@
+"""The run that is being disturbed: how it is started, what state it is in, and which processes are its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from data.world.__main__ import main as write_world
+from flows.local import Services, start_deployment, start_worker
+from tests.test_self_train import SHORT as SHORT_RUN
+
+SHORT = SHORT_RUN | {
+    "training.prover": {"learning_rate": 3e-4, "max_steps": 20, "batch_size": 12},
+    "training.first_judge": {"learning_rate": 1e-3, "max_steps": 40, "batch_size": 16},
+    "training.judge": {"learning_rate": 1e-3, "max_steps": 40, "batch_size": 16},
+    "training.log_every": 5,
+    "training.checkpoint_minutes": 0,
+    "generation.shard_rows": 10,
+}
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+_POOLS = {"worker": "ctl", "gpu-1": "gpu", "gpu-2": "gpu", "train-1": "train"}
+
+
+class Subject:
+    """One short self-training on the small world; spread over the pools gpu and train where `spread` says so."""
+
+    def __init__(self, services: Services, folder: Path, name: str, spread: bool = False) -> None:
+        self.services, self.name, self.spread = services, name, spread
+        world = folder / "world"
+        if not world.exists():
+            write_world(["--out", str(world), "--seed", "7", "--unlabeled", "60", "--heldout", "30"])
+        kinds = ("rationale", "labeled", "unlabeled", "heldout")
+        sources = {f"data.{kind}": [{"path": f"{world}/{kind}.jsonl"}] for kind in kinds}
+        where = {"generation.workers": 2, "training.in_pool": True} if spread else {}
+        # A store of its own: nothing may be taken over from another run.
+        store = folder / f"store-{name}"
+        self.told: dict[str, Any] = {"store": str(store), "run_name": name, "overrides": {**SHORT, **sources, **where}}
+        self.folder = store / name
+        self.flow_run = ""
+
+    def start(self) -> None:
+        self.mend()
+        self.flow_run = start_deployment(self.services, "self-train/demo", self.told)
+
+    def retry(self) -> None:
+        self.services.prefect("flow-run", "retry", self.flow_run)
+
+    def mend(self) -> None:
+        """Starts the workers that are not there, as a machine's init would."""
+        for name, pool in _POOLS.items():
+            if name not in self.services.processes and (pool == "ctl" or self.spread):
+                start_worker(self.services, name, pool)
+
+    def state(self, flow_run: str = "") -> str:
+        """The state of the run, or of another one; "unknown" while the server is away."""
+        try:
+            answer = httpx.get(f"{self.services.ui}/api/flow_runs/{flow_run or self.flow_run}", timeout=5)
+            return str(answer.json()["state"]["type"])
+        except (httpx.HTTPError, KeyError, ValueError):
+            return "unknown"
+
+    def ended(self) -> bool:
+        return self.state() in ENDED
+
+    def stage(self) -> str:
+        """What the run is at."""
+        under_way = sorted(path.name.rpartition("-")[0] for path in self.folder.glob(".work/*"))
+        return under_way[-1].split("--")[-1] if under_way else "between stages"
+
+    def flow(self) -> psutil.Process | None:
+        """The process of the run's flow."""
+        return next((p for p in _processes("prefect.engine") if flow_run_of(p) == self.flow_run), None)
+
+    def children(self, module: str) -> list[psutil.Process]:
+        """The run's processes of a module, such as tasks.generate, wherever they were started from."""
+        store = str(self.told["store"])
+        return [p for p in _processes(module) if any(store in part for part in p.info["cmdline"])]
+
+    def parts(self, module: str) -> list[psutil.Process]:
+        """The flow runs on other workers that have such processes."""
+        if not self.spread:
+            return []
+        parents = (child.parent() for child in self.children(module))
+        return [parent for parent in parents if parent is not None and flow_run_of(parent)]
+
+
+def flow_run_of(process: psutil.Process) -> str:
+    """The id of the flow run that a process carries out."""
+    try:
+        return process.environ().get("PREFECT__FLOW_RUN_ID", "")
+    except psutil.Error:
+        return ""
+
+
+def _processes(module: str) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter(["cmdline"]):
+        if module in (process.info["cmdline"] or []):
+            yield process
