@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import cast
 
 BLOCKS = {
     name: name.lower().replace("_", "-")
@@ -26,6 +27,6 @@ def tokens_from_blocks() -> list[str]:
     for name, block in BLOCKS.items():
         if name not in os.environ:
             with contextlib.suppress(ValueError):  # there is no such block
-                os.environ[name] = str(Secret.load(block).get())
+                os.environ[name] = str(cast("Secret[str]", Secret.load(block)).get())
                 filled.append(name)
     return filled

@@ -1,0 +1,196 @@
+"""What Prefect does and does not do by itself, on the version that is installed: what our settings rest on.
+
+Lost machines, which only an automation tells Prefect of, are in `test_up`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from flows.deployments import parts
+from flows.local import Services, start_deployment, start_server, start_worker
+from tests.chaos.subject import ENDED, Subject, flow_run_of
+from tests.conftest import ROOT, SECRET
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+OURS: dict[str, Any] = parts()[0]["work_pool"]["job_variables"]
+
+
+@pytest.fixture
+def deployed(services: Services, tmp_path: Path) -> Callable[..., str]:
+    """Registers a flow with these job variables; returns the deployment's name."""
+
+    def deploy(entrypoint: str = "tests.prefect_flows.writes_lines", **variables: Any) -> str:
+        env = {**variables.get("env", {}), "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+        pool = {"name": "ctl", "job_variables": {**variables, "env": env}}
+        name = f"test-{uuid4().hex[:8]}"
+        content = {"deployments": [{"name": name, "entrypoint": entrypoint, "work_pool": pool}]}
+        file = tmp_path / "prefect.yaml"
+        file.write_text(yaml.safe_dump(content))
+        services.prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(file))
+        return f"writes-lines/{name}"
+
+    return deploy
+
+
+def state(services: Services, run: str) -> str:
+    try:
+        return str(httpx.get(f"{services.ui}/api/flow_runs/{run}", timeout=5).json()["state"]["type"])
+    except httpx.HTTPError:
+        return "unknown"
+
+
+def until(what: Callable[[], object], seconds: float) -> float:
+    """Waits until it is so; returns the seconds that it took."""
+    started = time.monotonic()
+    while not what():
+        assert time.monotonic() - started < seconds
+        time.sleep(0.2)
+    return time.monotonic() - started
+
+
+def process_of(run: str) -> psutil.Process | None:
+    engines = (p for p in psutil.process_iter(["cmdline"]) if "prefect.engine" in (p.info["cmdline"] or []))
+    return next((process for process in engines if flow_run_of(process) == run), None)
+
+
+def at_work(services: Services, name: str, alive: Path, seconds: float) -> str:
+    """Starts a run that works for so long; returns its id once it does."""
+    run = start_deployment(services, name, {"seconds": seconds, "alive": str(alive)})
+    until(alive.exists, 60)
+    return run
+
+
+def test_a_killed_flow_is_crashed_at_once(services: Services, deployed: Any, tmp_path: Path) -> None:
+    run = at_work(services, deployed(**OURS), tmp_path / "alive", 120)
+    process = process_of(run)
+    assert process is not None
+    process.kill()
+    until(lambda: state(services, run) == "CRASHED", 10)
+
+
+def test_a_flow_outlives_its_worker_with_our_settings_only(services: Services, deployed: Any, tmp_path: Path) -> None:
+    """Its output goes to the worker by default: it dies at the next line when nobody reads it any more."""
+    for variables, goes_on in ((OURS, True), ({**OURS, "stream_output": True}, False)):
+        alive = tmp_path / f"alive-{goes_on}"
+        run = at_work(services, deployed(**variables), alive, 25)
+        worker = services.processes.pop("worker")
+        worker.kill()
+        worker.wait()
+        killed = time.time()
+        try:
+            if goes_on:
+                until(lambda run=run: state(services, run) == "COMPLETED", 60)
+                assert alive.stat().st_mtime > killed + 5
+            else:
+                until(lambda run=run: process_of(run) is None, 30)
+                assert alive.stat().st_mtime < killed + 5
+                assert state(services, run) != "COMPLETED"
+        finally:
+            start_worker(services)
+
+
+def test_a_server_that_is_away_at_the_end_costs_nothing(services: Services, deployed: Any, tmp_path: Path) -> None:
+    """Longer than Prefect's own five retries last; the run has ended meanwhile."""
+    run = at_work(services, deployed(**OURS), tmp_path / "alive", 10)
+    services.stop("server")
+    try:
+        time.sleep(80)
+    finally:
+        start_server(services)
+    until(lambda: state(services, run) == "COMPLETED", 120)
+
+
+def test_a_module_that_cannot_be_imported_is_deployed_all_the_same(
+    services: Services, deployed: Any, tmp_path: Path
+) -> None:
+    """Why a test imports every entrypoint."""
+    source = (ROOT / "tests/prefect_flows.py").read_text()
+    (tmp_path / "broken_flows.py").write_text(source + "\nimport no_such_module_at_all\n")
+    name = deployed("broken_flows.writes_lines", **OURS)
+    run = start_deployment(services, name, {"seconds": 1, "alive": str(tmp_path / "alive")})
+    until(lambda: state(services, run) in ("CRASHED", "FAILED"), 60)
+
+
+def test_a_nested_parameter_is_replaced_whole(services: Services, deployed: Any, tmp_path: Path) -> None:
+    """Why single values are given as overrides."""
+    name = deployed(**OURS)
+    [found] = httpx.post(
+        f"{services.ui}/api/deployments/filter", json={"deployments": {"name": {"any_": [name.split("/")[1]]}}}
+    ).json()
+    given = {"seconds": 1, "alive": str(tmp_path / "alive"), "nested": {"a": 1, "b": 2}}
+    httpx.patch(f"{services.ui}/api/deployments/{found['id']}", json={"parameters": given}).raise_for_status()
+    run = start_deployment(services, name, {"nested": {"a": 3}})
+    parameters = httpx.get(f"{services.ui}/api/flow_runs/{run}").json()["parameters"]
+    assert parameters["nested"] == {"a": 3}
+    until(lambda: state(services, run) in ENDED, 60)
+
+
+def test_a_deployment_needs_its_whole_name(services: Services) -> None:
+    with pytest.raises(RuntimeError, match="Invalid deployment name"):
+        services.prefect("deployment", "run", "self-train")
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("spread", [False, True], ids=["here", "on other workers"])
+def test_cancelling_ends_engines_within_seconds_and_keeps_what_is_whole(
+    services: Services, tmp_path: Path, spread: bool
+) -> None:
+    subject = Subject(services, tmp_path, "cancelled", spread)
+    subject.start()
+    try:
+        until(lambda: len(subject.children("tasks.generate")) == (2 if spread else 1), 180)
+        until(lambda: list(subject.folder.glob(".work/*/shards-*/.*.partial")), 60)
+        services.prefect("flow-run", "cancel", subject.flow_run)
+        until(lambda: not subject.children("tasks.generate"), 20 if spread else 10)
+        until(lambda: subject.state() == "CANCELLED", 30)
+        assert subject.flow() is None
+        assert (subject.folder / "prover/manifest.json").is_file()
+    finally:
+        for name in set(services.processes) - {"server", "worker"}:
+            services.stop(name)
+
+
+def test_tokens_come_from_secret_blocks_where_the_environment_has_none(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect import flow
+    from prefect.blocks.system import Secret
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.tokens import BLOCKS, tokens_from_blocks
+
+    for name in BLOCKS:
+        monkeypatch.setenv(name, "to be restored")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_TOKEN", "of the environment")
+    seen: dict[str, str] = {}
+
+    @flow(name="sees-tokens", persist_result=False)
+    def sees_tokens() -> list[str]:
+        filled = tokens_from_blocks()
+        seen.update({name: os.environ[name] for name in BLOCKS if name in os.environ})
+        return filled
+
+    assert tokens_from_blocks() == [], "outside a flow run no server is asked"
+    with temporary_settings({PREFECT_API_URL: services.environment["PREFECT_API_URL"]}):
+        for block in ("hf-token", "wandb-api-key"):
+            Secret(value=SECRET).save(block, overwrite=True)
+        assert sees_tokens() == ["WANDB_API_KEY"]
+        for block in ("hf-token", "wandb-api-key"):
+            Secret.delete(block)
+    assert seen == {"HF_TOKEN": "of the environment", "WANDB_API_KEY": SECRET}
+    kept = b"".join(path.read_bytes() for path in services.home.rglob("*") if path.is_file())
+    assert SECRET.encode() not in kept, json.dumps(str(services.home))
