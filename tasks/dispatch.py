@@ -20,6 +20,9 @@ from tasks.space import check_room, generation_bytes
 if TYPE_CHECKING:
     from tasks.stage import Context
 
+_MOST_RESTARTS = 16
+"""Of the engines of one stage: a row among 16,384 that kills them is known after six deaths and fails at the seventh."""
+
 
 @dataclass(frozen=True)
 class GenerationStats:
@@ -59,7 +62,11 @@ def run_engines(
     on_line: Callable[[str], None],
     on_progress: Callable[[int, int], None],
 ) -> GenerationStats:
-    """Runs an engine, in a process of its own, for each share of the job's shards: the i-th of every n."""
+    """Runs an engine, in a process of its own, for each share of the job's shards: the i-th of every n.
+
+    Engines that die at work are started again, so that a row that kills them is found; see `tasks.generate`. Raises
+    ChildError where they die otherwise, or too often.
+    """
     # Beside the work folder's other files but not one of the artifact's: it names paths of this machine.
     job_file = log_file.with_suffix(".job.json")
     write_json(job_file, job.to_json())
@@ -78,10 +85,31 @@ def run_engines(
         latest[label] = facts
         on_progress(sum(f["done"] for f in latest.values()), job.n_rows)
 
-    child.run_children(commands, log_file, on_line, progressed)
+    stats = GenerationStats()
+    for restarts_left in range(_MOST_RESTARTS, -1, -1):
+        before = _crashes(job)
+        try:
+            child.run_children(commands, log_file, on_line, progressed)
+            break
+        except child.ChildError as error:
+            at_work = any(n > before.get(shard, 0) for shard, n in _crashes(job).items())
+            if not at_work or not restarts_left:
+                raise
+            on_line(f"{error}\nIt is started again: what it had finished is kept")
+            stats = stats.plus(_stats(latest))
+            latest.clear()
+    return stats.plus(_stats(latest))
+
+
+def _stats(latest: Mapping[str, Mapping[str, Any]]) -> GenerationStats:
     return GenerationStats(
-        sum(f["tokens"] for f in latest.values()), sum(f["seconds"] for f in latest.values()), len(shares)
+        sum(f["tokens"] for f in latest.values()), sum(f["seconds"] for f in latest.values()), len(latest)
     )
+
+
+def _crashes(job: GenerationJob) -> dict[int, int]:
+    """How often engines have died at work on each shard that is not finished."""
+    return {shard.number: len(shard.crashes()) for shard in job.shards()}
 
 
 def engine_environment(on_gpus: bool) -> dict[str, str]:

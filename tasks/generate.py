@@ -1,7 +1,8 @@
 """Bulk generation: shards of prompts → shards of completions, one engine a GPU, each in a process of its own.
 
 A reply that the length limit cuts off is asked for once more, with the same seed and twice the tokens where the context
-has room for them; what is cut off then, stays so. What a shard looks like on disk is in `tasks.shards`.
+has room for them; what is cut off then, stays so. A row on which the engine itself dies is found by asking for fewer and
+fewer rows at a time, and fails alone. What a shard looks like on disk is in `tasks.shards`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +30,8 @@ from tasks.settings import GenerationSettings, ModelSettings
 from tasks.shards import GenerationJob, Shard
 
 _REPORT_EVERY_S = 1.0
+_FEWER = 8
+_CRASHED = "the engine's process died while it worked on this row alone"
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,7 @@ def _make_shard(work: _Work, shard: Shard, batch: Sequence[Mapping[str, Any]], m
     lines = shard.done()
     meter.rows_done(len(lines))
     todo = [(row, batch[row - shard.start]) for row in range(shard.start, shard.stop) if row not in lines]
+    crashes = shard.crashes()
     started, tokens_before = time.monotonic(), meter.tokens
     with shard.appending() as partial:
 
@@ -136,7 +143,13 @@ def _make_shard(work: _Work, shard: Shard, batch: Sequence[Mapping[str, Any]], m
             partial.flush()
             meter.rows_done(1)
 
-        _make_lines(work, todo, write, meter)
+        for index, row in todo:
+            if index in crashes:
+                write({"row": index, "id": str(row["id"]), "failed": "engine_crashed", "detail": _CRASHED})
+        rest = [(index, row) for index, row in todo if index not in lines]
+        size = _rows_at_once(shard.n_rows, crashes)
+        for i in range(0, len(rest), size):
+            _make_lines(work, shard, rest[i : i + size], write, meter)
     if work.job.score_against is not None:
         _score(work, lines)
     seconds = time.monotonic() - started
@@ -147,8 +160,18 @@ def _make_shard(work: _Work, shard: Shard, batch: Sequence[Mapping[str, Any]], m
     meter.flush()
 
 
+def _rows_at_once(n_rows: int, crashes: Sequence[int | None]) -> int:
+    """How many rows go into an engine together: all, until it has died twice and no row is known to be the cause."""
+    since = len(crashes) - max((i + 1 for i, row in enumerate(crashes) if row is not None), default=0)
+    return n_rows if since < 2 else max(1, n_rows // _FEWER ** (since - 1))
+
+
 def _make_lines(
-    work: _Work, rows: Sequence[tuple[int, Mapping[str, Any]]], write: Callable[[dict[str, Any]], None], meter: _Meter
+    work: _Work,
+    shard: Shard,
+    rows: Sequence[tuple[int, Mapping[str, Any]]],
+    write: Callable[[dict[str, Any]], None],
+    meter: _Meter,
 ) -> None:
     """Writes the line of each row as soon as it is done, in no order."""
     asked: list[tuple[_Row, int]] = []
@@ -172,7 +195,8 @@ def _make_lines(
             write(row.finished_line(with_ids=work.job.score_against is not None))
         return longer
 
-    work.engine.generate([row.requests[i] for row, i in asked], answered)
+    with shard.in_engine([index for index, _ in rows]):
+        work.engine.generate([row.requests[i] for row, i in asked], answered)
 
 
 def _score(work: _Work, lines: Mapping[int, Mapping[str, Any]]) -> None:
@@ -234,7 +258,12 @@ def main() -> None:
         encoder.end_id,
         scoring=job.score_against is not None,
     )
-    run_shards(job, engine, encoder, lambda facts: child.report_progress(**facts), arguments.worker, arguments.workers)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    report = child.report_progress
+    try:
+        run_shards(job, engine, encoder, lambda facts: report(**facts), arguments.worker, arguments.workers)
+    except SystemExit as asked:  # to stop, which is not for the engine to delay
+        os._exit(int(str(asked.code)))
     del locks
 
 

@@ -7,6 +7,9 @@ A shard is a range of rows of one JSONL file. Its lines::
     {"row": 18, "id": "77aa…", "dropped": "prompt_too_long"}
     {"row": 19, "id": "0b1d…", "failed": "engine_abort", "detail": "…"}
 
+Around its work, an engine leaves a note in ``.000003.crashes``, which stays where the process dies of it; a row that was
+alone in an engine that died has failed, and the others go on without it.
+
 ``000003.jsonl`` is finished when ``.000003.done`` stands beside it, written last: its hash, its rows, and how many of
 them failed. Until then the rows that are done are appended one by one to ``.000003.partial``, so that a kill loses only
 those that are in the engine. A failed row is not done: the next attempt asks for it again.
@@ -14,6 +17,7 @@ those that are in the engine. A failed row is not done: the next attempt asks fo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -99,8 +103,37 @@ class Shard:
         return self.folder / f".{self.number:06d}.partial"
 
     @property
+    def _crashes(self) -> Path:
+        return self.folder / f".{self.number:06d}.crashes"
+
+    @property
     def n_rows(self) -> int:
         return self.stop - self.start
+
+    @contextlib.contextmanager
+    def in_engine(self, rows: Sequence[int]) -> Iterator[None]:
+        """Around an engine's work on these rows. Who is asked to stop has not crashed."""
+        notes = self.crashes()
+        self._note_crashes([*notes, rows[0] if len(rows) == 1 else None])
+        try:
+            yield
+        except (SystemExit, KeyboardInterrupt):
+            self._note_crashes(notes)
+            raise
+        self._note_crashes(notes)
+
+    def crashes(self) -> list[int | None]:
+        """The crashes of engines at work on this shard: each the row that was alone in it, or None where there were more."""
+        if not self._crashes.exists():
+            return []
+        notes: list[int | None] = json.loads(self._crashes.read_text(encoding="utf-8"))
+        return notes
+
+    def _note_crashes(self, notes: Sequence[int | None]) -> None:
+        if notes:
+            write_json(self._crashes, list(notes))
+        else:
+            self._crashes.unlink(missing_ok=True)
 
     def is_finished(self) -> bool:
         """Whether all its rows are written, undamaged, and none of them has failed."""
@@ -168,6 +201,7 @@ class Shard:
         temporary.replace(self.path)
         self._write_facts(lines.values(), sha256, attempt=attempt, tokens=tokens, seconds=round(seconds, 3))
         self._partial.unlink(missing_ok=True)
+        self._crashes.unlink(missing_ok=True)
 
     def adopt(self) -> None:
         """Takes a file that is known to be whole, as one of a finished artifact, for a finished shard."""

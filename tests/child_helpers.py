@@ -7,9 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NoReturn
 
 from tasks import child, gpus
+from tasks.chat import ChatEncoder
+from tasks.engines import Request
+from tasks.generate import Skip
+from tasks.label import vote_requests
 
 
 def say(*texts: str) -> None:
@@ -25,6 +32,23 @@ def fail(code: str, n_lines: str = "3") -> None:
         print(f"line {i}")
     print("ValueError: what went wrong", file=sys.stderr, flush=True)
     sys.exit(int(code))
+
+
+def deadly_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
+    """Votes as `tasks.label` asks for them; a row whose id ends in "7" asks for what kills the engine's process."""
+    made = vote_requests(row, params, encoder)
+    if isinstance(made, Skip) or not str(row["id"]).endswith("7"):
+        return made
+    return [replace(request, prompt_ids=_Deadly(request.prompt_ids)) for request in made]
+
+
+class _Deadly(tuple[int, ...]):
+    """A prompt that ends the process as soon as the engine looks at it."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> NoReturn:
+        os._exit(9)
 
 
 def kill_itself(name: str) -> None:

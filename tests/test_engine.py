@@ -189,3 +189,12 @@ def test_a_checkpoint_gives_the_same_greedy_verdicts_in_plain_transformers_and_p
             text = encoder.tokenizer.decode(out[0, prompt.shape[1] :], skip_special_tokens=True)
             assert request["completions"][0]["text"] == text
             assert COMPACT.parse(text).verdict is not None
+
+
+def test_a_row_that_kills_the_engines_process_fails_alone(tmp_path: Path) -> None:
+    rows = [replace(row, pair=replace(row.pair, id=f"{i:x}")) for i, row in enumerate(taste.draw_pairs(16, seed=2))]
+    params = {"prompt": "compact", "votes": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 20, "context": 128}
+    params |= {"overlong": "drop", "seed": 9}
+    lines = generated(tmp_path, "tests.child_helpers:deadly_requests", params, JUDGE, rows)
+    assert [line["id"] for line in lines if line.get("failed") == "engine_crashed"] == ["7"]
+    assert sum("requests" in line for line in lines) == 15

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -142,6 +143,35 @@ def test_a_crash_keeps_the_shards_before_it_and_the_next_attempt_makes_the_rest(
     assert list(shard_bytes(job)) == ["000000.jsonl", "000001.jsonl"]
     assert generate(job, encoder) == 2 * (N_ROWS - 6)
     assert shard_bytes(job) == shard_bytes(undisturbed)
+
+
+def test_a_row_that_kills_the_engine_is_found_and_fails_alone(job: GenerationJob, encoder: ChatEncoder) -> None:
+    """Two such rows in one shard; whatever is asked for together with one of them is not lost by its deaths."""
+    big = replace(job, generation={**job.generation, "shard_rows": 10})
+    killer = FlakyEngine(
+        FakeEngine(echo), crashes=lambda requests: {"4", "7"} & {row_ids(r) for r in requests} != set()
+    )
+    for deaths in itertools.count():
+        try:
+            generate(big, encoder, killer)
+            break
+        except MemoryError:
+            assert deaths < 6, "each row: twice among all, and once alone, at the size of one in eight"
+    lines = list(read_shards(big))
+    assert [line["id"] for line in lines if "failed" in line] == ["4", "7"]
+    assert {line["failed"] for line in lines if "failed" in line} == {"engine_crashed"}
+    assert all("requests" in line for line in lines if line["id"] not in ("4", "7"))
+    assert not list(Path(big.out).glob(".*.crashes"))
+
+
+def test_an_engine_that_is_asked_to_stop_has_not_crashed(job: GenerationJob, encoder: ChatEncoder) -> None:
+    def stopped(request: Request, j: int) -> str:
+        raise SystemExit(143)
+
+    for _ in range(5):
+        with pytest.raises(SystemExit):
+            run_shards(job, FakeEngine(stopped), encoder, lambda facts: None)
+    assert not list(Path(job.out).glob(".*.crashes"))
 
 
 def test_half_of_a_shard_file_of_a_killed_process_is_not_taken_for_a_shard(
