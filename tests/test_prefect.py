@@ -36,7 +36,8 @@ def deployed(services: Services, tmp_path: Path) -> Callable[..., str]:
         env = {**variables.get("env", {}), "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
         pool = {"name": "ctl", "job_variables": {**variables, "env": env}}
         name = f"test-{uuid4().hex[:8]}"
-        content = {"deployments": [{"name": name, "entrypoint": entrypoint, "work_pool": pool}]}
+        told = {"name": name, "entrypoint": entrypoint, "work_pool": pool}
+        content = {"pull": [{"flows.deployments.enter_project": {}}], "deployments": [told]}
         file = tmp_path / "prefect.yaml"
         file.write_text(yaml.safe_dump(content))
         services.prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(file))
