@@ -10,6 +10,7 @@ from prefect import flow
 from prefect.logging import get_run_logger
 
 from data.store import RunStore
+from flows.cancelling import cancellable
 from flows.config import SelfTrainConfig, with_overrides
 from flows.tokens import tokens_from_blocks
 from tasks.benchmark import benchmark
@@ -73,7 +74,7 @@ def self_train(
     config = with_overrides({name: given[name] for name in SelfTrainConfig.model_fields}, overrides or {})
     say = get_run_logger().warning
     tokens_from_blocks()
-    with opened(config, say) as run:
+    with cancellable(), opened(config, say) as run:
         announce(run, train_by_itself, config.on_change, say)
         return _finish(run, train_by_itself(run))
 

@@ -12,6 +12,7 @@ from prefect.logging import get_run_logger
 
 from data.files import StoreError, inside, write_json
 from data.store import RunStore
+from flows.cancelling import cancellable
 from flows.tokens import tokens_from_blocks
 from tasks.dispatch import run_engines
 from tasks.shards import GenerationJob
@@ -40,7 +41,8 @@ def generate_shards(job: dict[str, Any], store: str, worker: int, workers: int) 
     runs.bring_all([told.rows, told.model])
     runs.refresh(work)
     log_file = runs.path / "logs" / f"{work.name}.engine-{worker}.log"
-    run_engines(told, [(worker, workers)], log_file, get_run_logger().info, lambda done, total: runs.keep(work))
+    with cancellable():
+        run_engines(told, [(worker, workers)], log_file, get_run_logger().info, lambda done, total: runs.keep(work))
     runs.keep(work)
     runs.share(log_file)
 
@@ -69,7 +71,8 @@ def train_model(
     if (work / RESULT).exists():
         return  # a run that was taken for lost has done it
     log_file = runs.path / "logs" / f"{work.name}.train.log"
-    train_in_child(told, log_file, reserve_gib, get_run_logger().info, _reporting(runs, work))
+    with cancellable():
+        train_in_child(told, log_file, reserve_gib, get_run_logger().info, _reporting(runs, work))
     runs.keep(work)
     runs.share(log_file)
 

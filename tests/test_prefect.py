@@ -29,11 +29,13 @@ OURS: dict[str, Any] = parts()[0]["work_pool"]["job_variables"]
 
 
 @pytest.fixture
-def deployed(services: Services, tmp_path: Path) -> Callable[..., str]:
+def deployed(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Registers a flow with these job variables; returns the deployment's name."""
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    monkeypatch.setitem(services.environment, "PYTHONPATH", path)
 
     def deploy(entrypoint: str = "tests.prefect_flows.writes_lines", **variables: Any) -> str:
-        env = {**variables.get("env", {}), "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+        env = {**variables.get("env", {}), "PYTHONPATH": path}
         pool = {"name": "ctl", "job_variables": {**variables, "env": env}}
         name = f"test-{uuid4().hex[:8]}"
         told = {"name": name, "entrypoint": entrypoint, "work_pool": pool}
@@ -112,6 +114,8 @@ def test_a_server_that_is_away_at_the_end_costs_nothing(services: Services, depl
     finally:
         start_server(services)
     until(lambda: state(services, run) == "COMPLETED", 120)
+    services.stop("worker")  # it has given up listening for cancelled runs: see flows.cancelling
+    start_worker(services)
 
 
 def test_a_module_that_cannot_be_imported_is_deployed_all_the_same(
@@ -162,6 +166,22 @@ def test_cancelling_ends_engines_within_seconds_and_keeps_what_is_whole(
     finally:
         for name in set(services.processes) - {"server", "worker"}:
             services.stop(name)
+
+
+@pytest.mark.engine
+def test_cancelling_works_without_the_worker(services: Services, tmp_path: Path) -> None:
+    subject = Subject(services, tmp_path, "left-alone")
+    subject.start()
+    until(lambda: subject.children("tasks.generate"), 180)
+    worker = services.processes.pop("worker")
+    worker.kill()
+    worker.wait()
+    try:
+        services.prefect("flow-run", "cancel", subject.flow_run)
+        until(lambda: not subject.children("tasks.generate") and subject.flow() is None, 40)
+        until(lambda: subject.state() == "CANCELLED", 10)
+    finally:
+        start_worker(services)
 
 
 def test_tokens_come_from_secret_blocks_where_the_environment_has_none(
