@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,14 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def encoder(tokenizer: Any) -> ChatEncoder:
     return ChatEncoder(tokenizer)
+
+
+def until(what: Callable[[], object], seconds: float = 120) -> None:
+    """Waits until it is so; fails where it is not within these seconds."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.1)
 
 
 def make(identity: str = "p1", question: str = "Why?", a: str = "first", b: str = "second") -> ResponsePair:

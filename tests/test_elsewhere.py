@@ -15,10 +15,9 @@ import pytest
 
 from data.artifacts import MANIFEST
 from data.remote import Remote
-from data.world.__main__ import main as write_world
 from flows.local import local_services, run_deployment, start_worker
 from tests.conftest import free_port
-from tests.test_self_train import SHORT
+from tests.short_run import short_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]
 
@@ -76,11 +75,12 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 def test_a_run_on_s3_and_postgresql_goes_through_and_is_found_by_another_machine(
     database: str, bucket: dict[str, str], tmp_path: Path
 ) -> None:
-    write_world(["--out", str(tmp_path / "world"), "--seed", "7", "--unlabeled", "60", "--heldout", "30"])
-    kinds = ("rationale", "labeled", "unlabeled", "heldout")
-    sources = {f"data.{kind}": [{"path": f"{tmp_path}/world/{kind}.jsonl"}] for kind in kinds}
     keep = {"retention.judges": "last_and_best", "retention.completions": "last_round"}
-    told: dict[str, Any] = {"store": "s3://runs/all", "run_name": "far", "overrides": {**SHORT, **sources, **keep}}
+    told: dict[str, Any] = {
+        "store": "s3://runs/all",
+        "run_name": "far",
+        "overrides": {**short_run(tmp_path / "world"), **keep},
+    }
     variables = {**bucket, "PREFECT_API_DATABASE_CONNECTION_URL": database, "GRAM_R2_CACHE": str(tmp_path / "one")}
     with local_services(tmp_path / "prefect", port=free_port(), variables=variables) as services:
         _, state = run_deployment(services, "self-train/demo", told)

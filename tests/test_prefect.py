@@ -21,7 +21,7 @@ import yaml
 from flows.deployments import parts
 from flows.local import Services, start_deployment, start_server, start_worker
 from tests.chaos.subject import ENDED, Subject, flow_run_of
-from tests.conftest import ROOT, SECRET
+from tests.conftest import ROOT, SECRET, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
@@ -53,15 +53,6 @@ def state(services: Services, run: str) -> str:
         return str(httpx.get(f"{services.ui}/api/flow_runs/{run}", timeout=5).json()["state"]["type"])
     except httpx.HTTPError:
         return "unknown"
-
-
-def until(what: Callable[[], object], seconds: float) -> float:
-    """Waits until it is so; returns the seconds that it took."""
-    started = time.monotonic()
-    while not what():
-        assert time.monotonic() - started < seconds
-        time.sleep(0.2)
-    return time.monotonic() - started
 
 
 def process_of(run: str) -> psutil.Process | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +11,21 @@ import pytest
 
 from data.artifacts import MANIFEST, Manifest
 from data.files import read_jsonl
-from data.world.__main__ import main as write_world
-from flows.local import Services, run_deployment, start_deployment, start_worker, state_of
-from tests.conftest import SECRET
+from flows.local import Services, local_services, run_deployment, start_deployment, start_worker, state_of
+from tests.chaos.subject import Subject
+from tests.conftest import SECRET, free_port, until
+from tests.short_run import short_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]
-
-SHORT = {
-    "rounds.count": 1,
-    "rounds.pairs": 40,
-    "labels.votes": 4,
-    "labels.min_confidence": 0.5,
-    "labels.orders_agree": False,
-    "proofs.k": 2,
-    "training.prover": {"learning_rate": 3e-4, "max_steps": 10, "batch_size": 12},
-    "training.first_judge": {"learning_rate": 1e-3, "max_steps": 30, "batch_size": 16},
-    "training.judge": {"learning_rate": 1e-3, "max_steps": 30, "batch_size": 16},
-    "training.final": {"learning_rate": 1e-4, "max_steps": 5, "batch_size": 12},
-    "generation.shard_rows": 20,
-}
 
 
 @pytest.fixture(scope="module")
 def parameters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The short run's parameters, with a store of its own."""
-    world = tmp_path_factory.mktemp("world")
-    write_world(["--out", str(world), "--seed", "7", "--unlabeled", "60", "--heldout", "30"])
-    sources = {
-        f"data.{kind}": [{"path": f"{world}/{kind}.jsonl"}] for kind in ("rationale", "labeled", "unlabeled", "heldout")
+    return {
+        "store": str(tmp_path_factory.mktemp("store")),
+        "overrides": short_run(tmp_path_factory.mktemp("short") / "world"),
     }
-    return {"store": str(tmp_path_factory.mktemp("store")), "overrides": {**SHORT, **sources}}
 
 
 def manifests(run: Path) -> dict[str, Manifest]:
@@ -97,10 +81,7 @@ def test_a_killed_worker_loses_nothing_that_was_finished(
     run = tmp_path / "killed"
     told = {**parameters, "store": str(tmp_path), "run_name": "killed"}
     start_deployment(services, "self-train/demo", told)
-    deadline = time.monotonic() + 300
-    while not list(run.glob(".work/round-1--*")):
-        assert time.monotonic() < deadline, "round 1 was never reached"
-        time.sleep(0.1)
+    until(lambda: list(run.glob(".work/round-1--*")), 300)
     worker = psutil.Process(services.processes.pop("worker").pid)
     family = [worker, *worker.children(recursive=True)]
     for process in family:
@@ -122,6 +103,28 @@ def test_a_killed_worker_loses_nothing_that_was_finished(
     lines = list(read_jsonl(run / "metrics.jsonl"))
     assert sorted(line["name"] for line in lines) == sorted(after)
     assert {line["name"] for line in lines if line["reused"]} == finished.keys()
+
+
+def test_a_new_database_and_a_retry_find_all_that_is_done(parameters: dict[str, Any], tmp_path: Path) -> None:
+    """A server that knows nothing of the run; its flow is killed as it starts, and retried as the UI's button does."""
+    before = manifests(Path(parameters["store"]) / "short")
+
+    with local_services(tmp_path / "prefect", port=free_port()) as fresh:
+        subject = Subject(fresh, tmp_path, "short")
+        subject.told = {**parameters, "run_name": "short"}
+        subject.start()
+        until(subject.flow)
+        process = subject.flow()
+        assert process is not None
+        process.kill()
+        until(lambda: subject.state() == "CRASHED")
+        subject.retry()
+        until(lambda: subject.state() == "COMPLETED")
+        of_run = {"flow_runs": {"id": {"any_": [subject.flow_run]}}}
+        stages = httpx.post(f"{fresh.ui}/api/task_runs/filter", json=of_run).json()
+    assert {stage["name"] for stage in stages} == before.keys()
+    assert {stage["state"]["name"] for stage in stages} == {"Reused"}
+    assert manifests(Path(parameters["store"]) / "short") == before
 
 
 def test_wrong_values_are_refused_before_anything_starts(services: Services, parameters: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from tasks.shards import GenerationJob, read_shards
 from tasks.stage import Run
 from tasks.train import train_judge
 from tasks.trainer import COMPLETE
-from tests.conftest import artifact, settings_with
+from tests.conftest import artifact, settings_with, until
 from tests.test_engine import GENERATION, JUDGE, MODELS
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine]
@@ -85,13 +84,6 @@ class InThread(threading.Thread):
 def generating(services: Services, job: GenerationJob) -> InThread:
     store = RunStore(Path(job.rows).parent.parent, "run")
     return InThread(services, lambda seen: generate_in_pool(job, seen.said.append, seen.progressed, store))
-
-
-def until(what: Callable[[], object], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def engines(job: GenerationJob) -> list[psutil.Process]:

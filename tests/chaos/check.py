@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data.artifacts import MANIFEST, Artifact, Manifest
 from data.files import read_jsonl
-from tests.chaos.subject import SHORT, Subject
+from tests.chaos.subject import LOG_EVERY, Subject
 
 _MOST_TOKENS = 1.05
 _GENERATING = ("vote", "prove", "benchmark")
@@ -120,5 +120,5 @@ def _steps_again(run: Path) -> int:
     again = 0
     for _, text in _logs(run):
         steps = Counter(re.findall(r"^step (\d+) of", text, re.MULTILINE))
-        again += sum(n - 1 for n in steps.values()) * int(SHORT["training.log_every"])  # type: ignore[call-overload]
+        again += sum(n - 1 for n in steps.values()) * LOG_EVERY
     return again

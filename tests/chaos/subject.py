@@ -9,15 +9,15 @@ from typing import Any
 import httpx
 import psutil
 
-from data.world.__main__ import main as write_world
 from flows.local import Services, start_deployment, start_worker
-from tests.test_self_train import SHORT as SHORT_RUN
+from tests.short_run import short_run
 
-SHORT = SHORT_RUN | {
+LOG_EVERY = 5
+_LONGER = {
     "training.prover": {"learning_rate": 3e-4, "max_steps": 20, "batch_size": 12},
     "training.first_judge": {"learning_rate": 1e-3, "max_steps": 40, "batch_size": 16},
     "training.judge": {"learning_rate": 1e-3, "max_steps": 40, "batch_size": 16},
-    "training.log_every": 5,
+    "training.log_every": LOG_EVERY,
     "training.checkpoint_minutes": 0,
     "generation.shard_rows": 10,
 }
@@ -30,15 +30,14 @@ class Subject:
 
     def __init__(self, services: Services, folder: Path, name: str, spread: bool = False) -> None:
         self.services, self.name, self.spread = services, name, spread
-        world = folder / "world"
-        if not world.exists():
-            write_world(["--out", str(world), "--seed", "7", "--unlabeled", "60", "--heldout", "30"])
-        kinds = ("rationale", "labeled", "unlabeled", "heldout")
-        sources = {f"data.{kind}": [{"path": f"{world}/{kind}.jsonl"}] for kind in kinds}
         where = {"generation.workers": 2, "training.in_pool": True} if spread else {}
         # A store of its own: nothing may be taken over from another run.
         store = folder / f"store-{name}"
-        self.told: dict[str, Any] = {"store": str(store), "run_name": name, "overrides": {**SHORT, **sources, **where}}
+        self.told: dict[str, Any] = {
+            "store": str(store),
+            "run_name": name,
+            "overrides": {**short_run(folder / "world"), **_LONGER, **where},
+        }
         self.folder = store / name
         self.flow_run = ""
 
