@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from data.artifacts import EARLIER, Artifact, Manifest, Outcome, Stage
 from data.files import hash_folder
-from data.store import RetiredError, RunStore
+from data.run_folder import RetiredError
+from data.store import RunStore
 from tasks.dispatch import GenerationStats, generate_in_children
 from tasks.fan_out import generate_in_pool
 from tasks.gpus import visible_gpus

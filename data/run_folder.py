@@ -1,0 +1,240 @@
+"""The folder of one run on this machine and, where the store is a URL, what is there: the two are kept in step here.
+
+What a stage is, and when it is done, is known to `data.store`; this module only moves its files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+
+from data.artifacts import DONE, MANIFEST, Artifact, Manifest
+from data.files import StoreError, link_tree, sha256_file, write_text
+from data.lease import TTL_S, Lease, LocalFile, RemoteFile
+from data.remote import Remote, is_remote
+
+Say = Callable[[str], None]
+"""Where a line that a person must see goes."""
+
+log = logging.getLogger("gram_r2")
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class RetiredError(StoreError):
+    """A file that was removed to save space, and is wanted again."""
+
+
+class RunFolder:
+    """One run's files; a process that writes them holds the run first, see `held`.
+
+    `root` is a folder, or a URL; `path` is the run folder on this machine.
+    """
+
+    def __init__(self, root: str | Path, run_name: str) -> None:
+        if not _RUN_NAME.fullmatch(run_name):
+            raise StoreError(
+                f"run name {run_name!r}: use 1 to 100 letters, digits, dots, dashes and underscores, "
+                "starting with a letter or digit"
+            )
+        self.remote = Remote(str(root)) if is_remote(str(root)) else None
+        self.root = self.remote.folder if self.remote else Path(root).expanduser().resolve()
+        self.url = self.remote.url if self.remote else str(self.root)
+        self.run_name = run_name
+        self.path = self.root / run_name
+        self.lease: Lease | None = None
+        self._parts_kept: dict[Path, int] = {}
+        self._parts_seen: dict[Path, str] = {}
+
+    @contextlib.contextmanager
+    def held(self, say: Say = log.warning, ttl_s: float = TTL_S) -> Iterator[None]:
+        """Holds this run for this process. Raises LeaseError, naming the holder, where another process has it."""
+        name = f"{self.run_name}/.lease.json"
+        file = RemoteFile(self.remote, name) if self.remote else LocalFile(self.root / name)
+        self.lease = Lease(file, self.run_name, ttl_s, say)
+        try:
+            yield
+        finally:
+            self.lease.release()
+            self.lease = None
+
+    def _check_lease(self) -> None:
+        """Raises LeaseError where the run has been taken from this process: before anything that cannot be undone."""
+        if self.lease is not None:
+            self.lease.check()
+
+    def shown(self, path: Path) -> str:
+        """A path of this store as a person finds it."""
+        return f"{self.remote.url}/{self._relative(path)}" if self.remote else str(path)
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    # ---- files of the run ----------------------------------------------------------------------------------------------------
+
+    def share(self, path: Path) -> None:
+        """Puts a file that is no artifact's, such as a report, where the store is."""
+        if self.remote is not None:
+            self.remote.send(self._relative(path))
+
+    def bring(self, path: Path) -> None:
+        """The opposite of `share`: the file as it is where the store is, if there is one."""
+        there = self.remote.read(self._relative(path)) if self.remote is not None else None
+        if there is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(there)
+
+    def bring_all(self, paths: Iterable[str | Path]) -> None:
+        """Brings files and folders of finished stages here; copies of what has been replaced since are brought anew."""
+        if self.remote is None:
+            return
+        for path in map(Path, paths):
+            owner = next(p for p in path.parents if self.remote.read(f"{self._relative(p)}/{MANIFEST}") is not None)
+            found = self._look(owner)
+            assert found is not None
+            if damage := self._damage(found):  # removes copies that are not what was written
+                raise StoreError(f"{self.shown(owner)} is damaged: {damage}")
+            name = path.relative_to(owner).as_posix()
+            found.file(name) if name in found.manifest.files else found.folder(name)
+
+    # ---- parts of a stage under way ------------------------------------------------------------------------------------------
+
+    def keep(self, work: Path) -> None:
+        """Puts the parts of a stage under way that are whole where the store is, for whoever takes it up again."""
+        if self.remote is None:
+            return
+        try:
+            found = {marker: marker.stat().st_mtime_ns for marker in work.rglob(f"*{DONE}")}
+        except FileNotFoundError:  # a training has just removed an old checkpoint: the next call sees the rest
+            return
+        for marker, changed in found.items():
+            if self._parts_kept.get(marker) != changed:
+                for name in [*json.loads(marker.read_text(encoding="utf-8"))["files"], marker.name]:
+                    self.remote.send(self._relative(marker.with_name(name)))
+                self._parts_kept[marker] = changed
+        for marker in [marker for marker in self._parts_kept if work in marker.parents and marker not in found]:
+            gone = self._relative(marker.parent)
+            if not marker.parent.exists():  # a checkpoint that a later one has replaced
+                self.remote.remove_tree(gone, first=marker.name)
+            del self._parts_kept[marker]
+
+    def refresh(self, work: Path, only: Collection[str] = ()) -> None:
+        """The opposite of `keep`: brings the parts of a stage under way that others have finished, or `only` some."""
+        if self.remote is None:
+            return
+        for name, version in self.remote.versions(self._relative(work)).items():
+            marker = work / name
+            wanted = name in only if only else name.endswith(DONE)
+            if not wanted or self._parts_seen.get(marker) == version:
+                continue
+            there = self.remote.read(self._relative(marker))
+            if there is not None and (not marker.exists() or marker.read_bytes() != there):
+                for file in json.loads(there)["files"]:
+                    marker.with_name(file).unlink(missing_ok=True)
+                    self.remote.fetch(self._relative(marker.with_name(file)))
+                write_text(marker, there.decode())
+            if there is not None:
+                self._parts_seen[marker] = version
+                self._parts_kept[marker] = marker.stat().st_mtime_ns
+
+    # ---- artifacts -----------------------------------------------------------------------------------------------------------
+
+    def _look(self, path: Path) -> Artifact | None:
+        """The finished artifact in a folder of this store."""
+        if self.remote is not None:
+            there = self.remote.read(f"{self._relative(path)}/{MANIFEST}")
+            if there is None or not (path / MANIFEST).exists() or (path / MANIFEST).read_bytes() != there:
+                shutil.rmtree(path, ignore_errors=True)  # a copy of what is no longer there
+            if there is None:
+                return None
+            path.mkdir(parents=True, exist_ok=True)
+            (path / MANIFEST).write_bytes(there)
+        if not (path / MANIFEST).is_file():
+            return None
+        return Artifact(path, Manifest.load(path / MANIFEST), fetch=lambda name: self._fetch(path, name))
+
+    def _damage(self, found: Artifact) -> dict[str, str]:
+        """What is wrong with which of an artifact's files. A damaged copy of a file that is elsewhere is only removed."""
+        if self.remote is None:
+            return found.damage()
+        sizes, wrong = self.remote.sizes(self._relative(found.path)), {}
+        for name, facts in found.manifest.files.items():
+            if name in found.manifest.retired:
+                continue
+            if name not in sizes:
+                wrong[name] = "is missing"
+            elif sizes[name] != facts["bytes"]:
+                wrong[name] = f"is {sizes[name]} bytes long and was written with {facts['bytes']}"
+            copy = found.path / name
+            if copy.exists() and sha256_file(copy) != facts["sha256"]:
+                copy.unlink()
+        return wrong
+
+    def _fetch(self, path: Path, name: str) -> None:
+        """Brings a file of an artifact here. Raises StoreError where it is not what was written."""
+        if (path / name).exists():
+            return
+        manifest = Manifest.load(path / MANIFEST)
+        if name in manifest.retired:
+            raise RetiredError(f"{self.shown(path / name)} was removed to save space")
+        if self.remote is None:
+            return
+        copy = self.remote.fetch(f"{self._relative(path)}/{name}")
+        if sha256_file(copy) != manifest.files[name]["sha256"]:
+            copy.unlink()
+            aside = self.path / ".damaged" / f"{path.name}-{time.time_ns()}"
+            shown = self.shown(path / name)
+            self._move(path, aside)
+            raise StoreError(
+                f"{shown} is not what was written (its sha256 differs); {manifest.name} is moved aside to "
+                f"{self.shown(aside)}: start the run again, and it is made again"
+            )
+
+    def _set_aside(self, target: Path) -> None:
+        """Moves what is in a stage's place out of it, to where its key finds it."""
+        old = self._look(target)
+        if old is not None or target.exists():
+            name = self._relative(target).removeprefix(f"{self.run_name}/").replace("/", "--")
+            self._move(target, self.path / ".stale" / f"{name}-{old.manifest.key[:16] if old else time.time_ns()}")
+
+    def _move(self, source: Path, target: Path) -> None:
+        self._check_lease()
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if self.remote is not None:
+            self.remote.move_tree(self._relative(source), self._relative(target))
+        if source.exists():
+            source.rename(target)
+
+    def _copy(self, source: Path, target: Path, by: Path) -> None:
+        """Makes `target` a copy of an artifact; here by links, made in the folder `by`."""
+        if self.remote is not None:
+            self.remote.copy_tree(self._relative(source), self._relative(target))
+            self._look(target)
+            return
+        shutil.rmtree(by, ignore_errors=True)
+        link_tree(source, by)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        by.rename(target)
+
+    def forget_copies(self, artifact: Artifact, folder: str) -> None:
+        """Removes this machine's copies of an artifact's folder, where the store is somewhere else."""
+        if self.remote is not None:
+            shutil.rmtree(artifact.path / folder, ignore_errors=True)
+
+    def forget_copies_like(self, path: Path) -> None:
+        """Removes this machine's copies of folders that are to other rounds what this one is to its own.
+
+        On a worker, which sees a run's models come and go: of the judges, only the one that it is asked to run stays.
+        """
+        _, *inside = path.relative_to(self.path).parts
+        if self.remote is None or len(inside) < 2:  # in no round's folder
+            return
+        for copy in self.path.glob(f"*/{'/'.join(inside)}"):
+            if copy != path:
+                shutil.rmtree(copy, ignore_errors=True)
