@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
+from uuid import UUID
 
 from prefect import flow
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 
 from data.store import RunStore
 from flows.cancelling import cancellable
 from flows.config import SelfTrainConfig, with_overrides
+from flows.lost import crash_lost_stages
 from flows.tokens import tokens_from_blocks
 from tasks.benchmark import benchmark
 from tasks.changes import announce
@@ -75,6 +78,7 @@ def self_train(
     say = get_run_logger().warning
     tokens_from_blocks()
     with cancellable(), opened(config, say) as run:
+        crash_lost_stages(UUID(str(flow_run.id)))
         announce(run, train_by_itself, config.on_change, say)
         return _finish(run, train_by_itself(run))
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import psutil
@@ -20,6 +20,7 @@ import yaml
 
 from flows.deployments import parts
 from flows.local import Services, start_deployment, start_server, start_worker
+from flows.lost import crash_lost_stages
 from tests.chaos.subject import ENDED, Subject, flow_run_of
 from tests.conftest import ROOT, SECRET, until
 
@@ -134,6 +135,24 @@ def test_a_nested_parameter_is_replaced_whole(services: Services, deployed: Any,
 def test_a_deployment_needs_its_whole_name(services: Services) -> None:
     with pytest.raises(RuntimeError, match="Invalid deployment name"):
         services.prefect("deployment", "run", "self-train")
+
+
+def test_stages_that_a_killed_attempt_left_are_ended(services: Services) -> None:
+    """Prefect leaves them running, in the timeline of a run that has long been completed."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    api = f"{services.ui}/api"
+    flow = httpx.post(f"{api}/flows/", json={"name": "left-behind"}).json()["id"]
+    run = httpx.post(f"{api}/flow_runs/", json={"flow_id": flow, "state": {"type": "RUNNING"}}).json()["id"]
+    made = {}
+    for name in ("COMPLETED", "RUNNING", "PENDING"):
+        told = {"flow_run_id": run, "task_key": name, "dynamic_key": name, "state": {"type": name}}
+        made[name] = httpx.post(f"{api}/task_runs/", json=told).json()["id"]
+    with temporary_settings({PREFECT_API_URL: api}):
+        assert crash_lost_stages(UUID(run)) == 2
+        assert crash_lost_stages(UUID(run)) == 0
+    now = {name: httpx.get(f"{api}/task_runs/{one}").json()["state"]["type"] for name, one in made.items()}
+    assert now == {"COMPLETED": "COMPLETED", "RUNNING": "CRASHED", "PENDING": "CRASHED"}
 
 
 @pytest.mark.engine

@@ -1,0 +1,39 @@
+"""Stages that a killed attempt left behind: a flow run that is retried would show them as running for ever."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from prefect import State
+
+
+def crash_lost_stages(flow_run: UUID) -> int:
+    """Marks the task runs of earlier attempts at a flow run that nobody has ended as crashed; returns their number.
+
+    Call it before the first task of an attempt, and when no other process works on the run.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterId,
+        TaskRunFilter,
+        TaskRunFilterState,
+        TaskRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Crashed
+
+    under_way = TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING]), name=None)
+    with get_client(sync_client=True) as client:
+        left = client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])),
+            task_run_filter=TaskRunFilter(state=under_way),
+        )
+        for task_run in left:
+            lost: State[Any] = Crashed(
+                message="The process that worked on it is gone; a later attempt goes on with it."
+            )
+            client.set_task_run_state(task_run.id, lost, force=True)
+    return len(left)
