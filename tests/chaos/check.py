@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from data.artifacts import MANIFEST, Artifact, Manifest
 from data.files import read_jsonl
 from tests.chaos.subject import LOG_EVERY, Subject
 
 _MOST_TOKENS = 1.05
+_ENDING_S = 30.0
 _GENERATING = ("vote", "prove", "benchmark")
 
 
@@ -73,8 +76,9 @@ def check(subject: Subject, evidence: Evidence, undisturbed_tokens: int | None) 
     names = [line["name"] for line in read_jsonl(run / "metrics.jsonl")]
     problems += [f"metrics.jsonl has {name} twice" for name, n in Counter(names).items() if n > 1]
     problems += [f"{path} is left" for path in run.glob(".work/*")]
-    left = [p.pid for module in ("tasks.generate", "tasks.trainer") for p in subject.children(module)]
-    problems += [f"process {pid} is left" for pid in left]
+    # On other workers, processes whose work is written may take some seconds to end.
+    _, left = psutil.wait_procs([*subject.children("tasks.generate"), *subject.children("tasks.trainer")], _ENDING_S)
+    problems += [f"process {process.pid} is left" for process in left]
     for shard, (times, there) in finished_shards(run).items():
         if times > 1:
             problems.append(f"{shard} was finished {times} times")
