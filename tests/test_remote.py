@@ -299,6 +299,42 @@ def test_a_silent_holder_is_followed_and_commits_nothing_more(machine: Callable[
     assert two.find(STAGE) is None
 
 
+def test_an_upload_that_outlives_the_lease_is_not_committed(
+    machine: Callable[..., RunStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights take hours to send, and the run is taken over meanwhile."""
+    one = machine("one")
+    assert one.remote is not None
+    put = one.remote.fs.put_file
+
+    def slow(source: str, target: str) -> None:
+        put(source, target)
+        assert one.lease is not None
+        if target.endswith("weights"):
+            one.lease.file.write(json.dumps({**json.loads(one.lease.file.read() or b""), "token": "other"}).encode())
+
+    monkeypatch.setattr(one.remote.fs, "put_file", slow)
+    with pytest.raises(LeaseError, match="has been taken from this process"), one.held():
+        one.run(STAGE, writes("x\n"))
+    assert f"{STAGE.name}/{MANIFEST}" not in there(one)
+    assert f"{STAGE.name}/checkpoint/weights" in there(one)
+
+
+def test_a_worker_keeps_a_copy_of_one_rounds_judge_and_of_the_prover(machine: Callable[..., RunStore]) -> None:
+    one, two = machine("one"), machine("two")
+    names = ["prover", "round-0/judge", "round-1/judge"]
+    for name in names:
+        one.run(Stage(name, "train", 1, {}, {"of": name}), writes(name))
+    checkpoints = [two.path / name / "checkpoint" for name in names]
+    for checkpoint in checkpoints:
+        two.forget_copies_like(checkpoint)
+        two.bring_all([checkpoint])
+    assert [checkpoint.exists() for checkpoint in checkpoints] == [True, False, True]
+    two.forget_copies_like(checkpoints[0])
+    assert [checkpoint.exists() for checkpoint in checkpoints] == [True, False, True]
+    assert {f"{name}/checkpoint/weights" for name in names} <= there(one), "what is there stays"
+
+
 def test_reports_are_where_the_store_is(machine: Callable[..., RunStore]) -> None:
     one, two = machine("one"), machine("two")
     one.path.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from data.artifacts import MANIFEST, Artifact, Counts, Manifest, Outcome, StageError
 from data.files import write_jsonl
+from data.lease import LeaseError
 from data.store import RunStore
 from tasks.retention import retire
 from tasks.settings import Optimization
@@ -126,6 +128,49 @@ def test_a_stage_that_is_made_again_keeps_the_content_by_which_others_know_it(tm
     whole = RunStore(tmp_path, "demo").in_place("votes")
     assert whole is not None
     assert (whole.content, list(whole.manifest.retired), whole.damage()) == (first.content, [], {})
+
+
+def test_a_crash_while_files_are_removed_leaves_none_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(RunStore(tmp_path, "demo"), settings_with(), 0)
+    made_of = stage(run, "round-0/votes", "vote", 0, {"shards-5/0.jsonl": "a", "shards-5/1.jsonl": "b"})
+    names = ["shards-5/0.jsonl", "shards-5/1.jsonl"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run.store.retire(made_of, names)
+    assert (made_of.path / names[1]).exists()
+    found = run.store.in_place("round-0/votes")
+    assert found is not None
+    assert (found.manifest.retired, found.damage()) == (names, {})
+    assert run.store.retire(found, names) == 0
+    assert list((made_of.path / "shards-5").iterdir()) == []
+
+
+def test_what_was_restored_can_be_retired_again(tmp_path: Path) -> None:
+    run = Run(RunStore(tmp_path, "demo"), settings_with(), 0)
+    first = stage(run, "round-0/votes", "vote", 0, {"shards-5/0.jsonl": "a"})
+    run.store.retire(first, ["shards-5/0.jsonl"])
+    run = Run(RunStore(tmp_path, "demo"), settings_with(), 0)
+    found = stage(run, "round-0/votes", "vote", 0, {"shards-5/0.jsonl": "a"})
+    assert found.file("shards-5/0.jsonl").exists(), "it is made again"
+    assert run.store.retire(found, ["shards-5/0.jsonl"]) > 0
+    assert not (found.path / "shards-5/0.jsonl").exists()
+    now = run.store.in_place("round-0/votes")
+    assert now is not None
+    assert (list(now.manifest.retired), now.damage()) == (["shards-5/0.jsonl"], {})
+
+
+def test_a_run_that_was_taken_over_removes_nothing(tmp_path: Path) -> None:
+    store = RunStore(tmp_path, "demo")
+    run = Run(store, settings_with(), 0)
+    kept = stage(run, "round-0/votes", "vote", 0, {"shards-5/0.jsonl": "a"})
+    with store.held():
+        assert store.lease is not None
+        store.lease.file.write(json.dumps({**json.loads(store.lease.file.read() or b""), "token": "other"}).encode())
+        with pytest.raises(LeaseError):
+            store.retire(kept, ["shards-5/0.jsonl"])
+    assert kept.damage() == {}
+    assert (kept.path / "shards-5/0.jsonl").exists()
 
 
 # ---- room --------------------------------------------------------------------------------------------------------------------

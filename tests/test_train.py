@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from data.files import write_json, write_jsonl
+from data.store import RunStore
 from data.world import taste
 from tasks import child
 from tasks.chat import ChatEncoder
 from tasks.settings import LoraSettings, ModelSettings, Optimization, TrainingSettings
+from tasks.stage import Run
+from tasks.train import train_judge
 from tasks.trainer import (
     COMPLETE,
     RESULT,
@@ -23,10 +26,12 @@ from tasks.trainer import (
     encoded_examples,
     last_checkpoint,
 )
+from tests.conftest import artifact, settings_with
 
 BASE = Path("data/world/base-judge")
 pytestmark = pytest.mark.train
 
+ONE_STEP = {"first_judge": {"max_steps": 1, "batch_size": 4}, "log_every": 1}
 MODELS = ModelSettings(
     judge_base=str(BASE), prover_base=str(BASE), judge_prompt="compact", max_tokens=128, dtype="float32"
 )
@@ -255,3 +260,31 @@ def test_a_training_that_was_killed_counts_its_examples_again(tmp_path: Path) ->
         result = train_in_child(tmp_path, told)
     assert (result["counts"]["rows_in"], result["counts"]["kept"]) == (4, 4)
     assert not (tmp_path / "out" / "scratch.tmp").exists()
+
+
+def test_a_training_that_has_ended_and_only_was_not_committed_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between the child's result and the manifest, in which its checkpoints were still there."""
+    run = Run(
+        RunStore(tmp_path, "run"),
+        settings_with(models={"judge_base": str(BASE.resolve()), "dtype": "float32"}, training=ONE_STEP),
+        seed=4,
+    )
+    examples = artifact(run, "examples", {"examples.jsonl": example_rows(4)})
+    put = run.store._put
+    monkeypatch.setattr(run.store, "_put", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train_judge(run, 0, examples)
+    [work] = (tmp_path / "run/.work").glob("round-0--judge-*")
+    (work / "manifest.json").unlink()
+    (work / "scratch.tmp/trainer").mkdir(parents=True)
+    (work / "scratch.tmp/trainer/left").write_text("of the trainer")
+    weights = (work / "checkpoint/model.safetensors").stat().st_mtime_ns
+    monkeypatch.setattr(run.store, "_put", put)
+    made = train_judge(run, 0, examples)
+    assert made.file("checkpoint/model.safetensors").stat().st_mtime_ns == weights
+    assert not [name for name in made.manifest.files if name.startswith("scratch")]
+    assert made.manifest.metrics["steps"] == 1
+    log = (tmp_path / "run/logs/round-0--judge.log").read_text()
+    assert log.count("4 examples") == 1, "it was trained once"
