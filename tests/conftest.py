@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import settings as hypothesis_settings
 
@@ -87,6 +88,16 @@ def until(what: Callable[[], object], seconds: float = 120) -> None:
     while not what():
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.1)
+
+
+def put(url: str, content: Mapping[str, Any]) -> None:
+    """Puts JSON to a Prefect server, again while it answers 503: its SQLite database is locked now and then."""
+    for _ in range(20):
+        answer = httpx.put(url, json=content, timeout=30)
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            break
+        time.sleep(1.0)
+    answer.raise_for_status()
 
 
 def make(identity: str = "p1", question: str = "Why?", a: str = "first", b: str = "second") -> ResponsePair:

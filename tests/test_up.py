@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from flows.local import Services
+from tests.conftest import put
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
@@ -40,11 +41,11 @@ def test_an_automation_that_differs_is_brought_up_to_date_and_stays_switched_off
     [found] = [a for a in all_of(services, "automations") if a["name"] == "gram-r2: no heartbeat"]
     kept = {key: found[key] for key in ("name", "trigger", "actions", "description")}
     kept["trigger"] = {**found["trigger"], "within": 999.0}
-    httpx.put(f"{services.ui}/api/automations/{found['id']}", json={**kept, "enabled": False}).raise_for_status()
+    put(f"{services.ui}/api/automations/{found['id']}", {**kept, "enabled": False})
     assert "automation 'gram-r2: no heartbeat': brought up to date" in services.bring_up()
     [now] = [a for a in all_of(services, "automations") if a["name"] == "gram-r2: no heartbeat"]
     assert (now["trigger"]["within"], now["enabled"], now["id"]) == (300.0, False, found["id"])
-    httpx.put(f"{services.ui}/api/automations/{found['id']}", json={**kept, "trigger": now["trigger"], "enabled": True})
+    put(f"{services.ui}/api/automations/{found['id']}", {**kept, "trigger": now["trigger"], "enabled": True})
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_a_run_on_a_lost_machine_is_crashed(services: Services, automation: str,
     [found] = [a for a in all_of(services, "automations") if a["name"] == automation]
     kept = {key: found[key] for key in ("name", "trigger", "actions", "description", "enabled")}
     impatient = {**kept, "trigger": {**found["trigger"], "within": 10.0}}
-    httpx.put(f"{api}/automations/{found['id']}", json=impatient).raise_for_status()
+    put(f"{api}/automations/{found['id']}", impatient)
     try:
         flow = httpx.post(f"{api}/flows/", json={"name": "lost"}).json()["id"]
         told = {"flow_id": flow, "state": {"type": state}}
@@ -79,4 +80,4 @@ def test_a_run_on_a_lost_machine_is_crashed(services: Services, automation: str,
         assert now["type"] == "CRASHED"
         assert "no heartbeat" in now["message"] or "no sign of life" in now["message"]
     finally:
-        httpx.put(f"{api}/automations/{found['id']}", json=kept).raise_for_status()
+        put(f"{api}/automations/{found['id']}", kept)

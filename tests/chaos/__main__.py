@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--per-run", type=int, default=5)
+    parser.add_argument("--per-run", type=int, default=8)
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=FAULTS, metavar="FAULT")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="gram-r2-chaos-"))

@@ -13,6 +13,7 @@ import psutil
 
 from flows.local import start_server
 from tests.chaos.subject import ENDED, Subject, flow_run_of
+from tests.conftest import put
 
 ENDING = {
     "flow killed", "flow terminated", "flow run cancelled", "worker and flow killed",
@@ -110,8 +111,8 @@ def _impatient(subject: Subject) -> Iterator[None]:
     [automation] = [one for one in found if one["name"] == "gram-r2: no heartbeat"]
     kept = {key: automation[key] for key in ("name", "trigger", "actions", "description", "enabled")}
     trigger = {**kept["trigger"], "within": _PATIENCE_S}
-    httpx.put(f"{api}/{automation['id']}", json={**kept, "trigger": trigger}).raise_for_status()
+    put(f"{api}/{automation['id']}", {**kept, "trigger": trigger})
     try:
         yield
     finally:
-        httpx.put(f"{api}/{automation['id']}", json=kept).raise_for_status()
+        put(f"{api}/{automation['id']}", kept)
