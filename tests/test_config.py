@@ -10,6 +10,7 @@ import pytest
 
 from flows.config import RECIPES, ConfigError, SelfTrainConfig, checked, load_recipe, with_overrides
 from tasks.settings import ModelSettings
+from tests.conftest import settings_with
 
 
 def values(**sections: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,3 +209,11 @@ def test_remote_code_is_trusted_by_name_and_for_its_own_model_only() -> None:
     assert ModelSettings(**models).trust_remote_code == ()  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="trust_remote_code names c/other, which is neither of the base models"):
         ModelSettings(**models, trust_remote_code=("c/other",))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("elsewhere", [{"generation": {"workers": 2}}, {"training": {"in_pool": True}}])
+def test_workers_elsewhere_need_a_number_format_that_does_not_depend_on_this_machine(elsewhere: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"give models\.dtype, such as \"bfloat16\""):
+        settings_with(**elsewhere)
+    settings_with(models={"dtype": "bfloat16"}, **elsewhere)
+    assert settings_with().models.dtype == "auto"
