@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flows.up import run_module
+
 _PORT = 4200
 _START_S = 120.0
 _STOP_S = 20.0
@@ -56,24 +58,11 @@ class Services:
 
     def prefect(self, *arguments: str) -> str:
         """Runs a prefect command to its end and returns its output. Raises RuntimeError with the output where it fails."""
-        return self._run("prefect", *arguments)
+        return run_module("prefect", *arguments, environment=self.environment)
 
     def bring_up(self) -> str:
         """Makes pools, automations and deployments, as a user does on any server; returns what was said of it."""
-        return self._run("flows.up")
-
-    def _run(self, module: str, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"{module} {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
-        return done.stdout
+        return run_module("flows.up", environment=self.environment)
 
     def stop(self, name: str) -> None:
         """Ends one of them with all its children, and waits until its process group is empty."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,16 +125,23 @@ def deploy(say: Say) -> None:
     """Registers every deployment of prefect.yaml, which must be that of the recipes as they are now."""
     if Path("prefect.yaml").read_text(encoding="utf-8") != prefect_yaml():
         raise RuntimeError("prefect.yaml is not that of flows/recipes: run `python -m flows.deployments` first")
+    run_module("prefect", "--no-prompt", "deploy", "--all")
+    say("deployments: registered as they stand in prefect.yaml")
+
+
+def run_module(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    """Runs ``python -m module arguments`` to its end; returns its output. Raises RuntimeError with it where it fails."""
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        [sys.executable, "-m", module, *arguments],
+        env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"`prefect deploy --all` failed:\n{done.stdout}{done.stderr}")
-    say("deployments: registered as they stand in prefect.yaml")
+        raise RuntimeError(f"{module} {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
 
 
 def main() -> None:

@@ -81,7 +81,10 @@ def _disturb(subject: Subject, wanted: list[str], per_run: int, rng: random.Rand
             kills.append(kill)
             print(f"{subject.name}: {kill.fault} at {kill.stage}; went on: {kill.went_on}", flush=True)
             break
-    _finish(subject, rng)
+    try:
+        _finish(subject, rng)
+    except TimeoutError as error:
+        evidence.problems.append(str(error))
     return kills, evidence
 
 
