@@ -6,16 +6,17 @@ What a stage is, and when it is done, is known to `data.store`; this module only
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from data.artifacts import DONE, MANIFEST, Artifact, Manifest
-from data.files import StoreError, link_tree, sha256_file, write_text
+from data.artifacts import BEGUN, DONE, MANIFEST, Artifact, Manifest
+from data.files import StoreError, link_tree, sha256_file, write_json, write_text
 from data.lease import TTL_S, Lease, LocalFile, RemoteFile
 from data.remote import Remote, is_remote
 
@@ -54,14 +55,18 @@ class RunFolder:
     @contextlib.contextmanager
     def held(self, say: Say = log.warning, ttl_s: float = TTL_S) -> Iterator[None]:
         """Holds this run for this process. Raises LeaseError, naming the holder, where another process has it."""
-        name = f"{self.run_name}/.lease.json"
-        file = RemoteFile(self.remote, name) if self.remote else LocalFile(self.root / name)
-        self.lease = Lease(file, self.run_name, ttl_s, say)
+        self.lease = self.lease_on(self.path, say, ttl_s)
         try:
             yield
         finally:
             self.lease.release()
             self.lease = None
+
+    def lease_on(self, folder: Path, say: Say, ttl_s: float = TTL_S) -> Lease:
+        """Takes a lease on the run, or on one of its folders. Raises LeaseError where another process has it."""
+        name = f"{self._relative(folder)}/.lease.json"
+        file = RemoteFile(self.remote, name) if self.remote else LocalFile(self.root / name)
+        return Lease(file, self.run_name, ttl_s, say)
 
     def _check_lease(self) -> None:
         """Raises LeaseError where the run has been taken from this process: before anything that cannot be undone."""
@@ -89,58 +94,101 @@ class RunFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(there)
 
+    @contextlib.contextmanager
+    def _copying(self) -> Iterator[None]:
+        """While this machine's copies change: several workers on it may share them."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".copies.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def bring_all(self, paths: Iterable[str | Path]) -> None:
         """Brings files and folders of finished stages here; copies of what has been replaced since are brought anew."""
         if self.remote is None:
             return
-        for path in map(Path, paths):
-            owner = next(p for p in path.parents if self.remote.read(f"{self._relative(p)}/{MANIFEST}") is not None)
-            found = self._look(owner)
-            assert found is not None
-            if damage := self._damage(found):  # removes copies that are not what was written
-                raise StoreError(f"{self.shown(owner)} is damaged: {damage}")
-            name = path.relative_to(owner).as_posix()
-            found.file(name) if name in found.manifest.files else found.folder(name)
+        with self._copying():
+            for path in map(Path, paths):
+                owner = next(p for p in path.parents if self.remote.read(f"{self._relative(p)}/{MANIFEST}") is not None)
+                found = self._look(owner)
+                assert found is not None
+                if damage := self._damage(found):  # removes copies that are not what was written
+                    raise StoreError(f"{self.shown(owner)} is damaged: {damage}")
+                name = path.relative_to(owner).as_posix()
+                found.file(name) if name in found.manifest.files else found.folder(name)
 
     # ---- parts of a stage under way ------------------------------------------------------------------------------------------
+
+    def begin(self, work: Path) -> None:
+        """Marks a stage's folder as under way, for the workers that do parts of it."""
+        work.mkdir(parents=True, exist_ok=True)
+        write_json(work / BEGUN, {"files": []})
+        self.keep(work)
+
+    def is_under_way(self, work: Path) -> bool:
+        """Whether the stage of this folder is still being made: a worker may hear of it when it has ended."""
+        if self.remote is not None:
+            return self.remote.read(self._relative(work / BEGUN)) is not None
+        return (work / BEGUN).exists()
 
     def keep(self, work: Path) -> None:
         """Puts the parts of a stage under way that are whole where the store is, for whoever takes it up again."""
         if self.remote is None:
             return
-        try:
+        found: dict[Path, int] = {}
+        # Folders come and go meanwhile: a training removes its old checkpoints.
+        with contextlib.suppress(FileNotFoundError):
             found = {marker: marker.stat().st_mtime_ns for marker in work.rglob(f"*{DONE}")}
-        except FileNotFoundError:  # a training has just removed an old checkpoint: the next call sees the rest
-            return
         for marker, changed in found.items():
             if self._parts_kept.get(marker) != changed:
-                for name in [*json.loads(marker.read_text(encoding="utf-8"))["files"], marker.name]:
-                    self.remote.send(self._relative(marker.with_name(name)))
-                self._parts_kept[marker] = changed
-        for marker in [marker for marker in self._parts_kept if work in marker.parents and marker not in found]:
-            gone = self._relative(marker.parent)
-            if not marker.parent.exists():  # a checkpoint that a later one has replaced
-                self.remote.remove_tree(gone, first=marker.name)
+                with contextlib.suppress(FileNotFoundError):
+                    self._send_part(marker)
+                    self._parts_kept[marker] = changed
+        for marker in [marker for marker in self._parts_kept if work in marker.parents and not marker.exists()]:
+            # A checkpoint that a later one has replaced; copies that somebody has removed are no reason.
+            if not marker.name.startswith(".") and not marker.parent.exists() and marker.parent.parent.is_dir():
+                self.remote.remove_tree(self._relative(marker.parent), first=marker.name)
             del self._parts_kept[marker]
 
-    def refresh(self, work: Path, only: Collection[str] = ()) -> None:
-        """The opposite of `keep`: brings the parts of a stage under way that others have finished, or `only` some."""
+    def _send_part(self, marker: Path) -> None:
+        assert self.remote is not None
+        content = marker.read_bytes()
+        if self.remote.read(self._relative(marker)) == content:
+            return  # another worker on this machine has sent it
+        for name in [*json.loads(content)["files"], marker.name]:
+            self.remote.send(self._relative(marker.with_name(name)))
+
+    def refresh(self, work: Path, wanted: Callable[[str], bool] = lambda name: True) -> None:
+        """The opposite of `keep`: brings the parts of a stage under way that others have finished, the wanted ones."""
         if self.remote is None:
             return
-        for name, version in self.remote.versions(self._relative(work)).items():
-            marker = work / name
-            wanted = name in only if only else name.endswith(DONE)
-            if not wanted or self._parts_seen.get(marker) == version:
-                continue
-            there = self.remote.read(self._relative(marker))
-            if there is not None and (not marker.exists() or marker.read_bytes() != there):
-                for file in json.loads(there)["files"]:
-                    marker.with_name(file).unlink(missing_ok=True)
-                    self.remote.fetch(self._relative(marker.with_name(file)))
-                write_text(marker, there.decode())
-            if there is not None:
-                self._parts_seen[marker] = version
-                self._parts_kept[marker] = marker.stat().st_mtime_ns
+        with self._copying():
+            for name, version in self.remote.versions(self._relative(work)).items():
+                marker = work / name
+                if name.endswith(DONE) and wanted(name) and self._parts_seen.get(marker) != version:
+                    with contextlib.suppress(FileNotFoundError):  # a checkpoint that has been replaced meanwhile
+                        self._bring_part(marker, version)
+
+    def _bring_part(self, marker: Path, version: str) -> None:
+        assert self.remote is not None
+        there = self.remote.read(self._relative(marker))
+        if there is None:
+            return
+        if not marker.exists() or marker.read_bytes() != there:
+            for file in json.loads(there)["files"]:
+                marker.with_name(file).unlink(missing_ok=True)
+                self.remote.fetch(self._relative(marker.with_name(file)))
+            write_text(marker, there.decode())
+        self._parts_seen[marker] = version
+        self._parts_kept[marker] = marker.stat().st_mtime_ns
+
+    def forget_ended_work(self) -> None:
+        """Removes this machine's copies of stages under way that have ended since, as on a worker of the pool train."""
+        if self.remote is None:
+            return
+        with self._copying():
+            for work in self.path.glob(".work/*"):
+                if not self.is_under_way(work):
+                    shutil.rmtree(work, ignore_errors=True)
 
     # ---- artifacts -----------------------------------------------------------------------------------------------------------
 
@@ -152,8 +200,8 @@ class RunFolder:
                 shutil.rmtree(path, ignore_errors=True)  # a copy of what is no longer there
             if there is None:
                 return None
-            path.mkdir(parents=True, exist_ok=True)
-            (path / MANIFEST).write_bytes(there)
+            if not (path / MANIFEST).exists():
+                write_text(path / MANIFEST, there.decode())
         if not (path / MANIFEST).is_file():
             return None
         return Artifact(path, Manifest.load(path / MANIFEST), fetch=lambda name: self._fetch(path, name))
@@ -232,8 +280,10 @@ class RunFolder:
 
         On a worker, which sees a run's models come and go: of the judges, only the one that it is asked to run stays.
         """
+        if self.remote is None:
+            return
         _, *inside = path.relative_to(self.path).parts
-        if self.remote is None or len(inside) < 2:  # in no round's folder
+        if len(inside) < 2:  # in no round's folder
             return
         for copy in self.path.glob(f"*/{'/'.join(inside)}"):
             if copy != path:

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from data.artifacts import EARLIER, FORMAT, MANIFEST, SHARDS, Artifact, Manifest, Outcome, Stage
+from data.artifacts import BEGUN, EARLIER, FORMAT, MANIFEST, SCRATCH, SHARDS, Artifact, Manifest, Outcome, Stage
 from data.files import StoreError, content_hash, flush, link_file, sha256_file, write_json
 from data.run_folder import RunFolder, Say, log
 
@@ -135,8 +135,9 @@ class RunStore(RunFolder):
         elif self._is_committed(work, stage.key):
             # A crash came between the manifest and the move to its place.
             return replace(self._put(stage, work), reused=True)
-        work.mkdir(parents=True, exist_ok=True)
-        self.refresh(work)
+        self.begin(work)
+        # Checkpoints are brought by whoever trains.
+        self.refresh(work, lambda name: not name.startswith(SCRATCH))
         started = time.time()
         outcome = body(work)
         return self._commit(stage, work, outcome, started, software or {})
@@ -198,7 +199,7 @@ class RunStore(RunFolder):
         work.rename(target)
         flush(target.parent)
         if self.remote is not None:
-            self.remote.remove_tree(self._relative(work))
+            self.remote.remove_tree(self._relative(work), first=BEGUN)
         made = self._look(target)
         assert made is not None
         return made
@@ -264,6 +265,8 @@ class RunStore(RunFolder):
         write_json(artifact.path / MANIFEST, asdict(replace(manifest, files=files, retired=[])))
         self.share(artifact.path / MANIFEST)
         shutil.rmtree(work)
+        if self.remote is not None:
+            self.remote.remove_tree(self._relative(work), first=BEGUN)
         found = self._look(artifact.path)
         assert found is not None
         return found

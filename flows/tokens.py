@@ -24,8 +24,10 @@ def tokens_from_blocks() -> list[str]:
     if FlowRunContext.get() is None:
         return []
     filled = []
+    # Keys, secret and session token of one account belong together: those of two must not be mixed.
+    has_account = any(name in os.environ for name in BLOCKS if name.startswith("AWS_"))
     for name, block in BLOCKS.items():
-        if name not in os.environ:
+        if name not in os.environ and not (has_account and name.startswith("AWS_")):
             with contextlib.suppress(ValueError):  # there is no such block
                 os.environ[name] = str(cast("Secret[str]", Secret.load(block)).get())
                 filled.append(name)

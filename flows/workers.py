@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from prefect import flow
 from prefect.logging import get_run_logger
 
 from data.files import StoreError, inside, write_json
+from data.lease import Lease, LeaseError
 from data.store import RunStore
 from flows.cancelling import cancellable
 from flows.tokens import tokens_from_blocks
@@ -37,11 +39,13 @@ def generate_shards(job: dict[str, Any], store: str, worker: int, workers: int) 
     runs = RunStore(store, _run_name(job))
     told = GenerationJob(**job).under(runs.root)
     work = Path(told.out).parent
+    if _has_ended(runs, work):
+        return
     runs.forget_copies_like(Path(told.model))
     runs.bring_all([told.rows, told.model])
     runs.refresh(work)
     log_file = runs.path / "logs" / f"{work.name}.engine-{worker}.log"
-    with cancellable():
+    with cancellable(or_replaced=True):
         run_engines(told, [(worker, workers)], log_file, get_run_logger().info, lambda done, total: runs.keep(work))
     runs.keep(work)
     runs.share(log_file)
@@ -65,20 +69,51 @@ def train_model(
     base = _the_same_model(base_model) if base_model is not None else inside(runs.root, job["base"])
     told = TrainingJob(**{**job, **paths, "base": base})
     work = Path(told.out)
-    work.mkdir(parents=True, exist_ok=True)
-    runs.bring_all([told.examples, *([] if base_model else [base])])
-    runs.refresh(work)
-    if (work / RESULT).exists():
-        return  # a run that was taken for lost has done it
     log_file = runs.path / "logs" / f"{work.name}.train.log"
-    with cancellable():
-        train_in_child(told, log_file, reserve_gib, get_run_logger().info, _reporting(runs, work))
-    runs.keep(work)
-    runs.share(log_file)
+    # One that was taken for lost may still be at it: two would write one checkpoint.
+    with cancellable(or_replaced=True), _alone(runs, work) as lease:
+        if _has_ended(runs, work):
+            return
+        runs.bring_all([told.examples, *([] if base_model else [base])])
+        runs.refresh(work)
+        if not (work / RESULT).exists():
+            train_in_child(told, log_file, reserve_gib, get_run_logger().info, _reporting(runs, work, lease))
+        lease.check()
+        runs.keep(work)
+        runs.share(log_file)
 
 
 def _run_name(job: Mapping[str, Any]) -> str:
     return Path(job["out"]).parts[0]
+
+
+def _has_ended(runs: RunStore, work: Path) -> bool:
+    """Whether the stage is no longer being made: this run was started for it long ago. Copies of such stages go."""
+    runs.forget_ended_work()
+    if runs.is_under_way(work):
+        return False
+    get_run_logger().warning("the stage of %s has ended: there is nothing to do", work.name)
+    return True
+
+
+@contextlib.contextmanager
+def _alone(runs: RunStore, work: Path) -> Iterator[Lease]:
+    """Holds a training for this process alone, as soon as no other does."""
+    say = get_run_logger().warning
+    told = False
+    while True:
+        try:
+            lease = runs.lease_on(work, say)
+            break
+        except LeaseError as error:
+            if not told:
+                say(str(error))
+            told = True
+            time.sleep(_REPORT_EVERY_S)
+    try:
+        yield lease
+    finally:
+        lease.release()
 
 
 def _the_same_model(wanted: Mapping[str, Any]) -> str:
@@ -92,12 +127,13 @@ def _the_same_model(wanted: Mapping[str, Any]) -> str:
     return folder
 
 
-def _reporting(runs: RunStore, work: Path) -> Callable[[int, int], None]:
+def _reporting(runs: RunStore, work: Path, lease: Lease) -> Callable[[int, int], None]:
     """Tells the run that waits how far its training is, and keeps its checkpoints, every few seconds."""
     last = 0.0
 
     def report(done: int, total: int) -> None:
         nonlocal last
+        lease.raise_if_lost()
         if time.monotonic() - last >= _REPORT_EVERY_S or done == total:
             last = time.monotonic()
             write_json(work / STEPS, {"files": [], "done": done, "total": total})

@@ -85,14 +85,16 @@ def run_engines(
         latest[label] = facts
         on_progress(sum(f["done"] for f in latest.values()), job.n_rows)
 
+    mine = [shard for shard in job.shards() if any(shard.number % n == i for i, n in shares)]
+    for shard in mine:
+        shard.forget_work()
     stats = GenerationStats()
     for restarts_left in range(_MOST_RESTARTS, -1, -1):
-        before = _crashes(job)
         try:
             child.run_children(commands, log_file, on_line, progressed)
             break
         except child.ChildError as error:
-            at_work = any(n > before.get(shard, 0) for shard, n in _crashes(job).items())
+            at_work = [shard for shard in mine if shard.note_death()]
             if not at_work or not restarts_left:
                 raise
             on_line(f"{error}\nIt is started again: what it had finished is kept")
@@ -105,11 +107,6 @@ def _stats(latest: Mapping[str, Mapping[str, Any]]) -> GenerationStats:
     return GenerationStats(
         sum(f["tokens"] for f in latest.values()), sum(f["seconds"] for f in latest.values()), len(latest)
     )
-
-
-def _crashes(job: GenerationJob) -> dict[int, int]:
-    """How often engines have died at work on each shard that is not finished."""
-    return {shard.number: len(shard.crashes()) for shard in job.shards()}
 
 
 def engine_environment(on_gpus: bool) -> dict[str, str]:
@@ -197,8 +194,10 @@ def _generate_with_retry(context: Context, job: GenerationJob) -> tuple[int, Gen
             shard.adopt()
     most = context.run.settings.generation.max_attempts
     before = int(earlier.metrics["attempts"]) if earlier is not None and earlier.counts.failed else 0
+    # Those of a stage that was stopped because too many rows had failed count too.
+    before = max([before, *(shard.attempts_failed() for shard in job.shards())])
     if before:
-        context.watch.log(f"rows that failed earlier are tried again: attempt {before + 1} of {most}")
+        context.watch.log(f"rows that failed earlier are tried again: attempt {before + 1} of {max(most, before + 1)}")
     stats = context.generate(replace(job, attempt=before + 1))
     attempts = before + 1
     if attempts < most and not all(shard.is_finished() for shard in job.shards()):

@@ -53,7 +53,7 @@ def generate_in_pool(
         store.refresh(work)
         on_progress(sum(shard.rows_done() for shard in job.shards()), job.n_rows)
 
-    see_through(DEPLOYMENT, work.relative_to(store.root).as_posix(), parts, look, on_line)
+    see_through(DEPLOYMENT, store, work, parts, look, on_line)
     on_progress(job.n_rows, job.n_rows)
     spent = [shard.spent() for shard in open_shards]
     return GenerationStats(sum(t for t, _ in spent), sum(s for _, s in spent), len(parts))

@@ -14,11 +14,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data.files import json_line, read_jsonl
 from data.records import Message
@@ -31,6 +31,7 @@ from tasks.shards import GenerationJob, Shard
 
 _REPORT_EVERY_S = 1.0
 _FEWER = 8
+_T = TypeVar("_T")
 _CRASHED = "the engine's process died while it worked on this row alone"
 
 
@@ -134,6 +135,7 @@ def _make_shard(work: _Work, shard: Shard, batch: Sequence[Mapping[str, Any]], m
     meter.rows_done(len(lines))
     todo = [(row, batch[row - shard.start]) for row in range(shard.start, shard.stop) if row not in lines]
     crashes = shard.crashes()
+    size = _rows_at_once(shard.n_rows, crashes)
     started, tokens_before = time.monotonic(), meter.tokens
     with shard.appending() as partial:
 
@@ -143,15 +145,16 @@ def _make_shard(work: _Work, shard: Shard, batch: Sequence[Mapping[str, Any]], m
             partial.flush()
             meter.rows_done(1)
 
-        for index, row in todo:
-            if index in crashes:
-                write({"row": index, "id": str(row["id"]), "failed": "engine_crashed", "detail": _CRASHED})
+        for index in {index for index in crashes if index is not None}:
+            row = batch[index - shard.start]
+            write({"row": index, "id": str(row["id"]), "failed": "engine_crashed", "detail": _CRASHED})
         rest = [(index, row) for index, row in todo if index not in lines]
-        size = _rows_at_once(shard.n_rows, crashes)
-        for i in range(0, len(rest), size):
-            _make_lines(work, shard, rest[i : i + size], write, meter)
+        for some in _groups(rest, size):
+            _make_lines(work, shard, some, write, meter)
     if work.job.score_against is not None:
-        _score(work, lines)
+        for indices in _groups(sorted(lines), size):
+            with shard.in_engine(indices):
+                _score(work, [lines[index] for index in indices])
     seconds = time.monotonic() - started
     meter.seconds += seconds
     tokens = meter.tokens - tokens_before
@@ -164,6 +167,10 @@ def _rows_at_once(n_rows: int, crashes: Sequence[int | None]) -> int:
     """How many rows go into an engine together: all, until it has died twice and no row is known to be the cause."""
     since = len(crashes) - max((i + 1 for i, row in enumerate(crashes) if row is not None), default=0)
     return n_rows if since < 2 else max(1, n_rows // _FEWER ** (since - 1))
+
+
+def _groups(rows: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    return (rows[i : i + size] for i in range(0, len(rows), size))
 
 
 def _make_lines(
@@ -199,11 +206,11 @@ def _make_lines(
         work.engine.generate([row.requests[i] for row, i in asked], answered)
 
 
-def _score(work: _Work, lines: Mapping[int, Mapping[str, Any]]) -> None:
+def _score(work: _Work, lines: Sequence[Mapping[str, Any]]) -> None:
     """Gives the completions of these lines their logprob alone, in exchange for their token ids."""
     assert work.job.score_against is not None
     prefix = work.encoder.prompt_ids([Message("user", m["content"]) for m in work.job.score_against])
-    completions = [c for line in lines.values() for request in line.get("requests", ()) for c in request["completions"]]
+    completions = [c for line in lines for request in line.get("requests", ()) for c in request["completions"]]
     unscored = [completion for completion in completions if "ids" in completion]
     if not unscored:
         return

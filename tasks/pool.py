@@ -11,12 +11,15 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 
+from data.lease import LeaseError
 from data.records import canonical_json
+from data.store import RunStore
 from tasks.child import ChildError
 
 if TYPE_CHECKING:
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
 _POLL_S = 3.0
 _PATIENCE_S = 60.0
+_END_S = 10.0
+_CANCEL_S = 15.0
+_PAGE = 200
 _MOST_LOST = 10
 _MOST_FAILED = 1
 """Runs that may be lost, and that may fail, for one part before it is given up: what fails twice will again."""
@@ -45,97 +51,170 @@ class Part:
 
 
 def see_through(
-    deployment: str, work: str, parts: Sequence[Part], on_poll: Callable[[], object], say: Callable[[str], None]
+    deployment: str,
+    store: RunStore,
+    work: Path,
+    parts: Sequence[Part],
+    on_poll: Callable[[], object],
+    say: Callable[[str], None],
 ) -> None:
     """Has every part done by runs of `deployment`, and waits for them; `on_poll` is called again and again meanwhile.
 
     `work` is the folder of the stage, by which the runs of an earlier attempt at it are found. Raises ChildError where a
-    run fails twice, or where one after the other is lost. Whatever ends this function early cancels the runs that it
-    waits for.
+    run fails twice, or where one after the other is lost. Whatever ends this function cancels the runs that are not over,
+    unless the run has been taken over by another process: then they are that one's.
     """
     from prefect.client.orchestration import get_client
 
-    tag = "stage-" + hashlib.sha256(work.encode()).hexdigest()[:16]
-    name = work.rpartition("/")[2]
     with get_client(sync_client=True) as client:
+        runs = _Runs(client, deployment, f"{store.url}/{work.relative_to(store.root).as_posix()}", say)
         try:
-            _adopt(client, parts, tag, say)
             while True:
                 on_poll()  # first, so that what is here of the stage is where its runs look for it
                 waiting = [part for part in parts if part.left()]
                 if not waiting:
-                    return
-                for part in waiting:
-                    try:
-                        _see_to(client, deployment, name, part, tag, say)
-                    except httpx.TransportError as error:  # the runs go on without the server
-                        say(f"{part.label}: the Prefect server does not answer ({error!r})")
+                    break
+                try:
+                    runs.adopt(parts)
+                    for part in waiting:
+                        runs.see_to(part, on_poll)
+                except httpx.HTTPError as error:  # the runs go on without the server
+                    say(f"the Prefect server does not answer ({error!r})")
                 time.sleep(_POLL_S)
-        finally:
-            _cancel(client, [part.run_id for part in parts if part.run_id and part.left()])
+        except LeaseError:
+            raise
+        except BaseException:
+            runs.cancel()
+            raise
+        runs.let_end()
 
 
-def _adopt(client: SyncPrefectClient, parts: Sequence[Part], tag: str, say: Callable[[str], None]) -> None:
-    """Finds the runs that an earlier attempt at this stage has started and that are still at work.
+class _Runs:
+    """The runs of one stage's parts."""
 
-    Those with other parameters, as of a stage that was cut into another number of parts, are cancelled.
-    """
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+    def __init__(self, client: SyncPrefectClient, deployment: str, place: str, say: Callable[[str], None]) -> None:
+        self.client, self.deployment, self.say = client, deployment, say
+        # Of the store too: two stores may hold runs of one name.
+        self.tag = "stage-" + hashlib.sha256(place.encode()).hexdigest()[:16]
+        self.name = place.rpartition("/")[2]
+        self.ids: set[UUID] = set()
+        self.adopted = False
 
-    for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]))):
-        if run.state is None or run.state.is_final() or run.state.is_cancelling():
-            continue  # one that is being cancelled will do no more, and where its worker is gone it takes minutes to end
-        given = canonical_json(run.parameters)
-        part = next((p for p in parts if p.run_id is None and canonical_json(p.parameters) == given), None)
-        if part is not None:
-            part.run_id = run.id
-            say(f"{part.label}: its run {run.name!r} is still at work")
-        else:
-            say(f"the run {run.name!r} of an earlier attempt is cancelled")
-            _cancel(client, [run.id])
+    def adopt(self, parts: Sequence[Part]) -> None:
+        """Finds, once, the runs that an earlier attempt at this stage has started and that are still at work.
 
-
-def _see_to(
-    client: SyncPrefectClient, deployment: str, name: str, part: Part, tag: str, say: Callable[[str], None]
-) -> None:
-    """Starts a part's run, or another one where the last has ended before it was done."""
-    if part.run_id is not None:
-        run = client.read_flow_run(part.run_id)
-        left = part.left()
-        if run.state is None or not run.state.is_final() or not left:
-            if run.state is None or not run.state.is_scheduled():
-                part.asked = 0.0
-            elif part.asked and time.monotonic() - part.asked > _PATIENCE_S:
-                say(f"{part.label}: no worker has taken its run {run.name!r} of {deployment} yet")
-                part.asked = 0.0
+        Those with other parameters, as of a stage that was cut into another number of parts, are cancelled.
+        """
+        if self.adopted:
             return
-        part.failed += run.state.is_failed()
-        part.lost += not run.state.is_failed()
-        what = f"{part.label}: its run {run.name!r} ended {run.state.name} with {left} left"
-        if part.failed > _MOST_FAILED or part.lost > _MOST_LOST:
-            raise ChildError(f"{what}: {run.state.message}\nIts log is in the UI, under flow run {run.id}")
-        say(f"{what} ({run.state.message}); another worker goes on with it")
-    part.run_id, part.asked = _start(deployment, name, part, tag).id, time.monotonic()
+        for run in self._under_way():
+            given = canonical_json(run.parameters)
+            part = next((p for p in parts if p.run_id is None and canonical_json(p.parameters) == given), None)
+            self.ids.add(run.id)
+            if part is not None:
+                part.run_id = run.id
+                self.say(f"{part.label}: its run {run.name!r} is still at work")
+            else:
+                self.say(f"the run {run.name!r} of an earlier attempt is cancelled")
+                self._cancel(run.id)
+        self.adopted = True
 
+    def _under_way(self) -> list[FlowRun]:
+        """Runs of this stage that are neither over nor being cancelled: those will do no more, but may take minutes to end."""
+        from prefect.client.schemas.filters import (
+            FlowRunFilter,
+            FlowRunFilterState,
+            FlowRunFilterStateType,
+            FlowRunFilterTags,
+        )
+        from prefect.client.schemas.objects import StateType
 
-def _start(deployment: str, name: str, part: Part, tag: str) -> FlowRun:
-    from prefect.deployments import run_deployment
+        types = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
+        wanted = FlowRunFilter(
+            tags=FlowRunFilterTags(all_=[self.tag]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=types), name=None),
+        )
+        found: list[FlowRun] = []
+        while page := self.client.read_flow_runs(flow_run_filter=wanted, offset=len(found), limit=_PAGE):
+            found += page
+        return found
 
-    again = f" again {n}" if (n := part.lost + part.failed) else ""
-    run = run_deployment(
-        deployment,
-        parameters=dict(part.parameters),
-        timeout=0,
-        tags=[tag],
-        flow_run_name=f"{name} {part.label}{again}",
-    )
-    return cast("FlowRun", run)
+    def see_to(self, part: Part, on_poll: Callable[[], object]) -> None:
+        """Starts a part's run, or another one where the last has ended before it was done."""
+        if part.run_id is not None:
+            run = self._read(part.run_id)
+            if run is None:  # somebody has deleted it
+                state, what = None, f"{part.label}: its run {part.run_id} is gone"
+            elif run.state is None or not run.state.is_final():
+                self._say_if_nobody_takes_it(part, run)
+                return
+            else:
+                state, what = run.state, f"{part.label}: its run {run.name!r} ended {run.state.name}"
+            on_poll()  # what it has done may have been written after the last look
+            if not (left := part.left()):
+                return
+            failed = state is not None and state.is_failed()
+            part.failed += failed
+            part.lost += not failed
+            what, why = f"{what} with {left} left", state.message if state is not None else "no message"
+            if part.failed > _MOST_FAILED or part.lost > _MOST_LOST:
+                raise ChildError(f"{what}: {why}\nIts log is in the UI, under flow run {part.run_id}")
+            self.say(f"{what} ({why}); another worker goes on with it")
+        part.run_id, part.asked = self._start(part).id, time.monotonic()
 
+    def _read(self, run: UUID) -> FlowRun | None:
+        from prefect.exceptions import ObjectNotFound
 
-def _cancel(client: SyncPrefectClient, runs: Sequence[UUID]) -> None:
-    from prefect.states import Cancelling
+        try:
+            return self.client.read_flow_run(run)
+        except ObjectNotFound:
+            return None
 
-    for run in runs:
+    def _say_if_nobody_takes_it(self, part: Part, run: FlowRun) -> None:
+        if run.state is None or not run.state.is_scheduled():
+            part.asked = 0.0
+        elif part.asked and time.monotonic() - part.asked > _PATIENCE_S:
+            self.say(f"{part.label}: no worker has taken its run {run.name!r} of {self.deployment} yet")
+            part.asked = 0.0
+
+    def _start(self, part: Part) -> FlowRun:
+        from prefect.deployments import run_deployment
+
+        again = f" again {n}" if (n := part.lost + part.failed) else ""
+        run = run_deployment(
+            self.deployment,
+            parameters=dict(part.parameters),
+            timeout=0,
+            tags=[self.tag],
+            flow_run_name=f"{self.name} {part.label}{again}",
+            idempotency_key=str(uuid4()),  # the request may be repeated by the client
+        )
+        self.ids.add(run.id)  # type: ignore[union-attr]
+        return cast("FlowRun", run)
+
+    def let_end(self) -> None:
+        """Lets runs whose part is done end by themselves; those that do not are cancelled, as one that was taken for lost."""
+        deadline = time.monotonic() + _END_S
+        with contextlib.suppress(httpx.HTTPError):
+            while time.monotonic() < deadline and any(map(self._is_under_way, self.ids)):
+                time.sleep(1.0)
+        self.cancel()
+
+    def _is_under_way(self, run: UUID) -> bool:
+        found = self._read(run)
+        return found is not None and (found.state is None or not found.state.is_final())
+
+    def cancel(self) -> None:
+        """Cancels all runs of the stage that are not over, those too that were taken for lost."""
+        deadline = time.monotonic() + _CANCEL_S
+        for run in self.ids:
+            if time.monotonic() < deadline:  # a server that is away must not keep a run that is to end from ending
+                self._cancel(run)
+
+    def _cancel(self, run: UUID) -> None:
+        from prefect.states import Cancelling
+
         # One that cannot be reached must not keep the others, nor hide why the stage ends.
         with contextlib.suppress(httpx.HTTPError):
-            client.set_flow_run_state(run, Cancelling(message="the run that waited for it has ended"))
+            if self._is_under_way(run):
+                self.client.set_flow_run_state(run, Cancelling(message="the run that waited for it has ended"))

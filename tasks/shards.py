@@ -7,8 +7,9 @@ A shard is a range of rows of one JSONL file. Its lines::
     {"row": 18, "id": "77aa…", "dropped": "prompt_too_long"}
     {"row": 19, "id": "0b1d…", "failed": "engine_abort", "detail": "…"}
 
-Around its work, an engine leaves a note in ``.000003.crashes``, which stays where the process dies of it; a row that was
-alone in an engine that died has failed, and the others go on without it.
+While an engine is at work on rows, ``.000003.at-work`` says on which; where its process dies and its parent lives to see
+it, that becomes a line of ``.000003.crashes``. A row that was alone in an engine that died has failed, and the others go
+on without it.
 
 ``000003.jsonl`` is finished when ``.000003.done`` stands beside it, written last: its hash, its rows, and how many of
 them failed. Until then the rows that are done are appended one by one to ``.000003.partial``, so that a kill loses only
@@ -103,6 +104,10 @@ class Shard:
         return self.folder / f".{self.number:06d}.partial"
 
     @property
+    def _at_work(self) -> Path:
+        return self.folder / f".{self.number:06d}.at-work"
+
+    @property
     def _crashes(self) -> Path:
         return self.folder / f".{self.number:06d}.crashes"
 
@@ -112,46 +117,61 @@ class Shard:
 
     @contextlib.contextmanager
     def in_engine(self, rows: Sequence[int]) -> Iterator[None]:
-        """Around an engine's work on these rows. Who is asked to stop has not crashed."""
-        notes = self.crashes()
-        self._note_crashes([*notes, rows[0] if len(rows) == 1 else None])
+        """Around an engine's work on these rows. Who is asked to stop, or cannot write, has not crashed."""
+        write_json(self._at_work, rows[0] if len(rows) == 1 else None)
         try:
             yield
-        except (SystemExit, KeyboardInterrupt):
-            self._note_crashes(notes)
+        except (SystemExit, KeyboardInterrupt, OSError):
+            self._at_work.unlink()
             raise
-        self._note_crashes(notes)
+        self._at_work.unlink()
+
+    def note_death(self) -> bool:
+        """Notes that the engine has died, if it was at work here; says whether it was. For its parent to call."""
+        if not self._at_work.exists():
+            return False
+        write_json(self._crashes, [*self.crashes(), json.loads(self._at_work.read_text(encoding="utf-8"))])
+        self._at_work.unlink()
+        return True
+
+    def forget_work(self) -> None:
+        """Before an engine is started: what one left whose parent was killed with it says nothing of its rows."""
+        self._at_work.unlink(missing_ok=True)
 
     def crashes(self) -> list[int | None]:
-        """The crashes of engines at work on this shard: each the row that was alone in it, or None where there were more."""
-        if not self._crashes.exists():
-            return []
-        notes: list[int | None] = json.loads(self._crashes.read_text(encoding="utf-8"))
+        """The deaths of engines at work on this shard: each the row that was alone in it, or None where there were more."""
+        content = _read(self._crashes)
+        notes: list[int | None] = json.loads(content) if content else []
         return notes
-
-    def _note_crashes(self, notes: Sequence[int | None]) -> None:
-        if notes:
-            write_json(self._crashes, list(notes))
-        else:
-            self._crashes.unlink(missing_ok=True)
 
     def is_finished(self) -> bool:
         """Whether all its rows are written, undamaged, and none of them has failed."""
         facts = self._read_facts()
-        return facts is not None and facts["failed"] == 0 and sha256_file(self.path) == facts["sha256"]
+        return facts is not None and facts["failed"] == 0 and self._is_whole(facts)
 
     def is_written(self, attempt: int) -> bool:
         """Whether it is finished, or this attempt at it has come to its end with rows that failed."""
         facts = self._read_facts()
-        if facts is None or sha256_file(self.path) != facts["sha256"]:
+        if facts is None or not self._is_whole(facts):
             return False
         return bool(facts["failed"] == 0 or facts["attempt"] >= attempt)
+
+    def _is_whole(self, facts: Mapping[str, Any]) -> bool:
+        try:
+            return sha256_file(self.path) == str(facts["sha256"])
+        except FileNotFoundError:  # it is being made again in this moment
+            return False
 
     def rows_done(self) -> int:
         """How many of its rows are on disk."""
         if self._read_facts() is not None:
             return self.n_rows
-        return self._partial.read_bytes().count(b"\n") if self._partial.exists() else 0
+        return (_read(self._partial) or b"").count(b"\n")
+
+    def attempts_failed(self) -> int:
+        """How often its rows have been tried, where some of them have failed; 0 where none has."""
+        facts = self._read_facts()
+        return int(facts["attempt"]) if facts is not None and facts["failed"] else 0
 
     def spent(self) -> tuple[int, float]:
         """Tokens and seconds that the attempt which wrote it has taken."""
@@ -165,7 +185,9 @@ class Shard:
         """
         facts = self._read_facts()
         lines: Iterable[dict[str, Any]] = _whole_lines(self._partial)
-        if facts is not None:
+        if facts is None:  # a kill has come between the file, which is put there whole, and its facts
+            lines = [*_whole_lines(self.path), *lines]
+        else:
             if sha256_file(self.path) == facts["sha256"]:
                 lines = [*read_jsonl(self.path), *lines]
             else:
@@ -194,10 +216,10 @@ class Shard:
         temporary = self.folder / f".{self.path.name}.{os.getpid()}.tmp"
         with temporary.open("w", encoding="utf-8") as stream:
             stream.writelines(json_line(lines[row]) for row in range(self.start, self.stop))
-        self._facts.unlink(missing_ok=True)  # of an attempt in which rows had failed
         # Of what was written here: another engine, taken for lost, may be writing the same shard.
         sha256 = sha256_file(temporary)
         flush(temporary)
+        self._facts.unlink(missing_ok=True)  # of an attempt in which rows had failed
         temporary.replace(self.path)
         self._write_facts(lines.values(), sha256, attempt=attempt, tokens=tokens, seconds=round(seconds, 3))
         self._partial.unlink(missing_ok=True)
@@ -220,10 +242,17 @@ class Shard:
         write_json(self._facts, facts)
 
     def _read_facts(self) -> dict[str, Any] | None:
-        if not (self._facts.exists() and self.path.exists()):
-            return None
-        facts: dict[str, Any] = json.loads(self._facts.read_text(encoding="utf-8"))
+        content = _read(self._facts) if self.path.exists() else None
+        facts: dict[str, Any] | None = json.loads(content) if content else None
         return facts
+
+
+def _read(path: Path) -> bytes | None:
+    """A file's content, or None where there is none: another process may remove it at any moment."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -133,6 +133,7 @@ class _Retired:
             store, watch = self.run.store, open_watch(self.stage.name)
             watch.log(f"{error}, and is needed again: {self.stage.name} is made again")
             work = store.work_dir(self.stage)
+            store.begin(work)
             for retired in self.artifact.manifest.retired:  # shards keep the size that they had
                 (work / retired).parent.mkdir(parents=True, exist_ok=True)
             log_file = store.path / "logs" / f"{self.stage.name.replace('/', '--')}.log"

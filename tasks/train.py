@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data.artifacts import DONE, Artifact, Counts, Outcome
+from data.artifacts import DONE, SCRATCH, Artifact, Counts, Outcome
 from data.files import write_json
 from prompts.catalog import prover_for
 from tasks import child
@@ -24,7 +24,7 @@ from tasks.seeds import derive_seed
 from tasks.settings import Optimization, Role
 from tasks.space import check_room, training_bytes
 from tasks.stage import Context, Run, find_model, resolved_dtype
-from tasks.trainer import RESULT, SCRATCH, TrainingJob
+from tasks.trainer import RESULT, TrainingJob
 
 DEPLOYMENT = "train/model"
 STEPS = f".steps{DONE}"
@@ -106,6 +106,7 @@ def _train(
             _train_in_pool(context, job, None if isinstance(base, Artifact) else base_model(base, known))
         else:
             reserve = run.settings.retention.reserve_gib
+            run.store.refresh(context.work)
             train_in_child(job, context.log_file, reserve, context.watch.log, context.progress)
         return _outcome(context.work)
 
@@ -159,12 +160,12 @@ def _train_in_pool(context: Context, job: TrainingJob, model: dict[str, Any] | N
 
     def look() -> None:
         context.raise_if_lost()
-        store.refresh(work, [RESULT, STEPS])
+        store.refresh(work, lambda name: name in (RESULT, STEPS))
         if (work / STEPS).exists():
             steps = json.loads((work / STEPS).read_text(encoding="utf-8"))
             context.progress(steps["done"], steps["total"])
 
-    see_through(DEPLOYMENT, told["out"], [Part("training", parameters, left)], look, context.watch.log)
+    see_through(DEPLOYMENT, store, work, [Part("training", parameters, left)], look, context.watch.log)
 
 
 def _outcome(work: Path) -> Outcome:

@@ -15,8 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from data.artifacts import DONE
-from data.files import json_line, read_jsonl, write_json
+from data.artifacts import DONE, SCRATCH
+from data.files import flush, json_line, read_jsonl, write_json
 from data.records import parse_preference
 from prompts.catalog import JUDGE_PROMPTS, prover_for
 from tasks import child
@@ -28,8 +28,6 @@ COMPLETE = f"all{DONE}"
 """Written last into a checkpoint of a training under way: the sizes of its files, and the seconds spent so far."""
 RESULT = f".result{DONE}"
 """Written last of all: the names of the files that were made, the counts and the metrics."""
-SCRATCH = "scratch.tmp"
-"""The folder of a training's checkpoints and caches, which goes when it has ended."""
 
 
 @dataclass(frozen=True)
@@ -331,6 +329,8 @@ def main() -> None:
     result = run_training(job)
     made = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file() and path.name[0] != ".")
     files = [path.as_posix() for path in made if path.parts[0] != SCRATCH]
+    for name in files:
+        flush(out / name)
     # The result is what says that the training is over; until then it can go on from its checkpoints.
     write_json(out / RESULT, {"files": files, **result})
     shutil.rmtree(out / SCRATCH, ignore_errors=True)  # which whoever waited for the result may be doing too

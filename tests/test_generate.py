@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from data.world import taste
 from prompts.prove import PROVE
 from tasks.chat import ChatEncoder
 from tasks.dispatch import generate_rows, generated_for
-from tasks.engines import Completion, FakeEngine, Request, Sampling
+from tasks.engines import Completion, Engine, FakeEngine, Request, Sampling
 from tasks.generate import Skip, run_shards
-from tasks.shards import GenerationJob, read_shards, with_rows
+from tasks.shards import GenerationJob, Shard, read_shards, with_rows
 from tasks.stage import Context, Run
 from tests.conftest import FlakyEngine, InProcess, Reply, run_with, settings_with
 
@@ -151,17 +152,116 @@ def test_a_row_that_kills_the_engine_is_found_and_fails_alone(job: GenerationJob
     killer = FlakyEngine(
         FakeEngine(echo), crashes=lambda requests: {"4", "7"} & {row_ids(r) for r in requests} != set()
     )
-    for deaths in itertools.count():
-        try:
-            generate(big, encoder, killer)
-            break
-        except MemoryError:
-            assert deaths < 6, "each row: twice among all, and once alone, at the size of one in eight"
+    until_it_ends(big, encoder, killer, most_deaths=6)  # each row: twice among all, and once alone
     lines = list(read_shards(big))
     assert [line["id"] for line in lines if "failed" in line] == ["4", "7"]
     assert {line["failed"] for line in lines if "failed" in line} == {"engine_crashed"}
     assert all("requests" in line for line in lines if line["id"] not in ("4", "7"))
     assert not list(Path(big.out).glob(".*.crashes"))
+
+
+def until_it_ends(job: GenerationJob, encoder: ChatEncoder, engine: Engine, most_deaths: int) -> None:
+    """Has the job done as its parent does, which lives to see its engines die."""
+    for deaths in itertools.count():
+        try:
+            generate(job, encoder, engine)
+            return
+        except MemoryError:
+            assert deaths < most_deaths
+            assert [shard.number for shard in job.shards() if shard.note_death()] != []
+
+
+def test_a_row_that_kills_the_engine_while_it_is_scored_fails_alone(job: GenerationJob, encoder: ChatEncoder) -> None:
+    scored = replace(job, score_against=[{"role": "user", "content": "alone"}], generation={"shard_rows": N_ROWS})
+    marked = [*map(ord, "ab40")]  # what the fake engine says to the row 4
+
+    class DiesScoring(FlakyEngine):
+        def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
+            if any(list(text)[: len(marked)] == marked for _, text in texts):
+                raise MemoryError("the logits did not fit")
+            return super().score(texts)
+
+    until_it_ends(scored, encoder, DiesScoring(FakeEngine(echo)), most_deaths=3)
+    lines = list(read_shards(scored))
+    assert [line["id"] for line in lines if line.get("failed") == "engine_crashed"] == ["4"]
+    rest = [c for line in lines if "requests" in line for r in line["requests"] for c in r["completions"]]
+    assert len(rest) == 4 * (N_ROWS - 1)
+    assert all("logprob_alone" in completion for completion in rest)
+
+
+def test_kills_from_outside_are_no_reason_to_suspect_a_row(job: GenerationJob, encoder: ChatEncoder) -> None:
+    """Kill −9 of the whole run, five times: nobody lives to see the engine die."""
+    sizes: list[int] = []
+
+    def noted(requests: Sequence[Request]) -> bool:
+        sizes.append(len(requests))
+        return len(sizes) <= 5
+
+    whole = replace(job, generation={**job.generation, "shard_rows": N_ROWS})
+    for _ in range(5):
+        with pytest.raises(MemoryError):
+            generate(whole, encoder, FlakyEngine(FakeEngine(echo), crashes=noted))
+        for shard in whole.shards():
+            shard.forget_work()
+    assert generate(whole, encoder) == 2 * N_ROWS
+    assert sizes == [2 * N_ROWS] * 5
+    assert all("requests" in line for line in read_shards(whole))
+
+
+def test_a_shard_can_be_looked_at_while_it_is_written(job: GenerationJob, tmp_path: Path) -> None:
+    shard = Shard(tmp_path, 0, 0, 2)
+    lines = {row: {"row": row, "id": str(row)} for row in range(2)}
+    errors: list[Exception] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            try:
+                assert 0 <= shard.rows_done() <= 2
+                shard.is_written(1)
+                shard.crashes()
+                shard.attempts_failed()
+            except Exception as error:
+                errors.append(error)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    for _ in range(100):
+        with shard.appending() as partial:
+            partial.write(json.dumps(lines[0]) + "\n")
+        shard.finish(lines, 1)
+    over.set()
+    looking.join()
+    assert errors == []
+
+
+def test_a_shard_file_without_its_facts_is_not_made_again(job: GenerationJob, encoder: ChatEncoder) -> None:
+    """A kill between the two; of an attempt in which a row had failed, only that one is asked for."""
+    flaky = FlakyEngine(FakeEngine(echo), fails=lambda request: row_ids(request) == "4")
+    generate(job, encoder, flaky)
+    for facts in Path(job.out).glob(".*.done"):
+        facts.unlink()
+    assert generate(job, encoder) == 2
+    assert all("requests" in line for line in read_shards(job))
+
+
+def test_a_stage_that_was_stopped_for_its_failed_rows_asks_for_them_on_every_start(
+    tmp_path: Path, job: GenerationJob, encoder: ChatEncoder
+) -> None:
+    """With attempts that go on from the last one: shards on other machines are done with an attempt only once."""
+    seen: list[int] = []
+    for _ in range(3):
+        run = run_with(tmp_path, encoder, FlakyEngine(FakeEngine(echo), fails=lambda request: True))
+        inner = run.generator
+
+        def noted(told: GenerationJob, *more: Any, inner: Any = inner) -> Any:
+            seen.append(told.attempt)
+            return inner(told, *more)
+
+        run.generator = noted
+        with pytest.raises(StageError, match="11 of 11 rows failed"):
+            stage(run, Path(job.rows))
+    assert seen == [1, 2, 3, 4]
 
 
 def test_an_engine_that_is_asked_to_stop_has_not_crashed(job: GenerationJob, encoder: ChatEncoder) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from data.artifacts import DONE, MANIFEST, Counts, Outcome, Stage
+from data.artifacts import BEGUN, DONE, MANIFEST, Counts, Outcome, Stage
 from data.files import StoreError, write_json
 from data.lease import Lease, LeaseError, RemoteFile
 from data.remote import Remote, is_remote
@@ -111,7 +113,7 @@ def test_the_manifest_is_sent_last(machine: Callable[..., RunStore], monkeypatch
         store.remote.fs, "put_file", lambda here, name: (sent.append(name.split("/")[-1]), put(here, name))
     )
     store.run(STAGE, writes("x\n"))
-    assert sent == ["weights", "labels.jsonl", MANIFEST]
+    assert sent == [BEGUN, "weights", "labels.jsonl", MANIFEST]
 
 
 def test_a_stage_that_was_sent_by_half_is_made_again(machine: Callable[..., RunStore]) -> None:
@@ -217,14 +219,22 @@ def test_the_parts_of_a_stage_under_way_are_there_for_another_machine(machine: C
         one.run(STAGE, dies)
     seen: list[str] = []
 
+    brought: list[str] = []
+
+    def files(work: Path) -> set[str]:
+        return {p.relative_to(work).as_posix() for p in work.rglob("*") if p.is_file()}
+
     def goes_on(work: Path) -> Outcome:
-        seen.extend(sorted(p.relative_to(work).as_posix() for p in work.rglob("*") if p.is_file()))
+        seen.extend(sorted(files(work)))
+        two.refresh(work)  # as who trains does: checkpoints are brought then
+        brought.extend(sorted(files(work) - set(seen)))
         return writes("x\n")(work)
 
     two = machine("two")
     two.run(STAGE, goes_on)
     parts = ["scratch.tmp/checkpoint-10/all.done", "scratch.tmp/checkpoint-10/optimizer.pt"]
-    assert seen == [*parts, "shards-5/.0.done", "shards-5/.1.done", "shards-5/0.jsonl", "shards-5/1.jsonl"]
+    assert seen == [BEGUN, "shards-5/.0.done", "shards-5/.1.done", "shards-5/0.jsonl", "shards-5/1.jsonl"]
+    assert brought == parts
     assert not [name for name in there(two) if name.startswith(".work")]
 
 
@@ -249,6 +259,104 @@ def test_a_part_that_was_finished_again_is_brought_again(machine: Callable[..., 
     assert one.remote is not None
     name = f"{one._relative(one.work_dir(STAGE))}/shards-5/0.jsonl"
     assert one.remote.read(name) == b"third\n"
+
+
+def finish_part(store: RunStore, number: int) -> None:
+    folder = store.work_dir(STAGE) / "shards-5"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{number}.jsonl").write_text("x\n")
+    write_json(folder / f".{number}{DONE}", {"files": [f"{number}.jsonl"]})
+    store.keep(store.work_dir(STAGE))
+
+
+def test_copies_that_somebody_removes_take_nothing_with_them(machine: Callable[..., RunStore]) -> None:
+    one, parent = machine("one"), machine("two")
+    work = parent.work_dir(STAGE)
+    finish_part(one, 0)
+    finish_part(one, 1)
+    parent.refresh(work)
+    before = there(parent)
+    shutil.rmtree(parent.root)
+    parent.refresh(work)
+    parent.keep(work)
+    assert there(parent) == before
+    assert not (work / "shards-5/0.jsonl").exists() or (work / "shards-5/.0.done").exists()
+
+
+def checkpoint(store: RunStore, step: int) -> Path:
+    folder = store.work_dir(STAGE) / f"scratch.tmp/trainer/checkpoint-{step}"
+    folder.mkdir(parents=True)
+    (folder / "optimizer.pt").write_text("1")
+    write_json(folder / f"all{DONE}", {"files": {"optimizer.pt": 1}})
+    return folder
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_sent_or_brought_ends_nothing(
+    machine: Callable[..., RunStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = machine("one"), machine("two")
+    work = one.work_dir(STAGE)
+    assert one.remote is not None
+    assert two.remote is not None
+    old, new = checkpoint(one, 10), checkpoint(one, 20)
+    send, read = one.remote.send, two.remote.read
+
+    def slow_send(path: str) -> None:
+        shutil.rmtree(old, ignore_errors=True)
+        send(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one.remote, "send", slow_send)
+        one.keep(work)
+
+    def slow_read(path: str) -> bytes | None:
+        content = read(path)
+        if path.endswith(f"all{DONE}"):
+            shutil.rmtree(new, ignore_errors=True)
+            one.keep(work)
+        return content
+
+    monkeypatch.setattr(two.remote, "read", slow_read)
+    two.refresh(two.work_dir(STAGE))
+    assert not [name for name in there(one) if "checkpoint" in name], "the store follows the trainer"
+
+
+def test_several_workers_of_one_machine_share_its_copies(machine: Callable[..., RunStore]) -> None:
+    machine("one").run(STAGE, writes("x\n"))
+    workers = [machine("two") for _ in range(4)]
+    errors: list[BaseException] = []
+    start = threading.Barrier(4)
+
+    def bring(store: RunStore) -> None:
+        wanted = [store.path / "round-1/labels/checkpoint", store.path / "round-1/labels/labels.jsonl"]
+        try:
+            start.wait()
+            store.bring_all(wanted)
+            assert (wanted[0] / "weights").read_text() == "x\n" * 100
+        except BaseException as error:
+            errors.append(error)
+
+    for _ in range(10):
+        shutil.rmtree(workers[0].root, ignore_errors=True)
+        threads = [threading.Thread(target=bring, args=(store,)) for store in workers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+
+
+def test_copies_of_stages_that_have_ended_go(machine: Callable[..., RunStore]) -> None:
+    one, two = machine("one"), machine("two")
+    other = Stage("round-2/labels", "label", 1, {}, {})
+    for stage in (STAGE, other):
+        one.begin(one.work_dir(stage))
+        two.refresh(two.work_dir(stage))
+    assert all(two.is_under_way(two.work_dir(stage)) for stage in (STAGE, other))
+    one.run(STAGE, writes("x\n"))
+    two.forget_ended_work()
+    assert [two.work_dir(stage).exists() for stage in (STAGE, other)] == [False, True]
+    assert not two.is_under_way(two.work_dir(STAGE))
 
 
 def test_a_worker_brings_what_a_stage_holds_now_not_what_it_held(machine: Callable[..., RunStore]) -> None:
