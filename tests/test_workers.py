@@ -16,7 +16,7 @@ from data.artifacts import Artifact
 from data.files import StoreError, link_tree, write_jsonl
 from data.store import RunStore
 from data.world import taste
-from flows.local import Services, start_worker
+from flows.local import Services, start_deployment, start_worker
 from flows.workers import train_model
 from tasks.dispatch import GenerationStats, generate_in_children
 from tasks.fan_out import generate_in_pool
@@ -24,6 +24,7 @@ from tasks.shards import GenerationJob, read_shards
 from tasks.stage import Run
 from tasks.train import train_judge
 from tasks.trainer import COMPLETE
+from tests.chaos.subject import ENDED, flow_run_of
 from tests.conftest import artifact, settings_with, until
 from tests.test_engine import GENERATION, JUDGE, MODELS
 
@@ -176,10 +177,12 @@ STEPS = 60
 
 @pytest.fixture(scope="module")
 def trainers(services: Services) -> Iterator[Services]:
-    """A worker of the pool train."""
-    start_worker(services, "train-1", pool="train")
+    """Two workers of the pool train."""
+    for name in ("train-1", "train-2"):
+        start_worker(services, name, pool="train")
     yield services
-    services.stop("train-1")
+    for name in ("train-1", "train-2"):
+        services.stop(name)
 
 
 def training(services: Services, folder: Path, in_pool: bool) -> InThread:
@@ -201,6 +204,16 @@ def training(services: Services, folder: Path, in_pool: bool) -> InThread:
     return InThread(services, lambda seen: train_judge(run, 0, examples))
 
 
+def the_same_again(services: Services, run: str) -> str:
+    """Starts the deployment train/model with the parameters of a run; returns the new run's id."""
+    given = httpx.get(f"{services.ui}/api/flow_runs/{run}").json()["parameters"]
+    return start_deployment(services, "train/model", given)
+
+
+def state(services: Services, run: str) -> str:
+    return str(httpx.get(f"{services.ui}/api/flow_runs/{run}").json()["state"]["type"])
+
+
 def trainer_processes(folder: Path) -> list[psutil.Process]:
     found = psutil.process_iter(["cmdline"])
     return [
@@ -214,10 +227,19 @@ def test_a_training_goes_to_a_worker_and_from_a_lost_one_to_another(trainers: Se
     until(lambda: list((tmp_path / "pool").rglob(COMPLETE)))
     [process] = trainer_processes(tmp_path / "pool")
     assert "prefect.engine" in process.parent().cmdline(), "the flow run on the worker, not this process"
+    # As when a run was taken for lost while it works: another one for the same training waits, and then has nothing to do.
+    second = the_same_again(trainers, flow_run_of(process.parent()))
     process.parent().send_signal(signal.SIGKILL)
     until(lambda: not process.is_running())
-    stage.join(timeout=240)
+    most = 0
+    while stage.is_alive():
+        most = max(most, len(trainer_processes(tmp_path / "pool")))
+        time.sleep(0.05)
     assert isinstance(stage.result, Artifact), stage.result
+    assert most == 1, "two trainings wrote one checkpoint"
+    until(lambda: state(trainers, second) in ENDED, 60)
+    assert state(trainers, second) in ("COMPLETED", "CANCELLED")
+    assert not list((tmp_path / "pool/run").glob(".work/*"))
     logs = "".join(path.read_text() for path in (tmp_path / "pool/run/logs").glob("*.train.log"))
     assert "resuming from checkpoint-" in logs
     here = training(trainers, tmp_path / "here", in_pool=False)
