@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from data.artifacts import Artifact
+from data.artifacts import BEGUN, Artifact
 from data.files import StoreError, link_tree, write_jsonl
 from data.store import RunStore
 from data.world import taste
@@ -48,6 +49,7 @@ def pool(services: Services) -> Iterator[Services]:
 def job(tmp_path: Path) -> GenerationJob:
     write_jsonl(tmp_path / "run/rows.jsonl", (row.to_json() for row in taste.draw_pairs(N_ROWS, seed=3)))
     link_tree(JUDGE, tmp_path / "run/judge")
+    RunStore(tmp_path, "run").begin(tmp_path / "run/.work/votes-12")
     generation = GENERATION.model_copy(update={"shard_rows": 20, "workers": 2}).model_dump(mode="json")
     return GenerationJob(
         "tasks.label:vote_requests", PARAMS | {"overlong": "drop", "seed": 9}, str(tmp_path / "run/rows.jsonl"), N_ROWS,
@@ -141,6 +143,16 @@ def test_a_stage_that_is_stopped_ends_its_engines_and_keeps_what_they_finished(
     assert isinstance(again.result, GenerationStats), again.result
     whole(job)
     assert {name: (Path(job.out) / name).read_bytes() for name in kept} == kept
+
+
+def test_a_part_of_a_stage_that_has_ended_is_not_done(pool: Services, job: GenerationJob) -> None:
+    """A run that waited for a worker while its stage was finished without it."""
+    store = RunStore(Path(job.rows).parent.parent, "run")
+    (Path(job.out).parent / BEGUN).unlink()
+    told = {"job": job.relative_to(store.root).to_json(), "store": store.url, "worker": 0, "workers": 2}
+    run = start_deployment(pool, "generate/shards", told)
+    until(lambda: state(pool, run) == "COMPLETED", 60)
+    assert not Path(job.out).exists()
 
 
 def test_a_stage_taken_up_again_finds_the_runs_that_are_at_work(pool: Services, job: GenerationJob) -> None:
