@@ -75,16 +75,25 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 def test_a_run_on_s3_and_postgresql_goes_through_and_is_found_by_another_machine(
     database: str, bucket: dict[str, str], tmp_path: Path
 ) -> None:
+    """The flow, two workers that generate and share the copies of their machine, and one that trains, each with a cache."""
     keep = {"retention.judges": "last_and_best", "retention.completions": "last_round"}
+    spread = {"generation.workers": 2, "generation.shard_rows": 10, "training.in_pool": True}
     told: dict[str, Any] = {
         "store": "s3://runs/all",
         "run_name": "far",
-        "overrides": {**short_run(tmp_path / "world"), **keep},
+        "overrides": {**short_run(tmp_path / "world"), **keep, **spread},
     }
     variables = {**bucket, "PREFECT_API_DATABASE_CONNECTION_URL": database, "GRAM_R2_CACHE": str(tmp_path / "one")}
     with local_services(tmp_path / "prefect", port=free_port(), variables=variables) as services:
+        for name, pool, cache in (("gpu-1", "gpu", "two"), ("gpu-2", "gpu", "two"), ("train-1", "train", "three")):
+            services.environment["GRAM_R2_CACHE"] = str(tmp_path / cache)
+            start_worker(services, name, pool)
         _, state = run_deployment(services, "self-train/demo", told)
         assert state == "Completed"
+        for name in ("gpu-1", "gpu-2", "train-1"):
+            services.stop(name)
+        made = [path.parent.parent.name for path in (tmp_path / "two").rglob("*.safetensors")]
+        assert sorted(made) == ["judge", "prover"], "a worker keeps the prover and one judge"
         sizes = Remote("s3://runs/all").sizes("far")
         stages = {name.rpartition("/")[0] for name in sizes if name.endswith(f"/{MANIFEST}")}
         assert {"data", "prover", "round-1/votes", "round-1/judge", "final"} <= stages
@@ -96,11 +105,11 @@ def test_a_run_on_s3_and_postgresql_goes_through_and_is_found_by_another_machine
         )
         # Another machine, with nothing of it here, and every stage done: no GPU hour is spent again.
         services.stop("worker")
-        services.environment["GRAM_R2_CACHE"] = str(tmp_path / "two")
+        services.environment["GRAM_R2_CACHE"] = str(tmp_path / "four")
         start_worker(services)
         started = time.monotonic()
         _, state = run_deployment(services, "self-train/demo", told)
         assert state == "Completed"
         assert time.monotonic() - started < 60
-    weights = {path.parent.parent.name for path in (tmp_path / "two").rglob("*.safetensors")}
+    weights = {path.parent.parent.name for path in (tmp_path / "four").rglob("*.safetensors")}
     assert weights == set(), "weights that no stage reads are not brought here"
