@@ -41,7 +41,7 @@ def inside(folder: Path, path: str) -> str:
     """The full path of a file that another machine names relative to `folder`. Raises StoreError where it leads out."""
     full = (folder / path).resolve()
     if not full.is_relative_to(folder.resolve()):
-        raise StoreError(f"a job may name files of its store only, {folder}; got {full}")
+        raise StoreError(f"a job, or a part of one, may name files of its store only, {folder}; got {full}")
     return str(full)
 
 

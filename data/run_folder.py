@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from data.artifacts import BEGUN, DONE, MANIFEST, Artifact, Manifest
-from data.files import StoreError, link_tree, sha256_file, write_json, write_text
+from data.files import StoreError, inside, link_tree, sha256_file, write_json, write_text
 from data.lease import TTL_S, Lease, LocalFile, RemoteFile
 from data.remote import Remote, is_remote
 
@@ -155,7 +155,7 @@ class RunFolder:
         if self.remote.read(self._relative(marker)) == content:
             return  # another worker on this machine has sent it
         for name in [*json.loads(content)["files"], marker.name]:
-            self.remote.send(self._relative(marker.with_name(name)))
+            self.remote.send(self._relative(marker.parent / name))
 
     def refresh(self, work: Path, wanted: Callable[[str], bool] = lambda name: True) -> None:
         """The opposite of `keep`: brings the parts of a stage under way that others have finished, the wanted ones."""
@@ -174,9 +174,9 @@ class RunFolder:
         if there is None:
             return
         if not marker.exists() or marker.read_bytes() != there:
-            for file in json.loads(there)["files"]:
-                marker.with_name(file).unlink(missing_ok=True)
-                self.remote.fetch(self._relative(marker.with_name(file)))
+            for file in (Path(inside(marker.parent, name)) for name in json.loads(there)["files"]):
+                file.unlink(missing_ok=True)
+                self.remote.fetch(self._relative(file))
             write_text(marker, there.decode())
         self._parts_seen[marker] = version
         self._parts_kept[marker] = marker.stat().st_mtime_ns
@@ -282,9 +282,9 @@ class RunFolder:
         """
         if self.remote is None:
             return
-        _, *inside = path.relative_to(self.path).parts
-        if len(inside) < 2:  # in no round's folder
+        _, *below = path.relative_to(self.path).parts
+        if len(below) < 2:  # in no round's folder
             return
-        for copy in self.path.glob(f"*/{'/'.join(inside)}"):
+        for copy in self.path.glob(f"*/{'/'.join(below)}"):
             if copy != path:
                 shutil.rmtree(copy, ignore_errors=True)

@@ -65,8 +65,13 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
         pytest.MonkeyPatch.context() as patch,
         local_services(tmp_path_factory.mktemp("prefect"), port=4271) as running,
     ):
-        for name in ("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY"):
+        for name in ("HF_TOKEN", "WANDB_API_KEY"):
             patch.setitem(running.environment, name, SECRET)
+        from prefect.blocks.system import Secret
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        with temporary_settings({PREFECT_API_URL: running.environment["PREFECT_API_URL"]}):
+            Secret(value=SECRET).save("aws-session-token")
         running.stop("worker")
         start_worker(running)
         yield running

@@ -60,7 +60,10 @@ def test_a_short_run_goes_through_and_shows_itself(services: Services, parameter
 def test_no_secret_of_the_environment_is_written_anywhere_and_nothing_is_pickled(
     services: Services, parameters: dict[str, Any]
 ) -> None:
-    """Looks through the run folder, and all that server and worker have kept of it: logs, database, artifacts."""
+    """Looks through the run folder, and all that server and worker have kept of it: logs, database, artifacts.
+
+    Some of the secrets are in the worker's environment, one comes from a secret block: see `conftest.services`.
+    """
     run = Path(parameters["store"]) / "short"
     for folder in (run, services.home):
         for path in folder.rglob("*"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from tasks.trainer import (
     encoded_examples,
     last_checkpoint,
 )
-from tests.conftest import artifact, settings_with
+from tests.conftest import ROOT, artifact, settings_with
 
 BASE = Path("data/world/base-judge")
 pytestmark = pytest.mark.train
@@ -288,3 +289,25 @@ def test_a_training_that_has_ended_and_only_was_not_committed_is_not_done_again(
     assert made.manifest.metrics["steps"] == 1
     log = (tmp_path / "run/logs/round-0--judge.log").read_text()
     assert log.count("4 examples") == 1, "it was trained once"
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("evil-was-here"),))
+
+
+def test_a_checkpoint_that_carries_code_is_not_run(tmp_path: Path) -> None:
+    """The trainer's own state is loaded as weights only: what lies in a shared store may have been changed."""
+    rows, training = example_rows(8), TrainingSettings(log_every=2, checkpoint_minutes=0)
+    told = job(tmp_path, rows, training, Optimization(max_steps=8, batch_size=4, learning_rate=1e-3))
+    stopped_at(5, tmp_path, told)
+    checkpoint = last_checkpoint(tmp_path / "out/scratch.tmp/trainer")
+    assert checkpoint is not None
+    for state in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        (checkpoint / state).write_bytes(pickle.dumps(_Evil()))
+    marker = json.loads((checkpoint / COMPLETE).read_text())
+    sizes = {name: (checkpoint / name).stat().st_size for name in marker["files"]}
+    write_json(checkpoint / COMPLETE, {**marker, "files": sizes})
+    with pytest.raises(child.ChildError, match="Weights only load failed"):
+        train_in_child(tmp_path, told)
+    assert not list(ROOT.glob("evil*"))

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import psutil
 import pytest
 
 from flows.local import Services
@@ -81,3 +82,9 @@ def test_a_run_on_a_lost_machine_is_crashed(services: Services, automation: str,
         assert "no heartbeat" in now["message"] or "no sign of life" in now["message"]
     finally:
         put(f"{api}/automations/{found['id']}", kept)
+
+
+def test_the_server_listens_on_the_loopback_only(services: Services) -> None:
+    server = psutil.Process(services.processes["server"].pid)
+    listening = [c.laddr.ip for c in server.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    assert set(listening) == {"127.0.0.1"}

@@ -60,7 +60,7 @@ class Evidence:
         return sum(c["n_tokens"] for line in lines for r in line.get("requests", ()) for c in r["completions"])
 
 
-def check(subject: Subject, evidence: Evidence, undisturbed_tokens: int | None) -> Checked:
+def check(subject: Subject, evidence: Evidence, undisturbed_tokens: int | None, n_kills: int = 0) -> Checked:
     """Looks at every row, file and process of a run that has ended."""
     run, problems = subject.folder, list(evidence.problems)
     lost = doubled = 0
@@ -88,7 +88,11 @@ def check(subject: Subject, evidence: Evidence, undisturbed_tokens: int | None) 
     if undisturbed_tokens and tokens > _MOST_TOKENS * undisturbed_tokens:
         problems.append(f"{tokens} tokens, {undisturbed_tokens} in the undisturbed run")
     share = tokens / undisturbed_tokens if undisturbed_tokens else 1.0
-    return Checked(lost, doubled, share, _steps_again(run), problems)
+    again = _steps_again(run)
+    # A checkpoint is taken at every logged step; one that is being written when a kill comes does not count.
+    if again > 2 * LOG_EVERY * n_kills:
+        problems.append(f"{again} steps were trained again after {n_kills} kills")
+    return Checked(lost, doubled, share, again, problems)
 
 
 def _artifacts(run: Path) -> Iterator[Artifact]:

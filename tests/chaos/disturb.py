@@ -48,7 +48,7 @@ def chaos(services: Services, folder: Path, faults: Sequence[str], seed: int, pe
         runs += 1
         subject = Subject(services, folder, f"run-{runs}", spread=not set(OF_MACHINES).isdisjoint(wanted[:per_run]))
         struck, evidence = _disturb(subject, wanted, per_run, rng)
-        checked = check(subject, evidence, tokens)
+        checked = check(subject, evidence, tokens, len(struck))
         for kill in struck:
             kill.checked = checked
         kills += struck

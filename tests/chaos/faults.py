@@ -64,12 +64,13 @@ def strike(subject: Subject, act: Callable[[], object]) -> list[str]:
 
     Raises psutil.NoSuchProcess where the target has ended in this very moment.
     """
-    flow = subject.flow()
-    family = flow.children(recursive=True) if flow is not None else []
+    flows = [
+        flow for flow in (subject.flow(), *subject.parts("tasks.generate"), *subject.parts("tasks.trainer")) if flow
+    ]
+    families = [(flow, flow.children(recursive=True)) for flow in flows]
     act()
-    if flow is not None and flow.is_running() and flow.status() != psutil.STATUS_ZOMBIE:
-        return []
-    _, alive = psutil.wait_procs(family, timeout=_ORPHAN_S)
+    ended = [family for flow, family in families if not flow.is_running() or flow.status() == psutil.STATUS_ZOMBIE]
+    _, alive = psutil.wait_procs([process for family in ended for process in family], timeout=_ORPHAN_S)
     return [f"process {process.pid} has outlived its flow" for process in alive]
 
 
