@@ -122,16 +122,17 @@ class Shard:
         try:
             yield
         except (SystemExit, KeyboardInterrupt, OSError):
-            self._at_work.unlink()
+            self._at_work.unlink(missing_ok=True)
             raise
-        self._at_work.unlink()
+        # Another engine, taken for lost, may be at the same shard and have removed it.
+        self._at_work.unlink(missing_ok=True)
 
     def note_death(self) -> bool:
         """Notes that the engine has died, if it was at work here; says whether it was. For its parent to call."""
         if not self._at_work.exists():
             return False
         write_json(self._crashes, [*self.crashes(), json.loads(self._at_work.read_text(encoding="utf-8"))])
-        self._at_work.unlink()
+        self._at_work.unlink(missing_ok=True)
         return True
 
     def forget_work(self) -> None:
