@@ -173,11 +173,11 @@ def test_cancelling_ends_engines_within_seconds_and_keeps_what_is_whole(
     try:
         until(lambda: len(subject.children("tasks.generate")) == (2 if spread else 1), 180)
         until(lambda: whole_shards(subject), 60)
+        kept = whole_shards(subject)
         services.prefect("flow-run", "cancel", subject.flow_run)
         until(lambda: not subject.children("tasks.generate"), 20 if spread else 10)
         until(lambda: subject.state() == "CANCELLED", 30)
         assert subject.flow() is None
-        kept = whole_shards(subject)
         subject.start()
         until(lambda: (subject.folder / "round-0/proofs/manifest.json").is_file(), 180)
         stage = subject.folder / "round-0/proofs"
@@ -230,9 +230,13 @@ def test_tokens_come_from_secret_blocks_where_the_environment_has_none(
     with temporary_settings({PREFECT_API_URL: services.environment["PREFECT_API_URL"]}):
         for block in ("hf-token", "wandb-api-key"):
             Secret(value=SECRET).save(block, overwrite=True)
-        assert sees_tokens() == ["WANDB_API_KEY"]
+        assert sees_tokens() == ["WANDB_API_KEY", "AWS_SESSION_TOKEN"], "the last one is of the whole suite"
+        for name in ("WANDB_API_KEY", "AWS_SESSION_TOKEN"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of another account")
+        assert sees_tokens() == ["WANDB_API_KEY"], "keys of two accounts are not mixed"
         kept = b"".join(path.read_bytes() for path in services.home.rglob("*") if path.is_file())
         for block in ("hf-token", "wandb-api-key"):
             Secret.delete(block)
-    assert seen == {"HF_TOKEN": "of the environment", "WANDB_API_KEY": SECRET}
+    assert (seen["HF_TOKEN"], seen["WANDB_API_KEY"]) == ("of the environment", SECRET)
     assert SECRET.encode() not in kept, "the server keeps it in its database without encryption"
