@@ -151,9 +151,12 @@ class RunFolder:
 
     def _send_part(self, marker: Path) -> None:
         assert self.remote is not None
-        content = marker.read_bytes()
-        if self.remote.read(self._relative(marker)) == content:
+        content, there = marker.read_bytes(), self.remote.read(self._relative(marker))
+        if content == there:
             return  # another worker on this machine has sent it
+        # Another machine may have gone on with what lies here from an earlier attempt.
+        if there is not None and json.loads(there).get("attempt", 0) > json.loads(content).get("attempt", 0):
+            return
         for name in [*json.loads(content)["files"], marker.name]:
             self.remote.send(self._relative(marker.parent / name))
 

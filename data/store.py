@@ -127,9 +127,11 @@ class RunStore(RunFolder):
         shards; its manifest then lies in the directory as `EARLIER`.
         """
         found = self.find(stage, say)
-        if found is not None and not take_up_again(found.manifest):
-            return found
         work = self.work_dir(stage)
+        if found is not None and not take_up_again(found.manifest):
+            if self.remote is not None and self.is_under_way(work):  # a crash came between the two
+                self.remote.remove_tree(self._relative(work), first=BEGUN)
+            return found
         if found is not None:
             self._take_up(found, work)
         elif self._is_committed(work, stage.key):
@@ -189,7 +191,7 @@ class RunStore(RunFolder):
         """Moves a finished artifact to its place; what was there is set aside."""
         for note in work.rglob(".*"):
             if note.is_file():
-                note.unlink()
+                note.unlink(missing_ok=True)
         target = self.path / stage.name
         self._set_aside(target)
         if self.remote is not None:
@@ -217,6 +219,7 @@ class RunStore(RunFolder):
         if (work / EARLIER).exists():
             return  # an attempt to make it again was under way
         shutil.rmtree(work, ignore_errors=True)
+        self.begin(work)
         for name in found.manifest.files:
             if name.startswith(SHARDS) and name not in damage and name not in found.manifest.retired:
                 link_file(found.file(name), work / name)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from types import FrameType
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import httpx
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 _POLL_S = 5.0
 _WORKERS_TURN_S = 10.0
@@ -26,34 +28,21 @@ _WORKERS_TURN_S = 10.0
 def cancellable(or_replaced: bool = False) -> Iterator[None]:
     """Around the body of a flow: ends it as its worker would, where the worker has not some seconds after it was asked.
 
-    With `or_replaced` it ends too when Prefect takes it for lost, for then another run is at its work. While it ends,
-    nothing asks it to end again: what it cleans up must not be left half done.
+    With `or_replaced` it ends too when Prefect takes it for lost, or no longer knows it: then another run is at its work.
     """
     from prefect.context import FlowRunContext
 
     context = FlowRunContext.get()
-    if context is None or context.flow_run is None or threading.current_thread() is not threading.main_thread():
+    if context is None or context.flow_run is None:
         yield
         return
     watch = _Watch(context.flow_run.id, or_replaced)
-    before = signal.getsignal(signal.SIGTERM)
-
-    def asked(number: int, frame: FrameType | None) -> None:
-        watch.over.set()
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if callable(before):
-            before(number, frame)
-        else:
-            sys.exit(128 + number)
-
-    signal.signal(signal.SIGTERM, asked)
     watch.start()
     try:
         yield
     finally:
         watch.over.set()
-        watch.join()
-        signal.signal(signal.SIGTERM, before)
+        watch.join(timeout=1.0)
         if watch.cancelled:
             _say_cancelled(watch.flow_run)
 
@@ -67,16 +56,12 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         from prefect.client.orchestration import get_client
+        from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
         asked: float | None = None
-        with get_client(sync_client=True) as client:
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
             while not self.over.wait(_POLL_S):
-                try:
-                    state = client.read_flow_run(self.flow_run).state
-                except Exception:  # a server that is away says nothing of cancelling; what is raised depends on how
-                    continue
-                cancelled = state is not None and (state.is_cancelling() or state.is_cancelled())
-                replaced = self.or_replaced and state is not None and state.is_final()
+                cancelled, replaced = self._look(client)
                 if not (cancelled or replaced):
                     asked = None
                     continue
@@ -85,6 +70,20 @@ class _Watch(threading.Thread):
                     self.cancelled = cancelled
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
+
+    def _look(self, client: SyncPrefectClient) -> tuple[bool, bool]:
+        """Whether the run has been cancelled, and whether another one is at its work."""
+        from prefect.exceptions import ObjectNotFound
+
+        try:
+            state = client.read_flow_run(self.flow_run).state
+        except ObjectNotFound:  # somebody has deleted it
+            return False, self.or_replaced
+        except Exception:  # a server that is away says nothing; what is raised depends on how it is away
+            return False, False
+        if state is None:
+            return False, False
+        return state.is_cancelling() or state.is_cancelled(), self.or_replaced and state.is_final()
 
 
 def _say_cancelled(flow_run: UUID) -> None:

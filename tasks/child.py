@@ -5,6 +5,7 @@ A child prints plain lines (they go to the run's log and to a file) and progress
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -12,9 +13,10 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -143,18 +145,32 @@ def _check_ended(output: _Output, log: str) -> None:
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     running = [process for process in processes if process.poll() is None]
-    for process in running:
-        process.terminate()
-    deadline = time.monotonic() + _GRACE_S
-    for process in running:
-        try:
-            process.wait(timeout=max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    with undisturbed() if running else contextlib.nullcontext():
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + _GRACE_S
+        for process in running:
+            try:
+                process.wait(timeout=max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
     for process in processes:
         if process.stdout is not None:
             process.stdout.close()
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """While this process cleans up what must not be left half done: it is not asked to end a second time."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 # ---- inside the child -----------------------------------------------------------------------------------------------

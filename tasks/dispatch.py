@@ -194,8 +194,8 @@ def _generate_with_retry(context: Context, job: GenerationJob) -> tuple[int, Gen
             shard.adopt()
     most = context.run.settings.generation.max_attempts
     before = int(earlier.metrics["attempts"]) if earlier is not None and earlier.counts.failed else 0
-    # Those of a stage that was stopped because too many rows had failed count too.
-    before = max([before, *(shard.attempts_failed() for shard in job.shards())])
+    # Those of a stage that was stopped because too many rows had failed count too, once all of it has been tried.
+    before = max(before, min((shard.attempts() for shard in job.shards() if not shard.is_finished()), default=0))
     if before:
         context.watch.log(f"rows that failed earlier are tried again: attempt {before + 1} of {max(most, before + 1)}")
     stats = context.generate(replace(job, attempt=before + 1))

@@ -119,7 +119,8 @@ def run_shards(
     """Makes this worker's shards (every `workers`-th, from `worker`) that are not done yet."""
     work = _Work(job, _resolve(job.builder), encoder, engine)
     mine = [shard for shard in job.shards() if shard.number % workers == worker]
-    open_shards = [shard for shard in mine if not shard.is_finished()]
+    # One with failed rows is done with this attempt: what killed an engine is not asked for again in it.
+    open_shards = [shard for shard in mine if not shard.is_written(job.attempt)]
     meter = _Meter(report, sum(shard.n_rows for shard in mine))
     meter.done = meter.total - sum(shard.n_rows for shard in open_shards)
     rows = read_jsonl(Path(job.rows))

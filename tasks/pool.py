@@ -20,7 +20,7 @@ import httpx
 from data.lease import LeaseError
 from data.records import canonical_json
 from data.store import RunStore
-from tasks.child import ChildError
+from tasks.child import ChildError, undisturbed
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _POLL_S = 3.0
 _PATIENCE_S = 60.0
+_RETRIES = 2
 _END_S = 10.0
 _CANCEL_S = 15.0
 _PAGE = 200
@@ -65,9 +66,11 @@ def see_through(
     unless the run has been taken over by another process: then they are that one's.
     """
     from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-    with get_client(sync_client=True) as client:
-        runs = _Runs(client, deployment, f"{store.url}/{work.relative_to(store.root).as_posix()}", say)
+    # The next poll is a retry; minutes of them inside one request would keep a run from ending.
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: _RETRIES}), get_client(sync_client=True) as client:
+        runs = _Runs(client, deployment, f"{store.url}/{store.run_name}", work.name, say)
         try:
             while True:
                 on_poll()  # first, so that what is here of the stage is where its runs look for it
@@ -84,7 +87,8 @@ def see_through(
         except LeaseError:
             raise
         except BaseException:
-            runs.cancel()
+            with undisturbed():
+                runs.cancel()
             raise
         runs.let_end()
 
@@ -92,18 +96,21 @@ def see_through(
 class _Runs:
     """The runs of one stage's parts."""
 
-    def __init__(self, client: SyncPrefectClient, deployment: str, place: str, say: Callable[[str], None]) -> None:
-        self.client, self.deployment, self.say = client, deployment, say
-        # Of the store too: two stores may hold runs of one name.
-        self.tag = "stage-" + hashlib.sha256(place.encode()).hexdigest()[:16]
-        self.name = place.rpartition("/")[2]
+    def __init__(
+        self, client: SyncPrefectClient, deployment: str, place: str, name: str, say: Callable[[str], None]
+    ) -> None:
+        self.client, self.deployment, self.name, self.say = client, deployment, name, say
+        # Of the whole run, whose stages come one after the other; and of its store: two may hold runs of one name.
+        self.tag = "run-" + hashlib.sha256(place.encode()).hexdigest()[:16]
         self.ids: set[UUID] = set()
+        self.keys: dict[str, str] = {}
         self.adopted = False
 
     def adopt(self, parts: Sequence[Part]) -> None:
         """Finds, once, the runs that an earlier attempt at this stage has started and that are still at work.
 
-        Those with other parameters, as of a stage that was cut into another number of parts, are cancelled.
+        Those with other parameters are cancelled: of a stage that was cut into another number of parts, or of one that
+        a changed setting has replaced.
         """
         if self.adopted:
             return
@@ -156,9 +163,10 @@ class _Runs:
             failed = state is not None and state.is_failed()
             part.failed += failed
             part.lost += not failed
+            ended, part.run_id = part.run_id, None  # counted once, also where no other can be started now
             what, why = f"{what} with {left} left", state.message if state is not None else "no message"
             if part.failed > _MOST_FAILED or part.lost > _MOST_LOST:
-                raise ChildError(f"{what}: {why}\nIts log is in the UI, under flow run {part.run_id}")
+                raise ChildError(f"{what}: {why}\nIts log is in the UI, under flow run {ended}")
             self.say(f"{what} ({why}); another worker goes on with it")
         part.run_id, part.asked = self._start(part).id, time.monotonic()
 
@@ -181,13 +189,15 @@ class _Runs:
         from prefect.deployments import run_deployment
 
         again = f" again {n}" if (n := part.lost + part.failed) else ""
+        # Where the answer to a request is lost, the next one with this key finds the run that was made.
+        key = self.keys.setdefault(f"{part.label}{again}", str(uuid4()))
         run = run_deployment(
             self.deployment,
             parameters=dict(part.parameters),
             timeout=0,
             tags=[self.tag],
             flow_run_name=f"{self.name} {part.label}{again}",
-            idempotency_key=str(uuid4()),  # the request may be repeated by the client
+            idempotency_key=key,
         )
         self.ids.add(run.id)  # type: ignore[union-attr]
         return cast("FlowRun", run)

@@ -169,10 +169,9 @@ class Shard:
             return self.n_rows
         return (_read(self._partial) or b"").count(b"\n")
 
-    def attempts_failed(self) -> int:
-        """How often its rows have been tried, where some of them have failed; 0 where none has."""
-        facts = self._read_facts()
-        return int(facts["attempt"]) if facts is not None and facts["failed"] else 0
+    def attempts(self) -> int:
+        """How often its rows have been tried; 0 for one that was never finished."""
+        return int((self._read_facts() or {"attempt": 0})["attempt"])
 
     def spent(self) -> tuple[int, float]:
         """Tokens and seconds that the attempt which wrote it has taken."""
@@ -213,6 +212,8 @@ class Shard:
         """Writes all lines in the order of the rows, then the facts that make the shard finished, with what it took."""
         if sorted(lines) != list(range(self.start, self.stop)):
             raise StoreError(f"{self.path}: {len(lines)} lines for the rows {self.start} to {self.stop - 1}")
+        if self.is_written(attempt):  # by another engine, when this one was taken for lost
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f".{self.path.name}.{os.getpid()}.tmp"
         with temporary.open("w", encoding="utf-8") as stream:

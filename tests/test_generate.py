@@ -160,6 +160,32 @@ def test_a_row_that_kills_the_engine_is_found_and_fails_alone(job: GenerationJob
     assert not list(Path(big.out).glob(".*.crashes"))
 
 
+def test_rows_that_kill_the_engine_in_two_shards_are_not_asked_for_again_and_again(
+    job: GenerationJob, encoder: ChatEncoder
+) -> None:
+    two = replace(job, generation={**job.generation, "shard_rows": 6})
+    deadly = {"2", "9"}
+    killer = FlakyEngine(FakeEngine(echo), crashes=lambda requests: deadly & {row_ids(r) for r in requests} != set())
+    until_it_ends(two, encoder, killer, most_deaths=6)
+    assert [line["id"] for line in read_shards(two) if "failed" in line] == ["2", "9"]
+
+
+def test_a_kill_takes_no_attempt_from_rows_that_were_not_asked_for(
+    tmp_path: Path, job: GenerationJob, encoder: ChatEncoder
+) -> None:
+    """The first shard is finished with a failed row when the kill comes: the others are still at their first attempt."""
+    allowed = {"max_failed_share": 0.5, "max_attempts": 3}
+    flaky = FlakyEngine(
+        FakeEngine(echo), lambda request: row_ids(request) == "1", lambda requests: row_ids(requests[0]) == "3"
+    )
+    with pytest.raises(MemoryError):
+        stage(run_with(tmp_path, encoder, flaky, generation=allowed), Path(job.rows))
+    again = FlakyEngine(FakeEngine(echo), lambda request: row_ids(request) in ("1", "7"))
+    made = stage(run_with(tmp_path, encoder, again, generation=allowed), Path(job.rows))
+    assert made.manifest.metrics["attempts"] == 2
+    assert made.manifest.counts.failed == {"engine_abort": 2}
+
+
 def until_it_ends(job: GenerationJob, encoder: ChatEncoder, engine: Engine, most_deaths: int) -> None:
     """Has the job done as its parent does, which lives to see its engines die."""
     for deaths in itertools.count():
@@ -220,7 +246,7 @@ def test_a_shard_can_be_looked_at_while_it_is_written(job: GenerationJob, tmp_pa
                 assert 0 <= shard.rows_done() <= 2
                 shard.is_written(1)
                 shard.crashes()
-                shard.attempts_failed()
+                shard.attempts()
             except Exception as error:
                 errors.append(error)
 
@@ -346,7 +372,8 @@ def test_failed_rows_are_asked_for_again_and_the_others_kept_as_they_are(
     first = [path.read_text().splitlines() for path in (shard.path for shard in job.shards())]
     assert first[1][1] == '{"row": 4, "id": "4", "failed": "engine_abort", "detail": "no reason"}'
     assert first[2][1] == '{"row": 7, "id": "7", "failed": "engine_abort", "detail": "no reason"}'
-    assert generate(job, encoder) == 4
+    assert generate(job, encoder) == 0, "not in the same attempt"
+    assert generate(replace(job, attempt=2), encoder) == 4
     second = [path.read_text().splitlines() for path in (shard.path for shard in job.shards())]
     changed = [(s, i) for s in range(4) for i in range(len(first[s])) if first[s][i] != second[s][i]]
     assert changed == [(1, 1), (2, 1)]

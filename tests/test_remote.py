@@ -269,6 +269,38 @@ def finish_part(store: RunStore, number: int) -> None:
     store.keep(store.work_dir(STAGE))
 
 
+def test_what_lies_here_from_an_earlier_attempt_does_not_replace_a_later_one(machine: Callable[..., RunStore]) -> None:
+    """The parent's machine has a shard in which rows had failed; a worker elsewhere has asked for them again."""
+    parent, worker = machine("one"), machine("two")
+
+    def finish(store: RunStore, text: str, attempt: int) -> None:
+        folder = store.work_dir(STAGE) / "shards-5"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "0.jsonl").write_text(text)
+        write_json(folder / f".0{DONE}", {"files": ["0.jsonl"], "attempt": attempt})
+        store.keep(store.work_dir(STAGE))
+
+    finish(parent, "first\n", 1)
+    finish(worker, "second\n", 2)
+    seen: list[str] = []
+
+    def body(work: Path) -> Outcome:
+        seen.append((work / "shards-5/0.jsonl").read_text())
+        return Outcome(Counts(0, 0))
+
+    machine("one").run(STAGE, body)
+    assert seen == ["second\n"]
+
+
+def test_work_that_a_crash_left_behind_a_finished_stage_goes(machine: Callable[..., RunStore]) -> None:
+    store = machine("one")
+    store.run(STAGE, writes("x\n"))
+    store.begin(store.work_dir(STAGE))
+    assert store.is_under_way(store.work_dir(STAGE))
+    machine("one").run(STAGE, must_not_run)
+    assert not [name for name in there(store) if name.startswith(".work")]
+
+
 def test_copies_that_somebody_removes_take_nothing_with_them(machine: Callable[..., RunStore]) -> None:
     one, parent = machine("one"), machine("two")
     work = parent.work_dir(STAGE)
