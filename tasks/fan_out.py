@@ -45,8 +45,8 @@ def generate_in_pool(
     parts = []
     for i in range(workers):
         mine = _Open([shard for shard in open_shards if shard.number % workers == i], job.attempt)
-        if mine.left():
-            parts.append(Part(f"engine {i}", {**told, "worker": i}, mine.left))
+        parts.append(Part(f"engine {i}", {**told, "worker": i}, mine.left))
+    engines = sum(bool(part.left()) for part in parts)
     work = Path(job.out).parent
 
     def look() -> None:
@@ -56,4 +56,4 @@ def generate_in_pool(
     see_through(DEPLOYMENT, store, work, parts, look, on_line)
     on_progress(job.n_rows, job.n_rows)
     spent = [shard.spent() for shard in open_shards]
-    return GenerationStats(sum(t for t, _ in spent), sum(s for _, s in spent), len(parts))
+    return GenerationStats(sum(t for t, _ in spent), sum(s for _, s in spent), engines)
