@@ -53,6 +53,7 @@ def test_an_automation_that_differs_is_brought_up_to_date_and_stays_switched_off
     ("automation", "event", "state"),
     [
         ("gram-r2: no heartbeat", "heartbeat", "RUNNING"),
+        ("gram-r2: no heartbeat", "Running", "RUNNING"),
         ("gram-r2: never started", "Submitting", "PENDING"),
     ],
 )
