@@ -61,8 +61,8 @@ def see_through(
 ) -> None:
     """Has every part done by runs of `deployment`, and waits for them; `on_poll` is called again and again meanwhile.
 
-    `work` is the folder of the stage, by which the runs of an earlier attempt at it are found. Raises ChildError where a
-    run fails twice, or where one after the other is lost. Whatever ends this function cancels the runs that are not over,
+    `work` is the folder of the stage, which names its runs. Raises ChildError where one fails twice, or where one after
+    the other is lost. Whatever ends this function cancels the runs that are not over,
     unless the run has been taken over by another process: then they are that one's.
     """
     from prefect.client.orchestration import get_client

@@ -238,50 +238,37 @@ def test_the_parts_of_a_stage_under_way_are_there_for_another_machine(machine: C
     assert not [name for name in there(two) if name.startswith(".work")]
 
 
+def finish_part(store: RunStore, text: str = "x\n", attempt: int = 1, number: int = 0) -> None:
+    """A part of the stage under way, whole and kept."""
+    folder = store.work_dir(STAGE) / "shards-5"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{number}.jsonl").write_text(text)
+    write_json(folder / f".{number}{DONE}", {"files": [f"{number}.jsonl"], "attempt": attempt})
+    store.keep(store.work_dir(STAGE))
+
+
 def test_a_part_that_was_finished_again_is_brought_again(machine: Callable[..., RunStore]) -> None:
     one, two = machine("one"), machine("two")
 
-    def finish(store: RunStore, text: str, attempt: int) -> None:
-        folder = store.work_dir(STAGE) / "shards-5"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "0.jsonl").write_text(text)
-        write_json(folder / f".0{DONE}", {"files": ["0.jsonl"], "attempt": attempt})
-        store.keep(store.work_dir(STAGE))
-
-    finish(one, "first\n", 1)
+    finish_part(one, "first\n", 1)
     two.refresh(two.work_dir(STAGE))
-    finish(one, "second\n", 2)
+    finish_part(one, "second\n", 2)
     two.refresh(two.work_dir(STAGE))
     assert (two.work_dir(STAGE) / "shards-5/0.jsonl").read_text() == "second\n"
     two.keep(two.work_dir(STAGE))  # what was brought is not sent back
-    finish(one, "third\n", 3)
+    finish_part(one, "third\n", 3)
     two.keep(two.work_dir(STAGE))
     assert one.remote is not None
     name = f"{one._relative(one.work_dir(STAGE))}/shards-5/0.jsonl"
     assert one.remote.read(name) == b"third\n"
 
 
-def finish_part(store: RunStore, number: int) -> None:
-    folder = store.work_dir(STAGE) / "shards-5"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{number}.jsonl").write_text("x\n")
-    write_json(folder / f".{number}{DONE}", {"files": [f"{number}.jsonl"]})
-    store.keep(store.work_dir(STAGE))
-
-
 def test_what_lies_here_from_an_earlier_attempt_does_not_replace_a_later_one(machine: Callable[..., RunStore]) -> None:
     """The parent's machine has a shard in which rows had failed; a worker elsewhere has asked for them again."""
     parent, worker = machine("one"), machine("two")
 
-    def finish(store: RunStore, text: str, attempt: int) -> None:
-        folder = store.work_dir(STAGE) / "shards-5"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "0.jsonl").write_text(text)
-        write_json(folder / f".0{DONE}", {"files": ["0.jsonl"], "attempt": attempt})
-        store.keep(store.work_dir(STAGE))
-
-    finish(parent, "first\n", 1)
-    finish(worker, "second\n", 2)
+    finish_part(parent, "first\n", 1)
+    finish_part(worker, "second\n", 2)
     seen: list[str] = []
 
     def body(work: Path) -> Outcome:
@@ -304,8 +291,8 @@ def test_work_that_a_crash_left_behind_a_finished_stage_goes(machine: Callable[.
 def test_copies_that_somebody_removes_take_nothing_with_them(machine: Callable[..., RunStore]) -> None:
     one, parent = machine("one"), machine("two")
     work = parent.work_dir(STAGE)
-    finish_part(one, 0)
-    finish_part(one, 1)
+    finish_part(one, number=0)
+    finish_part(one, number=1)
     parent.refresh(work)
     before = there(parent)
     shutil.rmtree(parent.root)
