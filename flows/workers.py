@@ -41,11 +41,11 @@ def generate_shards(job: dict[str, Any], store: str, worker: int, workers: int) 
     work = Path(told.out).parent
     if _has_ended(runs, work):
         return
-    runs.forget_copies_like(Path(told.model))
-    runs.bring_all([told.rows, told.model])
-    runs.refresh(work)
     log_file = runs.path / "logs" / f"{work.name}.engine-{worker}.log"
     with cancellable(or_replaced=True):
+        runs.forget_copies_like(Path(told.model))
+        runs.bring_all([told.rows, told.model])
+        runs.refresh(work)
         run_engines(told, [(worker, workers)], log_file, get_run_logger().info, lambda done, total: runs.keep(work))
     runs.keep(work)
     runs.share(log_file)
