@@ -1,4 +1,4 @@
-"""Self-training of a generative reward model (GRAM-R², METHOD.md stages 1 to 5), as one Prefect flow."""
+"""Self-training of a generative reward model (GRAM-R², METHOD stages 0 to 5), as one Prefect flow."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tasks.settings import (
     TrainingSettings,
 )
 from tasks.stage import Run
-from tasks.train import fine_tune_judge, train_judge, train_prover
+from tasks.train import fine_tune_judge, pretrain, train_judge, train_prover
 from tasks.training_set import human_examples, judge_examples
 
 
@@ -116,22 +116,23 @@ def train_by_itself(run: Run) -> list[Candidate]:
     data = prepare(run, sets)
     truth, heldout = truth_of(data), prepare_heldout(run, data)
     report_overlap(run, data, [heldout, *sets])
-    human = human_examples(run, data)
+    human = human_examples(run, data) if settings.data.rationale else None
+    base = pretrain(run, data)
 
-    prover = train_prover(run, human) if settings.writes_proofs() else None
+    prover = train_prover(run, human) if human and settings.writes_proofs() else None
     selected = [prove(run, 0, prover, data.ref("labeled.jsonl"))]
-    judge = train_judge(run, 0, judge_examples(run, 0, selected, human))
+    judge = train_judge(run, 0, judge_examples(run, 0, selected, human), base)
     judges = [(0, judge, measure(run, 0, judge, heldout, sets))]
     run.on_round(run, 0)
 
     for i in range(1, m + 1):
         labeled = label(run, i, judge, batch_of(data, i), truth)
         selected.append(prove(run, i, prover, labeled.ref("labels.jsonl")))
-        judge = train_judge(run, i, judge_examples(run, i, selected, human), previous=judge)
+        judge = train_judge(run, i, judge_examples(run, i, selected, human), base, previous=judge)
         judges.append((i, judge, measure(run, i, judge, heldout, sets)))
         run.on_round(run, i)
 
-    if settings.training.final is not None:
+    if human and settings.training.final is not None:
         judge = fine_tune_judge(run, m + 1, human, judge, settings.training.final)
         judges.append((m + 1, judge, measure(run, m + 1, judge, heldout, sets)))
         run.on_round(run, m + 1)

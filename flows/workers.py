@@ -20,7 +20,7 @@ from tasks.dispatch import run_engines
 from tasks.shards import GenerationJob
 from tasks.stage import find_model
 from tasks.train import STEPS, train_in_child
-from tasks.trainer import RESULT, TrainingJob
+from tasks.training.job import RESULT, TrainingJob
 
 _REPORT_EVERY_S = 2.0
 
@@ -65,7 +65,7 @@ def train_model(
     """
     tokens_from_blocks()
     runs = RunStore(store, _run_name(job))
-    paths = {name: inside(runs.root, job[name]) for name in ("examples", "out")}
+    paths = {name: inside(runs.root, job[name]) for name in ("examples", "out", "validation") if job.get(name)}
     base = _the_same_model(base_model) if base_model is not None else inside(runs.root, job["base"])
     told = TrainingJob(**{**job, **paths, "base": base})
     work = Path(told.out)
@@ -74,7 +74,9 @@ def train_model(
     with cancellable(or_replaced=True), _alone(runs, work) as lease:
         if _has_ended(runs, work):
             return
-        runs.bring_all([told.examples, *([] if base_model else [base])])
+        runs.bring_all(
+            [told.examples, *([told.validation] if told.validation else []), *([] if base_model else [base])]
+        )
         runs.refresh(work)
         if not (work / RESULT).exists():
             train_in_child(told, log_file, reserve_gib, get_run_logger().info, _reporting(runs, work, lease))

@@ -1,8 +1,8 @@
-"""The prompts that a recipe chooses by name, and which prover goes with which judge."""
+"""The prompts that a recipe chooses by name, and which prover and which pre-training go with which judge."""
 
 from __future__ import annotations
 
-from prompts.gram import GRAM, GRAM_CARD
+from prompts.gram import COMPACT_PRETRAINING, GRAM, GRAM_CARD, GRAM_PRETRAINING, PretrainingPrompt
 from prompts.judge import COMPACT, COMPACT_LABEL, GRAM_R2, JudgePrompt
 from prompts.prove import PROVE, PROVE_COMPACT, ProverPrompt
 
@@ -13,3 +13,8 @@ PROVER_PROMPTS: dict[str, ProverPrompt] = {p.name: p for p in (PROVE, PROVE_COMP
 def prover_for(judge: JudgePrompt) -> ProverPrompt:
     """The prover prompt whose proofs have the shape that this judge's rationales must have."""
     return PROVE_COMPACT if judge.shape == "compact" else PROVE
+
+
+def pretraining_for(judge: JudgePrompt) -> PretrainingPrompt:
+    """The pre-training records that spell question and responses as this judge's prompt does."""
+    return COMPACT_PRETRAINING if judge.name.startswith("compact") else GRAM_PRETRAINING

@@ -142,9 +142,16 @@ class ChatEncoder:
     def _fit(
         self, encode: Callable[[ResponsePair], list[int]], pair: ResponsePair, budget: int, overlong: str
     ) -> Encoded | None:
+        fitted = self.fit_pair(encode, pair, budget, overlong)
+        return None if fitted is None else Encoded(fitted[1], fitted[2])
+
+    def fit_pair(
+        self, encode: Callable[[ResponsePair], list[int]], pair: ResponsePair, budget: int, overlong: str
+    ) -> tuple[ResponsePair, list[int], bool] | None:
+        """The pair as it fits `budget` tokens, its ids by `encode`, and whether it was shortened; None where it does not."""
         ids = encode(pair)
         if len(ids) <= budget:
-            return Encoded(ids)
+            return pair, ids, False
         if overlong == "drop":
             return None
         # Tokens at the seams merge differently once text is cut, so the first try can be a few tokens off.
@@ -155,7 +162,7 @@ class ChatEncoder:
                 return None
             ids = encode(shortened)
             if len(ids) <= budget:
-                return Encoded(ids, truncated=True)
+                return shortened, ids, True
             excess += len(ids) - budget
         return None
 

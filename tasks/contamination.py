@@ -205,4 +205,4 @@ def report_overlap(run: Run, data: Artifact, sets: Sequence[Artifact]) -> Artifa
 
 
 def _is_training(name: str) -> bool:
-    return name in ("rationale.jsonl", "labeled.jsonl") or name.startswith("batch-")
+    return name in ("rationale.jsonl", "labeled.jsonl", "pretraining.jsonl") or name.startswith("batch-")

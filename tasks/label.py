@@ -3,6 +3,9 @@
 One chain of reasoning says little about its own reliability: after a rationale that ends "Response A is better" the
 probability of A is about 1, whatever is true. So confidence is the share of votes for the winner, over sampled chains in
 both orders; a vote that could not be read stays in the denominator.
+
+A judge that gives the label alone is not sampled: its confidence is the softmax over the two label tokens, averaged over
+both orders (GRAM's reward).
 """
 
 from __future__ import annotations
@@ -16,12 +19,12 @@ from typing import Any
 from data.artifacts import Artifact, Counts, FileRef, Outcome, StageError
 from data.files import json_line, read_jsonl
 from data.records import Label, flip, parse_pair
-from prompts.catalog import JUDGE_PROMPTS
 from tasks.chat import ChatEncoder
 from tasks.dispatch import generate_rows, generated_for
-from tasks.engines import Request, Sampling
+from tasks.engines import Request
 from tasks.generate import Skip
-from tasks.orders import ORDERS, requests_in_both_orders, shown
+from tasks.judging import PROMPT_TOO_LONG, Asking, answer, ask
+from tasks.orders import ORDERS, shown
 from tasks.seeds import derive_seed
 from tasks.settings import LabelSettings
 from tasks.stage import Context, Run, resolved_dtype
@@ -29,18 +32,25 @@ from tasks.stage import Context, Run, resolved_dtype
 
 @dataclass(frozen=True)
 class Vote:
-    """One sampled judgment. `verdict` is in terms of the pair as it is, whichever order was shown."""
+    """One judgment. `verdict` and `p_a` are in terms of the pair as it is, whichever order was shown.
+
+    `p_a` is the probability of A, where the judge gives one and is not sampled.
+    """
 
     order: str
     seed: int
     verdict: Label | None
     malformed: str | None
     n_tokens: int
+    p_a: float | None = None
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What the votes on one pair say. `confidence` is the winner's votes ÷ the votes asked; `label` None is a tie."""
+    """What the votes on one pair say. `label` None is a tie.
+
+    `confidence` is the winner's votes ÷ the votes asked, or its mean probability over both orders.
+    """
 
     label: Label | None
     confidence: float
@@ -51,43 +61,62 @@ class Tally:
 
 
 def vote_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
-    """One request an order, with half of the votes each and seeds of their own."""
-    pair, prompt = parse_pair(row), JUDGE_PROMPTS[params["prompt"]]
-    room = params["context"] - params["max_tokens"]
-    return requests_in_both_orders(
-        lambda order: encoder.judge_ids(prompt, shown(pair, order), room, params["overlong"]),
-        lambda order: Sampling(
-            n=params["votes"] // 2,
-            temperature=params["temperature"],
-            top_p=params["top_p"],
-            max_tokens=params["max_tokens"],
-            seed=derive_seed(params["seed"], pair.id, order),
-        ),
+    """One request an order, with half of the votes each and seeds of their own; or for the probabilities of the labels."""
+    pair, asking = parse_pair(row), vote_asking(params)
+    asked = [ask(asking, encoder, shown(pair, order), order) for order in ORDERS]
+    found = [request for request in asked if request is not None]
+    return found if len(found) == len(ORDERS) else Skip(PROMPT_TOO_LONG)
+
+
+def vote_asking(params: Mapping[str, Any]) -> Asking:
+    """How a judge is asked for its votes in one order."""
+    return Asking(
+        params["prompt"],
+        params["max_tokens"],
+        params["context"],
+        params["overlong"],
+        params["votes"] // 2,
+        params["temperature"],
+        params["top_p"],
+        params["seed"],
     )
 
 
-def read_votes(prompt_name: str, requests: Sequence[Mapping[str, Any]]) -> list[Vote]:
+def read_votes(asking: Asking, requests: Sequence[Mapping[str, Any]]) -> list[Vote]:
     """The votes in what was generated for one pair."""
-    prompt = JUDGE_PROMPTS[prompt_name]
     votes = []
     for request in requests:
+        swapped = request["name"] == "ba"
         for j, completion in enumerate(request["completions"]):
-            judgement = prompt.parse(completion["text"]) if completion["finished"] else None
-            said = judgement.verdict if judgement else None
-            verdict = flip(said) if said and request["name"] == "ba" else said
-            malformed = judgement.malformed if judgement else "truncated"
-            votes.append(Vote(request["name"], request["seed"] + j, verdict, malformed, completion["n_tokens"]))
+            said = answer(asking, completion)
+            verdict = flip(said.verdict) if said.verdict and swapped else said.verdict
+            p_a = 1 - said.p_first if said.p_first is not None and swapped else said.p_first
+            votes.append(Vote(request["name"], request["seed"] + j, verdict, said.malformed, said.n_tokens, p_a))
     return votes
 
 
 def tally(votes: Sequence[Vote]) -> Tally:
-    """Majority, confidence and agreement between the orders. An order without a majority agrees with nothing."""
+    """Majority, confidence and agreement between the orders. An order without a majority agrees with nothing.
+
+    Votes that are probabilities count as their mean.
+    """
     total = Counter(vote.verdict for vote in votes)
     by_order = [Counter(v.verdict for v in votes if v.order == order) for order in ORDERS]
     label = _majority(total)
     agree = label is not None and all(_majority(counter) == label for counter in by_order)
     confidence = total[label] / len(votes) if label is not None else 0.0
+    p_a = mean_probability(votes)
+    if p_a is not None:
+        label = None if p_a == 0.5 else "A" if p_a > 0.5 else "B"
+        agree = label is not None and all(_majority(counter) == label for counter in by_order)
+        confidence = max(p_a, 1 - p_a) if label is not None else 0.0
     return Tally(label, confidence, agree, total["A"], total["B"], total[None])
+
+
+def mean_probability(votes: Sequence[Vote]) -> float | None:
+    """The probability of A over both orders, where the judge gave it in each."""
+    known = [vote.p_a for vote in votes if vote.p_a is not None]
+    return sum(known) / len(known) if known and len(known) == len(votes) else None
 
 
 def _majority(counter: Counter[Label | None]) -> Label | None:
@@ -121,12 +150,11 @@ def label(run: Run, round: int, judge: Artifact, batch: FileRef, truth: FileRef 
     return labels
 
 
-def cast_votes(run: Run, round: int, judge: Artifact, batch: FileRef) -> Artifact:
-    """The stage "vote" of a round: the judge's sampled judgments on a batch, as they were written."""
+def vote_params(run: Run, round: int) -> dict[str, Any]:
+    """How a round's votes are asked for."""
     models, labels = run.settings.models, run.settings.labels
-    prompt = run.settings.judge_prompt
-    params = {
-        "prompt": prompt.name,
+    return {
+        "prompt": models.judge_prompt,
         "votes": labels.votes,
         "temperature": labels.temperature,
         "top_p": labels.top_p,
@@ -135,7 +163,14 @@ def cast_votes(run: Run, round: int, judge: Artifact, batch: FileRef) -> Artifac
         "overlong": models.overlong,
         "seed": derive_seed(run.seed, "vote", round),
     }
-    config = {**params, "prompt_digest": prompt.digest, "dtype": resolved_dtype(models.dtype)}
+
+
+def cast_votes(run: Run, round: int, judge: Artifact, batch: FileRef) -> Artifact:
+    """The stage "vote" of a round: the judge's judgments on a batch, as they were written."""
+    params, prompt = vote_params(run, round), run.settings.judge_prompt
+    config = {**params, "prompt_digest": prompt.digest, "dtype": resolved_dtype(run.settings.models.dtype)}
+    if vote_asking(params).by_label:
+        config["read"] = "probabilities of the labels"
 
     def body(context: Context) -> Outcome:
         return generate_rows(context, "tasks.label:vote_requests", params, batch.path, judge.folder("checkpoint"))
@@ -158,7 +193,8 @@ def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef) -> Artifa
     }
 
     def body(context: Context) -> Outcome:
-        outcome = _split_labels(context.work, generated_for(votes, batch.path), prompt.name, labels)
+        asking = vote_asking(vote_params(run, round))
+        outcome = _split_labels(context.work, generated_for(votes, batch.path), asking, labels)
         _check_labels(outcome, labels)
         return outcome
 
@@ -168,7 +204,7 @@ def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef) -> Artifa
 def _split_labels(
     work: Path,
     rows: Iterator[tuple[dict[str, Any], dict[str, Any]]],
-    prompt_name: str,
+    asking: Asking,
     settings: LabelSettings,
 ) -> Outcome:
     dropped: Counter[str] = Counter()
@@ -188,7 +224,7 @@ def _split_labels(
                 (dropped if "dropped" in line else failed)[reason] += 1
                 dropped_file.write(json_line({**row, "reason": reason}))
                 continue
-            votes = read_votes(prompt_name, line["requests"])
+            votes = read_votes(asking, line["requests"])
             counted = tally(votes)
             n_votes += len(votes)
             n_agree += counted.orders_agree
@@ -199,6 +235,7 @@ def _split_labels(
                 "confidence": counted.confidence,
                 "votes": {"A": counted.for_a, "B": counted.for_b, "null": counted.null},
                 "orders_agree": counted.orders_agree,
+                **({"p_a": p_a} if (p_a := mean_probability(votes)) is not None else {}),
             }
             reason = verdict_on(counted, settings)
             if reason is None and counted.label is not None:

@@ -1,7 +1,7 @@
 """The first stage: sources → the rows of the run, with held-out pairs set apart and unlabeled batches cut.
 
 Files of its artifact: ``rationale.jsonl`` (D_p), ``labeled.jsonl`` (D_r), ``heldout.jsonl``, ``batch-1.jsonl`` … (D_u),
-``truth.jsonl`` where unlabeled rows carry their true label, and ``dropped.jsonl``.
+``truth.jsonl`` where unlabeled rows carry their true label, ``pretraining.jsonl``, and ``dropped.jsonl``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def prepare(run: Run, sets: Sequence[Artifact] = ()) -> Artifact:
     data, rounds = run.settings.data, run.settings.rounds
     sources = {
         f"{kind}-{i}": content_id(source_fingerprint(source))
-        for kind in ("rationale", "labeled", "unlabeled", "heldout")
+        for kind in ("rationale", "labeled", "unlabeled", "pretraining", "heldout")
         for i, source in enumerate(getattr(data, kind))
     }
     config = {"data": data.model_dump(mode="json"), "rounds": rounds.model_dump(), "seed": run.seed}
@@ -78,6 +78,7 @@ class _Splitter:
             self._write("heldout.jsonl", self._given_heldout())
             self._write("labeled.jsonl", self._labeled())
             self._write("rationale.jsonl", self._fresh("rationale", self.data.rationale))
+            self._write("pretraining.jsonl", self._fresh("pair", self.data.pretraining))
             self._cut_batches()
         self._check()
         metrics = {"sizes": self.sizes}
@@ -219,7 +220,8 @@ class _Splitter:
             self.dropped.write(json_line({"id": None, "reason": reason, "rows": n}))
 
     def _check(self) -> None:
-        for name in ("heldout.jsonl", "labeled.jsonl", "rationale.jsonl"):
+        wanted = [kind for kind in ("rationale", "pretraining") if getattr(self.data, kind)]
+        for name in ("heldout.jsonl", "labeled.jsonl", *(f"{kind}.jsonl" for kind in wanted)):
             if not self.sizes[name]:
                 raise DataError(
                     f"no rows are left for {name.removesuffix('.jsonl')}: {self.rows_in} rows were read in all, "

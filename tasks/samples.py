@@ -14,7 +14,8 @@ from data.records import flip, parse_pair
 from prompts.catalog import prover_for
 from prompts.template import render_conversation
 from tasks.dispatch import generated_for
-from tasks.label import read_votes
+from tasks.judging import Asking
+from tasks.label import read_votes, vote_asking, vote_params
 from tasks.prepare import batch_of, truth_of
 from tasks.prove import read_proof
 from tasks.seeds import derive_seed
@@ -51,8 +52,9 @@ def sample_pairs(run: Run, round: int, n: int = SAMPLES) -> list[Row]:
 def _draw(run: Run, round: int, labels: Artifact, n: int) -> list[Row]:
     total = labels.manifest.counts.rows_in
     wanted = set(random.Random(derive_seed(run.seed, "report", round)).sample(range(total), min(n, total)))
+    asking = vote_asking(vote_params(run, round))
     pairs = {
-        str(row["id"]): _sampled(run, row, line)
+        str(row["id"]): _sampled(asking, row, line)
         for i, (row, line) in enumerate(_batch(run, round, labels))
         if i in wanted
     }
@@ -73,10 +75,10 @@ def _batch(run: Run, round: int, labels: Artifact) -> Iterator[tuple[Row, Row]]:
             yield row, {}
 
 
-def _sampled(run: Run, row: Row, line: Row) -> Row:
+def _sampled(asking: Asking, row: Row, line: Row) -> Row:
     pair = parse_pair(row)
     requests = line.get("requests", [])
-    votes = read_votes(run.settings.models.judge_prompt, requests)
+    votes = read_votes(asking, requests)
     replies = [completion["text"] for request in requests for completion in request["completions"]]
     return {
         "id": pair.id,

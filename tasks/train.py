@@ -1,4 +1,5 @@
-"""Training of prover and judge: supervised fine-tuning on completions (Eq. 2 and Eq. 4), by TRL, in a process of its own.
+"""The stages that train, each in a process of its own: prover (Eq. 4), judges (Eq. 1 and 2), GRAM's two steps, and
+discriminative models.
 
 The artifact holds ``checkpoint/``, a plain Hugging Face folder that transformers and vLLM load; ``steps.jsonl``, the
 trainer's metrics; and ``dropped.jsonl``, examples that were too long.
@@ -10,77 +11,94 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data.artifacts import DONE, SCRATCH, Artifact, Counts, Outcome
+from data.artifacts import DONE, SCRATCH, Artifact, Counts, FileRef, Outcome
 from data.files import write_json
-from prompts.catalog import prover_for
+from prompts.catalog import pretraining_for, prover_for
+from prompts.judge import JudgePrompt
 from tasks import child
 from tasks.gpus import visible_gpus
 from tasks.pool import Part, see_through
+from tasks.scalar import SCALAR
 from tasks.seeds import derive_seed
 from tasks.settings import Optimization, Role
 from tasks.space import check_room, training_bytes
 from tasks.stage import Context, Run, find_model, resolved_dtype
-from tasks.trainer import RESULT, TrainingJob
+from tasks.training.job import RESULT, TrainingJob
 
 DEPLOYMENT = "train/model"
 STEPS = f".steps{DONE}"
 """How far a training on another machine has come."""
 
 
+def pretrain(run: Run, data: Artifact) -> Artifact | None:
+    """The stage "pretrain" (METHOD 0): the judge's base learns to write both responses of a pair; None where it is off."""
+    optimization = run.settings.training.pretraining
+    if optimization is None:
+        return None
+    lesson = Lesson("pretrained", "pretrained", data.ref("pretraining.jsonl"), optimization)
+    return train(run, lesson, run.settings.models.judge_base)
+
+
 def train_prover(run: Run, human: Artifact) -> Artifact:
     """The stage "train-prover" (Eq. 4), on the pairs with human rationales."""
-    settings = run.settings
-    return _train(run, "prover", "prover", human, settings.models.prover_base, settings.training.prover, None)
+    lesson = Lesson("prover", "prover", human.ref("examples.jsonl"), run.settings.training.prover)
+    return train(run, lesson, run.settings.models.prover_base)
 
 
-def train_judge(run: Run, round: int, examples: Artifact, previous: Artifact | None = None) -> Artifact:
-    """The stage "train-judge" of a round (Eq. 2): from the base model again, or from the previous round's judge."""
-    settings = run.settings
-    optimization = settings.training.first_judge if round == 0 else settings.training.judge
-    start: str | Artifact = settings.models.judge_base
-    if previous is not None and settings.training.judge_start == "previous":
+def train_judge(
+    run: Run, round: int, examples: Artifact, base: Artifact | None = None, previous: Artifact | None = None
+) -> Artifact:
+    """The stage "train-judge" of a round: from the base model (or what it was pre-trained to), or from the round before."""
+    training = run.settings.training
+    start: str | Artifact = base or run.settings.models.judge_base
+    if previous is not None and training.judge_start == "previous":
         start = previous
-    return _train(run, f"round-{round}/judge", "judge", examples, start, optimization, round)
+    optimization = training.first_judge if round == 0 else training.judge
+    lesson = Lesson(f"round-{round}/judge", judge_role(run), examples.ref("examples.jsonl"), optimization, round)
+    return train(run, lesson, start)
 
 
 def fine_tune_judge(run: Run, round: int, human: Artifact, previous: Artifact, optimization: Optimization) -> Artifact:
     """The final fine-tuning on human rationales (METHOD 5), from the last round's judge."""
-    return _train(run, f"round-{round}/judge", "judge", human, previous, optimization, round)
+    lesson = Lesson(f"round-{round}/judge", judge_role(run), human.ref("examples.jsonl"), optimization, round)
+    return train(run, lesson, previous)
 
 
-def _train(
-    run: Run,
-    name: str,
-    role: Role,
-    examples: Artifact,
-    base: str | Artifact,
-    optimization: Optimization,
-    round: int | None,
-) -> Artifact:
-    models, training, judge = run.settings.models, run.settings.training, run.settings.judge_prompt
-    prompt = judge if role == "judge" else prover_for(judge)
-    # Generation leaves this much room for a reply; a prompt must be cut, or dropped, alike in both.
-    reply_tokens = run.settings.labels.max_tokens if role == "judge" else run.settings.proofs.max_tokens
+def judge_role(run: Run) -> Role:
+    """What the run's judges are trained as: to write their replies, or, as GRAM, to tell the two labels apart."""
+    by_label = not run.settings.judge_prompt.has_rationale and run.settings.training.label_loss == "labels"
+    return "label-judge" if by_label else "judge"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One training: the stage's name, what the model becomes, what it learns from, and how."""
+
+    name: str
+    role: Role
+    examples: FileRef
+    optimization: Optimization
+    round: int | None = None
+    validation: FileRef | None = None
+
+    @property
+    def kind(self) -> str:
+        """What the stage is called in metrics and the UI."""
+        return {"prover": "train-prover", "pretrained": "pretrain"}.get(self.role, "train-judge")
+
+
+def train(run: Run, lesson: Lesson, base: str | Artifact) -> Artifact:
+    """The stage of one training, from a model by its name, or from another stage's checkpoint."""
+    role = lesson.role
+    seed_parts = [lesson.round] if lesson.round is not None and isinstance(base, Artifact) else []
     # From the base, every round draws alike, so that runs that differ elsewhere share what they have in common; a
     # judge that is trained on goes on with a seed of its own.
-    seed = derive_seed(run.seed, "train", role, *([round] if isinstance(base, Artifact) else []))
-    config = {
-        "role": role,
-        "prompt": prompt.name,
-        "prompt_digest": prompt.digest,
-        "context": models.max_tokens,
-        "overlong": models.overlong,
-        "reply_tokens": reply_tokens,
-        "dtype": resolved_dtype(models.dtype),
-        "optimization": optimization.model_dump(),
-        "packing": training.packing,
-        "attention": training.attention,
-        "seed": seed,
-    }
+    seed = derive_seed(run.seed, "train", role, *seed_parts)
+    config = _config(run, lesson, seed)
     if isinstance(base, Artifact):
         known = {"base": base.content}
     else:
@@ -88,21 +106,10 @@ def _train(
 
     def body(context: Context) -> Outcome:
         start = str(base.folder("checkpoint")) if isinstance(base, Artifact) else folder
-        job = TrainingJob(
-            f"{run.store.run_name}/{name}",
-            role,
-            str(examples.file("examples.jsonl")),
-            start,
-            str(context.work),
-            models.for_role(role).model_dump(mode="json"),
-            training.model_dump(mode="json"),
-            optimization.model_dump(mode="json"),
-            reply_tokens,
-            seed,
-        )
+        job = _job(run, lesson, start, context.work, seed)
         if (context.work / RESULT).exists():
             context.watch.log("the training had ended; only its commit was missing")
-        elif training.in_pool:
+        elif run.settings.training.in_pool:
             _train_in_pool(context, job, None if isinstance(base, Artifact) else base_model(base, known))
         else:
             reserve = run.settings.retention.reserve_gib
@@ -110,8 +117,63 @@ def _train(
             train_in_child(job, context.log_file, reserve, context.watch.log, context.progress)
         return _outcome(context.work)
 
-    inputs = {"examples": examples.ref("examples.jsonl").sha256, **known}
-    return run.do(name, f"train-{role}", config, inputs, body, round)
+    inputs = {"examples": lesson.examples.sha256, **known}
+    if lesson.validation is not None:
+        inputs["validation"] = lesson.validation.sha256
+    return run.do(lesson.name, lesson.kind, config, inputs, body, lesson.round)
+
+
+def _config(run: Run, lesson: Lesson, seed: int) -> dict[str, Any]:
+    models, training, role = run.settings.models, run.settings.training, lesson.role
+    name, digest = _prompt(role, run.settings.judge_prompt)
+    config: dict[str, Any] = {
+        "role": role,
+        "prompt": name,
+        "prompt_digest": digest,
+        "context": models.max_tokens,
+        "overlong": models.overlong,
+        "reply_tokens": _reply_tokens(run, role),
+        "dtype": resolved_dtype(models.dtype),
+        "optimization": lesson.optimization.facts(),
+        "packing": training.packing,
+        "attention": training.attention,
+        "seed": seed,
+    }
+    return {**config, "label_smoothing": training.label_smoothing} if role == "label-judge" else config
+
+
+def _prompt(role: Role, judge: JudgePrompt) -> tuple[str, str]:
+    """Name and digest of what a model of this role is shown."""
+    if role == "scalar":
+        return SCALAR, SCALAR
+    if role == "prover":
+        prover = prover_for(judge)
+        return prover.name, prover.digest
+    prompt = pretraining_for(judge) if role == "pretrained" else judge
+    return prompt.name, prompt.digest
+
+
+def _reply_tokens(run: Run, role: Role) -> int:
+    """Generation leaves this much room for a reply; a prompt must be cut, or dropped, alike in both."""
+    return run.settings.proofs.max_tokens if role == "prover" else run.settings.labels.max_tokens
+
+
+def _job(run: Run, lesson: Lesson, base: str, work: Path, seed: int) -> TrainingJob:
+    settings, validation = run.settings, lesson.validation
+    return TrainingJob(
+        f"{run.store.run_name}/{lesson.name}",
+        lesson.role,
+        str(lesson.examples.path),
+        base,
+        str(work),
+        settings.models.for_role(lesson.role).model_dump(mode="json"),
+        settings.training.mechanics(),
+        lesson.optimization.model_dump(mode="json"),
+        _reply_tokens(run, lesson.role),
+        seed,
+        settings.training.label_smoothing,
+        str(validation.path) if validation is not None else "",
+    )
 
 
 def train_in_child(
@@ -133,7 +195,7 @@ def train_in_child(
     environment = {} if visible_gpus() else {"OMP_WAIT_POLICY": "PASSIVE"}
     if "TENSORBOARD_LOGGING_DIR" not in os.environ:
         environment["TENSORBOARD_LOGGING_DIR"] = str(log_file.parent / "tensorboard" / log_file.stem)
-    command = child.Command("tasks.trainer", [str(job_file)], environment, "train")
+    command = child.Command("tasks.training", [str(job_file)], environment, "train")
     child.run_children([command], log_file, on_line, lambda _, facts: on_progress(facts["done"], facts["total"]))
 
 
@@ -146,8 +208,8 @@ def base_model(model: str, known: Mapping[str, str]) -> dict[str, Any]:
 def _train_in_pool(context: Context, job: TrainingJob, model: dict[str, Any] | None) -> None:
     """Has a worker of the pool ``train`` do it, and waits; `model` is the base where that is no file of the store."""
     store, work = context.run.store, context.work
-    here = {"examples": job.examples, "out": job.out, **({} if model else {"base": job.base})}
-    told = {name: Path(path).relative_to(store.root).as_posix() for name, path in here.items()}
+    here = {"examples": job.examples, "out": job.out, "validation": job.validation, "base": "" if model else job.base}
+    told = {name: Path(path).relative_to(store.root).as_posix() for name, path in here.items() if path}
     parameters = {
         "job": {**asdict(job), "base": "", **told},
         "store": store.url,

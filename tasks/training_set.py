@@ -57,7 +57,7 @@ def human_examples(run: Run, data: Artifact) -> Artifact:
     return run.do("human-examples", "human-examples", config, inputs, body)
 
 
-def judge_examples(run: Run, round: int, selected: Sequence[Artifact], human: Artifact) -> Artifact:
+def judge_examples(run: Run, round: int, selected: Sequence[Artifact], human: Artifact | None) -> Artifact:
     """The stage "training-set" of a round: all selected pairs so far, each in both orders with a proof of its own.
 
     `selected` is that of round 0 (the labeled pairs), then of each round. Labeled examples, and human ones where given,
@@ -66,7 +66,7 @@ def judge_examples(run: Run, round: int, selected: Sequence[Artifact], human: Ar
     training = run.settings.training
     inputs = {f"round-{i}": artifact.ref("selected.jsonl").sha256 for i, artifact in enumerate(selected)}
     labeled = [selected[0]]
-    if training.human_rationales:
+    if human is not None and training.human_rationales:
         labeled.append(human)
         inputs["human"] = human.ref("examples.jsonl").sha256
     config = {"labeled_share": training.labeled_share}

@@ -25,7 +25,7 @@ from tasks.label import vote_requests
 from tasks.orders import shown
 from tasks.prove import proof_requests
 from tasks.settings import ModelSettings
-from tasks.trainer import encode_example
+from tasks.training.examples import encode_example
 from tests.conftest import make
 
 BOS, USER, ASSISTANT, END = 1, 3, 4, 5
@@ -157,8 +157,8 @@ def test_the_judge_is_trained_on_the_tokens_that_it_is_asked_with(
         trained = example(preference, order)
         encoded = encode_example(trained, "judge", encoder, settings, REPLY)
         assert encoded is not None
-        assert encoded[0].ids == voted[order]
-        assert encoded[1] == encoder.completion_ids(judge.target(trained["rationale"], trained["label"]))
+        assert encoded.prompt == voted[order]
+        assert encoded.completion == encoder.completion_ids(judge.target(trained["rationale"], trained["label"]))
     assert voted["ab"] != voted["ba"]
 
 
@@ -173,8 +173,8 @@ def test_the_prover_is_trained_on_the_tokens_that_it_is_asked_with(
         trained = example(preference, order)
         encoded = encode_example(trained, "prover", encoder, settings, REPLY)
         assert encoded is not None
-        assert encoded[0].ids == asked[order]
-        assert encoded[1] == encoder.completion_ids(prover.to_proof(trained["rationale"]))
+        assert encoded.prompt == asked[order]
+        assert encoded.completion == encoder.completion_ids(prover.to_proof(trained["rationale"]))
     assert asked["ab"] != asked["ba"]
 
 
@@ -185,12 +185,12 @@ def test_golden_tokens_of_one_prompt_of_judge_and_prover(encoder: ChatEncoder) -
     proved = encode_example(row, "prover", encoder, settings, REPLY)
     assert judged is not None
     assert proved is not None
-    assert (judged[0].ids, proved[0].ids) == (GOLDEN_JUDGE, GOLDEN_PROVER)
+    assert (judged.prompt, proved.prompt) == (GOLDEN_JUDGE, GOLDEN_PROVER)
     assert prompts_by_order(vote_requests(row, params("compact", settings), encoder))["ab"] == GOLDEN_JUDGE
     assert prompts_by_order(proof_requests(row, params("prove-compact", settings), encoder))["ab"] == GOLDEN_PROVER
     # <think>, the rationale's first word; "So A is better.", </think>, <answer>, A, </answer>, the end.
-    assert (judged[1][:2], judged[1][-10:]) == ([6, 627], [627, 638, 641, 23, 230, 7, 8, 42, 9, 5])
-    assert proved[1][-5:] == [627, 638, 641, 23, 5]
+    assert (judged.completion[:2], judged.completion[-10:]) == ([6, 627], [627, 638, 641, 23, 230, 7, 8, 42, 9, 5])
+    assert proved.completion[-5:] == [627, 638, 641, 23, 5]
 
 
 def test_what_a_trained_judge_writes_is_read_as_its_label(encoder: ChatEncoder) -> None:
@@ -198,7 +198,7 @@ def test_what_a_trained_judge_writes_is_read_as_its_label(encoder: ChatEncoder) 
         row = {**preference.to_json(), "rationale": taste.rationale(preference.pair)}
         encoded = encode_example(row, "judge", encoder, models("compact"), REPLY)
         assert encoded is not None
-        judgement = COMPACT.parse(encoder.tokenizer.decode(encoded[1][:-1]))
+        judgement = COMPACT.parse(encoder.tokenizer.decode(encoded.completion[:-1]))
         assert (judgement.verdict, judgement.rationale) == (preference.label, row["rationale"])
 
 
@@ -206,7 +206,7 @@ def test_an_example_that_does_not_fit_the_context_is_left_out(encoder: ChatEncod
     row = {**GOLDEN.to_json(), "rationale": taste.rationale(GOLDEN.pair)}
     whole = encode_example(row, "judge", encoder, models("compact"), REPLY)
     assert whole is not None
-    n = len(whole[0].ids) + REPLY
+    n = len(whole.prompt) + REPLY
     assert encode_example(row, "judge", encoder, replace_context(n), REPLY) == whole
     assert encode_example(row, "judge", encoder, replace_context(n - 1), REPLY) is None
 
@@ -223,7 +223,7 @@ def test_a_shortened_prompt_is_the_same_in_training_and_generation(encoder: Chat
         {**preference.to_json(), "rationale": "So A is better."}, "judge", encoder, settings, REPLY
     )
     assert encoded is not None
-    assert encoded[0].ids == voted["ab"]
+    assert encoded.prompt == voted["ab"]
 
 
 # ---- prompts that are too long -----------------------------------------------------------------------------------------

@@ -89,9 +89,9 @@ def test_every_wrong_value_is_listed_with_what_was_got() -> None:
 
 def test_a_missing_value_is_named() -> None:
     given = values()
-    del given["models"]["prover_base"], given["data"]
+    del given["models"]["judge_base"], given["data"]
     assert refusal(given) == (
-        "the configuration cannot be run:\n  models.prover_base: Field required\n  data: Field required"
+        "the configuration cannot be run:\n  models.judge_base: Field required\n  data: Field required"
     )
 
 

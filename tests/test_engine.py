@@ -23,7 +23,7 @@ from tasks.chat import ChatEncoder
 from tasks.dispatch import generate_in_children
 from tasks.engines import Request, Sampling
 from tasks.judging import Asking, answer
-from tasks.label import read_votes, tally
+from tasks.label import read_votes, tally, vote_asking
 from tasks.prove import score
 from tasks.settings import GenerationSettings, ModelSettings
 from tasks.shards import GenerationJob
@@ -104,7 +104,7 @@ def test_vote_confidence_equals_a_recount_and_votes_differ_by_seed(tmp_path: Pat
     lines = generated(tmp_path, "tasks.label:vote_requests", params, JUDGE, rows)
     texts = set()
     for line in lines:
-        votes = read_votes("compact", line["requests"])
+        votes = read_votes(vote_asking(params), line["requests"])
         assert len({vote.seed for vote in votes}) == 8
         by_hand = {"A": 0, "B": 0, None: 0}
         for request in line["requests"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -16,9 +17,12 @@ from data.records import Label, flip, parse_preference
 from data.world import taste
 from tasks.chat import ChatEncoder
 from tasks.engines import FakeEngine, Request
+from tasks.judging import Asking
 from tasks.label import Tally, Vote, audit_labels, cast_votes, keep_labels, label, read_votes, tally, verdict_on
 from tasks.settings import LabelSettings
 from tests.conftest import FlakyEngine, Reply, artifact, rows_of, run_with, shown_pair, true_judge
+
+ASKING = Asking("compact", 64, 128)
 
 # ---- votes ------------------------------------------------------------------------------------------------------------
 
@@ -33,7 +37,7 @@ def reply(verdict: str) -> dict[str, Any]:
 
 def test_votes_are_in_terms_of_the_pair_as_it_is_whichever_order_was_shown() -> None:
     votes = read_votes(
-        "compact",
+        ASKING,
         [
             {"name": "ab", "seed": 10, "completions": [reply("A"), reply("B"), said("A")]},
             {"name": "ba", "seed": 70, "completions": [reply("A"), reply("B"), said("<think> z", finished=False)]},
@@ -50,7 +54,7 @@ def test_votes_are_in_terms_of_the_pair_as_it_is_whichever_order_was_shown() -> 
 
 
 def test_a_cut_off_reply_is_no_vote_even_where_it_reads_as_one() -> None:
-    [vote] = read_votes("compact", [{"name": "ab", "seed": 0, "completions": [{**reply("A"), "finished": False}]}])
+    [vote] = read_votes(ASKING, [{"name": "ab", "seed": 0, "completions": [{**reply("A"), "finished": False}]}])
     assert (vote.verdict, vote.malformed) == (None, "truncated")
 
 
@@ -295,3 +299,73 @@ def test_no_label_of_a_batch_reaches_the_judge(tmp_path: Path, encoder: ChatEnco
         cast_votes(run, 1, judge, artifact(run, "data", {"batch-1.jsonl": rows}).ref("batch-1.jsonl"))
         seen.append(asked)
     assert seen[0] == seen[1]
+
+
+# ---- a judge that gives the label alone -----------------------------------------------------------------------------------
+
+
+def labels_by_probability(
+    folder: Path, encoder: ChatEncoder, p_first: Callable[[Request], float], **settings: Any
+) -> Any:
+    """(labels, run) where the judge says that the response shown first is better with this probability."""
+
+    def logprobs(request: Request) -> list[float]:
+        # A third of the mass is on other tokens: what counts is the softmax over the two.
+        p = p_first(request)
+        return [math.log(p * 2 / 3), math.log((1 - p) * 2 / 3)]
+
+    run = run_with(
+        folder,
+        encoder,
+        FakeEngine(lambda request, j: "x", id_logprobs=logprobs),
+        models={"judge_prompt": "compact-label"},
+        labels={"max_tokens": 64, **settings},
+    )
+    judge = artifact(run, "judge", {"checkpoint/weights.jsonl": []})
+    batch = artifact(run, "data", {"batch-1.jsonl": [p.pair.to_json() for p in PAIRS]}).ref("batch-1.jsonl")
+    return keep_labels(run, 1, cast_votes(run, 1, judge, batch), batch), run
+
+
+def test_a_label_judges_confidence_is_its_probability_over_both_orders(tmp_path: Path, encoder: ChatEncoder) -> None:
+    """0.9 for the better one where it is shown first, 0.7 where second: 0.8 in all; one request an order, nothing sampled."""
+
+    def p_first(request: Request) -> float:
+        return 0.9 if taste.verdict(shown_pair(encoder, request)) == "A" else 0.3
+
+    labels, run = labels_by_probability(tmp_path, encoder, p_first, min_confidence=0.79, votes=8)
+    assert labels_in(labels) == {p.pair.id: p.label for p in PAIRS}
+    for row in rows_of(labels.file("labels.jsonl")):
+        assert row["confidence"] == pytest.approx(0.8)
+        assert row["p_a"] == pytest.approx(0.8 if row["label"] == "A" else 0.2)
+        assert row["orders_agree"]
+    assert run.generator.requests == 2 * len(PAIRS)
+    with pytest.raises(StageError, match=r"no pseudo-label was kept.*'low_confidence': 12"):
+        labels_by_probability(tmp_path / "higher", encoder, p_first, min_confidence=0.81)
+
+
+def test_a_label_judge_that_looks_at_the_position_labels_nothing(tmp_path: Path, encoder: ChatEncoder) -> None:
+    with pytest.raises(StageError, match=r"no pseudo-label was kept: 12 pairs, 0 labels kept, dropped \{'tie': 12\}"):
+        labels_by_probability(tmp_path, encoder, lambda request: 0.75, min_confidence=0.5)
+
+
+def test_orders_that_disagree_are_seen_in_probabilities(tmp_path: Path, encoder: ChatEncoder) -> None:
+    """0.95 for what is shown first where it is the better one, 0.6 where it is not: the mean is right, the orders differ."""
+
+    def p_first(request: Request) -> float:
+        return 0.95 if taste.verdict(shown_pair(encoder, request)) == "A" else 0.6
+
+    kept, _ = labels_by_probability(tmp_path / "all", encoder, p_first, min_confidence=0.6)
+    assert labels_in(kept) == {p.pair.id: p.label for p in PAIRS}
+    with pytest.raises(StageError, match="'orders_disagree': 12"):
+        labels_by_probability(tmp_path / "agreeing", encoder, p_first, min_confidence=0.6, orders_agree=True)
+
+
+def test_a_probability_that_is_missing_in_one_order_is_no_confidence(encoder: ChatEncoder) -> None:
+    known = {"text": "", "finished": True, "n_tokens": 1, "id_logprobs": [math.log(0.9), math.log(0.1)]}
+    lost = {**known, "id_logprobs": None}
+    votes = read_votes(
+        Asking("compact-label", 64, 128),
+        [{"name": "ab", "seed": 0, "completions": [known]}, {"name": "ba", "seed": 0, "completions": [lost]}],
+    )
+    assert [vote.malformed for vote in votes] == [None, "no_label_probability"]
+    assert tally(votes).confidence == 0.5

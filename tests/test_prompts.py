@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from data.adapters import name_by_position
 from data.records import Label, Message, PreferencePair, ResponsePair
 from prompts.catalog import JUDGE_PROMPTS, PROVER_PROMPTS, prover_for
-from prompts.gram import GRAM, GRAM_CARD
+from prompts.gram import COMPACT_PRETRAINING, GRAM, GRAM_CARD, GRAM_PRETRAINING
 from prompts.judge import COMPACT, COMPACT_LABEL, GRAM_R2, JudgePrompt, conclusion, join_headings
 from prompts.prove import PROVE, PROVE_COMPACT, ProverPrompt
 from prompts.template import render_conversation
@@ -35,12 +35,19 @@ PINNED = {
     "compact-label": "e9e879073c349735b9c756102cde1751a5bf4a507eeb1286d079cff2f985a09c",
     "prove": "2227a3a1c5c14298adc299846a44ed8418554f67997fa79fbdec2aa76bef7c35",
     "prove-compact": "940cfa55558cbca94b44a81fd5d4fa0770edcfbfc1a22695385cbee8b38dfdd8",
+    "gram-question": "0a42deabd0b17a1d127e0bf95704ab67140600baebab350d5de10c6d8a8a4f17",
+    "gram-answers": "a8d81f49db467ca3fb0192674c5d33643b9c70e3221b07779d256f991aa78e32",
+    "compact-question": "2a9760c0d423b047f975570fcdd5319d440ceaba981a7dab9d93d5265b9ad720",
+    "compact-answers": "7c1a6dada8168bf5662f901124c9e7be4c80afc3bf5bc20bb8609a6b372703fb",
 }
 
 
 def test_a_changed_prompt_is_a_changed_experiment() -> None:
     prompts: dict[str, JudgePrompt | ProverPrompt] = {**JUDGE_PROMPTS, **PROVER_PROMPTS}
-    assert {name: prompt.template.sha256 for name, prompt in prompts.items()} == PINNED
+    pinned = {name: prompt.template.sha256 for name, prompt in prompts.items()}
+    for pretraining in (GRAM_PRETRAINING, COMPACT_PRETRAINING):
+        pinned |= {template.name: template.sha256 for template in (pretraining.question, pretraining.answers)}
+    assert pinned == PINNED
 
 
 def test_the_openings_of_proofs_are_pinned() -> None:

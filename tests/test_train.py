@@ -4,71 +4,27 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from data.files import write_json, write_jsonl
+from data.files import write_json
 from data.store import RunStore
-from data.world import taste
 from tasks import child
 from tasks.chat import ChatEncoder
-from tasks.settings import LoraSettings, ModelSettings, Optimization, TrainingSettings
+from tasks.settings import LoraSettings, Optimization, TrainingSettings
 from tasks.stage import Run
 from tasks.train import train_judge
-from tasks.trainer import (
-    COMPLETE,
-    RESULT,
-    ExampleCounts,
-    TrainingJob,
-    encode_example,
-    encoded_examples,
-    last_checkpoint,
-)
+from tasks.training.examples import ExampleCounts, encode_example, encoded_examples
+from tasks.training.job import COMPLETE
+from tasks.training.progress import last_checkpoint
 from tests.conftest import ROOT, artifact, settings_with
+from tests.training_jobs import BASE, MODELS, example_rows, job, train_in_child
 
-BASE = Path("data/world/base-judge")
 pytestmark = pytest.mark.train
 
 ONE_STEP = {"first_judge": {"max_steps": 1, "batch_size": 4}, "log_every": 1}
-MODELS = ModelSettings(
-    judge_base=str(BASE), prover_base=str(BASE), judge_prompt="compact", max_tokens=128, dtype="float32"
-)
-
-
-def example_rows(n: int) -> list[dict[str, Any]]:
-    pairs = taste.draw_pairs(n, seed=5)
-    return [{**pair.to_json(), "id": f"{pair.pair.id}:ab", "rationale": taste.rationale(pair.pair)} for pair in pairs]
-
-
-def job(
-    tmp_path: Path, rows: list[dict[str, Any]], training: TrainingSettings, optimization: Optimization
-) -> TrainingJob:
-    write_jsonl(tmp_path / "examples.jsonl", rows)
-    (tmp_path / "out").mkdir(exist_ok=True)
-    return TrainingJob(
-        "test",
-        "judge",
-        str(tmp_path / "examples.jsonl"),
-        str(BASE),
-        str(tmp_path / "out"),
-        MODELS.model_dump(mode="json"),
-        training.model_dump(mode="json"),
-        optimization.model_dump(mode="json"),
-        reply_tokens=64,
-        seed=3,
-    )
-
-
-def train_in_child(tmp_path: Path, told: TrainingJob) -> dict[str, Any]:
-    write_json(tmp_path / "job.json", asdict(told))
-    lines: list[str] = []
-    command = child.Command("tasks.trainer", [str(tmp_path / "job.json")], {"OMP_NUM_THREADS": "1"}, "train")
-    child.run_children([command], tmp_path / "log", lines.append, lambda *_: None)
-    result: dict[str, Any] = json.loads((Path(told.out) / RESULT).read_text())
-    return result
 
 
 def loss_by_hand(rows: list[dict[str, Any]]) -> float:
@@ -82,7 +38,7 @@ def loss_by_hand(rows: list[dict[str, Any]]) -> float:
     for row in rows:
         encoded = encode_example(row, "judge", encoder, MODELS, 64)
         assert encoded is not None
-        prompt, completion = encoded[0].ids, encoded[1]
+        prompt, completion = encoded.prompt, encoded.completion
         with torch.no_grad():
             logprobs_TV = model(torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
         picked = logprobs_TV[len(prompt) - 1 : -1].gather(-1, torch.tensor(completion)[:, None])
@@ -95,7 +51,7 @@ def test_the_loss_is_on_the_completion_and_its_end_token_only(tmp_path: Path) ->
     encoder = ChatEncoder.load(str(BASE))
     row = example_rows(1)[0]
     told = job(tmp_path, [row], TrainingSettings(), Optimization(max_steps=1))
-    (features,) = encoded_examples(told, encoder, MODELS, ExampleCounts())
+    (features,) = encoded_examples(told, encoder, MODELS, ExampleCounts(), tmp_path / "dropped.jsonl")
     learned = [token for token in features["labels"] if token != -100]
     text = encoder.tokenizer.decode(learned)
     assert text == f"<think> {row['rationale']} </think><answer>{row['label']}</answer><|end|>"
@@ -129,19 +85,6 @@ def test_two_runs_with_one_seed_give_the_same_metrics(tmp_path: Path) -> None:
     assert losses[0].count("\n") == 4
 
 
-def stopped_at(step: int, tmp_path: Path, told: TrainingJob) -> None:
-    """Trains until this step is done, and kills the child there."""
-
-    def progressed(label: str, facts: dict[str, Any]) -> None:
-        if facts["done"] >= step:
-            raise KeyboardInterrupt
-
-    write_json(tmp_path / "job.json", asdict(told))
-    command = child.Command("tasks.trainer", [str(tmp_path / "job.json")], {"OMP_NUM_THREADS": "1"}, "train")
-    with pytest.raises(KeyboardInterrupt):
-        child.run_children([command], tmp_path / "log", lambda line: None, progressed)
-
-
 @pytest.mark.parametrize("lora", [None, LoraSettings(r=4, alpha=8, dropout=0.1)])
 def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, lora: LoraSettings | None) -> None:
     """In the middle of the second epoch; loss, gradient, learning rate, and weights equal those of one that ran through."""
@@ -156,7 +99,8 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Pat
         folder.mkdir()
         told = job(folder, rows, training, optimization)
         if name == "stopped":
-            stopped_at(7, folder, told)
+            with pytest.raises(KeyboardInterrupt):
+                train_in_child(folder, told, until_step=7)
             # A save that a kill cut short is passed over for the one before.
             kept = last_checkpoint(folder / "out/scratch.tmp/trainer")
             assert kept is not None
@@ -219,7 +163,7 @@ def test_packed_neighbours_do_not_see_each_other() -> None:
     encoder = ChatEncoder.load(str(BASE))
     model = AutoModelForCausalLM.from_pretrained(BASE, attn_implementation="sdpa", dtype=torch.float32)
     encoded = [encode_example(row, "judge", encoder, MODELS, 64) for row in example_rows(2)]
-    first, second = (made[0].ids + made[1] for made in encoded if made)
+    first, second = (made.prompt + made.completion for made in encoded if made)
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
 
     def logits_of_second(first_ids: list[int]) -> torch.Tensor:
@@ -300,7 +244,8 @@ def test_a_checkpoint_that_carries_code_is_not_run(tmp_path: Path) -> None:
     """The trainer's own state is loaded as weights only: what lies in a shared store may have been changed."""
     rows, training = example_rows(8), TrainingSettings(log_every=2, checkpoint_minutes=0)
     told = job(tmp_path, rows, training, Optimization(max_steps=8, batch_size=4, learning_rate=1e-3))
-    stopped_at(5, tmp_path, told)
+    with pytest.raises(KeyboardInterrupt):
+        train_in_child(tmp_path, told, until_step=5)
     checkpoint = last_checkpoint(tmp_path / "out/scratch.tmp/trainer")
     assert checkpoint is not None
     for state in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):

@@ -24,7 +24,7 @@ from tasks.fan_out import generate_in_pool
 from tasks.shards import GenerationJob, read_shards
 from tasks.stage import Run
 from tasks.train import train_judge
-from tasks.trainer import COMPLETE
+from tasks.training.job import COMPLETE
 from tests.chaos.subject import ENDED, flow_run_of
 from tests.conftest import artifact, settings_with, until
 from tests.test_engine import GENERATION, JUDGE, MODELS
@@ -230,7 +230,7 @@ def state(services: Services, run: str) -> str:
 def trainer_processes(folder: Path) -> list[psutil.Process]:
     found = psutil.process_iter(["cmdline"])
     return [
-        p for p in found if "tasks.trainer" in (p.info["cmdline"] or []) and str(folder) in " ".join(p.info["cmdline"])
+        p for p in found if "tasks.training" in (p.info["cmdline"] or []) and str(folder) in " ".join(p.info["cmdline"])
     ]
 
 

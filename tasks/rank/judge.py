@@ -117,6 +117,23 @@ class Judge:
         pairs = [_pair(prompt, a, b) for prompt, a, b in triples]
         return self._ask(pairs, replace(self.asking, votes=k, temperature=temperature))
 
+    # ---- a reward ---------------------------------------------------------------------------------------------------
+
+    def reward(self, prompt: Prompt, response: str, reference: str) -> float | None:
+        """How much the judge prefers a response to a reference response, such as the policy's greedy one: 0 to 1.
+
+        The mean over both orders: of the probability of a judge that gives probabilities or scores, else of the share of the
+        votes, where a tie and a reply that is no verdict count one half. None where no reply is a verdict.
+        """
+        return self.reward_many([(prompt, response, reference)])[0]
+
+    def reward_many(self, triples: Sequence[tuple[Prompt, str, str]]) -> list[float | None]:
+        """`reward` for many (prompt, response, reference), in one batch."""
+        return [
+            None if compared.nulls == len(compared.answers) else compared.share
+            for compared in self.compare_many(triples)
+        ]
+
     # ---- many responses ---------------------------------------------------------------------------------------------
 
     def best_of_n(self, prompt: Prompt, responses: Sequence[str], method: Method = "knockout") -> Best:

@@ -17,17 +17,19 @@ from tasks.settings.labeling import LabelSettings, ProofSettings
 from tasks.settings.machines import GenerationSettings, RetentionSettings
 from tasks.settings.models import ModelSettings
 from tasks.settings.section import Role, Section
-from tasks.settings.training import LoraSettings, Optimization, TrainingSettings
+from tasks.settings.training import EarlyStopping, LoraSettings, Mechanics, Optimization, TrainingSettings
 
 __all__ = [
     "BenchmarkSet",
     "BenchmarkSettings",
     "DataSettings",
+    "EarlyStopping",
     "GenerationSettings",
     "JudgeSettings",
     "LabelSettings",
     "LoraSettings",
     "Measuring",
+    "Mechanics",
     "ModelSettings",
     "Optimization",
     "ProofSettings",
@@ -112,6 +114,45 @@ class Settings(Section):
                 f"rounds.count = {self.rounds.count} needs data.unlabeled; set rounds.count = 0 to stop after the first judge"
             )
         return self
+
+    @model_validator(mode="after")
+    def _the_prover_has_what_it_needs(self) -> Self:
+        if self.writes_proofs():
+            if not self.models.prover_base:
+                raise ValueError(
+                    "models.prover_base: proofs are written by a prover; name the model it is trained from"
+                )
+            if not self.data.rationale:
+                raise ValueError(
+                    "data.rationale: the prover learns from pairs with rationales; give at least one source"
+                )
+        if not self.data.rationale and (self.training.final is not None or self.training.human_rationales):
+            raise ValueError(
+                "training.final and training.human_rationales need data.rationale: give at least one source"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pretraining_has_pairs(self) -> Self:
+        if (self.training.pretraining is None) != (not self.data.pretraining):
+            given, missing = ("training.pretraining", "data.pretraining")
+            if self.data.pretraining:
+                given, missing = missing, given
+            raise ValueError(f"{given} is given without {missing}: give both for a pre-training, or neither")
+        return self
+
+    def cautions(self) -> list[str]:
+        """What is allowed, and yet hardly meant; said when a run starts."""
+        if self.judge_prompt.has_rationale or self.training.label_loss != "labels" or not self.rounds.count:
+            return []
+        optimum = 1 - self.training.label_smoothing / 2
+        if self.labels.min_confidence < optimum:
+            return []
+        return [
+            f"labels.min_confidence = {self.labels.min_confidence:g} is at or above {optimum:g}, the probability that "
+            f"training.label_smoothing = {self.training.label_smoothing:g} draws the judge to (1 − ε′/2): few pseudo-labels, "
+            "or none, will be kept. Lower one of the two"
+        ]
 
     def writes_proofs(self, round: int = 0) -> bool:
         """Whether a round's examples carry proofs; a label-only judge has no use for any."""

@@ -46,7 +46,6 @@ class JudgeSettings(Section):
         trusted = (self.path,) if self.trust_remote_code else ()
         return ModelSettings(
             judge_base=self.path,
-            prover_base=self.path,
             max_tokens=self.max_tokens,
             overlong=self.overlong,
             dtype=self.dtype,

@@ -14,9 +14,9 @@ class DataSettings(Section):
     """Where the pairs come from. Several sources of one kind are read one after the other."""
 
     rationale: tuple[Source, ...] = Field(
-        min_length=1,
+        (),
         title="Pairs with label and rationale (D_p)",
-        description="What the prover is trained on. Paper: HelpSteer3, 40.5K.",
+        description="What the prover is trained on. Paper: HelpSteer3, 40.5K. Not needed where no proofs are written.",
     )
     labeled: tuple[Source, ...] = Field(
         min_length=1,
@@ -27,6 +27,11 @@ class DataSettings(Section):
         (),
         title="Unlabeled pairs (D_u)",
         description="A fresh batch of these is judged each round. Paper: StackExchange, 0.5M a round.",
+    )
+    pretraining: tuple[Source, ...] = Field(
+        (),
+        title="Pairs for pre-training",
+        description="Unlabeled: what training.pretraining reads. Paper (GRAM): 566K.",
     )
     heldout: tuple[Source, ...] = Field(
         (),

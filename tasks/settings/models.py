@@ -17,8 +17,10 @@ class ModelSettings(Section):
         description="Folder or hub name of what the judge is trained from. Paper: LLaMA-3.1-8B-Instruct, LLaMA-3.2-3B-Instruct.",
     )
     prover_base: str = Field(
+        "",
         title="Prover base model",
-        description="Folder or hub name of the model that the prover is trained from. Paper: Qwen3-14B.",
+        description="Folder or hub name of the model that the prover is trained from. Paper: Qwen3-14B. Not needed where no "
+        "proofs are written.",
     )
     judge_prompt: Literal["gram-r2", "compact", "compact-label", "gram", "gram-card"] = Field(
         "gram-r2",
@@ -60,5 +62,5 @@ class ModelSettings(Section):
 
     def for_role(self, role: Role) -> Self:
         """The same, trusting only the code of this role's own base model."""
-        base = self.judge_base if role == "judge" else self.prover_base
+        base = self.prover_base if role == "prover" else self.judge_base
         return self.model_copy(update={"trust_remote_code": tuple(n for n in self.trust_remote_code if n == base)})

@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Role = Literal["judge", "prover"]
+Role = Literal["prover", "judge", "label-judge", "pretrained", "scalar"]
+"""What a model is trained for: to write proofs; to judge, in its own words or by its label's token alone; to write both
+responses of a pair, before it judges; to give each response a score."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tasks.settings.section import Section, Share
+
+
+class EarlyStopping(Section):
+    """When a training that has a validation part ends before its last step; its best checkpoint is then the result."""
+
+    every: int = Field(
+        20, ge=1, title="Evaluate every (steps)", description="Steps between two looks at the validation part."
+    )
+    patience: int = Field(
+        3,
+        ge=1,
+        title="Patience",
+        description="Evaluations in a row without a lower loss after which the training stops.",
+    )
 
 
 class LoraSettings(Section):
@@ -48,6 +62,11 @@ class Optimization(Section):
     )
     weight_decay: float = Field(0.0, ge=0, title="Weight decay", description="Of AdamW.")
     lora: LoraSettings | None = Field(None, title="LoRA", description="Empty: full fine-tuning.")
+    early_stopping: EarlyStopping | None = Field(
+        None,
+        title="Early stopping",
+        description="For trainings that have a validation part (the flow adapt). Empty: off.",
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -57,39 +76,14 @@ class Optimization(Section):
             raise ValueError(f"micro_batch_size {self.micro_batch_size} must divide batch_size {self.batch_size}")
         return self
 
+    def facts(self) -> dict[str, Any]:
+        """What the key of a training holds of it. What is off is left out where it came later: older keys stay valid."""
+        return self.model_dump(exclude={"early_stopping"} if self.early_stopping is None else None)
 
-class TrainingSettings(Section):
-    """How prover and judge are trained, and on what mixture."""
 
-    prover: Optimization = Field(Optimization(epochs=2), title="Prover", description="Eq. 4.")
-    first_judge: Optimization = Field(
-        Optimization(epochs=1), title="First judge", description="Eq. 2, on the labeled pairs."
-    )
-    judge: Optimization = Field(
-        Optimization(epochs=1), title="Judge of each round", description="Eq. 2, on all examples so far."
-    )
-    final: Optimization | None = Field(
-        None,
-        title="Final fine-tuning",
-        description="On the human rationales D_p, from the last round's judge (paper step 5). Empty: off.",
-    )
-    judge_start: Literal["base", "previous"] = Field(
-        "base",
-        title="Each round starts from",
-        description="base: the base model again (the paper retrains). previous: the last round's judge.",
-    )
-    human_rationales: bool = Field(
-        False,
-        title="D_p in the judge's training",
-        description="Add the pairs with human rationales to the judge's examples. The paper keeps them for the end.",
-    )
-    labeled_share: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        title="Least share of labeled examples",
-        description="Labeled examples are repeated evenly until they are this share of the set. 0: as they are.",
-    )
+class Mechanics(Section):
+    """How any training is carried out."""
+
     packing: bool = Field(
         False,
         title="Packing",
@@ -121,4 +115,69 @@ class TrainingSettings(Section):
         (),
         title="Also report to",
         description="The trainer's own switch; the service must be installed and configured.",
+    )
+    processes: int = Field(
+        0,
+        ge=0,
+        le=64,
+        title="Processes",
+        description="Of one training, a GPU each: full fine-tuning is sharded over them (FSDP), LoRA is replicated (DDP). "
+        "0: all visible GPUs. Without GPUs: processes on the CPU, 0 for one.",
+    )
+
+    def mechanics(self) -> dict[str, Any]:
+        """These settings alone, without what a kind of run adds to them, as JSON."""
+        return self.model_dump(mode="json", include=set(Mechanics.model_fields))
+
+
+class TrainingSettings(Mechanics):
+    """How prover and judge are trained, and on what mixture."""
+
+    prover: Optimization = Field(Optimization(epochs=2), title="Prover", description="Eq. 4.")
+    first_judge: Optimization = Field(
+        Optimization(epochs=1), title="First judge", description="Eq. 2, on the labeled pairs."
+    )
+    judge: Optimization = Field(
+        Optimization(epochs=1), title="Judge of each round", description="Eq. 2, on all examples so far."
+    )
+    final: Optimization | None = Field(
+        None,
+        title="Final fine-tuning",
+        description="On the human rationales D_p, from the last round's judge (paper step 5). Empty: off.",
+    )
+    judge_start: Literal["base", "previous"] = Field(
+        "base",
+        title="Each round starts from",
+        description="base: the base model again (the paper retrains). previous: the last round's judge.",
+    )
+    human_rationales: bool = Field(
+        False,
+        title="D_p in the judge's training",
+        description="Add the pairs with human rationales to the judge's examples. The paper keeps them for the end.",
+    )
+    labeled_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        title="Least share of labeled examples",
+        description="Labeled examples are repeated evenly until they are this share of the set. 0: as they are.",
+    )
+    pretraining: Optimization | None = Field(
+        None,
+        title="Pre-training",
+        description="GRAM's: the judge's base model first learns to write both responses of the pairs in data.pretraining. "
+        "Empty: off.",
+    )
+    label_loss: Literal["vocabulary", "labels"] = Field(
+        "vocabulary",
+        title="Loss of a label",
+        description="Of a judge that gives the label alone. vocabulary: cross-entropy over all tokens (Eq. 1). labels: over the "
+        "tokens A and B only (GRAM).",
+    )
+    label_smoothing: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        title="Label smoothing (ε′)",
+        description="Of label_loss = labels, in torch's convention: the optimum is P = 1 − ε′/2. Recommended: 0.05 to 0.15.",
     )

@@ -77,7 +77,7 @@ def check(subject: Subject, evidence: Evidence, undisturbed_tokens: int | None, 
     problems += [f"metrics.jsonl has {name} twice" for name, n in Counter(names).items() if n > 1]
     problems += [f"{path} is left" for path in run.glob(".work/*")]
     # On other workers, processes whose work is written may take some seconds to end.
-    _, left = psutil.wait_procs([*subject.children("tasks.generate"), *subject.children("tasks.trainer")], _ENDING_S)
+    _, left = psutil.wait_procs([*subject.children("tasks.generate"), *subject.children("tasks.training")], _ENDING_S)
     problems += [f"process {process.pid} is left" for process in left]
     for shard, (times, there) in finished_shards(run).items():
         if times > 1:

@@ -1,0 +1,92 @@
+"""The child that a training stage starts: ``python -m tasks.training JOB.json``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from data.artifacts import SCRATCH
+from data.files import flush, write_json
+from tasks import child
+from tasks.gpus import claim_gpus, visible_gpus
+from tasks.settings import Optimization
+from tasks.training.examples import encode_set
+from tasks.training.job import RESULT, TrainingJob
+from tasks.training.objectives import batch_arguments
+from tasks.training.rank import METRICS, TRAIN, VALIDATION, train_part
+
+
+def run_training(job: TrainingJob, job_file: Path) -> dict[str, Any]:
+    """Encodes the examples and trains on them, in as many processes as the settings say; returns counts and metrics."""
+    processes = job.settings()[1].processes or max(len(visible_gpus()), 1)
+    batch_arguments(Optimization.model_validate(job.optimization), processes)  # before the work begins
+    locks = claim_gpus(processes)
+    out, scratch = Path(job.out), Path(job.out) / SCRATCH
+    # What a killed attempt left there would be taken for this one's, and its examples not counted.
+    for cache in (scratch / "cache", scratch / "validation"):
+        shutil.rmtree(cache, ignore_errors=True)
+    encoded = encode_set(job, scratch / "cache", out / "dropped.jsonl")
+    encoded.write(scratch / TRAIN)
+    if job.validation:
+        validation = replace(job, examples=job.validation)
+        encode_set(validation, scratch / "validation", out / "validation-dropped.jsonl").write(scratch / VALIDATION)
+    metrics = train_part(job) if processes == 1 else _train_in_parts(job, job_file, processes)
+    del locks
+    counts = encoded.counts
+    kept = counts.rows_in - counts.too_long
+    dropped = {"too_long": counts.too_long} if counts.too_long else {}
+    return {"counts": {"rows_in": counts.rows_in, "kept": kept, "dropped": dropped}, "metrics": metrics}
+
+
+def _train_in_parts(job: TrainingJob, job_file: Path, processes: int) -> dict[str, Any]:
+    """Trains in several processes, a GPU each where there are any. Raises ChildError where one of them fails."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+    parts = [
+        child.Command(
+            "tasks.training.rank",
+            [str(job_file)],
+            {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            f"process {rank}",
+        )
+        for rank in range(processes)
+    ]
+    child.run_children(
+        parts,
+        Path(os.devnull),
+        lambda line: print(line, flush=True),
+        lambda _, facts: child.report_progress(**facts),
+    )
+    metrics: dict[str, Any] = json.loads((Path(job.out) / SCRATCH / METRICS).read_text(encoding="utf-8"))
+    return metrics
+
+
+def main() -> None:
+    """Trains what a job file says, and tells what it made in the job's folder."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("job", type=Path)
+    arguments = parser.parse_args()
+    child.die_with_parent()
+    job = TrainingJob.read(arguments.job)
+    out = Path(job.out)
+    result = run_training(job, arguments.job)
+    made = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file() and path.name[0] != ".")
+    files = [path.as_posix() for path in made if path.parts[0] != SCRATCH]
+    for name in files:
+        flush(out / name)
+    # The result is what says that the training is over; until then it can go on from its checkpoints.
+    write_json(out / RESULT, {"files": files, **result})
+    shutil.rmtree(out / SCRATCH, ignore_errors=True)  # which whoever waited for the result may be doing too
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""The trainers of TRL, one for what each kind of model minimises, and GRAM's loss among them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.chat import ChatEncoder
+from tasks.settings import LoraSettings, Mechanics, ModelSettings, Optimization
+from tasks.training.examples import IGNORED
+from tasks.training.job import TrainingJob
+
+
+def label_loss(logits_N2: Any, labels_N: Any, label_smoothing: float) -> Any:
+    """GRAM's loss of N verdicts, summed: cross-entropy over the two label tokens alone, with label smoothing ε′ (METHOD 0).
+
+    `logits_N2` are those of the tokens "A" and "B" at the verdict's position, `labels_N` is 0 for A and 1 for B. ε′ is
+    torch's `label_smoothing`: with Δ = Z_l − Z_l', the logit of the label over that of the other, one verdict costs
+    −(1 − ε′/2)·log σ(Δ) − ε′/2·log σ(−Δ) = −log σ(Δ) + ε′/2·Δ, Bradley-Terry's loss with a regulariser. It is least where
+    P(l) = σ(Δ) = 1 − ε′/2 (0.95 at the default of 0.1), and not where P(l) = 1: no confidence above that is to be expected.
+    """
+    import torch
+
+    return torch.nn.functional.cross_entropy(
+        logits_N2.float(), labels_N, label_smoothing=label_smoothing, reduction="sum"
+    )
+
+
+def _label_trainer(label_ids: tuple[int, int], label_smoothing: float) -> Any:
+    """SFTTrainer's class with GRAM's loss: each example has one token to learn, a label's."""
+    import torch
+    from trl import SFTTrainer
+
+    class LabelTrainer(SFTTrainer):  # type: ignore[misc]
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            labels_BT = inputs.pop("labels")
+            rows_N, places_N = (labels_BT != IGNORED).nonzero(as_tuple=True)
+            chosen_N = (labels_BT[rows_N, places_N] == label_ids[1]).long()
+            # What predicts a token stands one place before it. Logits are made at those places only, of all rows.
+            kept_P, at_N = torch.unique(places_N - 1, return_inverse=True)
+            outputs = model(**inputs, logits_to_keep=kept_P, use_cache=False)
+            logits_N2 = outputs.logits[rows_N, at_N][:, list(label_ids)]
+            loss = label_loss(logits_N2, chosen_N, label_smoothing)
+            loss = loss / (len(rows_N) if num_items_in_batch is None else num_items_in_batch)
+            if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+                # The items are those of all processes, and gradients are averaged over the processes.
+                loss = loss * self.accelerator.num_processes
+            mode = "train" if self.model.training else "eval"
+            right = (logits_N2.argmax(-1) == chosen_N).float().mean()
+            self._metrics[mode]["label_accuracy"].append(self.accelerator.gather(right).mean().item())
+            if mode == "train":
+                seen = torch.tensor(labels_BT.numel(), device=labels_BT.device)
+                self._total_train_tokens += int(self.accelerator.gather(seen).sum().item())
+            self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+            return (loss, outputs) if return_outputs else loss
+
+    return LabelTrainer
+
+
+def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation: Any, output_dir: str) -> Any:
+    """The trainer of a job over its encoded examples."""
+    import torch
+    import transformers
+    from trl import RewardTrainer, SFTTrainer
+
+    from tasks.vllm_engine import engine_dtype
+
+    models, mechanics, optimization = job.settings()
+    gpu = torch.cuda.is_available()
+    attention = {} if mechanics.attention == "auto" else {"attn_implementation": mechanics.attention}
+    # Full fine-tuning keeps its weights in float32 and computes in bfloat16: at small learning rates, updates to
+    # bfloat16 weights round away. With LoRA the base stays as it is and peft keeps the adapter in float32.
+    stored = "float32" if optimization.lora is None else engine_dtype(models.dtype, gpu)
+    scalar = job.role == "scalar"
+    kind = transformers.AutoModelForSequenceClassification if scalar else transformers.AutoModelForCausalLM
+    model = kind.from_pretrained(
+        job.base,
+        dtype=getattr(torch, stored),
+        trust_remote_code=bool(models.trust_remote_code),
+        **({"num_labels": 1} if scalar else {}),
+        **attention,
+    )
+    if scalar:
+        trainer: Any = RewardTrainer
+    elif job.role == "label-judge":
+        trainer = _label_trainer(encoder.label_ids, job.label_smoothing)
+    else:
+        trainer = SFTTrainer
+    return trainer(
+        model=model,
+        args=_arguments(job, mechanics, optimization, models, output_dir, encoder),
+        train_dataset=train,
+        eval_dataset=validation,
+        processing_class=encoder.tokenizer,
+        peft_config=_lora(optimization.lora, scalar),
+    )
+
+
+def _arguments(
+    job: TrainingJob,
+    mechanics: Mechanics,
+    optimization: Optimization,
+    models: ModelSettings,
+    output_dir: str,
+    encoder: ChatEncoder,
+) -> Any:
+    """The trainer's configuration. The examples are encoded already: TRL only batches, packs, and takes the loss."""
+    import torch
+    from trl import RewardConfig, SFTConfig
+
+    from tasks.vllm_engine import engine_dtype
+
+    gpu = torch.cuda.is_available()
+    dtype = engine_dtype(models.dtype, gpu)
+    common = {
+        "output_dir": output_dir,
+        "learning_rate": optimization.learning_rate,
+        "num_train_epochs": optimization.epochs or 1,
+        "max_steps": optimization.max_steps or -1,
+        **batch_arguments(optimization, world_size()),
+        "warmup_steps": optimization.warmup_ratio,  # under 1 it is a share of the steps
+        "lr_scheduler_type": optimization.schedule,
+        "weight_decay": optimization.weight_decay,
+        "max_length": models.max_tokens,
+        "gradient_checkpointing": mechanics.gradient_checkpointing,
+        "bf16": gpu and dtype == "bfloat16",
+        "fp16": gpu and dtype == "float16",
+        "use_cpu": not gpu,
+        "logging_steps": mechanics.log_every,
+        "report_to": list(mechanics.report_to) or "none",
+        "run_name": job.label,
+        # Saving is asked for by a callback; two are kept, so that one is whole while the other is written.
+        "save_strategy": "no",
+        "save_total_limit": 2,
+        "seed": job.seed,
+        "data_seed": job.seed,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": gpu,
+        "pad_to_multiple_of": None,
+        **_early_stopping(job, optimization),
+        **_spread(gpu, optimization),
+    }
+    if job.role == "scalar":
+        return RewardConfig(**common, pad_token=_pad_token(encoder))
+    if mechanics.packing and mechanics.attention == "eager":
+        raise ValueError("training.packing needs an attention that keeps examples apart: sdpa or flash_attention_2")
+    return SFTConfig(**common, packing=mechanics.packing)
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    import os
+
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def batch_arguments(optimization: Optimization, processes: int) -> dict[str, int]:
+    """How a batch is spread over processes and accumulated. Raises ValueError where it does not come out even."""
+    batch = optimization.batch_size
+    micro = min(optimization.micro_batch_size or max(batch // processes, 1), batch)
+    if batch % (micro * processes):
+        raise ValueError(
+            f"a batch of {batch} examples cannot be cut into micro-batches of {micro} for {processes} processes: make "
+            f"batch_size a multiple of {micro * processes}, or set training.processes or micro_batch_size"
+        )
+    return {"per_device_train_batch_size": micro, "gradient_accumulation_steps": batch // (micro * processes)}
+
+
+def _early_stopping(job: TrainingJob, optimization: Optimization) -> dict[str, Any]:
+    if not job.validation or optimization.early_stopping is None:
+        return {}
+    return {
+        "eval_strategy": "steps",
+        "eval_steps": optimization.early_stopping.every,
+        "save_strategy": "best",
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": False,
+        "load_best_model_at_end": True,
+        "per_device_eval_batch_size": optimization.micro_batch_size or optimization.batch_size,
+    }
+
+
+def _spread(gpu: bool, optimization: Optimization) -> dict[str, Any]:
+    """How several processes share a training: full fine-tuning is sharded, adapters are small enough to be replicated."""
+    if world_size() == 1:
+        return {}
+    # Whoever prepares the examples first lets the others wait for it.
+    arguments: dict[str, Any] = {"ddp_timeout": 4 * 3600, "ddp_find_unused_parameters": False}
+    if not gpu:
+        return {**arguments, "ddp_backend": "gloo"}
+    return {**arguments, "fsdp": True} if optimization.lora is None else arguments
+
+
+def _pad_token(encoder: ChatEncoder) -> str:
+    """A token to pad with that does not end a turn: the head reads the last token that is not padding."""
+    tokenizer = encoder.tokenizer
+    if tokenizer.pad_token_id not in (None, encoder.end_id):
+        return str(tokenizer.pad_token)
+    return str(tokenizer.convert_ids_to_tokens(0 if encoder.end_id != 0 else 1))
+
+
+def _lora(lora: LoraSettings | None, scalar: bool) -> Any:
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="SEQ_CLS" if scalar else "CAUSAL_LM",
+        modules_to_save=["score"] if scalar else None,
+    )

@@ -1,0 +1,66 @@
+"""How a training under way shows itself and is kept: progress lines, checkpoints, and which of them is whole."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from data.files import write_json
+from tasks import child
+from tasks.settings import Mechanics
+from tasks.training.job import COMPLETE
+
+_SHOWN = ("loss", "grad_norm", "learning_rate", "eval_loss", "label_accuracy", "accuracy")
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The latest checkpoint of a training under way that was written to its end, or None."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True)
+    return next((path for path in found if _is_complete(path)), None)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    marker = checkpoint / COMPLETE
+    if not marker.exists():
+        return False
+    sizes = json.loads(marker.read_text(encoding="utf-8"))["files"]
+    return all((checkpoint / name).is_file() and (checkpoint / name).stat().st_size == n for name, n in sizes.items())
+
+
+def progress_callback(mechanics: Mechanics, earlier_s: float) -> Any:
+    """Reports progress, and has a checkpoint saved every so often: at logged steps, so that no loss is averaged anew."""
+    import torch.distributed as dist
+    from transformers import TrainerCallback
+
+    started = saved = time.monotonic()
+
+    class Progress(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.is_world_process_zero:
+                child.report_progress(done=state.global_step, total=state.max_steps)
+            if state.global_step % args.logging_steps == 0 and state.global_step < state.max_steps:
+                due = [time.monotonic() - saved >= 60 * mechanics.checkpoint_minutes]
+                if dist.is_initialized():  # clocks differ: all processes save, or none
+                    dist.broadcast_object_list(due, src=0)
+                control.should_save = control.should_save or due[0]
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            nonlocal saved
+            saved = time.monotonic()
+            if dist.is_initialized():  # each writes files of its own
+                dist.barrier()
+            if not state.is_world_process_zero:
+                return
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+            seconds = earlier_s + time.monotonic() - started
+            write_json(folder / COMPLETE, {"files": sizes, "seconds": round(seconds, 2)})
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            shown = {key: value for key, value in (logs or {}).items() if key in _SHOWN}
+            if shown and state.is_world_process_zero:
+                print(f"step {state.global_step} of {state.max_steps}: {shown}", flush=True)
+
+    return Progress()

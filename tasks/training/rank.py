@@ -1,0 +1,160 @@
+"""One process of a training: all of it where there is one, or a part of each batch where there are several.
+
+``python -m tasks.training.rank JOB.json`` is one of several, which torch's environment variables (RANK, WORLD_SIZE,
+MASTER_ADDR, MASTER_PORT) bring together; accelerate reads them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from data.artifacts import SCRATCH
+from data.files import json_line, write_json
+from tasks import child
+from tasks.chat import DATE, ChatEncoder
+from tasks.training.examples import EncodedSet, ExampleCounts
+from tasks.training.job import COMPLETE, TrainingJob
+from tasks.training.objectives import build_trainer, world_size
+from tasks.training.progress import last_checkpoint, progress_callback
+
+TRAIN, VALIDATION, METRICS = "train.json", "validation.json", "metrics.json"
+"""In the scratch folder: what was encoded, and what a training of several processes has to report."""
+
+
+def train_part(job: TrainingJob) -> dict[str, Any]:
+    """Trains, and writes the checkpoint and ``steps.jsonl``; returns the metrics. All processes call it alike."""
+    import torch
+    import transformers
+    from datasets import disable_progress_bars
+
+    from tasks.vllm_engine import engine_dtype
+
+    models, mechanics, optimization = job.settings()
+    disable_progress_bars()
+    transformers.logging.disable_progress_bar()
+    transformers.set_seed(job.seed)
+    if not torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True)
+        # Filling every new tensor doubles the time of a step (24 s of CPU against 12 for 60 small ones).
+        torch.utils.deterministic.fill_uninitialized_memory = False
+    encoder = ChatEncoder.load(job.base, bool(models.trust_remote_code))
+    scratch = Path(job.out) / SCRATCH
+    encoded = EncodedSet.read(scratch / TRAIN)
+    validation = EncodedSet.read(scratch / VALIDATION).load() if job.validation else None
+    trainer = build_trainer(job, encoder, encoded.load(), validation, str(scratch / "trainer"))
+    trainer.remove_callback(transformers.PrinterCallback)  # its lines would repeat those of ours
+    checkpoint = last_checkpoint(scratch / "trainer")
+    earlier_s = 0.0 if checkpoint is None else float(json.loads((checkpoint / COMPLETE).read_text())["seconds"])
+    if trainer.args.load_best_model_at_end and optimization.early_stopping is not None:
+        trainer.add_callback(transformers.EarlyStoppingCallback(optimization.early_stopping.patience))
+    trainer.add_callback(progress_callback(mechanics, earlier_s))
+    if checkpoint is not None:
+        print(f"resuming from {checkpoint.name}", flush=True)
+        # TRL's own count of tokens is not among what the trainer restores.
+        logged = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
+        trainer._total_train_tokens = int(next(e["num_tokens"] for e in reversed(logged) if "num_tokens" in e))
+    started = time.monotonic()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = earlier_s + time.monotonic() - started
+    _save(trainer, encoder, Path(job.out), engine_dtype(models.dtype, torch.cuda.is_available()))
+    return _metrics(job, encoded.counts, trainer, seconds)
+
+
+def _save(trainer: Any, encoder: ChatEncoder, out: Path, dtype: str) -> None:
+    """A plain folder: full weights (an adapter is merged, and kept beside), tokenizer, and generation settings."""
+    import torch
+
+    model = _whole_model(trainer)
+    if model is None:
+        return
+    if hasattr(model, "merge_and_unload"):
+        model.save_pretrained(out / "adapter", safe_serialization=True)
+        model = model.merge_and_unload()
+    if model.can_generate():
+        # Whatever the base says, the token that training taught as the end of a turn ends generation.
+        known = model.generation_config.eos_token_id
+        known = [known] if isinstance(known, int) else list(known or [])
+        model.generation_config.eos_token_id = sorted({encoder.end_id, *known})
+    model.to(getattr(torch, dtype)).save_pretrained(out / "checkpoint")
+    if "date_string" in encoder.tokenizer.chat_template:  # whoever serves the checkpoint must send the day it learned
+        fixed = f'{{%- set date_string = "{DATE}" -%}}'
+        encoder.tokenizer.chat_template = fixed + encoder.tokenizer.chat_template.removeprefix(fixed)
+    encoder.tokenizer.save_pretrained(out / "checkpoint")
+
+
+def _whole_model(trainer: Any) -> Any:
+    """The trained model in the process that writes it, put together where it was sharded; None in the others."""
+    import torch
+
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if not trainer.is_fsdp_enabled:
+        return model if trainer.accelerator.is_main_process else None
+    weights = trainer.accelerator.get_state_dict(trainer.model)  # all processes take part
+    if not trainer.accelerator.is_main_process:
+        return None
+    with torch.device("meta"):
+        whole = type(model)(model.config)
+    whole.load_state_dict(weights, assign=True)
+    whole.tie_weights()
+    if whole.can_generate():
+        whole.generation_config = model.generation_config
+    return whole
+
+
+def _metrics(job: TrainingJob, counts: ExampleCounts, trainer: Any, seconds: float) -> dict[str, Any]:
+    import torch
+
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    if trainer.accelerator.is_main_process:
+        with (Path(job.out) / "steps.jsonl").open("w", encoding="utf-8") as stream:
+            stream.writelines(json_line(e) for e in trainer.state.log_history if "loss" in e or "eval_loss" in e)
+    # Each logged loss is the mean since the one before.
+    spans = [b - a for a, b in pairwise([0, *(entry["step"] for entry in history)])]
+    train_loss = sum(e["loss"] * n for e, n in zip(history, spans, strict=True)) / sum(spans) if history else None
+    # With steps instead of epochs the examples pass several times.
+    passes = float(trainer.state.epoch or 0.0)
+    metrics = {
+        "steps": trainer.state.global_step,
+        "epochs": round(passes, 4),
+        "first_loss": history[0]["loss"] if history else None,
+        "last_loss": history[-1]["loss"] if history else None,
+        "train_loss": train_loss,
+        "tokens": counts.tokens,
+        "completion_tokens": counts.trained_tokens,
+        "longest_example": counts.longest,
+        "shortened": counts.shortened,
+        "train_seconds": round(seconds, 2),
+        "train_tokens_per_s": round(counts.tokens * passes / seconds, 1) if seconds else None,
+        "processes": world_size(),
+    }
+    if trainer.args.load_best_model_at_end:
+        metrics["validation_loss"] = trainer.state.best_metric
+        metrics["best_step"] = trainer.state.best_global_step
+    if torch.cuda.is_available():
+        metrics["peak_memory_gib"] = round(torch.cuda.max_memory_allocated() / (1 << 30), 2)
+    return metrics
+
+
+def main() -> None:
+    """One process of several: ``python -m tasks.training.rank JOB.json``."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("job", type=Path)
+    arguments = parser.parse_args()
+    child.die_with_parent()
+    job = TrainingJob.read(arguments.job)
+    metrics = train_part(job)
+
+    import torch.distributed as dist
+
+    if dist.get_rank() == 0:
+        write_json(Path(job.out) / SCRATCH / METRICS, metrics)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
