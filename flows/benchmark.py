@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any, cast
-from uuid import UUID
+from typing import Any, Literal
 
 from prefect import flow
 from prefect.logging import get_run_logger
-from prefect.runtime import flow_run
 
 from data.records import content_id
-from data.store import RunStore
-from flows.cancelling import cancellable
-from flows.config import BenchmarkConfig, with_overrides
-from flows.lost import crash_lost_stages
-from flows.tokens import tokens_from_blocks
+from flows.config import with_overrides
+from flows.parameters import BenchmarkConfig, parameters_of
+from flows.running import carry_out
 from tasks.benchmark.play import Checkpoint, asking_by, benchmark
 from tasks.benchmark.sets import prepare_set
 from tasks.benchmark.show import measured, publish_benchmarks, set_name, slug_of, summary_markdown
-from tasks.changes import announce
 from tasks.endpoint import is_endpoint
 from tasks.rank import prompt_of
-from tasks.settings import BenchmarkSettings, GenerationSettings, JudgeSettings, Measuring, RetentionSettings, Settings
+from tasks.settings import BenchmarkSettings, GenerationSettings, JudgeSettings, RetentionSettings
 from tasks.stage import Run, find_model
 
 
@@ -36,6 +29,7 @@ def benchmark_judge(
     retention: RetentionSettings = RetentionSettings(),
     store: str = "runs",
     seed: int = 0,
+    on_change: Literal["redo", "refuse"] = "redo",
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Has a judge play benchmarks, and scores the games.
@@ -48,35 +42,16 @@ def benchmark_judge(
         retention: What disk space to leave.
         store: The folder that holds run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it.
+        on_change: What to do where settings or data have changed since the run was begun: play again, or refuse to start.
         overrides: Single values on top of the sections, by dotted name, such as {"benchmarks.votes": 16}.
     """
-    given = locals()
-    config = with_overrides(
-        {name: given[name] for name in BenchmarkConfig.model_fields}, overrides or {}, BenchmarkConfig
-    )
-    say = get_run_logger().warning
-    tokens_from_blocks()
-    with cancellable(), opened(config, say) as run:
-        crash_lost_stages(UUID(str(flow_run.id)))
-        announce(run, lambda run: play_all(run, config), "redo", say)
-        play_all(run, config)
+    config = with_overrides(parameters_of(BenchmarkConfig, locals()), overrides or {}, BenchmarkConfig)
+
+    def finish(run: Run, _: None) -> dict[str, Any]:
         _publish(run)
         return {set_name(made): made.manifest.metrics["accuracy"] for made in measured(run)}
 
-
-@contextlib.contextmanager
-def opened(config: BenchmarkConfig, say: Callable[[str], None] = print) -> Iterator[Run]:
-    """A run over its folder in the store, held for this process alone."""
-    settings = Measuring(
-        models=config.judge.as_models(),
-        generation=config.generation,
-        benchmarks=config.benchmarks,
-        retention=config.retention,
-    )
-    # No stage of this flow reads the sections that only a self-training has.
-    run = Run(RunStore(config.store, config.run_name), cast("Settings", settings), config.seed)
-    with run.store.held(say):
-        yield run
+    return carry_out(config, config.settings(), lambda run: play_all(run, config), finish)
 
 
 def play_all(run: Run, config: BenchmarkConfig) -> None:

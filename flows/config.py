@@ -5,93 +5,55 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, TypeVar, overload
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from tasks.settings import BenchmarkSettings, GenerationSettings, JudgeSettings, RetentionSettings, Section, Settings
+from flows.parameters import FLOWS, RunParameters, SelfTrainConfig
 
 RECIPES = Path(__file__).parent / "recipes"
-BENCHMARKS = RECIPES / "benchmark"
+_DEFAULT = "self-train"
+
+Config = TypeVar("Config", bound=RunParameters)
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be run: each wrong value with what was got and why it is wrong."""
 
 
-class SelfTrainConfig(Settings):
-    """The parameters of the flow ``self-train``, one section a concern."""
-
-    run_name: str = Field(title="Run name", description="Names the run folder. The same name again resumes the run.")
-    store: str = Field(
-        default="runs",
-        title="Store",
-        description="The folder that holds run folders, or a URL such as s3://bucket/runs.",
-    )
-    seed: int = Field(default=0, ge=0, title="Seed", description="Everything random is derived from it.")
-    on_change: Literal["redo", "refuse"] = Field(
-        default="redo",
-        title="When settings or data have changed",
-        description="Since the run was begun. redo: the stages that read them, and what follows, are made again. refuse: "
-        "the run does not start. Both say what would be redone. refuse also leaves failed rows of finished stages alone, "
-        "which are otherwise tried again.",
-    )
+def recipe_files() -> list[tuple[str, Path]]:
+    """(flow, file) of every recipe: those of self-training lie in the folder itself, the others in one for each flow."""
+    return [(flow, path) for flow in FLOWS for path in sorted(_folder(flow).glob("*.toml"))]
 
 
-class BenchmarkConfig(Section):
-    """The parameters of the flow ``benchmark``, one section a concern."""
-
-    judge: JudgeSettings
-    benchmarks: BenchmarkSettings
-    generation: GenerationSettings = GenerationSettings()
-    retention: RetentionSettings = RetentionSettings()
-    run_name: str = Field(title="Run name", description="Names the run folder. The same name again resumes the run.")
-    store: str = Field(
-        default="runs",
-        title="Store",
-        description="The folder that holds run folders, or a URL such as s3://bucket/runs.",
-    )
-    seed: int = Field(default=0, ge=0, title="Seed", description="Everything random is derived from it.")
-
-    @model_validator(mode="after")
-    def _something_is_played(self) -> Self:
-        if not self.benchmarks.sets:
-            raise ValueError("benchmarks.sets is empty: name at least one benchmark")
-        if self.generation.workers:
-            raise ValueError(
-                "generation.workers: a judge that is not in the store is played on the machine of the run, by an engine "
-                "for each of its GPUs; leave it at 0"
-            )
-        return self
-
-
-Config = TypeVar("Config", SelfTrainConfig, BenchmarkConfig)
+def _folder(flow: str) -> Path:
+    return RECIPES if flow == _DEFAULT else RECIPES / flow
 
 
 def load_recipe(name: str, **changes: Any) -> SelfTrainConfig:
-    """The recipe ``flows/recipes/<name>.toml``; its run name is its own unless it gives one."""
-    return checked({**_read_recipe(RECIPES, name), **changes})
+    """The recipe of self-training ``flows/recipes/<name>.toml``; its run name is its own unless it gives one."""
+    return checked({**_read_recipe(_DEFAULT, name), **changes})
 
 
-def load_benchmark(name: str, **changes: Any) -> BenchmarkConfig:
-    """The recipe ``flows/recipes/benchmark/<name>.toml``; its run name is "benchmark-" and its own unless it gives one."""
-    recipe = _read_recipe(BENCHMARKS, name)
-    return checked({**recipe, "run_name": f"benchmark-{recipe['run_name']}", **changes}, BenchmarkConfig)
+def load_recipe_of(flow: str, name: str, **changes: Any) -> RunParameters:
+    """The recipe ``flows/recipes/<flow>/<name>.toml``; its run name is the flow's and its own unless it gives one."""
+    return checked({**_read_recipe(flow, name), **changes}, FLOWS[flow])
 
 
-def _read_recipe(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / f"{name}.toml"
+def _read_recipe(flow: str, name: str) -> dict[str, Any]:
+    path = _folder(flow) / f"{name}.toml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
+        known = ", ".join(sorted(p.stem for p in _folder(flow).glob("*.toml")))
         raise ConfigError(f"there is no recipe {name!r}; there are {known}")
-    return {"run_name": name, **tomllib.loads(path.read_text(encoding="utf-8"))}
+    run_name = name if flow == _DEFAULT else f"{flow}-{name}"
+    return {"run_name": run_name, **tomllib.loads(path.read_text(encoding="utf-8"))}
 
 
-def with_overrides(
-    config: Mapping[str, Any],
-    overrides: Mapping[str, Any],
-    kind: type[Config] = SelfTrainConfig,  # type: ignore[assignment]
-) -> Config:
+@overload
+def with_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> SelfTrainConfig: ...
+@overload
+def with_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any], kind: type[Config]) -> Config: ...
+def with_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any], kind: type[Any] = SelfTrainConfig) -> Any:
     """The configuration with dotted keys replaced, such as ``{"labels.votes": 16}``.
 
     Prefect replaces nested objects whole, so that a single value in a section cannot be given with ``--param``.
@@ -111,7 +73,11 @@ def with_overrides(
     return checked(changed, kind)
 
 
-def checked(values: Mapping[str, Any], kind: type[Config] = SelfTrainConfig) -> Config:  # type: ignore[assignment]
+@overload
+def checked(values: Mapping[str, Any]) -> SelfTrainConfig: ...
+@overload
+def checked(values: Mapping[str, Any], kind: type[Config]) -> Config: ...
+def checked(values: Mapping[str, Any], kind: type[Any] = SelfTrainConfig) -> Any:
     """The values as a configuration. Raises ConfigError that lists every wrong one by its dotted name."""
     try:
         return kind.model_validate(values)

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from flows.config import BENCHMARKS, RECIPES, BenchmarkConfig, SelfTrainConfig, load_benchmark, load_recipe
+from flows.config import load_recipe, load_recipe_of, recipe_files
+from flows.parameters import ENTRYPOINTS
 
 POOLS = {
     "ctl": "Runs of the flows themselves: they need no GPU where generation and training go to the other pools.",
@@ -18,7 +19,7 @@ POOLS = {
 """The work pools by name: parents must not take the slots that their children need."""
 
 _HEADER = """\
-# Made from flows/recipes/*.toml by `python -m flows.deployments`; change the recipes, not this file.
+# Made from flows/recipes by `python -m flows.deployments`; change the recipes, not this file.
 # Register with `prefect deploy --all`. Relative paths start in the folder of this file.
 """
 
@@ -35,18 +36,13 @@ def enter_project() -> dict[str, str]:
     return {"directory": str(folder)}
 
 
-def deployment(recipe: Path) -> dict[str, Any]:
+def deployment(flow: str, recipe: Path) -> dict[str, Any]:
     """One entry of prefect.yaml: a flow with a recipe's values as its parameters."""
-    config: SelfTrainConfig | BenchmarkConfig
-    # A module path: a file path would load the classes of this package a second time, under another name.
-    if recipe.parent == BENCHMARKS:
-        entrypoint, config = "flows.benchmark.benchmark_judge", load_benchmark(recipe.stem)
-    else:
-        entrypoint, config = "flows.self_train.self_train", load_recipe(recipe.stem)
+    config = load_recipe(recipe.stem) if flow == "self-train" else load_recipe_of(flow, recipe.stem)
     return {
         "name": recipe.stem,
         "description": recipe.read_text(encoding="utf-8").splitlines()[0].lstrip("# "),
-        "entrypoint": entrypoint,
+        "entrypoint": ENTRYPOINTS[flow],
         "parameters": config.model_dump(mode="json"),
         "work_pool": {
             "name": "ctl",
@@ -85,9 +81,8 @@ def parts() -> list[dict[str, Any]]:
 
 def prefect_yaml() -> str:
     """The whole file."""
-    recipes = [*sorted(RECIPES.glob("*.toml")), *sorted(BENCHMARKS.glob("*.toml"))]
     pull: list[dict[str, Any]] = [{"flows.deployments.enter_project": {}}]
-    deployments = [*(deployment(recipe) for recipe in recipes), *parts()]
+    deployments = [*(deployment(flow, recipe) for flow, recipe in recipe_files()), *parts()]
     content = {"name": "gram-r2", "pull": pull, "deployments": deployments}
     return _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from data.sources import ColumnMap, Source
-from flows.config import SelfTrainConfig
+from flows.parameters import SelfTrainConfig
 from tasks.settings import BenchmarkSet, JudgeSettings, LoraSettings, Optimization
 
 BEGIN, END = "<!-- recipe keys: made by `python -m flows.reference` -->", "<!-- end of recipe keys -->"

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
-from uuid import UUID
 
 from prefect import flow
-from prefect.logging import get_run_logger
-from prefect.runtime import flow_run
 
 from data.artifacts import Artifact
-from data.store import RunStore
-from flows.cancelling import cancellable
-from flows.config import SelfTrainConfig, with_overrides
-from flows.lost import crash_lost_stages
-from flows.tokens import tokens_from_blocks
+from flows.config import with_overrides
+from flows.parameters import SelfTrainConfig, parameters_of
+from flows.running import carry_out
 from tasks.benchmark.play import benchmark
 from tasks.benchmark.sets import prepare_heldout, prepare_set
-from tasks.changes import announce
 from tasks.contamination import report_overlap
 from tasks.export import Candidate, export
 from tasks.label import label
 from tasks.prepare import batch_of, prepare, truth_of
 from tasks.prove import prove
-from tasks.report import publish_round, write_metrics, write_report
-from tasks.retention import retire
+from tasks.report import write_metrics, write_report
 from tasks.settings import (
     BenchmarkSettings,
     DataSettings,
@@ -79,34 +71,8 @@ def self_train(
             and what follows, again; or refuse to start. Refusing also leaves failed rows of finished stages alone.
         overrides: Single values on top of the sections, by dotted name, such as {"labels.votes": 16}.
     """
-    given = locals()
-    config = with_overrides({name: given[name] for name in SelfTrainConfig.model_fields}, overrides or {})
-    say = get_run_logger().warning
-    tokens_from_blocks()
-    with cancellable(), opened(config, say) as run:
-        crash_lost_stages(UUID(str(flow_run.id)))
-        announce(run, train_by_itself, config.on_change, say)
-        return _finish(run, train_by_itself(run))
-
-
-@contextlib.contextmanager
-def opened(config: SelfTrainConfig, say: Callable[[str], None] = print) -> Iterator[Run]:
-    """A run over its folder in the store, held for this process alone."""
-    run = Run(
-        RunStore(config.store, config.run_name),
-        config,
-        config.seed,
-        retry_failed=config.on_change == "redo",
-        on_passed=write_metrics,
-        on_round=_end_round,
-    )
-    with run.store.held(say):
-        yield run
-
-
-def _end_round(run: Run, round: int) -> None:
-    publish_round(run, round)
-    retire(run, round)
+    config = with_overrides(parameters_of(SelfTrainConfig, locals()), overrides or {})
+    return carry_out(config, config, train_by_itself, finish)
 
 
 def train_by_itself(run: Run) -> list[Candidate]:
@@ -149,7 +115,7 @@ def measure(run: Run, round: int, judge: Artifact, heldout: Artifact, sets: Sequ
     return measured
 
 
-def _finish(run: Run, judges: list[Candidate]) -> dict[str, Any]:
+def finish(run: Run, judges: list[Candidate]) -> dict[str, Any]:
     """Writes the report; returns what the flow run's result shows."""
     write_metrics(run, ended=True)
     report = write_report(run)

@@ -78,7 +78,8 @@ class _Splitter:
             self._write("heldout.jsonl", self._given_heldout())
             self._write("labeled.jsonl", self._labeled())
             self._write("rationale.jsonl", self._fresh("rationale", self.data.rationale))
-            self._write("pretraining.jsonl", self._fresh("pair", self.data.pretraining))
+            if self.data.pretraining:
+                self._write("pretraining.jsonl", self._fresh("pair", self.data.pretraining))
             self._cut_batches()
         self._check()
         metrics = {"sizes": self.sizes}

@@ -8,17 +8,8 @@ from typing import Any
 
 import pytest
 
-from flows.config import (
-    BENCHMARKS,
-    RECIPES,
-    BenchmarkConfig,
-    ConfigError,
-    SelfTrainConfig,
-    checked,
-    load_benchmark,
-    load_recipe,
-    with_overrides,
-)
+from flows.config import RECIPES, ConfigError, checked, load_recipe, load_recipe_of, recipe_files, with_overrides
+from flows.parameters import FLOWS
 from tasks.settings import ModelSettings
 from tests.conftest import settings_with
 
@@ -192,21 +183,17 @@ def test_a_wrong_override_is_refused_by_its_name(overrides: dict[str, Any], mess
 # ---- recipes ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_recipe_can_be_run(path: Path) -> None:
-    config = load_recipe(path.stem)
-    assert config.run_name == path.stem
+@pytest.mark.parametrize(("flow", "path"), recipe_files(), ids=lambda one: getattr(one, "stem", one))
+def test_every_recipe_can_be_run(flow: str, path: Path) -> None:
+    config = load_recipe(path.stem) if flow == "self-train" else load_recipe_of(flow, path.stem)
+    assert config.run_name == (path.stem if flow == "self-train" else f"{flow}-{path.stem}")
     # What Prefect stores of it is the same configuration.
-    assert SelfTrainConfig.model_validate(config.model_dump(mode="json")) == config
+    assert FLOWS[flow].model_validate(config.model_dump(mode="json")) == config
     assert path.read_text(encoding="utf-8").startswith("# ")
 
 
-@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_recipe_of_a_benchmark_can_be_run(path: Path) -> None:
-    config = load_benchmark(path.stem)
-    assert config.run_name == f"benchmark-{path.stem}"
-    assert BenchmarkConfig.model_validate(config.model_dump(mode="json")) == config
-    assert path.read_text(encoding="utf-8").startswith("# ")
+def test_every_recipe_file_belongs_to_a_flow() -> None:
+    assert {path for _, path in recipe_files()} == set(RECIPES.rglob("*.toml"))
 
 
 @pytest.mark.parametrize(
@@ -219,7 +206,7 @@ def test_every_recipe_of_a_benchmark_can_be_run(path: Path) -> None:
 )
 def test_a_benchmark_that_cannot_be_played_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load_benchmark("demo", **changes)
+        load_recipe_of("benchmark", "demo", **changes)
 
 
 def test_a_recipe_can_be_changed_by_the_one_who_loads_it() -> None:

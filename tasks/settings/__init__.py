@@ -55,6 +55,10 @@ class Measuring(Section):
         """The longest reply in a benchmark."""
         return self.benchmarks.max_tokens or 1024
 
+    def cautions(self) -> list[str]:
+        """What is allowed, and yet hardly meant: nothing here."""
+        return []
+
 
 class Settings(Section):
     """All sections together: what a run is carried out with."""
@@ -81,7 +85,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _replies_fit(self) -> Self:
         replies = {
-            "proofs": self.proofs.max_tokens,
+            "proofs": self.proofs.max_tokens if self.writes_proofs() else 0,
             "labels": self.labels.max_tokens,
             "benchmarks": self.benchmarks.max_tokens or 0,
         }

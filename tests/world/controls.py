@@ -21,7 +21,8 @@ from typing import Any
 from data.files import read_jsonl
 from data.world.__main__ import main as write_world
 from flows.config import load_recipe, with_overrides
-from flows.self_train import opened, train_by_itself
+from flows.running import opened
+from flows.self_train import train_by_itself
 
 STORE = Path("runs/controls")
 
@@ -56,7 +57,7 @@ def run_one(control: Control, seed: int) -> None:
     sources = {f"data.{kind}": [{"path": f"{folder}/{kind}.jsonl"}] for kind in kinds}
     recipe = load_recipe("demo", store=str(STORE), run_name=run_name(control, seed), seed=seed)
     config = with_overrides(recipe.model_dump(mode="json"), {**sources, **control.overrides})
-    with opened(config) as run:
+    with opened(config, config) as run:
         train_by_itself(run)
 
 

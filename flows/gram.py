@@ -1,0 +1,49 @@
+"""GRAM: a judge that gives the label alone, pre-trained on unlabeled responses and fine-tuned with label smoothing (METHOD 0).
+
+It is self-training's first judge and no round after it, so the algorithm is `flows.self_train.train_by_itself`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from prefect import flow
+
+from flows.config import with_overrides
+from flows.parameters import GramConfig, GramTraining, parameters_of
+from flows.running import carry_out
+from flows.self_train import finish, train_by_itself
+from tasks.settings import BenchmarkSettings, DataSettings, GenerationSettings, ModelSettings, RetentionSettings
+
+
+@flow(name="gram", flow_run_name="{run_name}", log_prints=False, persist_result=False)
+def train_gram(
+    models: ModelSettings,
+    data: DataSettings,
+    run_name: str,
+    training: GramTraining = GramTraining(),
+    generation: GenerationSettings = GenerationSettings(),
+    benchmarks: BenchmarkSettings = BenchmarkSettings(),
+    retention: RetentionSettings = RetentionSettings(),
+    store: str = "runs",
+    seed: int = 0,
+    on_change: Literal["redo", "refuse"] = "redo",
+    overrides: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Pre-trains a model on pairs of responses, and fine-tunes it to tell which of two is better.
+
+    Args:
+        models: The base model of the judge, and its prompt.
+        data: Labeled pairs, pairs for pre-training, and held-out pairs.
+        run_name: Names the run folder. Starting the same name again resumes the run.
+        training: Both trainings.
+        generation: How vLLM runs.
+        benchmarks: How the judge is measured, and on what besides the held-out pairs.
+        retention: What disk space to leave.
+        store: The folder that holds run folders, or a URL such as s3://bucket/runs.
+        seed: Everything random is derived from it.
+        on_change: What to do where settings or data have changed since the run was begun: redo what reads them, or refuse.
+        overrides: Single values on top of the sections, by dotted name, such as {"training.label_smoothing": 0.05}.
+    """
+    config = with_overrides(parameters_of(GramConfig, locals()), overrides or {}, GramConfig)
+    return carry_out(config, config.settings(), train_by_itself, finish)

@@ -1,0 +1,166 @@
+"""The parameters of the flows that people start, one class a flow: the sections of their recipes, checked together."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from prompts.catalog import JUDGE_PROMPTS
+from tasks.settings import (
+    BenchmarkSettings,
+    DataSettings,
+    GenerationSettings,
+    JudgeSettings,
+    LabelSettings,
+    Measuring,
+    Mechanics,
+    ModelSettings,
+    Optimization,
+    RetentionSettings,
+    RoundSettings,
+    Section,
+    Settings,
+    TrainingSettings,
+)
+
+LABEL_TOKENS = 2
+"""The longest reply of a judge that gives the label alone: the label, and the end of its turn."""
+
+
+class RunParameters(Section):
+    """What every run has: its name, its place, its seed."""
+
+    run_name: str = Field(title="Run name", description="Names the run folder. The same name again resumes the run.")
+    store: str = Field(
+        default="runs",
+        title="Store",
+        description="The folder that holds run folders, or a URL such as s3://bucket/runs.",
+    )
+    seed: int = Field(default=0, ge=0, title="Seed", description="Everything random is derived from it.")
+    on_change: Literal["redo", "refuse"] = Field(
+        default="redo",
+        title="When settings or data have changed",
+        description="Since the run was begun. redo: the stages that read them, and what follows, are made again. refuse: the "
+        "run does not start. Both say what would be redone. refuse also leaves failed rows of finished stages alone, "
+        "which are otherwise tried again.",
+    )
+
+
+class SelfTrainConfig(RunParameters, Settings):
+    """The parameters of the flow ``self-train``, one section a concern."""
+
+
+class GramTraining(Mechanics):
+    """The two trainings of GRAM."""
+
+    pretraining: Optimization | None = Field(
+        None,
+        title="Pre-training",
+        description="On both responses of the pairs in data.pretraining. Paper: learning rate 1e-5, one epoch. Empty: off.",
+    )
+    fine_tuning: Optimization = Field(
+        Optimization(learning_rate=2e-5, epochs=2),
+        title="Fine-tuning",
+        description="On the labels of the pairs in data.labeled. Paper: learning rate 2e-5, two epochs.",
+    )
+    label_smoothing: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        title="Label smoothing (ε′)",
+        description="In torch's convention: the optimum is P = 1 − ε′/2. Paper: 0.1, recommended 0.05 to 0.15.",
+    )
+
+
+class GramConfig(RunParameters):
+    """The parameters of the flow ``gram``."""
+
+    models: ModelSettings
+    data: DataSettings
+    training: GramTraining = GramTraining()
+    generation: GenerationSettings = GenerationSettings()
+    benchmarks: BenchmarkSettings = BenchmarkSettings()
+    retention: RetentionSettings = RetentionSettings()
+
+    @model_validator(mode="after")
+    def _all_of_it_is_used(self) -> Self:
+        if JUDGE_PROMPTS[self.models.judge_prompt].has_rationale:
+            raise ValueError(
+                f'models.judge_prompt = "{self.models.judge_prompt}": GRAM gives the label alone; take "gram", or '
+                '"compact-label" for small models'
+            )
+        unused = [f"data.{name}" for name in ("rationale", "unlabeled") if getattr(self.data, name)]
+        if unused:
+            raise ValueError(f"{' and '.join(unused)}: this flow does not read it; pre-training reads data.pretraining")
+        self.settings()
+        return self
+
+    def settings(self) -> Settings:
+        """The same as settings of a run: a first judge, without rounds."""
+        training = TrainingSettings(
+            **self.training.mechanics(),
+            pretraining=self.training.pretraining,
+            first_judge=self.training.fine_tuning,
+            label_loss="labels",
+            label_smoothing=self.training.label_smoothing,
+        )
+        return Settings(
+            models=self.models,
+            data=self.data,
+            labels=LabelSettings(max_tokens=LABEL_TOKENS),
+            training=training,
+            generation=self.generation,
+            rounds=RoundSettings(count=0),
+            benchmarks=self.benchmarks,
+            retention=self.retention,
+        )
+
+
+class BenchmarkConfig(RunParameters):
+    """The parameters of the flow ``benchmark``, one section a concern."""
+
+    judge: JudgeSettings
+    benchmarks: BenchmarkSettings
+    generation: GenerationSettings = GenerationSettings()
+    retention: RetentionSettings = RetentionSettings()
+
+    @model_validator(mode="after")
+    def _something_is_played(self) -> Self:
+        if not self.benchmarks.sets:
+            raise ValueError("benchmarks.sets is empty: name at least one benchmark")
+        if self.generation.workers:
+            raise ValueError(
+                "generation.workers: a judge that is not in the store is played on the machine of the run, by an engine "
+                "for each of its GPUs; leave it at 0"
+            )
+        return self
+
+    def settings(self) -> Measuring:
+        """The same as settings of a run."""
+        return Measuring(
+            models=self.judge.as_models(),
+            generation=self.generation,
+            benchmarks=self.benchmarks,
+            retention=self.retention,
+        )
+
+
+FLOWS: dict[str, type[RunParameters]] = {
+    "self-train": SelfTrainConfig,
+    "gram": GramConfig,
+    "benchmark": BenchmarkConfig,
+}
+"""The flows that have recipes, by name."""
+
+ENTRYPOINTS: dict[str, str] = {
+    "self-train": "flows.self_train.self_train",
+    "gram": "flows.gram.train_gram",
+    "benchmark": "flows.benchmark.benchmark_judge",
+}
+"""Where each flow is. Module paths: a file path would load the classes of this package a second time, by another name."""
+
+
+def parameters_of(kind: type[RunParameters], given: dict[str, Any]) -> dict[str, Any]:
+    """Of a flow function's local variables, those that are parameters of the flow."""
+    return {name: given[name] for name in kind.model_fields}

@@ -1,0 +1,66 @@
+"""What every flow does around its algorithm: it opens the run folder, says what will be redone, and finishes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TypeVar, cast
+from uuid import UUID
+
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+
+from data.store import RunStore
+from flows.cancelling import cancellable
+from flows.lost import crash_lost_stages
+from flows.parameters import RunParameters
+from flows.tokens import tokens_from_blocks
+from tasks.changes import announce
+from tasks.report import publish_round, write_metrics
+from tasks.retention import retire
+from tasks.settings import Measuring, Settings
+from tasks.stage import Run
+
+Made = TypeVar("Made")
+Result = TypeVar("Result")
+
+
+@contextlib.contextmanager
+def opened(
+    config: RunParameters, settings: Settings | Measuring, say: Callable[[str], None] = print, name: str | None = None
+) -> Iterator[Run]:
+    """A run over its folder in the store, held for this process alone. `name` is its run name where that is another."""
+    run = Run(
+        RunStore(config.store, name or config.run_name),
+        # No stage of a flow reads sections that its settings do not have.
+        cast("Settings", settings),
+        config.seed,
+        retry_failed=config.on_change == "redo",
+        on_passed=write_metrics,
+        on_round=_end_round,
+    )
+    with run.store.held(say):
+        yield run
+
+
+def _end_round(run: Run, round: int) -> None:
+    publish_round(run, round)
+    retire(run, round)
+
+
+def carry_out(
+    config: RunParameters,
+    settings: Settings | Measuring,
+    algorithm: Callable[[Run], Made],
+    finish: Callable[[Run, Made], Result],
+    name: str | None = None,
+) -> Result:
+    """Runs a flow's algorithm in a flow run, and then what is left to do with what it made."""
+    say = get_run_logger().warning
+    tokens_from_blocks()
+    with cancellable(), opened(config, settings, say, name) as run:
+        crash_lost_stages(UUID(str(flow_run.id)))
+        for caution in settings.cautions():
+            say(caution)
+        announce(run, algorithm, config.on_change, say)
+        return finish(run, algorithm(run))
