@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.settings import (
+    LABEL_TOKENS,
+    BaselineSettings,
     BenchmarkSettings,
     DataSettings,
     GenerationSettings,
@@ -23,9 +25,6 @@ from tasks.settings import (
     Settings,
     TrainingSettings,
 )
-
-LABEL_TOKENS = 2
-"""The longest reply of a judge that gives the label alone: the label, and the end of its turn."""
 
 
 class RunParameters(Section):
@@ -117,6 +116,38 @@ class GramConfig(RunParameters):
         )
 
 
+class BaselinesConfig(RunParameters, Settings):
+    """The parameters of the flow ``baselines``: those of self-training, and of what it is held against."""
+
+    baselines: BaselineSettings = BaselineSettings()
+    seeds: tuple[int, ...] = Field(
+        (),
+        title="Seeds",
+        description="Everything is done once for each, and the report shows mean and standard deviation. {seed} in a path of "
+        "the data stands for the seed. Empty: seed alone.",
+    )
+
+    @model_validator(mode="after")
+    def _the_methods_differ(self) -> Self:
+        if not self.judge_prompt.has_rationale:
+            raise ValueError(
+                f'models.judge_prompt = "{self.models.judge_prompt}" has no rationale: the judges without one are the '
+                "baselines, and baselines.label_prompt is theirs"
+            )
+        if len(set(self.seeds)) < len(self.seeds) or any(seed < 0 for seed in self.seeds):
+            raise ValueError(f"seeds must differ and not be negative, got {list(self.seeds)}")
+        return self
+
+    def each_seed(self) -> list[Self]:
+        """One configuration for each seed, with a run name of its own where there are several."""
+        return [self._for_seed(seed) for seed in self.seeds or (self.seed,)]
+
+    def _for_seed(self, seed: int) -> Self:
+        name = f"{self.run_name}-seed-{seed}" if len(self.seeds) > 1 else self.run_name
+        data = DataSettings.model_validate_json(self.data.model_dump_json().replace("{seed}", str(seed)))
+        return self.model_copy(update={"seed": seed, "seeds": (), "run_name": name, "data": data})
+
+
 class BenchmarkConfig(RunParameters):
     """The parameters of the flow ``benchmark``, one section a concern."""
 
@@ -149,6 +180,7 @@ class BenchmarkConfig(RunParameters):
 FLOWS: dict[str, type[RunParameters]] = {
     "self-train": SelfTrainConfig,
     "gram": GramConfig,
+    "baselines": BaselinesConfig,
     "benchmark": BenchmarkConfig,
 }
 """The flows that have recipes, by name."""
@@ -156,6 +188,7 @@ FLOWS: dict[str, type[RunParameters]] = {
 ENTRYPOINTS: dict[str, str] = {
     "self-train": "flows.self_train.self_train",
     "gram": "flows.gram.train_gram",
+    "baselines": "flows.baselines.compare_methods",
     "benchmark": "flows.benchmark.benchmark_judge",
 }
 """Where each flow is. Module paths: a file path would load the classes of this package a second time, by another name."""

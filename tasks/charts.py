@@ -17,8 +17,11 @@ _SEGMENTS = ("#3d8bd4", "#e07b39", "#b5658f", "#4f9d69", "#c2a12c", "#8172b3", "
 """Kept first; then one colour a reason, in the order in which reasons appear."""
 
 
-def accuracy_curve(points: Sequence[tuple[str, float, float, float]]) -> str:
-    """Held-out accuracy by round. A point is (round's name, accuracy, low and high end of its interval), in 0…1."""
+def accuracy_curve(points: Sequence[tuple[str, float, float, float]], along: str = "round") -> str:
+    """Held-out accuracy by round. A point is (round's name, accuracy, low and high end of its interval), in 0…1.
+
+    `along` says what the points are, where they are not rounds.
+    """
     figure, axes = _figure(height=3.2)
     xs, accuracy = range(len(points)), [100 * point[1] for point in points]
     spread = [[100 * (p[1] - p[2]) for p in points], [100 * (p[3] - p[1]) for p in points]]
@@ -30,6 +33,7 @@ def accuracy_curve(points: Sequence[tuple[str, float, float, float]]) -> str:
         axes.annotate(f"{value:.1f}", (x, value), place, textcoords="offset points", color=INK, fontsize=10)
     _chance(axes)
     _rounds(axes, [point[0] for point in points])
+    axes.set_xlabel(along)
     _percent(axes, [100 * p[2] for p in points] + [100 * p[3] for p in points])
     axes.set_ylabel("held-out accuracy (%)")
     return _svg(figure)
@@ -103,6 +107,24 @@ def benchmark_curves(names: Sequence[str], curves: Mapping[str, Sequence[float |
     _percent(axes, seen)
     axes.set_ylabel("score (%)")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=INK, fontsize=9, handlelength=1.0)
+    return _svg(figure)
+
+
+def accuracy_by_cost(points: Sequence[tuple[str, float, float]]) -> str:
+    """Held-out accuracy over tokens, on a logarithmic scale. A point is (method, tokens, accuracy in 0…1)."""
+    figure, axes = _figure(height=3.4)
+    for i, (method, tokens, accuracy) in enumerate(points):
+        color = _SEGMENTS[i % len(_SEGMENTS)]
+        axes.plot([tokens], [100 * accuracy], color=color, marker="o", linestyle="none", label=method)
+        place = (tokens, 100 * accuracy)
+        axes.annotate(f"{100 * accuracy:.1f}", place, (7, -4), textcoords="offset points", color=INK, fontsize=10)
+    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    _chance(axes)
+    _percent(axes, [100 * point[2] for point in points])
+    axes.set_xlabel("tokens trained and generated")
+    axes.set_ylabel("held-out accuracy (%)")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=INK, fontsize=9, handlelength=1.0)
     return _svg(figure)
 
 

@@ -148,15 +148,22 @@ class Checkpoint:
 
 
 def benchmark(
-    run: Run, round: int | None, judge: Player | Checkpoint, played: Artifact, asking: Asking | None = None
+    run: Run,
+    round: int | None,
+    judge: Player | Checkpoint,
+    played: Artifact,
+    asking: Asking | None = None,
+    place: str = "",
 ) -> Artifact:
     """The stage of a judge and a benchmark. `played` is the benchmark's own stage, "benchmarks/NAME".
 
-    `asking` says how the judge is asked; without it, the run's settings do.
+    `asking` says how the judge is asked; without it, the run's settings do. `place` is the folder of a judge that is not
+    a round's.
     """
     name = played.manifest.name.removeprefix("benchmarks/")
     suffix = "" if name == HELD_OUT else f"-{name}"
-    stage = f"benchmark{suffix}" if round is None else f"round-{round}/benchmark{suffix}"
+    place = place or ("" if round is None else f"round-{round}")
+    stage = f"{place}/benchmark{suffix}".lstrip("/")
     asking = asking or asking_of(run)
     config = {
         **asking.to_json(),

@@ -17,9 +17,18 @@ from tasks.settings.labeling import LabelSettings, ProofSettings
 from tasks.settings.machines import GenerationSettings, RetentionSettings
 from tasks.settings.models import ModelSettings
 from tasks.settings.section import Role, Section
-from tasks.settings.training import EarlyStopping, LoraSettings, Mechanics, Optimization, TrainingSettings
+from tasks.settings.training import (
+    BaselineSettings,
+    EarlyStopping,
+    LoraSettings,
+    Mechanics,
+    Optimization,
+    TrainingSettings,
+)
 
 __all__ = [
+    "LABEL_TOKENS",
+    "BaselineSettings",
     "BenchmarkSet",
     "BenchmarkSettings",
     "DataSettings",
@@ -40,6 +49,10 @@ __all__ = [
     "Settings",
     "TrainingSettings",
 ]
+
+
+LABEL_TOKENS = 2
+"""The longest reply of a judge that gives the label alone: the label, and the end of its turn."""
 
 
 class Measuring(Section):
@@ -144,6 +157,16 @@ class Settings(Section):
                 given, missing = missing, given
             raise ValueError(f"{given} is given without {missing}: give both for a pre-training, or neither")
         return self
+
+    def with_label_judge(self, prompt: str, loss: str) -> Self:
+        """The same with a judge that gives the label alone, by this prompt, trained with this loss."""
+        return self.model_copy(
+            update={
+                "models": self.models.model_copy(update={"judge_prompt": prompt}),
+                "labels": self.labels.model_copy(update={"max_tokens": LABEL_TOKENS}),
+                "training": self.training.model_copy(update={"label_loss": loss}),
+            }
+        )
 
     def cautions(self) -> list[str]:
         """What is allowed, and yet hardly meant; said when a run starts."""

@@ -181,3 +181,29 @@ class TrainingSettings(Mechanics):
         title="Label smoothing (ε′)",
         description="Of label_loss = labels, in torch's convention: the optimum is P = 1 − ε′/2. Recommended: 0.05 to 0.15.",
     )
+
+
+class BaselineSettings(Section):
+    """The judges that self-training is held against, trained on the same labeled pairs."""
+
+    discriminative: Optimization = Field(
+        Optimization(epochs=1),
+        title="Discriminative",
+        description="A score for each response: a scalar head, Bradley-Terry's loss.",
+    )
+    label_only: Optimization = Field(
+        Optimization(epochs=1), title="Label-only", description="The label as a reply, without a rationale (Eq. 1)."
+    )
+    gram: Optimization = Field(
+        Optimization(epochs=1),
+        title="GRAM, fine-tuning",
+        description="Label smoothing over the two labels: training.label_smoothing.",
+    )
+    gram_pretraining: Optimization | None = Field(
+        Optimization(epochs=1),
+        title="GRAM, pre-training",
+        description="On both responses of the unlabeled pairs of all rounds. Empty: off.",
+    )
+    label_prompt: Literal["gram", "gram-card", "compact-label"] = Field(
+        "gram", title="Prompt", description="Of the judges that give the label alone."
+    )

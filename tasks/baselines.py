@@ -1,0 +1,172 @@
+"""Judges that self-training is held against, on the same labeled pairs: discriminative, label-only, and GRAM.
+
+Each becomes a `Method`: its benchmarks, and the stages that it took to have it, whose tokens and seconds are its cost.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from data.artifacts import Artifact, Counts, FileRef, Outcome
+from data.files import json_line, read_jsonl
+from data.records import parse_preference
+from tasks.benchmark.play import asking_by, benchmark
+from tasks.benchmark.show import set_name
+from tasks.orders import ORDERS, shown
+from tasks.scalar import SCALAR
+from tasks.settings import BaselineSettings, Optimization
+from tasks.stage import Context, Run
+from tasks.train import Lesson, train
+
+_TRAININGS = ("pretrain", "train-prover", "train-judge")
+_GENERATIONS = ("prove", "vote")
+CHANCE = 0.5
+"""The accuracy of a judge that draws lots."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to a judge: what it is called, the stages that it took, and how the judge was measured."""
+
+    name: str
+    stages: tuple[Artifact, ...]
+    benchmarks: tuple[Artifact, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The row of the report. Tokens trained count each pass; tokens generated are those of proofs and votes."""
+        trained = [a.manifest.metrics for a in self.stages if a.manifest.kind in _TRAININGS]
+        generated = [a.manifest.metrics for a in self.stages if a.manifest.kind in _GENERATIONS]
+        heldout = next(a.manifest.metrics for a in self.benchmarks if set_name(a) == "held-out")
+        row = {
+            "method": self.name,
+            "accuracy": heldout["accuracy"],
+            "interval": heldout["interval"],
+            "tokens_trained": round(sum(m["tokens"] * m["epochs"] for m in trained)),
+            "tokens_generated": sum(m["tokens_generated"] for m in generated),
+            "seconds": round(sum(a.manifest.seconds for a in self.stages), 1),
+            "tokens_a_judgment": heldout["mean_tokens"],
+            "sets": {set_name(a): a.manifest.metrics["accuracy"] for a in self.benchmarks if set_name(a) != "held-out"},
+        }
+        return {**row, **per_cost(row)}
+
+
+def per_cost(row: dict[str, Any]) -> dict[str, float]:
+    """Accuracy over chance, in points, for a million tokens trained or generated, and for an hour."""
+    points = 100 * (row["accuracy"] - CHANCE)
+    tokens = row["tokens_trained"] + row["tokens_generated"]
+    return {
+        "points_a_million_tokens": round(points / tokens * 1e6, 2),
+        "points_an_hour": round(points / row["seconds"] * 3600, 2),
+    }
+
+
+def labeled_pairs(run: Run, data: Artifact) -> list[FileRef]:
+    """All pairs with a label that the run has, those with a human rationale among them."""
+    return [data.ref("labeled.jsonl"), *([data.ref("rationale.jsonl")] if run.settings.data.rationale else [])]
+
+
+def preference_examples(run: Run, name: str, pairs: Sequence[FileRef], orders: Sequence[str] = ORDERS) -> Artifact:
+    """A stage of training examples without rationales: each labeled pair, in these orders."""
+
+    def body(context: Context) -> Outcome:
+        labels: Counter[str] = Counter()
+        with (context.work / "examples.jsonl").open("w", encoding="utf-8") as stream:
+            for example in _examples(pairs, orders):
+                labels[example["label"]] += 1
+                stream.write(json_line(example))
+        n = labels.total()
+        return Outcome(Counts(n, n), {"label_balance": dict(sorted(labels.items()))})
+
+    inputs = {f"pairs-{i}": ref.sha256 for i, ref in enumerate(pairs)}
+    return run.do(name, "examples", {"orders": list(orders)}, inputs, body)
+
+
+def _examples(pairs: Sequence[FileRef], orders: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for ref in pairs:
+        for row in read_jsonl(ref.path):
+            for order in orders:
+                preference = shown(parse_preference(row), order)
+                origin = {"pair": row["id"], "order": order, "source": row.get("source", "")}
+                yield {**preference.to_json(), "id": f"{row['id']}:{order}", "rationale": "", "origin": origin}
+
+
+def response_pairs(run: Run, name: str, batches: Sequence[FileRef]) -> Artifact:
+    """A stage of pairs for pre-training: several files of unlabeled pairs as one."""
+
+    def body(context: Context) -> Outcome:
+        n = 0
+        with (context.work / "examples.jsonl").open("w", encoding="utf-8") as stream:
+            for ref in batches:
+                for row in read_jsonl(ref.path):
+                    n += 1
+                    stream.write(json_line(row))
+        return Outcome(Counts(n, n))
+
+    inputs = {f"batch-{i}": ref.sha256 for i, ref in enumerate(batches)}
+    return run.do(name, "examples", {}, inputs, body)
+
+
+# ---- the three methods ------------------------------------------------------------------------------------------------
+
+
+def discriminative(run: Run, optimization: Optimization, pairs: Sequence[FileRef], sets: Sequence[Artifact]) -> Method:
+    """A model that scores each response by itself, trained by Bradley-Terry's loss."""
+    examples = preference_examples(run, "discriminative/examples", pairs, ORDERS[:1])
+    lesson = Lesson("discriminative/judge", "scalar", examples.ref("examples.jsonl"), optimization)
+    judge = train(run, lesson, run.settings.models.judge_base)
+    return _measured(run, "discriminative", SCALAR, (judge,), sets)
+
+
+def label_only(run: Run, baselines: BaselineSettings, pairs: Sequence[FileRef], sets: Sequence[Artifact]) -> Method:
+    """A generative judge that learns to write the label alone (Eq. 1)."""
+    label_run = replace(run, settings=run.settings.with_label_judge(baselines.label_prompt, "vocabulary"))
+    examples = preference_examples(label_run, "label-only/examples", pairs)
+    lesson = Lesson("label-only/judge", "judge", examples.ref("examples.jsonl"), baselines.label_only)
+    judge = train(label_run, lesson, run.settings.models.judge_base)
+    return _measured(label_run, "label-only", baselines.label_prompt, (judge,), sets)
+
+
+def gram(
+    run: Run,
+    baselines: BaselineSettings,
+    pairs: Sequence[FileRef],
+    batches: Sequence[FileRef],
+    sets: Sequence[Artifact],
+) -> Method:
+    """GRAM (METHOD 0): pre-trained on the responses of the unlabeled pairs, then fine-tuned with label smoothing."""
+    label_run = replace(run, settings=run.settings.with_label_judge(baselines.label_prompt, "labels"))
+    base: list[Artifact] = []
+    if baselines.gram_pretraining is not None and batches:
+        responses = response_pairs(label_run, "gram/responses", batches)
+        lesson = Lesson("gram/pretrained", "pretrained", responses.ref("examples.jsonl"), baselines.gram_pretraining)
+        base.append(train(label_run, lesson, run.settings.models.judge_base))
+    examples = preference_examples(label_run, "gram/examples", pairs)
+    lesson = Lesson("gram/judge", "label-judge", examples.ref("examples.jsonl"), baselines.gram)
+    judge = train(label_run, lesson, base[0] if base else run.settings.models.judge_base)
+    return _measured(label_run, "gram", baselines.label_prompt, (*base, judge), sets)
+
+
+def _measured(run: Run, name: str, prompt: str, stages: tuple[Artifact, ...], sets: Sequence[Artifact]) -> Method:
+    """The method whose judge is the last of these stages."""
+    settings = run.settings
+    asking = asking_by(settings.benchmarks, prompt, settings.models, settings.reply_tokens, run.seed)
+    return Method(name, stages, tuple(benchmark(run, None, stages[-1], played, asking, place=name) for played in sets))
+
+
+def of_rounds(run: Run, name: str, last: int) -> Method:
+    """The run's own judge of a round as a method: all trainings, proofs and votes that led to it are its cost."""
+    stages = [
+        a
+        for a in run.passed_stages()
+        if a.manifest.kind == "train-prover"
+        or (
+            a.manifest.kind in (*_TRAININGS, *_GENERATIONS)
+            and a.manifest.round is not None
+            and a.manifest.round <= last
+        )
+    ]
+    games = [a for a in run.passed_stages() if a.manifest.round == last and a.manifest.kind.startswith("benchmark")]
+    return Method(name, tuple(stages), tuple(games))

@@ -1,0 +1,119 @@
+"""The report of the flow `baselines`: what each way to a judge reaches, and what it costs, over one seed or several."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.files import write_json
+from data.store import RunStore
+from tasks import charts
+from tasks.rendering import duration, number, percent
+from tasks.summary import Summary, Table
+
+Row = dict[str, Any]
+Found = Mapping[int, Sequence[Row]]
+"""The rows of the methods, as `tasks.baselines.Method.to_json` gives them, by seed."""
+
+TITLES = {
+    "discriminative": "discriminative (Bradley-Terry)",
+    "label-only": "label-only (Eq. 1)",
+    "gram": "GRAM (pre-training, label smoothing)",
+    "rationale": "with rationales (round 0)",
+    "self-trained": "after self-training",
+}
+_NOTES = (
+    "Accuracy on the held-out pairs, each in both orders. Tokens trained count every pass, prover and pre-training included; "
+    "tokens generated are those of proofs and votes. Time is that of trainings and generation, not of benchmarks.",
+    "Points for a cost are accuracy over that of guessing (50%), in percentage points. Tokens a judgment is what each "
+    "comparison costs once the judge is in use: a judge that gives the label alone needs one.",
+)
+
+
+def write_comparison(store: str, run_name: str, found: Found) -> Path:
+    """Writes ``comparison.html``, ``.md`` and ``.json`` into the run's folder; returns the path of the page."""
+    run = RunStore(store, run_name)
+    run.path.mkdir(parents=True, exist_ok=True)
+    write_json(run.path / "comparison.json", {str(seed): list(rows) for seed, rows in found.items()})
+    run.share(run.path / "comparison.json")
+    return summary(run_name, found).write(run, "comparison")
+
+
+def summary(run_name: str, found: Found) -> Summary:
+    """The page."""
+    methods = [row["method"] for row in next(iter(found.values()))]
+    by_method = {m: [next(r for r in rows if r["method"] == m) for rows in found.values()] for m in methods}
+    seeds = ", ".join(map(str, found))
+    many = len(found) > 1
+    table = Table(
+        "The methods",
+        [_shown(method, rows) for method, rows in by_method.items()],
+        (*_NOTES, f"Mean ± standard deviation over the seeds {seeds}." if many else f"One seed: {seeds}."),
+    )
+    intro = "Ways to a reward model from the same labeled pairs: what each reaches, and what it costs."
+    points = [
+        (TITLES[m], _mean([_tokens(r) for r in rows]), _mean([r["accuracy"] for r in rows]))
+        for m, rows in by_method.items()
+    ]
+    return Summary(run_name, intro, [table, *_sets(by_method)], [("Accuracy by cost", charts.accuracy_by_cost(points))])
+
+
+def _shown(method: str, rows: Sequence[Row]) -> dict[str, str]:
+    intervals = [row["interval"] for row in rows]
+    shown = {"method": TITLES[method], "held-out accuracy (%)": mean_sd([100 * row["accuracy"] for row in rows])}
+    if len(rows) == 1:
+        shown["95% interval"] = f"{percent(intervals[0][0])} – {percent(intervals[0][1])}" if intervals[0] else "–"
+    return shown | {
+        "tokens trained": number(_mean([r["tokens_trained"] for r in rows])),
+        "tokens generated": number(_mean([r["tokens_generated"] for r in rows])),
+        "time": duration(_mean([r["seconds"] for r in rows])),
+        "points / million tokens": number(_mean([r["points_a_million_tokens"] for r in rows]), 1),
+        "points / hour": number(_mean([r["points_an_hour"] for r in rows]), 0),
+        "tokens a judgment": number(_mean([r["tokens_a_judgment"] for r in rows]), 1),
+    }
+
+
+def _sets(by_method: Mapping[str, Sequence[Row]]) -> list[Table]:
+    names = list(next(iter(by_method.values()))[0]["sets"])
+    if not names:
+        return []
+    rows = [
+        {"method": TITLES[method], **{name: _set_score([r["sets"][name] for r in rows]) for name in names}}
+        for method, rows in by_method.items()
+    ]
+    return [Table("Other sets (score in %)", rows, ("A set with a part that is missing has no score: –.",))]
+
+
+def _set_score(scores: Sequence[float | None]) -> str:
+    known = [100 * score for score in scores if score is not None]
+    return mean_sd(known) if len(known) == len(scores) else "–"
+
+
+def _tokens(row: Row) -> int:
+    return int(row["tokens_trained"] + row["tokens_generated"])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.mean(values)
+
+
+def mean_sd(values: Sequence[float]) -> str:
+    """Mean, and standard deviation where there are several."""
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+
+
+def publish(run_name: str, found: Found) -> None:
+    """Puts the page into Prefect's UI; a view that cannot be had must not cost the run."""
+    from prefect.artifacts import create_markdown_artifact
+    from prefect.logging import get_run_logger
+
+    slug = re.sub(r"[^a-z0-9]+", "-", run_name.lower()).strip("-")
+    try:
+        create_markdown_artifact(key=f"{slug}-comparison", markdown=summary(run_name, found).markdown())
+    except Exception as error:
+        get_run_logger().warning("the comparison is not shown: %s", error)
