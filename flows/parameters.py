@@ -7,11 +7,13 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from prompts.catalog import JUDGE_PROMPTS
+from prompts.gram import GRAM
 from tasks.settings import (
     LABEL_TOKENS,
     BaselineSettings,
     BenchmarkSettings,
     DataSettings,
+    EarlyStopping,
     GenerationSettings,
     JudgeSettings,
     LabelSettings,
@@ -19,10 +21,12 @@ from tasks.settings import (
     Mechanics,
     ModelSettings,
     Optimization,
+    ProofSettings,
     RetentionSettings,
     RoundSettings,
     Section,
     Settings,
+    TaskSettings,
     TrainingSettings,
 )
 
@@ -116,6 +120,71 @@ class GramConfig(RunParameters):
         )
 
 
+class AdaptTraining(Mechanics):
+    """How a judge is adapted."""
+
+    optimization: Optimization = Field(
+        Optimization(learning_rate=1e-5, epochs=3, early_stopping=EarlyStopping()),
+        title="Training",
+        description="Of the judge on each size. Its settings are ours: the paper gives none.",
+    )
+    label_loss: Literal["vocabulary", "labels"] = Field(
+        "labels",
+        title="Loss of a label",
+        description="Of a judge that gives the label alone. labels: over the tokens A and B only, as GRAM. vocabulary: over all.",
+    )
+    label_smoothing: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        title="Label smoothing (ε′)",
+        description="Of label_loss = labels. The optimum is P = 1 − ε′/2.",
+    )
+
+
+class AdaptConfig(RunParameters):
+    """The parameters of the flow ``adapt``."""
+
+    judge: JudgeSettings
+    task: TaskSettings
+    training: AdaptTraining = AdaptTraining()
+    proofs: ProofSettings = ProofSettings()
+    generation: GenerationSettings = GenerationSettings()
+    benchmarks: BenchmarkSettings = BenchmarkSettings()
+    retention: RetentionSettings = RetentionSettings()
+
+    @model_validator(mode="after")
+    def _early_stopping_has_something_to_look_at(self) -> Self:
+        if self.training.optimization.early_stopping is not None and self.task.validation_share == 0:
+            raise ValueError(
+                "training.optimization.early_stopping needs a validation part: set task.validation_share, or leave it out"
+            )
+        return self
+
+    def settings(self, prompt: str) -> Settings:
+        """The same as settings of a run, for a judge that is asked by this prompt."""
+        judge = JUDGE_PROMPTS.get(prompt, GRAM)  # a discriminative model is shown none: any without a rationale will do
+        models = self.judge.as_models().model_copy(update={"judge_prompt": judge.name, "prover_base": self.task.prover})
+        reply = (self.benchmarks.max_tokens or LabelSettings().max_tokens) if judge.has_rationale else LABEL_TOKENS
+        training = TrainingSettings(
+            **self.training.mechanics(),
+            label_loss=self.training.label_loss,
+            label_smoothing=self.training.label_smoothing,
+        )
+        return Settings(
+            models=models,
+            data=self.task.as_data(with_rationales=judge.has_rationale and not self.task.prover),
+            # A prover that is there is not trained here.
+            proofs=self.proofs.model_copy(update={"write_for": "nothing"}),
+            labels=LabelSettings(max_tokens=reply),
+            training=training,
+            generation=self.generation,
+            rounds=RoundSettings(count=0),
+            benchmarks=self.benchmarks,
+            retention=self.retention,
+        )
+
+
 class BaselinesConfig(RunParameters, Settings):
     """The parameters of the flow ``baselines``: those of self-training, and of what it is held against."""
 
@@ -181,6 +250,7 @@ FLOWS: dict[str, type[RunParameters]] = {
     "self-train": SelfTrainConfig,
     "gram": GramConfig,
     "baselines": BaselinesConfig,
+    "adapt": AdaptConfig,
     "benchmark": BenchmarkConfig,
 }
 """The flows that have recipes, by name."""
@@ -189,6 +259,7 @@ ENTRYPOINTS: dict[str, str] = {
     "self-train": "flows.self_train.self_train",
     "gram": "flows.gram.train_gram",
     "baselines": "flows.baselines.compare_methods",
+    "adapt": "flows.adapt.adapt_judge",
     "benchmark": "flows.benchmark.benchmark_judge",
 }
 """Where each flow is. Module paths: a file path would load the classes of this package a second time, by another name."""

@@ -10,7 +10,7 @@ import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from data.artifacts import Artifact, Counts, Outcome, StageError
 from data.files import link_tree, write_json, write_text
@@ -33,10 +33,16 @@ _FIELDS = {
 """A field of a prompt template → what it is filled with: the user's question, or one of the two responses."""
 
 
-def export(run: Run, judges: Sequence[Candidate], facts: Mapping[str, Any] | None = None) -> Artifact:
+def export(
+    run: Run,
+    judges: Sequence[Candidate],
+    facts: Mapping[str, Any] | None = None,
+    method: Literal["self-training", "adaptation"] = "self-training",
+) -> Artifact:
     """The stage "export": the judge with the highest held-out accuracy, the earlier of equals, ready to be loaded.
 
-    `facts` (JSON values) are listed in the model card too. Raises StageError where there is no judge.
+    `facts` (JSON values) are listed in the model card too; `method` says what the judges are the result of. Raises
+    StageError where there is no judge.
     """
     if not judges:
         raise StageError("there is no judge to export: give at least the first judge and its benchmark")
@@ -45,7 +51,7 @@ def export(run: Run, judges: Sequence[Candidate], facts: Mapping[str, Any] | Non
     config = {
         "chosen_round": chosen[0],
         "prompt": prompt_facts(prompt),
-        "card": card_facts(run, judges, chosen, facts or {}),
+        "card": {**card_facts(run, judges, chosen, facts or {}), "method": _method(run, method)},
         "card_template_sha256": hashlib.sha256((TEMPLATES / "model-card.md.jinja").read_bytes()).hexdigest(),
     }
     inputs = {f"judge-{round}": judge.content for round, judge, _ in judges}
@@ -64,6 +70,12 @@ def export(run: Run, judges: Sequence[Candidate], facts: Mapping[str, Any] | Non
         return Outcome(Counts(len(judges), 1, worse), metrics)
 
     return run.do("final", "export", config, inputs, body)
+
+
+def _method(run: Run, method: str) -> str:
+    """What the card calls the way to the judge: GRAM is self-training without a round, by labels alone."""
+    labels = not run.settings.judge_prompt.has_rationale and run.settings.training.label_loss == "labels"
+    return "gram" if method == "self-training" and labels and not run.settings.rounds.count else method
 
 
 def _accuracy(candidate: Candidate) -> float:
@@ -109,6 +121,7 @@ def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: 
         "training": {key: trained.config[key] for key in ("optimization", "seed") if key in trained.config},
         "writes_proofs": run.settings.writes_proofs(),
         "label_source": run.settings.labels.source,
+        "pretrained": run.settings.training.pretraining is not None,
         "context": models.max_tokens,
         "reply_tokens": run.settings.labels.max_tokens,
         "software": dict(trained.software),

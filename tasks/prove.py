@@ -26,7 +26,7 @@ from tasks.generate import Skip
 from tasks.orders import ORDERS, requests_in_both_orders, shown
 from tasks.seeds import derive_seed
 from tasks.settings import ProofSettings
-from tasks.stage import Context, Run, resolved_dtype
+from tasks.stage import Checkpoint, Context, Run, resolved_dtype
 
 _WORST = -1e9
 """Stands for −∞, which is no JSON."""
@@ -111,7 +111,7 @@ def prove(run: Run, round: int, prover: Artifact | None, labeled: FileRef) -> Ar
     return select_proofs(run, round, write_proofs(run, round, prover, labeled), labeled)
 
 
-def write_proofs(run: Run, round: int, prover: Artifact, labeled: FileRef) -> Artifact:
+def write_proofs(run: Run, round: int, prover: Artifact | Checkpoint, labeled: FileRef) -> Artifact:
     """The stage "prove" of a round: k proofs for each order of each labeled pair, with both terms of Eq. 5."""
     models, proofs = run.settings.models, run.settings.proofs
     prompt = prover_for(run.settings.judge_prompt)
@@ -129,7 +129,7 @@ def write_proofs(run: Run, round: int, prover: Artifact, labeled: FileRef) -> Ar
     alone = [message.to_json() for message in prompt.render_unconditional()]
 
     def body(context: Context) -> Outcome:
-        checkpoint = prover.folder("checkpoint")
+        checkpoint = prover.model if isinstance(prover, Checkpoint) else prover.folder("checkpoint")
         return generate_rows(
             context, "tasks.prove:proof_requests", params, labeled.path, checkpoint, "prover", score_against=alone
         )

@@ -46,6 +46,14 @@ class Generator(Protocol):
     ) -> GenerationStats: ...
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model that no stage has made. `content` identifies it in keys; `model` is its folder, or an endpoint's URL."""
+
+    content: str
+    model: str
+
+
 @dataclass
 class Run:
     """One run: its store, its seed, and the stages it has gone through so far, in order.

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +30,7 @@ from tasks.generate import Skip
 from tasks.judging import PROMPT_TOO_LONG, Asking, Said, answer, ask, ask_score, compare_scores
 from tasks.seeds import derive_seed
 from tasks.settings import BenchmarkSettings, ModelSettings
-from tasks.stage import Context, Run, resolved_dtype
+from tasks.stage import Checkpoint, Context, Run, resolved_dtype
 
 GAMES, SCORES = "games.jsonl", "scores.json"
 Rows = Iterator[tuple[dict[str, Any], dict[str, Any]]]
@@ -137,14 +136,6 @@ class Player(Protocol):
     def content(self) -> str: ...
 
     def folder(self, name: str) -> Path: ...
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A judge that no stage has made. `content` identifies it in keys; `model` is its folder, or an endpoint's URL."""
-
-    content: str
-    model: str
 
 
 def benchmark(

@@ -17,6 +17,7 @@ from tasks.settings.labeling import LabelSettings, ProofSettings
 from tasks.settings.machines import GenerationSettings, RetentionSettings
 from tasks.settings.models import ModelSettings
 from tasks.settings.section import Role, Section
+from tasks.settings.task import TaskSettings
 from tasks.settings.training import (
     BaselineSettings,
     EarlyStopping,
@@ -47,6 +48,7 @@ __all__ = [
     "RoundSettings",
     "Section",
     "Settings",
+    "TaskSettings",
     "TrainingSettings",
 ]
 

@@ -1,0 +1,107 @@
+"""Adapts a judge to a task with some thousand labeled pairs: a learning curve, early stopping, and what it forgets."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from prefect import flow
+
+from flows.benchmark import find_judge
+from flows.config import with_overrides
+from flows.parameters import AdaptConfig, AdaptTraining, parameters_of
+from flows.running import carry_out
+from tasks.adapt import Adapted, adapt, task_examples
+from tasks.adapt_report import publish_adapted, write_adapted
+from tasks.benchmark.sets import prepare_heldout, prepare_set
+from tasks.contamination import report_overlap
+from tasks.endpoint import is_endpoint
+from tasks.export import export
+from tasks.prepare import prepare
+from tasks.rank import prompt_of
+from tasks.report import write_metrics
+from tasks.scalar import SCALAR
+from tasks.settings import (
+    BenchmarkSettings,
+    GenerationSettings,
+    JudgeSettings,
+    ProofSettings,
+    RetentionSettings,
+    TaskSettings,
+)
+from tasks.stage import Run, find_model
+
+
+@flow(name="adapt", flow_run_name="{run_name}", log_prints=False, persist_result=False)
+def adapt_judge(
+    judge: JudgeSettings,
+    task: TaskSettings,
+    run_name: str,
+    training: AdaptTraining = AdaptTraining(),
+    proofs: ProofSettings = ProofSettings(),
+    generation: GenerationSettings = GenerationSettings(),
+    benchmarks: BenchmarkSettings = BenchmarkSettings(),
+    retention: RetentionSettings = RetentionSettings(),
+    store: str = "runs",
+    seed: int = 0,
+    on_change: Literal["redo", "refuse"] = "redo",
+    overrides: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Trains a judge that is there on pairs of a task, and measures it on the task and on general benchmarks.
+
+    Args:
+        judge: The checkpoint, and how it is asked.
+        task: The pairs, and how many of them.
+        run_name: Names the run folder. Starting the same name again resumes the run.
+        training: How the judge is trained.
+        proofs: How a prover writes rationales, where one is named.
+        generation: How vLLM runs.
+        benchmarks: How the judge is measured; its sets are the general ones, played before and after.
+        retention: What disk space to leave.
+        store: The folder that holds run folders, or a URL such as s3://bucket/runs.
+        seed: Everything random is derived from it.
+        on_change: What to do where settings or data have changed since the run was begun: redo what reads them, or refuse.
+        overrides: Single values on top of the sections, by dotted name, such as {"training.optimization.epochs": 3}.
+    """
+    config = with_overrides(parameters_of(AdaptConfig, locals()), overrides or {}, AdaptConfig)
+    prompt = prompt_of_judge(config.judge)
+    return carry_out(config, config.settings(prompt), lambda run: learning_curve(run, config, prompt), finish)
+
+
+def prompt_of_judge(judge: JudgeSettings) -> str:
+    """How the judge is asked. Raises ValueError where it cannot be trained, or where its prompt is not known."""
+    if is_endpoint(judge.path):
+        raise ValueError(f"judge.path = {judge.path!r} is an endpoint: only a checkpoint can be adapted")
+    folder, _ = find_model(judge.path)
+    return judge.prompt or prompt_of(folder, judge.path)
+
+
+def learning_curve(run: Run, config: AdaptConfig, prompt: str) -> list[Adapted]:
+    """The algorithm: the judge before, and adapted on each size."""
+    general = [prepare_set(run, chosen) for chosen in run.settings.benchmarks.sets]
+    data = prepare(run, general)
+    heldout = prepare_heldout(run, data)
+    report_overlap(run, data, [heldout, *general])
+    prover = find_judge(config.task.prover) if config.task.prover else None
+    examples = task_examples(run, data, config.task, prompt, prover)
+    made = adapt(
+        run,
+        find_judge(config.judge.path),
+        prompt,
+        examples,
+        config.task,
+        config.training.optimization,
+        heldout,
+        general,
+    )
+    if prompt != SCALAR:  # which has no prompt to be shipped with
+        export(run, [(one.size, one.trained, one.heldout) for one in made if one.trained], method="adaptation")
+    return made
+
+
+def finish(run: Run, made: list[Adapted]) -> dict[str, Any]:
+    """Writes the report; returns what the flow run's result shows."""
+    write_metrics(run, ended=True)
+    report = write_adapted(run, made)
+    publish_adapted(run, made)
+    accuracy = {str(one.size): one.heldout.manifest.metrics["accuracy"] for one in made}
+    return {"report": run.store.shown(report), "accuracy": accuracy}

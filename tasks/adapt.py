@@ -1,0 +1,171 @@
+"""Adapting a judge to a task: which pairs each judge learns from, the trainings, and what they did to other benchmarks.
+
+How a checkpoint judges decides what it learns: a judge that reasons, rationales and verdicts; one that gives the label alone,
+labels; a discriminative model, which response is preferred.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from data.artifacts import Artifact, Counts, FileRef, Outcome
+from data.files import json_line, read_jsonl
+from data.records import pair_key, parse_pair, parse_preference, prompt_key
+from tasks.benchmark.play import asking_by, benchmark
+from tasks.orders import ORDERS, shown
+from tasks.prepare import DataError
+from tasks.prove import select_proofs, write_proofs
+from tasks.scalar import SCALAR
+from tasks.seeds import derive_seed
+from tasks.settings import Optimization, Role, TaskSettings
+from tasks.stage import Checkpoint, Context, Run
+from tasks.train import Lesson, judge_role, train
+from tasks.training_set import human_examples
+
+VALIDATION = "validation.jsonl"
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A judge adapted on `size` pairs (0: as it was), its training, and its games on the task and on the general sets."""
+
+    size: int
+    trained: Artifact | None
+    heldout: Artifact
+    general: tuple[Artifact, ...] = ()
+
+
+def train_file(size: int) -> str:
+    """The file of the examples of this many pairs."""
+    return f"train-{size}.jsonl"
+
+
+def role_of(run: Run, prompt: str) -> Role:
+    """What a judge that is asked by this prompt is trained as."""
+    return "scalar" if prompt == SCALAR else judge_role(run)
+
+
+# ---- the examples -----------------------------------------------------------------------------------------------------
+
+
+def task_examples(
+    run: Run, data: Artifact, task: TaskSettings, prompt: str, prover: Checkpoint | None = None
+) -> Artifact:
+    """The stage "task": a validation part, and the nested training sets. Raises DataError where a size asks for too many."""
+    source = _source(run, data, prompt, prover)
+    # Both orders keep A and B balanced; a rationale that a person wrote names the responses by their place.
+    orders = ORDERS[:1] if prompt == SCALAR else ORDERS
+    config = {
+        "sizes": list(task.sizes),
+        "validation_share": task.validation_share,
+        "overlap": task.overlap,
+        "orders": list(orders),
+        "seed": run.seed,
+    }
+
+    def body(context: Context) -> Outcome:
+        return _split(context, source, task, orders, run.seed)
+
+    return run.do("task", "task", config, {"pairs": source.sha256}, body)
+
+
+def _source(run: Run, data: Artifact, prompt: str, prover: Checkpoint | None) -> FileRef:
+    """The file of what is learned, a pair a line: with proofs, with a human rationale, or with its label alone."""
+    labeled = data.ref("labeled.jsonl")
+    if prompt == SCALAR or not run.settings.judge_prompt.has_rationale:
+        return labeled
+    if prover is None:
+        return human_examples(run, data).ref("examples.jsonl")
+    return select_proofs(run, 0, write_proofs(run, 0, prover, labeled), labeled).ref("selected.jsonl")
+
+
+def _split(context: Context, source: FileRef, task: TaskSettings, orders: Sequence[str], seed: int) -> Outcome:
+    n_rows = n_validation = 0
+    # A pair's place in the shuffled order is its own, so a larger source keeps the order of what it had.
+    drawn: list[tuple[int, str, list[dict[str, Any]]]] = []
+    with (context.work / VALIDATION).open("w", encoding="utf-8") as validation:
+        for row in read_jsonl(source.path):
+            n_rows += 1
+            pair = parse_pair(row)
+            key = prompt_key(pair.prompt) if task.overlap == "prompt" else pair_key(pair)
+            examples = list(_examples_of(row, orders))
+            if derive_seed(seed, "validation", key) / 2**31 < task.validation_share:
+                n_validation += 1
+                validation.writelines(map(json_line, examples))
+                continue
+            place = (-derive_seed(seed, "task", row["id"]), str(row["id"]), examples)
+            if len(drawn) < task.sizes[-1]:
+                heapq.heappush(drawn, place)
+            else:
+                heapq.heappushpop(drawn, place)
+    if len(drawn) < task.sizes[-1]:
+        fitting = [size for size in task.sizes if size <= len(drawn)]
+        raise DataError(
+            f"task.sizes: {task.sizes[-1]} pairs are asked for, and {len(drawn)} are there for training: {n_rows} of "
+            f"{source.location.name}, {n_validation} of them kept for validation. Give more pairs, or sizes such as "
+            f"{fitting or [len(drawn)]}"
+        )
+    ordered = [examples for _, _, examples in sorted(drawn, key=lambda place: (-place[0], place[1]))]
+    with ExitStack() as files:
+        streams = {
+            size: files.enter_context((context.work / train_file(size)).open("w", encoding="utf-8"))
+            for size in task.sizes
+        }
+        for i, examples in enumerate(ordered):
+            for size, stream in streams.items():
+                if i < size:
+                    stream.writelines(map(json_line, examples))
+    used = n_validation + len(ordered)
+    dropped = {"not_needed": n_rows - used} if n_rows > used else {}
+    return Outcome(Counts(n_rows, used, dropped), {"validation_pairs": n_validation})
+
+
+def _examples_of(row: dict[str, Any], orders: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The examples of one pair: in both orders, but for a rationale that a person wrote for one."""
+    if row.get("rationale"):
+        yield row
+        return
+    proofs = row.get("proofs")
+    for order in orders:
+        if proofs is None or order in proofs:
+            origin = {"pair": row["id"], "order": order, "source": row.get("source", "")}
+            rationale = proofs[order]["rationale"] if proofs else ""
+            preference = shown(parse_preference(row), order)
+            yield {**preference.to_json(), "id": f"{row['id']}:{order}", "rationale": rationale, "origin": origin}
+
+
+# ---- the judges -------------------------------------------------------------------------------------------------------
+
+
+def adapt(
+    run: Run,
+    judge: Checkpoint,
+    prompt: str,
+    examples: Artifact,
+    task: TaskSettings,
+    optimization: Optimization,
+    heldout: Artifact,
+    general: Sequence[Artifact],
+) -> list[Adapted]:
+    """The judge as it was, and adapted on each size; the general sets are played before and by the last."""
+    settings = run.settings
+    asking = asking_by(settings.benchmarks, prompt, settings.models, settings.reply_tokens, run.seed)
+
+    def played(player: Artifact | Checkpoint, sets: Sequence[Artifact], place: str) -> list[Artifact]:
+        return [benchmark(run, None, player, one, asking, place) for one in sets]
+
+    before = played(judge, [heldout, *general], "before")
+    made = [Adapted(0, None, before[0], tuple(before[1:]))]
+    validation = examples.ref(VALIDATION) if examples.manifest.metrics["validation_pairs"] else None
+    for size in task.sizes:
+        place, file = f"size-{size}", examples.ref(train_file(size))
+        lesson = Lesson(f"{place}/judge", role_of(run, prompt), file, optimization, validation=validation)
+        trained = train(run, lesson, judge.model)
+        sets = [heldout, *(general if size == task.sizes[-1] else ())]
+        games = played(trained, sets, place)
+        made.append(Adapted(size, trained, games[0], tuple(games[1:])))
+    return made

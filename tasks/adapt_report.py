@@ -1,0 +1,83 @@
+"""The report of the flow `adapt`: the learning curve over sizes, and what the general benchmarks were before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks import charts
+from tasks.adapt import Adapted
+from tasks.benchmark.show import set_name, slug_of
+from tasks.rendering import duration, number, percent
+from tasks.stage import Run
+from tasks.summary import Summary, Table
+
+_CURVE_NOTE = (
+    "Accuracy on held-out pairs of the task, each in both orders, with 95% intervals (bootstrap over prompts). Where a "
+    "validation part is kept, the checkpoint with its lowest loss is the judge."
+)
+_FORGETTING_NOTE = "Scores in %. What the judge has lost here, it has forgotten while it was adapted."
+
+
+def summary(run: Run, made: Sequence[Adapted]) -> Summary:
+    """The page."""
+    tables = [Table("Learning curve", [_row(one) for one in made], (_CURVE_NOTE,))]
+    if made[0].general:
+        tables.append(Table("General benchmarks", _before_and_after(made), (_FORGETTING_NOTE,)))
+    points = []
+    for one in made:
+        metrics = one.heldout.manifest.metrics
+        low, high = metrics["interval"] or (metrics["accuracy"], metrics["accuracy"])
+        points.append((number(one.size), metrics["accuracy"], low, high))
+    chart = ("Accuracy on the task, by pairs learned from", charts.accuracy_curve(points, "pairs of the task"))
+    facts = {"Judge": run.settings.models.judge_base, "Seed": run.seed}
+    return Summary(run.store.run_name, "A judge adapted to a task.", tables, [chart], facts)
+
+
+def _row(one: Adapted) -> dict[str, str]:
+    metrics = one.heldout.manifest.metrics
+    trained = one.trained.manifest if one.trained else None
+    facts = trained.metrics if trained else {}
+    interval = metrics["interval"]
+    return {
+        "pairs": number(one.size) if one.size else "before",
+        "held-out accuracy": percent(metrics["accuracy"]),
+        "95% interval": f"{percent(interval[0])} – {percent(interval[1])}" if interval else "–",
+        "steps": number(facts.get("steps")),
+        "best step": number(facts.get("best_step")),
+        "validation loss": number(facts.get("validation_loss"), 4),
+        "tokens trained": number(facts["tokens"] * facts["epochs"]) if facts else "–",
+        "time": duration(trained.seconds) if trained else "–",
+    }
+
+
+def _before_and_after(made: Sequence[Adapted]) -> list[dict[str, str]]:
+    after = made[-1]
+    rows = []
+    for first, last in zip(made[0].general, after.general, strict=True):
+        scores = [artifact.manifest.metrics["accuracy"] for artifact in (first, last)]
+        change = f"{100 * (scores[1] - scores[0]):+.1f}" if None not in scores else "–"
+        rows.append({
+            "set": set_name(first), "before": percent(scores[0]), f"after {number(after.size)} pairs": percent(scores[1]),
+            "change (points)": change,
+        })  # fmt: skip
+    return rows
+
+
+def write_adapted(run: Run, made: Sequence[Adapted]) -> Path:
+    """Writes ``report.html`` and ``report.md`` into the run's folder; returns the path of the page."""
+    return summary(run, made).write(run.store, "report")
+
+
+def publish_adapted(run: Run, made: Sequence[Adapted]) -> None:
+    """Puts the page into Prefect's UI; a view that cannot be had must not cost the run."""
+    from prefect.artifacts import create_markdown_artifact
+    from prefect.context import FlowRunContext
+    from prefect.logging import get_run_logger
+
+    if FlowRunContext.get() is None:
+        return
+    try:
+        create_markdown_artifact(key=f"{slug_of(run)}-adapted", markdown=summary(run, made).markdown())
+    except Exception as error:
+        get_run_logger().warning("the learning curve is not shown: %s", error)
