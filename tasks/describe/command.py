@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from typing import get_args
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from data.benchmarks import catalog
 from data.catalog import DATASETS, DatasetName
@@ -36,18 +38,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the description. Returns 2, with a message, for what cannot be read, or not without being told how."""
     options = _parser().parse_args(arguments)
     try:
-        if options.benchmark is not None:
-            return _describe_benchmark(options)
-        return _describe(options)
+        return _describe(options) if options.benchmark is None else _describe_benchmark(options)
+    except BrokenPipeError:  # what reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except ValidationError as error:
-        print("; ".join(_without_preface(problem["msg"]) for problem in error.errors()), file=sys.stderr)
-    except (SourceError, OSError) as error:
+        print("; ".join(map(_said, error.errors())), file=sys.stderr)
+    except SourceError as error:
         print(error, file=sys.stderr)
+    except OSError as error:
+        local = (
+            f". A local copy is described with PATH --format {DATASETS[options.data].format}"
+            if options.data in DATASETS
+            else ""
+        )
+        print(f"{error}{local}", file=sys.stderr)
     return BAD_INPUT
 
 
-def _without_preface(message: str) -> str:
-    return message.removeprefix("Value error, ")
+def _said(problem: ErrorDetails) -> str:
+    where = f"{problem['loc'][0]}: " if problem["loc"] else "--columns: " if problem["type"].startswith("json") else ""
+    return where + problem["msg"].removeprefix("Value error, ")
 
 
 def _describe(options: argparse.Namespace) -> int:

@@ -32,18 +32,11 @@ def paragraph(text: str, indent: str = "") -> str:
 
 
 def named(name: str, text: str, column: int) -> str:
-    """A name and, from a column on, its text."""
-    label = f"  {name:<{column - 2}}"
-    if len(label) > column:
-        return f"{label}\n{named('', text, column)}"
-    return textwrap.fill(
-        text,
-        width(),
-        initial_indent=label,
-        subsequent_indent=" " * column,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    """A name and, from a column on, its text; below the name where that is too long."""
+    wrapped = textwrap.wrap(text, width() - column, break_long_words=False, break_on_hyphens=False) or [""]
+    label = f"  {name}"
+    lines = [f"{label:<{column}}{wrapped[0]}"] if len(label) < column else [label, " " * column + wrapped[0]]
+    return "\n".join([*lines, *(" " * column + line for line in wrapped[1:])])
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -56,11 +56,9 @@ def summary(found: Survey, source: Source, prompt: JudgePrompt) -> list[str]:
 
 def _usable(found: Survey, source: Source) -> list[str]:
     pairs = "" if found.pairs == found.rows else f", {found.pairs:,} pairs (a row can hold several)"
-    kinds = [
-        ("unlabeled pairs", "pair"),
-        ("labeled pairs", "preference"),
-        ("labeled pairs with rationale", "rationale"),
-    ]
+    kinds = [("pairs without their labels", "pair")]
+    kinds += [("labeled pairs", "preference")] if source.has_labels else []
+    kinds += [("labeled pairs with a rationale", "rationale")] if source.has_rationales else []
     lines = [heading(f"{found.rows:,} rows{pairs}")]
     if not found.rows:
         return [*lines, "  nothing to read"]
@@ -168,7 +166,7 @@ def benchmark_summary(benchmark: Benchmark) -> list[str]:
     items = benchmark.items
     lines = [heading(f"{benchmark.name}: {len(items):,} items, {sum(len(i.cells) for i in items):,} comparisons")]
     rows = []
-    for group in benchmark.groups:
+    for group in dict.fromkeys([*benchmark.groups, *(item.group for item in items)]):
         own = [item for item in items if item.group == group]
         sizes = sorted({len(item.responses) for item in own})
         rows.append([group, f"{len(own):,}", f"{sum(len(i.cells) for i in own):,}", ", ".join(map(str, sizes)) or "–"])
