@@ -152,7 +152,7 @@ def _counter(tokenizer: str | None) -> Tokens | None:
     from transformers import AutoTokenizer
 
     loaded = AutoTokenizer.from_pretrained(tokenizer)
-    return lambda texts: [len(ids) for ids in loaded(texts, add_special_tokens=False)["input_ids"]]
+    return lambda texts: [len(ids) for ids in loaded(texts, add_special_tokens=False, verbose=False)["input_ids"]]
 
 
 def _describe_benchmark(options: argparse.Namespace) -> int:
