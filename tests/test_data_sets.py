@@ -26,7 +26,7 @@ each_set = pytest.mark.parametrize("name", ROWS)
 
 
 def read(folder: Path, name: str, kind: str, rows: list[Any] | None = None, seed: int = 0, **config: Any) -> list[Any]:
-    path = folder / f"{name}.jsonl"
+    path = folder / "copy.jsonl"
     given = ROWS[name] if rows is None else rows  # type: ignore[index]
     path.write_text("".join(json.dumps(row) + "\n" for row in given))
     source = Source(dataset=name, path=str(path), **config)  # type: ignore[arg-type]
@@ -279,6 +279,7 @@ def test_places_of_no_meaning_are_balanced_whatever_the_file_does(tmp_path: Path
     assert Counter(item.label for item in items) == {"A": 20, "B": 20}
     pairs = read(tmp_path, "code-ultrafeedback", "preference", [code(["5", "4", "3", "2"])] * 40)
     assert Counter(item.label for item in pairs) == {"A": 120, "B": 120}
+    assert Counter(item.label for item in pairs[:6]) == {"A": 3, "B": 3}  # within a row too
 
 
 # ---- rows that are not what their set has --------------------------------------------------------------------------------
@@ -312,7 +313,7 @@ def test_a_wrong_row_is_named_by_file_row_and_field(tmp_path: Path, name: Datase
         bad[field] = {"not": "this"}
     kind = "preference" if "preference" in DATASETS[name].gives else "pair"
     named = "prompt" if (name, wrong) == ("sharegpt-ranking", "missing") else field
-    with pytest.raises(SourceError, match=rf"/{name}\.jsonl, row 2: field '{named}[^']*': ") as caught:
+    with pytest.raises(SourceError, match=rf"/copy\.jsonl, row 2: field '{named}[^']*': ") as caught:
         read(tmp_path, name, kind, [good, bad])
     assert "max_malformed" in str(caught.value)
     allowed = read(tmp_path, name, kind, [good, bad], max_malformed=1)
