@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tasks.describe.layout import named, width
+from tasks.describe.layout import named, paragraph, width
 
 ANY = "*"
 """Stands for the number of an item where a path goes through a list."""
@@ -118,7 +118,9 @@ class Columns:
         if len(found) > _MOST_LINES:
             shown.append(f"  … and {len(found) - _MOST_LINES} more")
         if any(f".{ANY}" in path for path, _ in found):
-            shown.append(f"  ({ANY} stands for any item of the list: a column map names one by its number, from 0)")
+            shown.append(
+                paragraph(f"({ANY} stands for any item of a list: a column map names one by its number, from 0)", "  ")
+            )
         return shown
 
     def _paths(self, parent: Column, prefix: str) -> Iterator[tuple[str, str]]:

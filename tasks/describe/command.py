@@ -31,7 +31,9 @@ from tasks.describe.text import about, benchmark_summary, columns_of, summary
 BAD_INPUT = 2
 HUB_ROWS = 10_000
 """Rows of a hub set that are read where no limit is given: some have tens of gigabytes."""
-_MAP = '{"prompt": "question", "response_a": "first", "response_b": "second", "label": "winner", "label_a": [1], "label_b": [2]}'
+_MAP = """\
+  --columns '{"prompt": "question", "response_a": "first", "response_b": "second",
+              "label": "winner", "label_a": [1], "label_b": [2]}'"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -133,7 +135,7 @@ def _what_else(source: Source) -> str:
             "If its rows hold two responses each, say with --columns which columns hold what, as in a recipe; for example:"
         )
     )
-    lines.append(f"  --columns '{_MAP}'")
+    lines.append(_MAP)
     lines.append(paragraph("Rows that hold one response each, or several in a list, must be made into pairs first."))
     return "\n".join(lines)
 
