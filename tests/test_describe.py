@@ -106,12 +106,23 @@ def test_the_shape_of_rationales_is_the_prompts(tmp_path: Path) -> None:
     assert survey(source, COMPACT).out_of_shape.n == 0
 
 
+def test_a_pair_that_comes_again_brings_no_second_rationale(tmp_path: Path) -> None:
+    found = surveyed(tmp_path, [own(1, rationale="So A is better."), own(1, rationale="A is right. So A is better.")])
+    assert found.usable == {"pair": 1, "preference": 1, "rationale": 1}
+    assert found.duplicates.n == 1
+
+
 def test_lengths(tmp_path: Path) -> None:
     found = surveyed(tmp_path, [own(0, prompt="x" * n) for n in range(1, 101)])
     assert list(found.lengths["prompt"]) == list(range(1, 101))
     assert list(found.lengths["response"]) == [6, 5] * 100
     whole = found.lengths["whole prompt of the judge"]
     assert whole[9] - whole[0] == 9
+
+
+def test_lengths_are_said_in_quantiles(tmp_path: Path, describe: Describe) -> None:
+    text = describe(write(tmp_path / "rows.jsonl", [own(0, prompt="x" * n) for n in range(101, 0, -1)]))
+    assert re.search(r"prompt +1 +11 +51 +91 +100 +101\n", text)
 
 
 def test_tokens_are_counted_of_the_same_texts(tmp_path: Path) -> None:
@@ -283,6 +294,11 @@ def test_several_formats_that_read_the_rows_are_asked_about(tmp_path: Path, desc
     assert "has no balance" in chosen
 
 
+def test_a_format_that_reads_a_few_rows_only_is_not_one_of_several(tmp_path: Path, describe: Describe) -> None:
+    text = describe(write(tmp_path / "rows.jsonl", [own(i) for i in range(8)] + ROWS["hh-rlhf"] * 3))
+    assert "only records reads the first 11 rows (8 of them)" in text
+
+
 def test_a_benchmarks_file_is_recognised_and_described(tmp_path: Path, describe: Describe) -> None:
     rows = [
         {"id": i, "prompt": f"Question {i}?", "subset": "s", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "f"]}
@@ -290,11 +306,14 @@ def test_a_benchmarks_file_is_recognised_and_described(tmp_path: Path, describe:
     ]
     path = tmp_path / "chat_filtered.json"
     path.write_text(json.dumps(rows))
-    assert "describe it with --benchmark rm-bench" in describe(str(path), code=2)
+    assert "describe it with --benchmark rm-bench.\n" in describe(str(path), code=2)
     text = describe(str(path), "--benchmark", "rm-bench")
     assert "rm-bench: 3 items, 27 comparisons" in text
     assert re.search(r"chat +3 +27 +6", text)
     assert re.search(r"code +0 +0 +–", text)
+    extra = tmp_path / "Processed_FairEval.json"
+    extra.write_text(json.dumps([{"input": "Why?", "output_1": "a", "output_2": "b", "label": 1}]))
+    assert re.search(r"Processed_FairEval +1 +1 +2", describe(str(extra), "--benchmark", "llmbar"))
 
 
 def test_a_named_set_says_what_its_card_says(
@@ -356,11 +375,12 @@ def test_a_limit(tmp_path: Path, describe: Describe) -> None:
     assert "7 usable as labeled pairs" in text
 
 
-def test_a_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.jsonl", [own(i, prompt="word " * 2000) for i in range(5)])
-    command = f"{sys.executable} -m tasks.describe {path} | head -n 2"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.stderr == ""
+@pytest.mark.parametrize("n", [1, 5])
+def test_a_reader_that_stops_early_is_no_error(tmp_path: Path, n: int) -> None:
+    path = write(tmp_path / "rows.jsonl", [own(i, prompt="word " * 2000 * (n - 1) + "?") for i in range(n)])
+    command = f"set -o pipefail; {sys.executable} -m tasks.describe {path} | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # ---- real files --------------------------------------------------------------------------------------------------------------

@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the description. Returns 2, with a message, for what cannot be read, or not without being told how."""
     options = _parser().parse_args(arguments)
     try:
-        return _describe(options) if options.benchmark is None else _describe_benchmark(options)
+        code = _describe(options) if options.benchmark is None else _describe_benchmark(options)
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:  # what reads the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
