@@ -379,7 +379,8 @@ def test_a_limit(tmp_path: Path, describe: Describe) -> None:
 def test_a_reader_that_stops_early_is_no_error(tmp_path: Path, n: int) -> None:
     path = write(tmp_path / "rows.jsonl", [own(i, prompt="word " * 2000 * (n - 1) + "?") for i in range(n)])
     command = f"set -o pipefail; {sys.executable} -m tasks.describe {path} | true"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, env=buffered, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
