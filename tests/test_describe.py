@@ -18,7 +18,7 @@ from data.sources import ColumnMap, Dropped, Source, read_source
 from prompts.judge import COMPACT, GRAM_R2
 from tasks.describe.columns import Columns
 from tasks.describe.command import main
-from tasks.describe.layout import named, quoted, shortened
+from tasks.describe.layout import named, quoted, shortened, width
 from tasks.describe.survey import Survey, survey
 from tests.conftest import ROOT, real_file
 from tests.data_sets import ROWS
@@ -257,6 +257,7 @@ def test_texts_are_cut_in_their_middle_at_a_space() -> None:
     assert shortened("x" * 300, 300) == "x" * 300
     assert len(shortened("字" * 5000, 300)) < 400
     assert quoted("a\n\nb") == "│ a\n│\n│ b"
+    assert max(map(len, quoted("字" * 500).splitlines())) <= 2 + (width() - 2) // 2
     assert named("x" * 30, "text", 10) == f"  {'x' * 30}\n          text"
 
 

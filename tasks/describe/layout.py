@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 
 WIDEST = 120
@@ -61,12 +62,14 @@ def shortened(text: str, most: int) -> str:
 
 def quoted(text: str) -> str:
     """A text of the data, each line marked, so that it is told from what the command says."""
-    lines = [
-        wrapped
-        for line in text.splitlines()
-        for wrapped in (textwrap.wrap(line, width() - 2, drop_whitespace=False, replace_whitespace=False) or [""])
-    ]
-    return "\n".join(f"│ {_printable(line)}".rstrip() for line in lines)
+    return "\n".join(f"│ {_printable(line)}".rstrip() for given in text.splitlines() for line in _cut(given))
+
+
+def _cut(line: str) -> list[str]:
+    """A line in pieces that fit beside the mark. Of Chinese and the like, half as many characters: each takes two places."""
+    wide = any(unicodedata.east_asian_width(c) in "WF" for c in line)
+    most = (width() - 2) // (2 if wide else 1)
+    return textwrap.wrap(line, most, drop_whitespace=False, replace_whitespace=False) or [""]
 
 
 def _printable(line: str) -> str:
