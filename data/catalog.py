@@ -63,8 +63,8 @@ DATASETS: dict[DatasetName, DataSet] = {
         columns="context, response1, response2, overall_preference, "
         "individual_preference[score, reasoning, feedback1, feedback2]",
         label="overall_preference -3 (response1 much better) to 3; 0 is a tie",
-        note="38,459 pairs in train and 2,017 in validation: the paper's 40.5K are both. The rationale is the texts of the annotator who agrees "
-        "most strongly with the overall preference.",
+        note="38,459 pairs in train and 2,017 in validation: the paper's 40.5K are both. The rationale is the texts of the "
+        "annotator who agrees most strongly with the overall preference.",
     ),
     "multipref": DataSet(
         title="MultiPref: 10K pairs, each judged by two crowd workers and two experts",

@@ -134,10 +134,8 @@ def test_pairs_do_not_depend_on_labels_and_carry_the_sets_name(tmp_path: Path, n
     assert {item.source for item in pairs if not isinstance(item, Dropped)} == {name}
 
 
-@each_set
+@pytest.mark.parametrize("name", [name for name in ROWS if "preference" in DATASETS[name].gives])
 def test_a_seed_changes_places_and_labels_together(tmp_path: Path, name: DatasetName) -> None:
-    if "preference" not in DATASETS[name].gives:
-        pytest.skip("it has no labels")
     many = [copy.deepcopy(row) for _ in range(12) for row in ROWS[name]]
     for row in many:
         row.pop("comparison_id", None)
