@@ -194,8 +194,8 @@ DATASETS: dict[DatasetName, DataSet] = {
         licence="MIT",
         columns="chosen, rejected (Human/Assistant transcripts)",
         label="the last answer in chosen is better",
-        note="All four folders of pairs together; for one of them, name its file in path. Offensive text. The card: not for "
-        "supervised training of dialogue agents.",
+        note="All four folders of pairs together; for one of them, name its file in path. Offensive text; the card advises "
+        "against fine-tuning a chat model on it.",
     ),
     "sharegpt-ranking": DataSet(
         title="LLaMA-Factory's ranking format: conversations with a chosen and a rejected answer",
