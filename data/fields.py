@@ -8,6 +8,7 @@ A row, and the value at the path ``chosen.value`` of it::
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -67,6 +68,25 @@ def optional_text_at(row: Row, path: str | None) -> str:
     """The string at a path; empty where it is null or where there is no path. The column itself must be there."""
     value = reach(row, path) if path is not None else None
     return "" if value is None else as_text(value, path or "")
+
+
+def number_at(row: Row, path: str) -> float:
+    """The number at a path. Raises RecordError where there is none that can be compared."""
+    value = reach(row, path)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise RecordError(path, f"must be a number, got {got(value)}")
+    return value
+
+
+def objects_at(row: Row, path: str) -> int:
+    """How many objects the list at a path holds. Raises RecordError where it is no list of objects."""
+    value = reach(row, path)
+    if not isinstance(value, list):
+        raise RecordError(path, f"must be a list of objects, got {got(value)}")
+    for i, item in enumerate(value):
+        if not isinstance(item, Mapping):
+            raise RecordError(f"{path}.{i}", f"must be an object, got {got(item)}")
+    return len(value)
 
 
 def as_id(value: object, field: str = "id") -> str:

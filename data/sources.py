@@ -1,12 +1,14 @@
 """Public data sets → records. A `Source` says where the rows are and in which format; `read_source` reads them.
 
-The smallest source is a path, and the smallest row of its default format is one of `data.records`::
+The smallest source is a path, or the name of a set of `data.catalog`; the smallest row of a path's default format is
+one of `data.records`::
 
     Source(path="seed.jsonl")
+    Source(dataset="helpsteer3")
     {"prompt": "Why is the sky blue?", "response_a": "Rayleigh scattering.", "response_b": "The sea.", "label": "A"}
 
-Every row that is read comes out once: as a record, or as a `Dropped` with its reason. A row that is not what the format
-says raises `SourceError`, unless the source allows for some of them (`max_malformed`).
+Every pair of every row that is read comes out once: as a record, or as a `Dropped` with its reason. A row that is not
+what the format says raises `SourceError`, unless the source allows for some of them (`max_malformed`).
 """
 
 from __future__ import annotations
@@ -17,8 +19,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, overload
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data import rows
 from data.adapters import Candidate, DropReason, Format, Kind, Unusable, adapt
@@ -34,6 +34,7 @@ from data.records import (
     flip,
 )
 from data.rows import BrokenRow, RawRow, SourceError
+from data.source import Source
 
 __all__ = [
     "ColumnMap",
@@ -44,76 +45,14 @@ __all__ = [
     "Source",
     "SourceError",
     "assign_order",
+    "problem_of",
+    "read_rows",
     "read_source",
+    "said_by",
     "source_files",
     "source_fingerprint",
+    "unusable_as",
 ]
-
-HUB = "hub:"
-
-
-class Source(BaseModel):
-    """Where rows come from and how they are read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    path: str = Field(
-        title="Path",
-        description="A file (.jsonl, .json, also .gz, or .parquet), a folder of such files, a glob, or hub:owner/name "
-        "for a data set of the hub. ~ and ${VARIABLES} are expanded.",
-        min_length=1,
-    )
-    format: Format = Field(
-        default="records", title="Format", description="What a row looks like; 'columns' takes a column map."
-    )
-    columns: ColumnMap | None = Field(
-        default=None, title="Column map", description="Which column holds what; for the format 'columns' only."
-    )
-    split: str = Field(default="train", title="Split", description="Split of a hub data set.")
-    subset: str | None = Field(default=None, title="Subset", description="Subset (configuration) of a hub data set.")
-    revision: str | None = Field(
-        default=None,
-        title="Revision",
-        description="Commit, tag or branch of a hub data set. Pin a commit: without one, a data set that changes on "
-        "the hub goes unnoticed by finished stages.",
-    )
-    limit: int | None = Field(
-        default=None,
-        title="Limit",
-        description="At most this many rows are read, in file order, dropped ones included.",
-        ge=1,
-    )
-    max_chars: int | None = Field(
-        default=None,
-        title="Longest row",
-        description="Rows whose prompt and responses together have more characters are dropped as too_long.",
-        ge=1,
-    )
-    max_malformed: int = Field(
-        default=0,
-        title="Malformed rows allowed",
-        description="So many malformed rows are dropped and counted; one more raises an error that names it.",
-        ge=0,
-    )
-
-    @model_validator(mode="after")
-    def _fields_that_belong_together(self) -> Source:
-        if (self.format == "columns") != (self.columns is not None):
-            raise ValueError(
-                "format 'columns' needs a column map, since only the map says what the columns mean"
-                if self.columns is None
-                else f"a column map is for format 'columns' only, the format is {self.format!r}; leave one of them out"
-            )
-        if self.hub_name is None and (self.subset, self.revision, self.split) != (None, None, "train"):
-            raise ValueError("split, subset and revision are of hub data sets; name the local file itself in path")
-        if self.hub_name == "":
-            raise ValueError("hub: must be followed by the data set's name, such as hub:nvidia/HelpSteer3")
-        return self
-
-    @property
-    def hub_name(self) -> str | None:
-        """The name after ``hub:``, not expanded; None for local files."""
-        return self.path.removeprefix(HUB) if self.path.startswith(HUB) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,22 +78,36 @@ def read_source(source: Source, kind: Literal["preference"], seed: int) -> Itera
 @overload
 def read_source(source: Source, kind: Literal["rationale"], seed: int) -> Iterator[RationalePair | Dropped]: ...
 def read_source(source: Source, kind: Kind, seed: int) -> Iterator[Any]:
-    """The rows of a source as records of one kind, or as `Dropped`, in file order.
+    """The pairs of a source's rows as records of one kind, or as `Dropped`, in file order.
 
     ``pair`` does not look at labels at all, so ties are kept; ``pair_with_truth`` yields (pair, label), where the label
-    is None for a tie and for a row without one. `seed` decides the order of chosen and rejected, and nothing else.
+    is None for a tie and for a row without one. `seed` decides the order of responses that have no places of their own.
     Raises SourceError at once where the source cannot give this kind, and on the row that is malformed once too often.
     """
     _check_kind(source, kind)
+    name = _name(source)
+    return _records(read_rows(source), source, kind, name, seed)
+
+
+def read_rows(source: Source) -> Iterator[RawRow]:
+    """The rows of a source as they are, in file order, as many as its limit allows."""
     if source.hub_name is not None:
         name = rows.expand_path(source.hub_name)
         raw = rows.read_hub(name, subset=source.subset, split=source.split, revision=source.revision)
-        name = Path(name).name if Path(name).is_dir() else name
     else:
         files = source_files(source)
         raw = (row for file in files for row in rows.read_file(file))
-        name = rows.data_set_name(rows.expand_path(source.path))
-    return _records(source, kind, seed, name, islice(raw, source.limit))
+    return islice(raw, source.limit)
+
+
+def _name(source: Source) -> str:
+    """What the records of a source are labeled with, where they bring no name of their own."""
+    if source.dataset is not None:
+        return source.dataset
+    if source.hub_name is None:
+        return rows.data_set_name(rows.expand_path(source.path))
+    name = rows.expand_path(source.hub_name)
+    return Path(name).name if Path(name).is_dir() else name
 
 
 def source_files(source: Source) -> list[str]:
@@ -170,7 +123,7 @@ def source_fingerprint(source: Source) -> dict[str, Any]:
 
 
 def assign_order(row_index: int, seed: int) -> Label:
-    """The position that the chosen response of row `row_index` (from 0) is shown in: the one place where it gets one.
+    """Where the chosen (or the first) response of row `row_index` (from 0) is shown: the one place that decides it.
 
     Exactly balanced: rows 2k and 2k+1 get opposite positions, and a seeded coin decides which of them comes first. A
     coin a row would leave a random surplus of one label, which a small training set learns as a position bias.
@@ -181,54 +134,55 @@ def assign_order(row_index: int, seed: int) -> Label:
 
 
 def _check_kind(source: Source, kind: Kind) -> None:
-    columns = source.columns
-    no_label = source.format == "gram-pre-training" or (columns is not None and not columns.has_label)
-    if kind in ("preference", "rationale") and no_label:
-        fix = "give label, or chosen and rejected, in the column map" if columns else "read it as unlabeled pairs"
+    if kind in ("preference", "rationale") and not source.has_labels:
+        fix = (
+            "give label, or chosen and rejected, in the column map" if source.columns else "read it as unlabeled pairs"
+        )
         raise SourceError(
             f"{source.path}: labeled rows were asked for, but format {source.format!r} has none here; {fix}"
         )
-    no_rationale = columns.rationale is None if columns else source.format not in ("records", "helpsteer3")
-    if kind == "rationale" and no_rationale:
-        fix = "give rationale in the column map" if columns else "read it as preference pairs"
+    if kind == "rationale" and not source.has_rationales:
+        fix = "give rationale in the column map" if source.columns else "read it as preference pairs"
         raise SourceError(
             f"{source.path}: rationales were asked for, but format {source.format!r} has none here; {fix}"
         )
 
 
-def _records(source: Source, kind: Kind, seed: int, name: str, raw_rows: Iterator[RawRow]) -> Iterator[_Item]:
+def _records(raw_rows: Iterator[RawRow], source: Source, kind: Kind, name: str, seed: int) -> Iterator[_Item]:
     n_malformed = 0
     for index, raw in enumerate(raw_rows):
         try:
-            candidate = adapt(_mapping(raw.value), source.format, source.columns, kind)
+            candidates = said_by(raw, source, kind)
         except RecordError as error:
             n_malformed += 1
             if n_malformed > source.max_malformed:
                 raise _too_many_malformed(raw, error, source.max_malformed) from error
-            yield Dropped(raw.where, None, "malformed", _problem(error))
+            yield Dropped(raw.where, None, "malformed", problem_of(error))
             continue
-        if isinstance(candidate, Unusable):
-            yield Dropped(raw.where, candidate.id, candidate.reason, candidate.detail)
-        else:
-            yield _finish(candidate, raw.where, kind, source.max_chars, name, assign_order(index, seed))
+        for place, candidate in enumerate(candidates):
+            if isinstance(candidate, Unusable):
+                yield Dropped(raw.where, candidate.id, candidate.reason, candidate.detail)
+            else:
+                yield _finish(candidate, raw.where, kind, source.max_chars, name, assign_order(index + place, seed))
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    if isinstance(value, BrokenRow):
-        raise RecordError("", value.problem)
-    if not isinstance(value, Mapping):
-        raise RecordError("", f"the row must be an object with columns, got {type(value).__name__}")
-    return value
+def said_by(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | Unusable, ...]:
+    """What a row tells in the source's format, before places and filters. Raises RecordError for a malformed row."""
+    if isinstance(raw.value, BrokenRow):
+        raise RecordError("", raw.value.problem)
+    if not isinstance(raw.value, Mapping):
+        raise RecordError("", f"the row must be an object with columns, got {type(raw.value).__name__}")
+    return adapt(raw.value, source.format, source.columns, kind)
 
 
-def _problem(error: RecordError) -> str:
+def problem_of(error: RecordError) -> str:
     return str(error) if error.field else error.problem  # a row that is no object has no field to blame
 
 
 def _too_many_malformed(raw: RawRow, error: RecordError, allowed: int) -> SourceError:
     before = f" (the {allowed} malformed rows that max_malformed allows came before it)" if allowed else ""
     return SourceError(
-        f"{raw.file}, row {raw.number}: {_problem(error)}{before}. Correct the row, the format or the column map; or "
+        f"{raw.file}, row {raw.number}: {problem_of(error)}{before}. Correct the row, the format or the column map; or "
         "raise max_malformed, which drops and counts such rows."
     )
 
@@ -236,17 +190,17 @@ def _too_many_malformed(raw: RawRow, error: RecordError, allowed: int) -> Source
 def _finish(
     candidate: Candidate, where: str, kind: Kind, max_chars: int | None, name: str, order: Label
 ) -> Record | Truth | Dropped:
-    """The record of a candidate, after the filters. `order` is where a chosen response without a place goes."""
+    """The record of a candidate, after the filters. `order` is where the first of two responses without places goes."""
     first, second = candidate.responses
     # Over the file's own order, so that an id does not depend on the seed.
     identity = candidate.id or content_id([m.to_json() for m in candidate.prompt], first, second)
-    unusable = _unusable(candidate, kind, max_chars)
+    unusable = unusable_as(candidate, kind, max_chars)
     if unusable is not None:
         return Dropped(where, identity, *unusable)
     pair = ResponsePair(identity, candidate.prompt, first, second, source=candidate.source or name)
     truth = None if candidate.truth == "tie" else candidate.truth
     if not candidate.positioned and order == "B":
-        pair, truth = pair.swapped(), "B"
+        pair, truth = pair.swapped(), flip(truth) if truth else None
     if kind == "pair":
         return pair
     if kind == "pair_with_truth":
@@ -258,7 +212,7 @@ def _finish(
     return RationalePair(pair, truth, candidate.rationale or "")
 
 
-def _unusable(candidate: Candidate, kind: Kind, max_chars: int | None) -> tuple[DropReason, str] | None:
+def unusable_as(candidate: Candidate, kind: Kind, max_chars: int | None) -> tuple[DropReason, str] | None:
     """Why a well-formed row is not used: the first reason that holds, in the order below."""
     first, second = (response.strip() for response in candidate.responses)
     if not candidate.prompt:
@@ -269,6 +223,8 @@ def _unusable(candidate: Candidate, kind: Kind, max_chars: int | None) -> tuple[
         return "equal_responses", "there is nothing to prefer between two equal responses"
     if kind in ("preference", "rationale") and candidate.truth == "tie":
         return "tie", "neither response is preferred"
+    if kind in ("preference", "rationale") and candidate.truth is None:
+        return "no_label", "the row does not say which response is better"
     if kind == "rationale" and not (candidate.rationale or "").strip():
         return "no_rationale", "no text argues for the row's label"
     n_chars = sum(len(message.content) for message in candidate.prompt) + sum(map(len, candidate.responses))

@@ -72,7 +72,7 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is PydanticUndefined:
         return "required"
-    if value is None:
+    if value is None or value == "":
         return "empty"
     if isinstance(value, Optimization):
         return ", ".join(f"{k} {v}" for k, v in value.model_dump(exclude_unset=True).items())

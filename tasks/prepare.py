@@ -15,7 +15,6 @@ from typing import IO, Any
 from data.artifacts import Artifact, Counts, FileRef, Outcome
 from data.files import json_line
 from data.records import (
-    Label,
     PreferencePair,
     RationalePair,
     Record,
@@ -23,13 +22,18 @@ from data.records import (
     content_id,
     flip,
     pair_key,
+    parse_pair,
     prompt_key,
 )
 from data.sources import Dropped, Source, assign_order, read_source, source_fingerprint
 from tasks.contamination import Index, index_of, leaked
+from tasks.mixture import Mixture, needs_drawing
 from tasks.seeds import derive_seed
 from tasks.settings import DataSettings, RoundSettings
 from tasks.stage import Context, Run
+
+Numbered = tuple[int, Mapping[str, Any]]
+"""A row with the number of its source among those of its kind."""
 
 
 class DataError(ValueError):
@@ -67,6 +71,7 @@ class _Splitter:
         self.rows_in = self.kept = 0
         self.reasons: Counter[str] = Counter()
         self.sizes: dict[str, int] = {}
+        self.mixtures: dict[str, list[dict[str, Any]]] = {}
         self.heldout_prompts: set[str] = set()
         self.heldout_pairs: set[str] = set()
 
@@ -76,25 +81,26 @@ class _Splitter:
         with (self.work / "dropped.jsonl").open("w", encoding="utf-8") as self.dropped:
             # Held-out pairs first: what they hold is kept out of everything else.
             self._write("heldout.jsonl", self._given_heldout())
-            self._write("labeled.jsonl", self._labeled())
-            self._write("rationale.jsonl", self._fresh("rationale", self.data.rationale))
+            self._write("labeled.jsonl", self._mixed("labeled", self._labeled()))
+            self._write("rationale.jsonl", self._mixed("rationale", self._fresh("rationale", self.data.rationale)))
             if self.data.pretraining:
-                self._write("pretraining.jsonl", self._fresh("pair", self.data.pretraining))
+                self._write("pretraining.jsonl", self._mixed("pretraining", self._fresh("pair", self.data.pretraining)))
             self._cut_batches()
         self._check()
-        metrics = {"sizes": self.sizes}
+        metrics = {"sizes": self.sizes} | ({"mixtures": self.mixtures} if self.mixtures else {})
         return Outcome(Counts(self.rows_in, self.kept, dict(sorted(self.reasons.items()))), metrics)
 
     def _given_heldout(self) -> Iterator[Mapping[str, Any]]:
-        for record in self._read("preference", self.data.heldout):
-            self._hold_out(_pair(record))
-            yield record.to_json()
+        given = ((n, record.to_json()) for n, record in self._read("preference", self.data.heldout))
+        for row in self._mixed("heldout", given):
+            self._hold_out(parse_pair(row))
+            yield row
 
-    def _labeled(self) -> Iterator[Mapping[str, Any]]:
+    def _labeled(self) -> Iterator[Numbered]:
         """Labeled pairs; where no held-out source is given, a share of their prompts is split off on the way."""
         split_off = not self.data.heldout
         with (self.work / "heldout.jsonl").open("a", encoding="utf-8") as heldout:
-            for record in self._read("preference", self.data.labeled):
+            for n, record in self._read("preference", self.data.labeled):
                 pair = _pair(record)
                 draw = derive_seed(self.seed, "heldout", prompt_key(pair.prompt)) / 2**31
                 if split_off and draw < self.data.heldout_share:
@@ -103,19 +109,42 @@ class _Splitter:
                     self.sizes["heldout.jsonl"] += 1
                     self.kept += 1
                 elif not self._overlaps(pair):
-                    yield record.to_json()
+                    yield n, record.to_json()
 
-    def _fresh(self, kind: str, sources: tuple[Source, ...]) -> Iterator[Mapping[str, Any]]:
-        for record in self._read(kind, sources):
+    def _fresh(self, kind: str, sources: tuple[Source, ...]) -> Iterator[Numbered]:
+        for n, record in self._read(kind, sources):
             if not self._overlaps(_pair(record)):
-                yield record.to_json()
+                yield n, record.to_json()
+
+    def _mixed(self, kind: str, rows: Iterator[Numbered]) -> Iterator[Mapping[str, Any]]:
+        """The usable rows of a kind as its sources' caps and weights have them. The surplus is dropped and counted."""
+        sources: tuple[Source, ...] = getattr(self.data, kind)
+        if not needs_drawing(sources):
+            yield from (row for _, row in rows)
+            return
+        mixture = Mixture(sources, self.seed, self.work / "mixture.tmp")
+        taken = mixture.fill(rows)
+        for source, take in zip(sources, taken, strict=True):
+            if source.weight is not None and not take.found:
+                raise DataError(
+                    f"{source.path}: no usable {kind} pairs, so that a mixture with its weight is empty; dropped so far "
+                    f"{dict(self.reasons)}. Leave the source out, or change what drops its rows"
+                )
+            self._drop_many(take.found - take.capped, "over_cap", where=source.path)
+            self._drop_many(take.capped - take.kept, "over_weight", where=source.path)
+        self.mixtures[kind] = [
+            {"source": source.path, "usable": take.found, "kept": take.kept}
+            for source, take in zip(sources, taken, strict=True)
+        ]
+        yield from mixture.rows(taken)
 
     def _cut_batches(self) -> None:
         """Unlabeled pairs in a seeded order, cut into one batch a round. More rounds leave the earlier batches alone."""
         pool, truth = self.work / "pool.tmp", self.work / "truth.jsonl"
         offsets: list[int] = []
         with pool.open("wb") as stream, truth.open("w", encoding="utf-8") as truths:
-            for index, (pair, label) in enumerate(self._unlabeled()):
+            for index, row in enumerate(self._mixed("unlabeled", self._unlabeled())):
+                pair, label = parse_pair(row), row["label"]
                 # Files that pair two models' answers always show the same one first; a seeded coin undoes that.
                 if assign_order(index, self.seed) == "B":
                     pair, label = pair.swapped(), flip(label) if label else None
@@ -136,17 +165,21 @@ class _Splitter:
         if not self.data.unlabeled_truth:
             truth.unlink()
 
-    def _unlabeled(self) -> Iterator[tuple[ResponsePair, Label | None]]:
-        for item in self._read("pair_with_truth" if self.data.unlabeled_truth else "pair", self.data.unlabeled):
+    def _unlabeled(self) -> Iterator[Numbered]:
+        """Unlabeled pairs, beside each its true label where those are read."""
+        for n, item in self._read("pair_with_truth" if self.data.unlabeled_truth else "pair", self.data.unlabeled):
             pair, label = item if isinstance(item, tuple) else (_pair(item), None)
             if not self._overlaps(pair):
-                yield pair, label
+                yield n, {**pair.to_json(), "label": label}
 
-    def _read(self, kind: str, sources: tuple[Source, ...]) -> Iterator[Any]:
-        """Records of one kind from all its sources, without exact duplicates. Raises DataError for a doubled id."""
+    def _read(self, kind: str, sources: tuple[Source, ...]) -> Iterator[tuple[int, Any]]:
+        """Records of one kind from all its sources, each with its source's number, without exact duplicates.
+
+        Raises DataError for a doubled id.
+        """
         seen_pairs: set[str] = set()
         ids: dict[str, str] = {}
-        for source in sources:
+        for number, source in enumerate(sources):
             self.context.watch.log(f"reading {source.path} as {kind}")
             for item in read_source(source, kind, derive_seed(self.seed, "order")):  # type: ignore[call-overload]
                 self.rows_in += 1
@@ -167,7 +200,7 @@ class _Splitter:
                         f"{kind} sources; leave the id out to have one made from the content"
                     )
                 seen_pairs.add(key)
-                yield item
+                yield number, item
 
     def _contradicts(self, item: Any, key: str) -> bool:
         """Whether a labeled pair has both labels: was read before with the other one, or is known to come with both."""
@@ -215,10 +248,10 @@ class _Splitter:
         self.reasons[reason] += 1
         self.dropped.write(json_line({"id": identity, "reason": reason, **facts}))
 
-    def _drop_many(self, n: int, reason: str) -> None:
+    def _drop_many(self, n: int, reason: str, **facts: object) -> None:
         if n:
             self.reasons[reason] += n
-            self.dropped.write(json_line({"id": None, "reason": reason, "rows": n}))
+            self.dropped.write(json_line({"id": None, "reason": reason, "rows": n, **facts}))
 
     def _check(self) -> None:
         wanted = [kind for kind in ("rationale", "pretraining") if getattr(self.data, kind)]

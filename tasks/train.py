@@ -134,7 +134,7 @@ def _config(run: Run, lesson: Lesson, seed: int) -> dict[str, Any]:
         "overlong": models.overlong,
         "reply_tokens": _reply_tokens(run, role),
         "dtype": resolved_dtype(models.dtype),
-        "optimization": lesson.optimization.facts(),
+        "optimization": lesson.optimization.model_dump(),
         "packing": training.packing,
         "attention": training.attention,
         "seed": seed,

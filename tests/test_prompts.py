@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from data.adapters import name_by_position
+from data.formats.helpsteer3 import name_by_position
 from data.records import Label, Message, PreferencePair, ResponsePair
 from prompts.catalog import JUDGE_PROMPTS, PROVER_PROMPTS, prover_for
 from prompts.gram import COMPACT_PRETRAINING, GRAM, GRAM_CARD, GRAM_PRETRAINING

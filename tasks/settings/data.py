@@ -11,7 +11,7 @@ from tasks.settings.section import Section, Share
 
 
 class DataSettings(Section):
-    """Where the pairs come from. Several sources of one kind are read one after the other."""
+    """Where the pairs come from. Several sources of one kind are read one after the other and make a mixture."""
 
     rationale: tuple[Source, ...] = Field(
         (),
@@ -66,6 +66,17 @@ class DataSettings(Section):
         title="Unlabeled rows carry their true label",
         description="Where they do, the report shows how often pseudo-labels are right. No model ever sees it.",
     )
+
+    @model_validator(mode="after")
+    def _weights_of_all_or_none(self) -> Self:
+        for kind in ("rationale", "labeled", "unlabeled", "pretraining", "heldout"):
+            lacking = [source.path for source in getattr(self, kind) if source.weight is None]
+            if lacking and len(lacking) < len(getattr(self, kind)):
+                raise ValueError(
+                    f"{kind}: {', '.join(lacking)} has no weight and others have one; give a weight to all sources of a kind "
+                    "or to none, since weights are proportions"
+                )
+        return self
 
     @model_validator(mode="after")
     def _something_is_held_out(self) -> Self:

@@ -76,10 +76,6 @@ class Optimization(Section):
             raise ValueError(f"micro_batch_size {self.micro_batch_size} must divide batch_size {self.batch_size}")
         return self
 
-    def facts(self) -> dict[str, Any]:
-        """What the key of a training holds of it. What is off is left out where it came later: older keys stay valid."""
-        return self.model_dump(exclude={"early_stopping"} if self.early_stopping is None else None)
-
 
 class Mechanics(Section):
     """How any training is carried out."""

@@ -1,0 +1,131 @@
+"""Published sets of two responses and a judgment of them: MultiPref, Unified-Feedback, Preference-Collection, PKU-SafeRLHF.
+
+Their rows, cut to the columns that are read::
+
+    {"comparison_id": "c1", "text": "Why?", "completion_a": "…", "completion_b": "…",
+     "normal_worker_annotations": [{"overall_pref": "A-is-clearly-better"}, …], "expert_worker_annotations": […]}
+    {"conv_A": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "…"}], "conv_B": […],
+     "conv_A_rating": 1.0, "conv_B_rating": 0.0}
+    {"orig_instruction": "Why?", "orig_response_A": "…", "orig_response_B": "…", "orig_preference": "B",
+     "orig_feedback_A": "…", "orig_feedback_B": "…", "orig_feedback": "…"}
+    {"prompt": "Why?", "response_0": "…", "response_1": "…", "better_response_id": 1, "safer_response_id": 0}
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from data.fields import Row, as_id, as_prompt, got, number_at, optional_text_at, reach, read_prompt, text_at
+from data.formats.candidate import Candidate, Kind, Truth, Unusable, truth_of_scores
+from data.formats.chosen_rejected import prompts_differ, split_side
+from data.formats.rationales import rationale_of
+from data.records import Label, RecordError
+
+# ---- MultiPref -------------------------------------------------------------------------------------------------------
+
+_OVERALL = re.compile(r"([AB])-is(?:-clearly|-slightly)?-better")
+_GROUPS = ("normal_worker_annotations", "expert_worker_annotations")
+
+
+def multipref(row: Row, kind: Kind) -> Candidate:
+    return Candidate(
+        prompt=read_prompt(reach(row, "text"), "text"),
+        responses=(text_at(row, "completion_a"), text_at(row, "completion_b")),
+        positioned=False,
+        truth=_most_annotators(row) if kind != "pair" else None,
+        id=as_id(row["comparison_id"], "comparison_id") if row.get("comparison_id") is not None else None,
+    )
+
+
+def _most_annotators(row: Row) -> Truth:
+    """What most of all annotators said, crowd workers and experts counted alike: A, B or a tie.
+
+    Clearly and slightly better count the same. Where two of the three were said equally often, it is a tie.
+    """
+    votes: Counter[Label | str] = Counter()
+    for group in _GROUPS:
+        annotations = reach(row, group)
+        if not isinstance(annotations, list):
+            raise RecordError(group, f"must be a list of annotations, got {got(annotations)}")
+        for i in range(len(annotations)):
+            votes[_overall(row, f"{group}.{i}.overall_pref")] += 1
+    if not votes:
+        raise RecordError(_GROUPS[0], f"is empty, and so is {_GROUPS[1]!r}: nobody says which is better")
+    (first, n), *others = votes.most_common(2)
+    if first == "tie" or (others and others[0][1] == n):
+        return "tie"
+    return "A" if first == "A" else "B"
+
+
+def _overall(row: Row, path: str) -> str:
+    said = text_at(row, path)
+    match = _OVERALL.fullmatch(said)
+    if match is None and said != "Tie":
+        raise RecordError(
+            path, f'must be "A-is-clearly-better", "A-is-slightly-better", "Tie" or of B, got {got(said)}'
+        )
+    return match[1] if match else "tie"
+
+
+# ---- Unified-Feedback ------------------------------------------------------------------------------------------------
+
+
+def unified_feedback(row: Row, kind: Kind) -> Candidate | Unusable:
+    """Both conversations end with the response; the higher rating is the better one, equal ones are a tie."""
+    first_prompt, first = split_side(row, "conv_A", None)
+    second_prompt, second = split_side(row, "conv_B", None)
+    differ = prompts_differ(("conv_A", "conv_B"), (first_prompt, second_prompt), None)
+    if differ is not None:
+        return differ
+    truth: Truth = None
+    if kind != "pair":
+        truth = truth_of_scores(number_at(row, "conv_A_rating"), number_at(row, "conv_B_rating"))
+    return Candidate(as_prompt(first_prompt, "conv_A"), (first, second), positioned=False, truth=truth)
+
+
+# ---- Preference-Collection -------------------------------------------------------------------------------------------
+
+_VERDICT = re.compile(r"\s*\[RESULT\]\s*[AB]?\s*\Z")
+
+
+def preference_collection(row: Row, kind: Kind) -> Candidate:
+    """Order stays as the file has it, since the feedback names the responses by it."""
+    truth: Truth = None
+    if kind != "pair":
+        said = reach(row, "orig_preference")
+        if said not in ("A", "B"):
+            raise RecordError("orig_preference", f'must be "A" or "B", got {got(said)}')
+        truth = said
+    return Candidate(
+        prompt=read_prompt(reach(row, "orig_instruction"), "orig_instruction"),
+        responses=(text_at(row, "orig_response_A"), text_at(row, "orig_response_B")),
+        truth=truth,
+        rationale=_graders_rationale(row, "A" if truth == "A" else "B") if kind == "rationale" else None,
+    )
+
+
+def _graders_rationale(row: Row, better: Label) -> str | None:
+    """The grader's feedback on each response, and its comparison without the closing verdict."""
+    of_a, of_b, both = (optional_text_at(row, f"orig_feedback{which}") for which in ("_A", "_B", ""))
+    comparison = _VERDICT.sub("", both).strip().removeprefix("Feedback:")
+    return rationale_of(of_a, of_b, comparison, better)
+
+
+# ---- PKU-SafeRLHF ----------------------------------------------------------------------------------------------------
+
+
+def pku_saferlhf(row: Row, kind: Kind) -> Candidate:
+    """Better is the more helpful response; which one is safer (`safer_response_id`) is not read."""
+    truth: Truth = None
+    if kind != "pair":
+        better = reach(row, "better_response_id")
+        if isinstance(better, bool) or better not in (0, 1):
+            raise RecordError("better_response_id", f"must be 0 or 1, got {got(better)}")
+        truth = "A" if better == 0 else "B"
+    return Candidate(
+        prompt=read_prompt(reach(row, "prompt"), "prompt"),
+        responses=(text_at(row, "response_0"), text_at(row, "response_1")),
+        positioned=False,
+        truth=truth,
+    )

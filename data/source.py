@@ -1,0 +1,145 @@
+"""Where rows come from: the configuration of one source.
+
+::
+
+    Source(path="seed.jsonl")
+    Source(dataset="helpsteer3", path="~/data/helpsteer3", cap=20_000)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from data.adapters import RATIONALE_FORMATS, UNLABELED_FORMATS, Format
+from data.catalog import DATASETS, DatasetName
+from data.columns import ColumnMap
+
+HUB = "hub:"
+
+
+class Source(BaseModel):
+    """Where rows come from, how they are read, and how many of them a mixture takes.
+
+    Fields that are left out of dumps at their default came later than the others: keys of older stages stay valid.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: DatasetName | None = Field(
+        default=None,
+        title="Data set",
+        description="A known data set by its name, which stands for its hub name, subset, split and format; the keys "
+        "below change them. With a path, that is a local copy of it.",
+        exclude_if=lambda value: value is None,
+    )
+    path: str = Field(
+        default="",
+        title="Path",
+        description="A file (.jsonl, .json, also .gz, or .parquet), a folder of such files, a glob, or hub:owner/name "
+        "for a data set of the hub. ~ and ${VARIABLES} are expanded. Needed where no dataset is named.",
+    )
+    format: Format = Field(
+        default="records",
+        title="Format",
+        description="What a row looks like; 'columns' takes a column map. With a dataset, 'records' means its own format.",
+    )
+    columns: ColumnMap | None = Field(
+        default=None, title="Column map", description="Which column holds what; for the format 'columns' only."
+    )
+    split: str = Field(default="train", title="Split", description="Split of a hub data set.")
+    subset: str | None = Field(default=None, title="Subset", description="Subset (configuration) of a hub data set.")
+    revision: str | None = Field(
+        default=None,
+        title="Revision",
+        description="Commit, tag or branch of a hub data set. Pin a commit: without one, a data set that changes on "
+        "the hub goes unnoticed by finished stages.",
+    )
+    limit: int | None = Field(
+        default=None,
+        title="Limit",
+        description="At most this many rows are read, in file order, dropped ones included.",
+        ge=1,
+    )
+    cap: int | None = Field(
+        default=None,
+        title="Cap",
+        description="At most this many usable pairs are kept, drawn at random; the others are counted as over_cap.",
+        ge=1,
+        exclude_if=lambda value: value is None,
+    )
+    weight: float | None = Field(
+        default=None,
+        title="Weight",
+        description="The source's part of the mixture of its kind, in proportion to the others' weights; for all sources "
+        "of a kind or for none. No pair is repeated: what is too much is dropped at random and counted as over_weight.",
+        gt=0,
+        allow_inf_nan=False,
+        exclude_if=lambda value: value is None,
+    )
+    seed: int = Field(
+        default=0,
+        title="Seed of the draw",
+        description="Changes which pairs of this source cap and weight keep, and no other source's.",
+        exclude_if=lambda value: value == 0,
+    )
+    max_chars: int | None = Field(
+        default=None,
+        title="Longest row",
+        description="Rows whose prompt and responses together have more characters are dropped as too_long.",
+        ge=1,
+    )
+    max_malformed: int = Field(
+        default=0,
+        title="Malformed rows allowed",
+        description="So many malformed rows are dropped and counted; one more raises an error that names it.",
+        ge=0,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_the_name_stands_for(cls, given: Any) -> Any:
+        known = DATASETS.get(str(given.get("dataset"))) if isinstance(given, Mapping) else None  # type: ignore[call-overload]
+        if known is None:
+            return given
+        own: dict[str, str | None] = {"path": HUB + known.hub, "format": known.format}
+        if str(given.get("path") or HUB).startswith(HUB):
+            own |= {"subset": known.subset, "split": known.split}
+        # What is at its default counts as not given: a form sends the defaults too.
+        return {**given, **{k: v for k, v in own.items() if given.get(k) in (None, cls.model_fields[k].default)}}
+
+    @model_validator(mode="after")
+    def _fields_that_belong_together(self) -> Source:
+        if not self.path:
+            raise ValueError("give a path, or name a data set by its name in dataset")
+        if (self.format == "columns") != (self.columns is not None):
+            raise ValueError(
+                "format 'columns' needs a column map, since only the map says what the columns mean"
+                if self.columns is None
+                else f"a column map is for format 'columns' only, the format is {self.format!r}; leave one of them out"
+            )
+        if self.hub_name is None and (self.subset, self.revision, self.split) != (None, None, "train"):
+            raise ValueError("split, subset and revision are of hub data sets; name the local file itself in path")
+        if self.hub_name == "":
+            raise ValueError("hub: must be followed by the data set's name, such as hub:nvidia/HelpSteer3")
+        return self
+
+    @property
+    def hub_name(self) -> str | None:
+        """The name after ``hub:``, not expanded; None for local files."""
+        return self.path.removeprefix(HUB) if self.path.startswith(HUB) else None
+
+    @property
+    def has_labels(self) -> bool:
+        return self.columns.has_label if self.columns else self.format not in UNLABELED_FORMATS
+
+    @property
+    def has_rationales(self) -> bool:
+        return self.columns.rationale is not None if self.columns else self.format in RATIONALE_FORMATS
+
+    @property
+    def names_the_better(self) -> bool:
+        """Whether the better response has a column of its own, so that the file gives the two no places."""
+        return self.columns.chosen is not None if self.columns else self.format == "chosen-rejected"

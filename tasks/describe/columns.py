@@ -1,0 +1,135 @@
+"""The columns of rows nobody has described: their names, also within objects and lists, and what stands in them.
+
+For a row ``{"id": 3, "chosen": {"from": "gpt", "value": "Yes."}}``::
+
+    id            integer: 3
+    chosen        object
+    chosen.from   text: "gpt"
+    chosen.value  text of 4 characters
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from tasks.describe.layout import named, paragraph, width
+
+ANY = "*"
+"""Stands for the number of an item where a path goes through a list."""
+_MOST_VALUES, _LONGEST_VALUE = 6, 30
+_MOST_LINES, _MOST_CHILDREN, _DEEPEST = 60, 25, 5
+_NAMES = {bool: "true/false", int: "integer", float: "number", str: "text", type(None): "nothing"}
+
+
+@dataclass
+class Column:
+    """What was seen at one path."""
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    values: Counter[object] | None = field(default_factory=Counter)
+    """How often each short value was seen; None when there are too many of them, or long ones."""
+    sizes: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Smallest and largest, by kind: characters of a text, items of a list, a number itself."""
+    children: dict[str, Column] = field(default_factory=dict)
+    more_children: bool = False
+
+    def add(self, value: object, depth: int = 0) -> None:
+        if isinstance(value, Mapping):
+            self._saw("object")
+            for key, child in value.items():
+                self._add_child(str(key), child, depth)
+        elif isinstance(value, list):
+            self._saw("list", len(value))
+            for item in value:
+                self._add_child(ANY, item, depth)
+        else:
+            self._saw(_NAMES.get(type(value), type(value).__name__), self._size(value))
+            self._count(value)
+
+    def _add_child(self, key: str, value: object, depth: int) -> None:
+        if depth >= _DEEPEST or (key not in self.children and len(self.children) >= _MOST_CHILDREN):
+            self.more_children = True
+            return
+        self.children.setdefault(key, Column()).add(value, depth + 1)
+
+    @staticmethod
+    def _size(value: object) -> float | None:
+        if isinstance(value, str):
+            return len(value)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def _saw(self, kind: str, size: float | None = None) -> None:
+        self.kinds[kind] += 1
+        if size is not None:
+            least, most = self.sizes.get(kind, (size, size))
+            self.sizes[kind] = (min(least, size), max(most, size))
+
+    def _count(self, value: object) -> None:
+        if self.values is None or value is None:
+            return
+        # 1, 1.0 and True are one key of a Counter; what is shown must be what is there.
+        self.values[repr(value)] += 1
+        if len(self.values) > _MOST_VALUES or (isinstance(value, str) and len(value) > _LONGEST_VALUE):
+            self.values = None
+
+    @property
+    def text(self) -> str:
+        """In words: kinds by how often they were seen, with values where there are few and sizes where not."""
+        (first, _), *others = self.kinds.most_common()
+        return " or ".join([self._kind(first), *(f"{self._kind(kind)} ({n:,} times)" for kind, n in others)])
+
+    def _kind(self, kind: str) -> str:
+        if kind in ("object", "nothing"):
+            return kind
+        if kind == "list":
+            return f"list of {_range(self.sizes[kind])}"
+        if self.values and len(self.kinds.keys() - {"nothing"}) == 1:
+            seen = self.values.most_common()
+            return f"{kind}: {', '.join(f'{value} ({n:,})' if len(seen) > 1 else str(value) for value, n in seen)}"
+        if kind == "text":
+            return f"text of {_range(self.sizes[kind])} characters"
+        return f"{kind} {_range(self.sizes[kind])}" if kind in self.sizes else kind
+
+
+def _range(sizes: tuple[float, float]) -> str:
+    least, most = (f"{size:,}" if isinstance(size, int) else f"{size:g}" for size in sizes)
+    return least if least == most else f"{least} to {most}"
+
+
+class Columns:
+    """The columns of the rows that were added; a row that is no object is only counted."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.root = Column()
+
+    def add(self, row: object) -> None:
+        self.rows += 1
+        if isinstance(row, Mapping):
+            self.root.add(row)
+
+    def lines(self) -> list[str]:
+        """A line for each path, as many as can be read."""
+        found = list(self._paths(self.root, ""))
+        column = min(max((len(path) for path, _ in found), default=0), width() // 3) + 4
+        shown = [named(path, text, column) for path, text in found[:_MOST_LINES]]
+        if len(found) > _MOST_LINES:
+            shown.append(f"  … and {len(found) - _MOST_LINES} more")
+        if any(f".{ANY}" in path for path, _ in found):
+            shown.append(
+                paragraph(f"({ANY} stands for any item of a list: a column map names one by its number, from 0)", "  ")
+            )
+        return shown
+
+    def _paths(self, parent: Column, prefix: str) -> Iterator[tuple[str, str]]:
+        for name, child in parent.children.items():
+            # An item that is an object has nothing to say beside its own columns.
+            if not (name == ANY and child.kinds.keys() == {"object"}):
+                missing = parent.kinds["object"] - child.kinds.total() if name != ANY else 0
+                absent = f"; not in {missing:,} of them" if missing > 0 else ""
+                yield prefix + name, child.text + absent
+            yield from self._paths(child, f"{prefix}{name}.")
+        if parent.more_children:
+            yield f"{prefix}…", "more columns, not shown"

@@ -1,0 +1,199 @@
+"""``python -m tasks.describe NAME|PATH``: what is in a data set, before a run reads it.
+
+Columns, rows, labels, lengths, what a run would drop and why, duplicates, and the first pairs as the judge sees them.
+NAME is one of the known sets; PATH a file, a folder, a glob or hub:owner/name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from typing import get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from data.benchmarks import catalog
+from data.catalog import DATASETS, DatasetName
+from data.columns import ColumnMap
+from data.rows import SourceError
+from data.sources import Format, Source, read_rows
+from prompts.catalog import JUDGE_PROMPTS
+from tasks.describe import guess
+from tasks.describe.columns import Columns
+from tasks.describe.layout import heading, named, paragraph
+from tasks.describe.survey import COLUMN_ROWS, Tokens, survey
+from tasks.describe.text import about, benchmark_summary, columns_of, summary
+
+BAD_INPUT = 2
+HUB_ROWS = 10_000
+"""Rows of a hub set that are read where no limit is given: some have tens of gigabytes."""
+_MAP = """\
+  --columns '{"prompt": "question", "response_a": "first", "response_b": "second",
+              "label": "winner", "label_a": [1], "label_b": [2]}'"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the description. Returns 2, with a message, for what cannot be read, or not without being told how."""
+    options = _parser().parse_args(arguments)
+    try:
+        code = _describe(options) if options.benchmark is None else _describe_benchmark(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # what reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ValidationError as error:
+        print("; ".join(map(_said, error.errors())), file=sys.stderr)
+    except SourceError as error:
+        print(error, file=sys.stderr)
+    except OSError as error:
+        local = (
+            f". A local copy is described with PATH --format {DATASETS[options.data].format}"
+            if options.data in DATASETS
+            else ""
+        )
+        print(f"{error}{local}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def _said(problem: ErrorDetails) -> str:
+    where = f"{problem['loc'][0]}: " if problem["loc"] else "--columns: " if problem["type"].startswith("json") else ""
+    return where + problem["msg"].removeprefix("Value error, ")
+
+
+def _describe(options: argparse.Namespace) -> int:
+    name = options.data if options.data in DATASETS else None
+    if name is not None:
+        print("\n".join(about(name, DATASETS[name])))
+    source = _source(options, name)
+    if name is None and options.format is None and options.columns is None:
+        decided = _decide(source)
+        if decided is None:
+            return BAD_INPUT
+        source = decided
+    print(heading(f"{source.path}, format {source.format}"))
+    if source.limit is not None:
+        said = "" if options.limit else ", as no --limit is given for a set of the hub"
+        print(f"  at most {source.limit:,} rows are read{said}")
+    prompt = JUDGE_PROMPTS[options.prompt]
+    found = survey(source, prompt, _counter(options.tokenizer))
+    print("\n".join(summary(found, source, prompt)))
+    return 0
+
+
+def _source(options: argparse.Namespace, name: DatasetName | None) -> Source:
+    given = {"limit": options.limit, "subset": options.subset, "split": options.split, "format": options.format}
+    if name is not None:
+        given["dataset"] = name
+    else:
+        given["path"] = options.data
+    if options.columns is not None:
+        given |= {"columns": ColumnMap.model_validate_json(options.columns), "format": "columns"}
+    source = Source.model_validate({key: value for key, value in given.items() if value is not None})
+    if source.hub_name is not None and source.limit is None:
+        source = source.model_copy(update={"limit": HUB_ROWS})
+    return source
+
+
+def _decide(source: Source) -> Source | None:
+    """The source with the only format that reads its first rows; None, after saying why, where that is not one."""
+    try:
+        rows, tried = guess.try_formats(source)
+    except SourceError as error:
+        raise SourceError(f"{error}{_meant(source.path)}") from error
+    can = [each for each in tried if guess.can_read(each, rows)]
+    if len(can) == 1:
+        said = "" if can[0].readable == rows else f" ({can[0].readable} of them)"
+        print(f"Of the known formats only {can[0].format} reads the first {rows} rows{said}.")
+        return source.model_copy(update={"format": can[0].format})
+    columns = Columns()
+    for raw in read_rows(source.model_copy(update={"limit": COLUMN_ROWS})):
+        columns.add(raw.value)
+    print("\n".join([heading(source.path), *columns_of(columns)]))
+    if can:
+        formats = ", ".join(each.format for each in can)
+        print(heading(f"Several formats read the first {rows} rows: {formats}"))
+        print(paragraph("Say which one is meant with --format."))
+        return None
+    print(heading(f"No known format reads the first {rows} rows"))
+    for each in tried:
+        print(named(each.format, each.problem.split(": the row has the columns")[0], 26))
+    print(_what_else(source))
+    return None
+
+
+def _what_else(source: Source) -> str:
+    """What can be done with rows that no format reads."""
+    loaded = [] if source.hub_name is not None else guess.benchmarks_in(source.path)
+    lines = [""]
+    if loaded:
+        lines.append(paragraph(f"It is a benchmark's file: describe it with --benchmark {' or '.join(loaded)}."))
+    lines.append(
+        paragraph(
+            "If its rows hold two responses each, say with --columns which columns hold what, as in a recipe; for example:"
+        )
+    )
+    lines.append(_MAP)
+    lines.append(paragraph("Rows that hold one response each, or several in a list, must be made into pairs first."))
+    return "\n".join(lines)
+
+
+def _meant(path: str) -> str:
+    """What a name that is neither a set nor a file may have meant."""
+    if "/" in path or "." in path.replace("v0.2", ""):
+        return ""
+    close = difflib.get_close_matches(path, DATASETS, n=3)
+    return f". Did you mean {' or '.join(close)}?" if close else f". The known data sets are {', '.join(DATASETS)}"
+
+
+def _counter(tokenizer: str | None) -> Tokens | None:
+    if tokenizer is None:
+        return None
+    from transformers import AutoTokenizer
+
+    loaded = AutoTokenizer.from_pretrained(tokenizer)
+    return lambda texts: [len(ids) for ids in loaded(texts, add_special_tokens=False, verbose=False)["input_ids"]]
+
+
+def _describe_benchmark(options: argparse.Namespace) -> int:
+    split = options.split if options.split in ("gpt", "claude") else None
+    format: Format = options.format or "records"
+    print("\n".join(benchmark_summary(catalog.load(options.benchmark, options.data, split, format))))
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tasks.describe",
+        description="What is in a data set, before a run reads it.",
+        epilog=f"Known data sets: {', '.join(DATASETS)}",
+    )
+    parser.add_argument("data", metavar="NAME|PATH", help="a known data set, or a file, folder, glob or hub:owner/name")
+    parser.add_argument(
+        "--format", choices=get_args(Format), help="what a row looks like; default: tried on the first rows"
+    )
+    parser.add_argument("--columns", metavar="JSON", help="a column map, as in a recipe")
+    parser.add_argument("--subset", help="of a hub data set")
+    parser.add_argument("--split", help="of a hub data set; of JudgeBench: gpt or claude")
+    parser.add_argument(
+        "--limit", type=_positive, help=f"rows that are read; default: all, {HUB_ROWS:,} of a hub data set"
+    )
+    parser.add_argument(
+        "--prompt", choices=JUDGE_PROMPTS, default="gram-r2", help="the judge's prompt; default: gram-r2"
+    )
+    parser.add_argument("--tokenizer", metavar="DIR", help="also count tokens, with this tokenizer")
+    parser.add_argument(
+        "--benchmark", choices=get_args(catalog.BenchmarkName), help="describe the items of a benchmark"
+    )
+    return parser

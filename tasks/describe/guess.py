@@ -1,0 +1,60 @@
+"""Which formats can read the first rows of a file that nobody has said the format of. Nothing is chosen silently."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import get_args
+
+from data.adapters import Candidate, Format
+from data.benchmarks import catalog, preferences
+from data.records import RecordError
+from data.rows import RawRow
+from data.sources import Source, problem_of, read_rows, said_by
+
+FIRST_ROWS = 20
+FORMATS: tuple[Format, ...] = tuple(name for name in get_args(Format) if name != "columns")
+
+
+@dataclass(frozen=True)
+class Tried:
+    """How a format did on the first rows: how many it reads, and what it says of the first one that it does not."""
+
+    format: Format
+    readable: int
+    problem: str
+
+
+def try_formats(source: Source) -> tuple[int, list[Tried]]:
+    """The number of rows that were tried, and how each format that needs no column map did on them."""
+    first = list(islice(read_rows(source), FIRST_ROWS))
+    return len(first), [_try(first, source.model_copy(update={"format": name})) for name in FORMATS]
+
+
+def can_read(tried: Tried, rows: int) -> bool:
+    """Whether a format reads most of the rows: some may be malformed in any file."""
+    return tried.readable * 2 > rows
+
+
+def _try(first: list[RawRow], source: Source) -> Tried:
+    readable, problem = 0, ""
+    for raw in first:
+        try:
+            readable += any(isinstance(said, Candidate) for said in said_by(raw, source, "pair_with_truth"))
+        except RecordError as error:
+            problem = problem or problem_of(error)
+    return Tried(source.format, readable, problem)
+
+
+def benchmarks_in(path: str) -> list[str]:
+    """The benchmarks that can be loaded from a path."""
+    found = []
+    for name in get_args(catalog.BenchmarkName):
+        if name == preferences.NAME:
+            continue
+        try:
+            catalog.load(name, path)
+        except ValueError:
+            continue
+        found.append(name)
+    return found

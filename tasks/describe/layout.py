@@ -1,0 +1,81 @@
+"""Plain text that fits a terminal: wrapped paragraphs, tables, texts with their middles left out."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import textwrap
+import unicodedata
+from collections.abc import Sequence
+
+WIDEST = 120
+"""Columns of text: longer lines are hard to read, however wide the terminal is."""
+
+
+def width() -> int:
+    return min(shutil.get_terminal_size((100, 24)).columns, WIDEST)
+
+
+def heading(text: str) -> str:
+    return f"\n{text}\n{'─' * min(len(text), width())}"
+
+
+def paragraph(text: str, indent: str = "") -> str:
+    """The text wrapped; lines after the first are indented two more."""
+    return textwrap.fill(
+        text,
+        width(),
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def named(name: str, text: str, column: int) -> str:
+    """A name and, from a column on, its text; below the name where that is too long."""
+    wrapped = textwrap.wrap(text, width() - column, break_long_words=False, break_on_hyphens=False) or [""]
+    label = f"  {name}"
+    lines = [f"{label:<{column}}{wrapped[0]}"] if len(label) < column else [label, " " * column + wrapped[0]]
+    return "\n".join([*lines, *(" " * column + line for line in wrapped[1:])])
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows in columns: the first is text, the others are figures."""
+    cells = [list(header), *map(list, rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    return [
+        "  " + "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in cells
+    ]
+
+
+def shortened(text: str, most: int) -> str:
+    """The text with its middle left out where it has more characters than `most`; whole words where there are any."""
+    if len(text) <= most:
+        return text
+    head, tail = text[: most * 2 // 3], text[-(most // 3) :]
+    head = re.sub(r"(?<=\s)\S{1,40}$", "", head).rstrip()
+    tail = re.sub(r"^\S{1,40}(?=\s)", "", tail).lstrip()
+    return f"{head}\n[… {len(text) - len(head) - len(tail):,} more characters …]\n{tail}"
+
+
+def quoted(text: str) -> str:
+    """A text of the data, each line marked, so that it is told from what the command says."""
+    return "\n".join(f"│ {_printable(line)}".rstrip() for given in text.splitlines() for line in _cut(given))
+
+
+def _cut(line: str) -> list[str]:
+    """A line in pieces that fit beside the mark. Of Chinese and the like, half as many characters: each takes two places."""
+    wide = any(unicodedata.east_asian_width(c) in "WF" for c in line)
+    most = (width() - 2) // (2 if wide else 1)
+    return textwrap.wrap(line, most, drop_whitespace=False, replace_whitespace=False) or [""]
+
+
+def _printable(line: str) -> str:
+    """Without what moves a terminal's cursor or changes its colours."""
+    return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line)
+
+
+def share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f}%" if whole else "–"

@@ -1,0 +1,88 @@
+"""Mixtures of several sources of one kind: how many usable pairs of each are taken, and which.
+
+A source gives at most its `cap`. Where the sources have weights, the mixture is then the largest one in which their
+sizes are in proportion to the weights, without any pair twice. For found pairs of 1000 and 300, no caps, weights 1 and 1::
+
+    takes([1000, 300], sources) == [Take(1000, 1000, 300), Take(300, 300, 300)]
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from data.files import json_line
+from data.sources import Source
+from tasks.seeds import derive_seed
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """How many usable pairs a source has, how many its cap leaves, and how many of those are in the mixture."""
+
+    found: int
+    capped: int
+    kept: int
+
+
+def needs_drawing(sources: Sequence[Source]) -> bool:
+    """Whether it takes more than putting the sources one after the other."""
+    return any(source.cap is not None or source.weight is not None for source in sources)
+
+
+def takes(found: Sequence[int], sources: Sequence[Source]) -> list[Take]:
+    """What is taken of each source; weights are given for all of them or for none."""
+    capped = [n if source.cap is None else min(n, source.cap) for n, source in zip(found, sources, strict=True)]
+    # Of the decimals as they are written: as binary fractions, 0.1 and 0.3 would lose a pair.
+    weights = [Fraction(repr(source.weight)) for source in sources if source.weight is not None]
+    if not weights:
+        return [Take(n, m, m) for n, m in zip(found, capped, strict=True)]
+    scale = min(m / weight for m, weight in zip(capped, weights, strict=True))
+    return [Take(n, m, int(scale * weight)) for n, m, weight in zip(found, capped, weights, strict=True)]
+
+
+class Mixture:
+    """The usable pairs of some sources, kept in a file until it is known how many of each are taken.
+
+    In memory is one number a pair. The rows come out in the order in which they came in, and what is taken of a source
+    depends on its own pairs and seed and on how many of them are taken, not on the other sources' pairs.
+    """
+
+    def __init__(self, sources: Sequence[Source], seed: int, spool: Path) -> None:
+        self.sources, self.seed, self.spool = sources, seed, spool
+        self.offsets = [array("q") for _ in sources]
+
+    def fill(self, rows: Iterable[tuple[int, Row]]) -> list[Take]:
+        """Reads all rows, each with the number of its source, and says what is taken."""
+        with self.spool.open("wb") as stream:
+            for number, row in rows:
+                self.offsets[number].append(stream.tell())
+                stream.write(json_line(row).encode())
+        return takes([len(offsets) for offsets in self.offsets], self.sources)
+
+    def rows(self, taken: Sequence[Take]) -> Iterator[Row]:
+        """The rows of the mixture. The file is gone when they have been read."""
+        with self.spool.open("rb") as stream:
+            for source, offsets, take in zip(self.sources, self.offsets, taken, strict=True):
+                for offset in self._drawn(source, offsets, take.kept):
+                    stream.seek(offset)
+                    row: Row = json.loads(stream.readline())
+                    yield row
+        self.spool.unlink()
+
+    def _drawn(self, source: Source, offsets: array[int], kept: int) -> Sequence[int]:
+        if kept == len(offsets):
+            return offsets
+        drawn = array("q", offsets)
+        # By what the source is, not by its place in the list: another source before it must not change its draw.
+        own = derive_seed(self.seed, "mixture", source.path, source.subset, source.split, source.seed)
+        random.Random(own).shuffle(drawn)
+        return sorted(drawn[:kept])
