@@ -51,11 +51,13 @@ def loss(model: Any, how: Setup, rows: list[dict[str, Any]], encoder: ChatEncode
 # ---- less memory --------------------------------------------------------------------------------------------------------
 
 
-def test_gradient_checkpointing_changes_neither_loss_nor_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lora", [None, LoraSettings(r=4, alpha=8)], ids=["full", "lora"])
+def test_gradient_checkpointing_changes_neither_loss_nor_weights(tmp_path: Path, lora: LoraSettings | None) -> None:
+    """With an adapter too, where no weight of the base asks for a gradient."""
     import torch
     from safetensors.torch import load_file
 
-    rows, optimization = example_rows(16), Optimization(max_steps=2, batch_size=8, learning_rate=1e-3)
+    rows, optimization = example_rows(16), Optimization(max_steps=2, batch_size=8, learning_rate=1e-2, lora=lora)
     weights, steps = [], []
     for checkpointing in (False, True):
         training = TrainingSettings(log_every=1, gradient_checkpointing=checkpointing)
@@ -73,6 +75,16 @@ def test_gradient_checkpointing_changes_neither_loss_nor_weights(tmp_path: Path)
 
 
 # ---- number formats -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "on_a_gpu"), [("auto", True), ("bfloat16", True), ("float32", False)])
+def test_a_gpu_computes_in_bfloat16_and_a_cpu_does_not(tmp_path: Path, dtype: str, on_a_gpu: bool) -> None:
+    """What the trainer is told on the machine that this runs on."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    arguments = Setup(models(dtype=dtype), Optimization(max_steps=1)).arguments(tmp_path)
+    assert (arguments.bf16, arguments.fp16, arguments.use_cpu) == (gpu and on_a_gpu, False, not gpu)
 
 
 def test_a_checkpoint_in_bfloat16_has_nearly_the_loss_of_one_in_float32(tmp_path: Path) -> None:
