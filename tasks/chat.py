@@ -22,6 +22,7 @@ DATE = "26 Jul 2024"
 """What Llama 3's template says today is, in place of the clock: a prompt must not change from one day to the next."""
 
 _CUT_MARK = " […] "
+_REPLY_TAGS = frozenset({"<think>", "</think>", "<answer>", "</answer>"})
 
 
 class ChatTemplateError(ValueError):
@@ -76,15 +77,20 @@ class ChatEncoder:
         """The text with special tokens that are spelled out in it kept from becoming the real ones.
 
         A response that spells ``<|im_end|>`` must not end the user's turn. A zero-width space behind the first
-        character leaves it readable, to people and to the model.
+        character leaves it readable, to people and to the model. The tags of a reply are left as they are, though a
+        tokenizer may call ``<think>`` special: a judge is trained to write them, and a prompt's template fences them.
         """
         return self._special.sub(lambda match: match[0][0] + ZERO_WIDTH_SPACE + match[0][1:], text)
 
     @cached_property
-    def _special(self) -> re.Pattern[str]:
+    def _special_tokens(self) -> frozenset[str]:
+        """All that the tokenizer calls special: `all_special_tokens` has only those that have a part, such as ending a text."""
         added = self.tokenizer.added_tokens_decoder.values()
-        tokens = {token.content for token in added if token.special} | set(self.tokenizer.all_special_tokens)
-        longest_first = sorted(tokens, key=len, reverse=True)
+        return frozenset(token.content for token in added if token.special) | {*self.tokenizer.all_special_tokens}
+
+    @cached_property
+    def _special(self) -> re.Pattern[str]:
+        longest_first = sorted(self._special_tokens - _REPLY_TAGS, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     def text_ids(self, text: str) -> list[int]:
@@ -98,7 +104,7 @@ class ChatEncoder:
         rendered = self.tokenizer.apply_chat_template(turn, tokenize=False, date_string=DATE)
         _, found, tail = rendered.partition(_SENTINEL)
         ids = self.text_ids(tail.strip())
-        if not found or not ids or ids[0] not in set(self.tokenizer.all_special_ids):
+        if not found or not ids or self.tokenizer.convert_ids_to_tokens(ids[0]) not in self._special_tokens:
             raise ChatTemplateError(
                 f"the chat template of {self.tokenizer.name_or_path!r} does not end an assistant's turn with a special "
                 f"token (it ends with {tail!r}): a model trained with it could never stop"

@@ -107,7 +107,15 @@ def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: 
         accuracy = float(benchmark.manifest.metrics["accuracy"])
         known = {key: row.get(key) for key in ("labels_kept", "labels_of", "kept_right", "examples")}
         name = row.get("name", str(round))
-        rounds.append({"round": round, "name": name, "accuracy": accuracy, "interval": benchmark.manifest.metrics.get("interval"), **known})
+        rounds.append(
+            {
+                "round": round,
+                "name": name,
+                "accuracy": accuracy,
+                "interval": benchmark.manifest.metrics.get("interval"),
+                **known,
+            }
+        )
     data = next((a.manifest for a in run.passed if a.manifest.kind == "data"), None)
     trained = chosen[1].manifest
     return {

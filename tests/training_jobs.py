@@ -1,23 +1,28 @@
-"""Trainings of a tiny model for tests: a job over rows of the small world, carried out by the real child process."""
+"""Trainings that tests and benchmarks ask for, carried out by the real child process."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from data.files import write_json, write_jsonl
 from data.world import taste
 from tasks import child
+from tasks.chat import ChatEncoder
 from tasks.settings import ModelSettings, Optimization, Role, TrainingSettings
+from tasks.training.examples import ExampleCounts, encode_example, encoded_examples
 from tasks.training.job import RESULT, TrainingJob
+from tasks.training.objectives import training_arguments
 
 BASE = Path("data/world/base-judge")
+Row = Mapping[str, Any]
 
 
 def models_for(prompt: str = "compact") -> ModelSettings:
+    """The shipped judge base, in the small world's context."""
     return ModelSettings.model_validate({
         "judge_base": str(BASE), "prover_base": str(BASE), "judge_prompt": prompt, "max_tokens": 128, "dtype": "float32",
     })  # fmt: skip
@@ -27,9 +32,62 @@ MODELS = models_for()
 
 
 def example_rows(n: int, seed: int = 5) -> list[dict[str, Any]]:
-    """Labeled pairs with rationales."""
+    """Labeled pairs of the small world, with rationales."""
     pairs = taste.draw_pairs(n, seed=seed)
     return [{**pair.to_json(), "id": f"{pair.pair.id}:ab", "rationale": taste.rationale(pair.pair)} for pair in pairs]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a training is done. The base is that of `models` for the role."""
+
+    models: ModelSettings
+    optimization: Optimization
+    training: TrainingSettings = TrainingSettings(log_every=1)
+    role: Role = "judge"
+    reply_tokens: int = 64
+
+    def job(self, folder: Path, rows: Iterable[Row] = ()) -> TrainingJob:
+        """The job of training on these rows; its files are in `folder`, and its checkpoint will be in ``folder/out``."""
+        (folder / "out").mkdir(parents=True, exist_ok=True)
+        write_jsonl(folder / "examples.jsonl", rows)
+        return TrainingJob(
+            "test",
+            self.role,
+            str(folder / "examples.jsonl"),
+            self.models.prover_base if self.role == "prover" else self.models.judge_base,
+            str(folder / "out"),
+            self.models.model_dump(mode="json"),
+            self.training.mechanics(),
+            self.optimization.model_dump(mode="json"),
+            self.reply_tokens,
+            seed=3,
+            label_smoothing=self.training.label_smoothing,
+        )
+
+    def encode(self, row: Row, encoder: ChatEncoder) -> tuple[list[int], list[int]]:
+        """The token ids of prompt and completion of an example that fits."""
+        encoded = encode_example(row, self.role, encoder, self.models, self.reply_tokens)
+        assert encoded is not None
+        return encoded.prompt, encoded.completion
+
+    def features(self, folder: Path, rows: Sequence[Row], encoder: ChatEncoder) -> list[dict[str, list[int]]]:
+        """What the trainer is given of these rows: token ids, and the labels of the loss."""
+        told = self.job(folder, rows)
+        return list(encoded_examples(told, encoder, self.models, ExampleCounts(), folder / "dropped.jsonl"))
+
+    def arguments(self, folder: Path, encoder: ChatEncoder) -> Any:
+        """The configuration that the trainer is given on this machine."""
+        return training_arguments(self.job(folder), str(folder), encoder)
+
+    def train(
+        self, folder: Path, rows: Iterable[Row], environment: Mapping[str, str] | None = None
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Trains in a child process; returns the metrics, and what was logged of each step."""
+        told = self.job(folder, rows)
+        result = train_in_child(folder, told, environment=environment or {})
+        steps = (folder / "out" / "steps.jsonl").read_text().splitlines()
+        return result["metrics"], [json.loads(step) for step in steps]
 
 
 def job(
@@ -41,25 +99,15 @@ def job(
     models: ModelSettings = MODELS,
 ) -> TrainingJob:
     """A training that starts from the shipped judge base."""
-    folder.mkdir(exist_ok=True)
-    write_jsonl(folder / "examples.jsonl", rows)
-    (folder / "out").mkdir(exist_ok=True)
-    return TrainingJob(
-        "test",
-        role,
-        str(folder / "examples.jsonl"),
-        str(BASE),
-        str(folder / "out"),
-        models.model_dump(mode="json"),
-        training.mechanics(),
-        optimization.model_dump(mode="json"),
-        reply_tokens=64,
-        seed=3,
-        label_smoothing=training.label_smoothing,
-    )
+    return Setup(models, optimization, training, role).job(folder, rows)
 
 
-def train_in_child(folder: Path, told: TrainingJob, until_step: int | None = None) -> dict[str, Any]:
+def train_in_child(
+    folder: Path,
+    told: TrainingJob,
+    until_step: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Carries the job out; returns what it reports. Where it is to be stopped at a step, raises KeyboardInterrupt there."""
 
     def progressed(label: str, facts: Mapping[str, Any]) -> None:
@@ -67,7 +115,8 @@ def train_in_child(folder: Path, told: TrainingJob, until_step: int | None = Non
             raise KeyboardInterrupt
 
     write_json(folder / "job.json", asdict(told))
-    command = child.Command("tasks.training", [str(folder / "job.json")], {"OMP_NUM_THREADS": "1"}, "train")
+    environment = {"OMP_NUM_THREADS": "1"} if environment is None else environment
+    command = child.Command("tasks.training", [str(folder / "job.json")], environment, "train")
     child.run_children([command], folder / "log", lambda line: None, progressed)
     result: dict[str, Any] = json.loads((Path(told.out) / RESULT).read_text())
     return result
@@ -76,3 +125,16 @@ def train_in_child(folder: Path, told: TrainingJob, until_step: int | None = Non
 def losses(told: TrainingJob) -> list[float]:
     """The loss of each step, where every step is logged."""
     return [json.loads(line)["loss"] for line in (Path(told.out) / "steps.jsonl").read_text().splitlines()]
+
+
+def completion_logprobs(model: Any, examples: Iterable[tuple[list[int], list[int]]]) -> list[Any]:
+    """Log-probabilities of the tokens of each completion in turn, in float32, with transformers alone."""
+    import torch
+
+    picked = []
+    for prompt, completion in examples:
+        with torch.no_grad():
+            logits_TV = model(input_ids=torch.tensor([prompt + completion])).logits[0].float()
+        logprobs_TV = logits_TV[len(prompt) - 1 : -1].log_softmax(-1)
+        picked.append(logprobs_TV.gather(-1, torch.tensor(completion)[:, None])[:, 0])
+    return picked

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.chat import ChatEncoder
-from tasks.settings import LoraSettings, Mechanics, ModelSettings, Optimization
+from tasks.settings import LoraSettings, Optimization
 from tasks.training.examples import IGNORED
 from tasks.training.job import TrainingJob
 
@@ -89,7 +89,7 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
         trainer = SFTTrainer
     return trainer(
         model=model,
-        args=_arguments(job, mechanics, optimization, models, output_dir, encoder),
+        args=training_arguments(job, output_dir, encoder),
         train_dataset=train,
         eval_dataset=validation,
         processing_class=encoder.tokenizer,
@@ -97,20 +97,14 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
     )
 
 
-def _arguments(
-    job: TrainingJob,
-    mechanics: Mechanics,
-    optimization: Optimization,
-    models: ModelSettings,
-    output_dir: str,
-    encoder: ChatEncoder,
-) -> Any:
+def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) -> Any:
     """The trainer's configuration. The examples are encoded already: TRL only batches, packs, and takes the loss."""
     import torch
     from trl import RewardConfig, SFTConfig
 
     from tasks.vllm_engine import engine_dtype
 
+    models, mechanics, optimization = job.settings()
     gpu = torch.cuda.is_available()
     dtype = engine_dtype(models.dtype, gpu)
     common = {
@@ -124,7 +118,7 @@ def _arguments(
         "weight_decay": optimization.weight_decay,
         "max_length": models.max_tokens,
         "gradient_checkpointing": mechanics.gradient_checkpointing,
-        "bf16": gpu and dtype == "bfloat16",
+        "bf16": dtype == "bfloat16",
         "fp16": gpu and dtype == "float16",
         "use_cpu": not gpu,
         "logging_steps": mechanics.log_every,

@@ -27,6 +27,8 @@ def measure(*arguments: str) -> dict[str, Any]:
 def main() -> None:
     speed = measure("tests.benchmarks.generation")
     print(f"generation stage ÷ bare LLM.generate, rows/s: {speed} (goal ≥ 0.95)", flush=True)
+    training = measure("tests.benchmarks.training")
+    print(f"training child ÷ a plain script with TRL's trainer, tokens/s: {training} (goal ≥ 1.0)", flush=True)
     ranking = measure("tests.benchmarks.ranking")
     print(f"ranking in batches ÷ one comparison at a time: {ranking} (goal ≥ 5)", flush=True)
     cached, uncached = (measure("tests.benchmarks.ranking", caching) for caching in ("on", "off"))

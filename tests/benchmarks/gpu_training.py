@@ -1,0 +1,234 @@
+"""Training, label scoring and rationales on one GPU at the shapes of the paper's judges, with random weights.
+
+``python -m tests.benchmarks.gpu_training FOLDER``: FOLDER is where the bases go (16 and 13 GB) and what is made of them.
+``--tiny`` tries the script itself on small shapes, without a GPU too. It has not run on a GPU yet.
+
+MFU counts the FLOPs that the mathematics needs, not what is computed again for gradient checkpointing. A token costs
+2 a weight forward, 2 for the gradient of the activations and 2 for that of the weight: 6·N in all, and 4·N for weights
+that LoRA leaves frozen, plus 6·N for the adapter's. N has the output layer and not the embedding, which is looked up.
+Attention adds 12·L·H·T a token (L layers, hidden size H; T is the mean length of an example, since packed neighbours do
+not see each other; not halved for its being causal).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.records import RationalePair, ResponsePair, parse_preference
+from data.world import taste
+from data.world.tokenizer import build_tokenizer
+from prompts.judge import COMPACT
+from tasks.chat import ChatEncoder
+from tasks.dispatch import engine_environment
+from tasks.engines import Request, Sampling
+from tasks.gpus import claim_gpus, visible_gpus
+from tasks.settings import GenerationSettings, LoraSettings, ModelSettings, Optimization, TrainingSettings
+from tests.training_jobs import Setup
+
+MODULE = "tests.benchmarks.gpu_training"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Llama's sizes, the context, and how much is done with it."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    vocabulary: int
+    tied: bool
+    lora: LoraSettings | None
+    context: int = 4096
+    steps: int = 12
+    batch: int = 8
+    words: int = 300
+    pairs: int = 256
+    rationale_tokens: int = 512
+
+    def linear_layers(self) -> list[tuple[int, int]]:
+        """(in, out) of the linear layers of one block. The size of a head is 128, as in both of Meta's; 32 in the tiny one."""
+        queries, keys = self.heads * self.head, self.kv_heads * self.head
+        attention = [(self.hidden, queries), (self.hidden, keys), (self.hidden, keys), (queries, self.hidden)]
+        return [*attention, *[(self.hidden, self.intermediate)] * 2, (self.intermediate, self.hidden)]
+
+    @property
+    def head(self) -> int:
+        return self.hidden // self.heads
+
+    def flops_a_token(self, mean_length: float) -> float:
+        """See the top of this file."""
+        weights = self.layers * sum(a * b for a, b in self.linear_layers()) + self.hidden * self.vocabulary
+        attention = 12 * self.layers * self.hidden * mean_length
+        if self.lora is None:
+            return 6 * weights + attention
+        adapter = self.layers * sum(self.lora.r * (a + b) for a, b in self.linear_layers())
+        return 4 * weights + 6 * adapter + attention
+
+
+SHAPES = {
+    "8B-lora": Shape(4096, 14336, 32, 32, 8, 128_256, tied=False, lora=LoraSettings()),
+    "3B-full": Shape(3072, 8192, 28, 24, 8, 128_256, tied=True, lora=None),
+}
+_SMALL = {"context": 256, "steps": 2, "batch": 2, "words": 10, "pairs": 4, "rationale_tokens": 8}
+TINY = {
+    "tiny-lora": Shape(128, 256, 2, 4, 2, 1024, tied=False, lora=LoraSettings(r=4, alpha=8), **_SMALL),  # type: ignore[arg-type]
+    "tiny-full": Shape(128, 256, 2, 4, 2, 1024, tied=True, lora=None, **_SMALL),  # type: ignore[arg-type]
+}
+
+
+def new_base(shape: Shape, folder: Path) -> None:
+    """Random weights in bfloat16, with the tokenizer of the world: the time of a step does not depend on either."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = build_tokenizer()
+    torch.set_default_dtype(torch.bfloat16)
+    config = LlamaConfig(
+        vocab_size=shape.vocabulary, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=2 * shape.context, tie_word_embeddings=shape.tied,
+        pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    with torch.device("cuda" if visible_gpus() else "cpu"):
+        LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder, save_jinja_files=False)
+
+
+def example_rows(shape: Shape, n: int) -> Iterator[dict[str, Any]]:
+    """Examples whose two responses and rationale have so many words (tokens) each on average, from a seed."""
+    rng = random.Random(7)
+
+    def text() -> str:
+        return " ".join(rng.choice(taste.WORDS) for _ in range(rng.randint(shape.words // 2, shape.words * 3 // 2)))
+
+    for i in range(n):
+        pair = ResponsePair(str(i), taste.draw_pairs(1, seed=i)[0].pair.prompt, text(), text())
+        yield RationalePair(pair, "A", text() + " So A is better.").to_json()
+
+
+def settings(shape: Shape, base: Path) -> ModelSettings:
+    return ModelSettings(
+        judge_base=str(base), prover_base=str(base), judge_prompt="compact", max_tokens=shape.context, dtype="auto"
+    )
+
+
+def train(shape: Shape, base: Path, folder: Path, peak_tflops: float) -> dict[str, Any]:
+    """Figures of the training child; its seconds are those of `trainer.train()`, the first steps included."""
+    flash = bool(visible_gpus()) and importlib.util.find_spec("flash_attn") is not None
+    attention = "flash_attention_2" if flash else "sdpa"
+    training = TrainingSettings(packing=True, attention=attention, gradient_checkpointing=True, log_every=1)  # type: ignore[arg-type]
+    optimization = Optimization(
+        max_steps=shape.steps, batch_size=shape.batch, micro_batch_size=1, learning_rate=1e-5, lora=shape.lora
+    )
+    how = Setup(settings(shape, base), optimization, training, reply_tokens=2 * shape.words)
+    needed = shape.steps * shape.batch * shape.context // (3 * shape.words) + 1
+    with peak_memory() as peak:
+        metrics, steps = how.train(folder, example_rows(shape, needed))
+    tokens, seconds = steps[-1]["num_tokens"], metrics["train_seconds"]
+    mean_length = metrics["tokens"] / needed  # of words so few none is too long
+    return {
+        "attention": attention,
+        "tokens": tokens,
+        "tokens_per_s": round(tokens / seconds, 1),
+        "mfu": round(tokens / seconds * shape.flops_a_token(mean_length) / (peak_tflops * 1e12), 4),
+        "peak_gib": round(max(peak) / 2**30, 1) if peak else None,
+    }
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[int]]:
+    """Bytes in use on the first visible GPU, twice a second: what its driver says, caches of the allocator included."""
+    seen: list[int] = []
+    over = threading.Event()
+
+    def look() -> None:
+        query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", f"--id={visible_gpus()[0]}"]
+        while not over.wait(0.5):
+            seen.append(int(subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]) << 20)
+
+    watcher = threading.Thread(target=look, daemon=True)
+    if visible_gpus():
+        watcher.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+
+
+def generate(shape: Shape, base: Path) -> dict[str, Any]:
+    """Labels scored without a rationale, and rationales, which random weights write to their full length."""
+    from tasks.vllm_engine import VLLMEngine
+
+    locks = claim_gpus(1)
+    encoder = ChatEncoder.load(str(base))
+    engine = VLLMEngine(str(base), settings(shape, base), GenerationSettings(), encoder.end_id)
+    pairs = [parse_preference(row).pair for row in example_rows(shape, shape.pairs)]
+    prompts = [encoder.prompt_ids(COMPACT.render(pair)) for pair in pairs]
+    label = Sampling(max_tokens=1, logprob_ids=encoder.label_ids)
+    rationale = Sampling(n=8, temperature=1.0, max_tokens=shape.rationale_tokens)
+    figures = {}
+    for name, sampling in (("labels", label), ("rationales", rationale)):
+        written: list[int] = []
+
+        def count(i: int, answer: Any, written: list[int] = written) -> None:
+            written.extend(len(completion.token_ids) for completion in answer)
+
+        engine.generate([Request("ab", prompts[0], sampling)], lambda i, answer: None)  # warms up
+        engine.llm.reset_prefix_cache()
+        started = time.perf_counter()
+        engine.generate([Request("ab", prompt, sampling) for prompt in prompts], count)
+        seconds = time.perf_counter() - started
+        figures[name] = {
+            "pairs_per_s": round(len(prompts) / seconds, 1),
+            "tokens_read_per_s": round(sum(map(len, prompts)) / seconds, 1),
+            "tokens_written_per_s": round(sum(written) / seconds, 1),
+        }
+    del locks
+    return figures
+
+
+def in_child(*arguments: str) -> dict[str, Any]:
+    """Figures of a part of this script in a process of its own, so that its GPU memory comes back."""
+    environment = {**os.environ, **engine_environment(on_gpus=bool(visible_gpus()))}
+    command = [sys.executable, "-m", MODULE, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tiny", action="store_true", help="small shapes, to try the script")
+    parser.add_argument("--peak-tflops", type=float, default=989.0, help="of the GPU, dense bfloat16 (989: H100, H200)")
+    parser.add_argument("--part", nargs=2, metavar=("WHAT", "SHAPE"), help="used by the script itself")
+    told = parser.parse_args()
+    if told.part:
+        what, name = told.part
+        shape, base = {**SHAPES, **TINY}[name], told.folder / name / "base"
+        print(json.dumps(generate(shape, base) if what == "generate" else new_base(shape, base)))
+        return
+    for name, shape in (TINY if told.tiny else SHAPES).items():
+        folder = told.folder / name
+        in_child(str(told.folder), "--part", "base", name)
+        print(name, "training", train(shape, folder / "base", folder, told.peak_tflops), flush=True)
+        print(name, "generation", in_child(str(told.folder), "--part", "generate", name), flush=True)
+
+
+if __name__ == "__main__":
+    main()
