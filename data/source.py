@@ -57,6 +57,13 @@ class Source(BaseModel):
         description="Commit, tag or branch of a hub data set. Pin a commit: without one, a data set that changes on "
         "the hub goes unnoticed by finished stages.",
     )
+    where: dict[str, tuple[str | int | bool, ...]] = Field(
+        default={},
+        title="Only rows where",
+        description='Column → the values that it may have, such as {domain = ["stem"]}. Other rows are dropped as filtered. '
+        "Dots reach into nested columns.",
+        exclude_if=lambda value: not value,
+    )
     limit: int | None = Field(
         default=None,
         title="Limit",

@@ -23,6 +23,7 @@ from typing import Any, Literal, overload
 from data import rows
 from data.adapters import Candidate, DropReason, Format, Kind, Unusable, adapt
 from data.columns import ColumnMap
+from data.fields import got, reach
 from data.records import (
     Label,
     PreferencePair,
@@ -172,6 +173,10 @@ def said_by(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | Unusab
         raise RecordError("", raw.value.problem)
     if not isinstance(raw.value, Mapping):
         raise RecordError("", f"the row must be an object with columns, got {type(raw.value).__name__}")
+    for column, wanted in source.where.items():
+        value = reach(raw.value, column)
+        if not any(type(value) is type(one) and value == one for one in wanted):
+            return (Unusable(None, "filtered", f"{column} is {got(value)}"),)
     return adapt(raw.value, source.format, source.columns, kind)
 
 

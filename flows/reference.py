@@ -12,8 +12,17 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from data.sources import ColumnMap, Source
-from flows.parameters import SelfTrainConfig
-from tasks.settings import BenchmarkSet, JudgeSettings, LoraSettings, Optimization
+from flows.parameters import AdaptTraining, GramTraining, SelfTrainConfig
+from tasks.settings import (
+    BaselineSettings,
+    BenchmarkSet,
+    EarlyStopping,
+    JudgeSettings,
+    LoraSettings,
+    Mechanics,
+    Optimization,
+    TaskSettings,
+)
 
 BEGIN, END = "<!-- recipe keys: made by `python -m flows.reference` -->", "<!-- end of recipe keys -->"
 
@@ -27,11 +36,20 @@ def reference() -> str:
         if section is not None:
             parts.append(_table(f"`[{name}]`", section.model_fields))
     parts.append(_table("a training, such as `training.judge`", Optimization.model_fields))
+    parts.append(_table("early stopping, `early_stopping` of a training", EarlyStopping.model_fields))
     parts.append(_table("LoRA, `lora` of a training", LoraSettings.model_fields))
     parts.append(_table("a source, in the lists of `[data]`", Source.model_fields))
     parts.append(_table("a column map, `columns` of a source", ColumnMap.model_fields))
     parts.append(_table("a set, in `benchmarks.sets`", BenchmarkSet.model_fields))
-    parts.append(_table("`[judge]`, of the flow `benchmark`", JudgeSettings.model_fields))
+    parts.append(_table("`[judge]`, of the flows `benchmark` and `adapt`", JudgeSettings.model_fields))
+    own = {name: field for name, field in GramTraining.model_fields.items() if name not in Mechanics.model_fields}
+    parts.append(_table("`[training]` of the flow `gram`, besides what any training has", own))
+    parts.append(
+        _table("`[baselines]`, of the flow `baselines`, beside all of self-training", BaselineSettings.model_fields)
+    )
+    parts.append(_table("`[task]`, of the flow `adapt`", TaskSettings.model_fields))
+    own = {name: field for name, field in AdaptTraining.model_fields.items() if name not in Mechanics.model_fields}
+    parts.append(_table("`[training]` of the flow `adapt`, besides what any training has", own))
     return "\n\n".join(parts)
 
 
@@ -55,6 +73,8 @@ def _type(annotation: Any) -> str:
         return " or ".join(_type(a) for a in arguments if a is not type(None))
     if origin in (tuple, list):
         return f"list of {_type(arguments[0])}"
+    if origin is dict:
+        return f"{_type(arguments[0])} → {_type(arguments[1])}"
     if origin is typing.Annotated:
         return _type(arguments[0])
     names = {int: "integer", float: "number", str: "text", bool: "true, false"}
@@ -63,6 +83,7 @@ def _type(annotation: Any) -> str:
         BenchmarkSet: "sets",
         Optimization: "a training",
         LoraSettings: "LoRA",
+        EarlyStopping: "early stopping",
         ColumnMap: "a column map",
     }
     return {**names, **named}.get(annotation, str(getattr(annotation, "__name__", annotation)))
@@ -76,7 +97,7 @@ def _default(field: FieldInfo) -> str:
         return "empty"
     if isinstance(value, Optimization):
         return ", ".join(f"{k} {v}" for k, v in value.model_dump(exclude_unset=True).items())
-    if value in ((), []):
+    if value in ((), [], {}):
         return "none"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from data.adapters import Format
 from data.catalog import DATASETS, DatasetName
+from data.files import write_jsonl
 from data.records import Message, PreferencePair
 from data.sources import Dropped, Source, SourceError, assign_order, read_source
 from flows.config import RECIPES
@@ -371,3 +372,42 @@ def test_wrong_labels_do_not_matter_where_labels_are_not_read(tmp_path: Path) ->
     assert len(read(tmp_path, "multipref", "pair", [multipref("1", ["A-is-best"], [])])) == 1
     assert len(read(tmp_path, "code-ultrafeedback", "pair", [code(["good", "1"])])) == 1
     assert len(read(tmp_path, "gram-rr-training-data", "pair", [gram_rr("?")])) == 1
+
+
+# ---- only some rows --------------------------------------------------------------------------------------------------------
+
+
+def of_domains(tmp_path: Path, *domains: object) -> Source:
+    rows = [
+        {"domain": domain, "about": {"n": i}, "prompt": f"Why {i}?", "chosen": "Because.", "rejected": "No."}
+        for i, domain in enumerate(domains)
+    ]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    return Source(path=str(tmp_path / "rows.jsonl"), format="chosen-rejected")
+
+
+def test_rows_with_other_values_are_dropped_and_counted(tmp_path: Path) -> None:
+    source = of_domains(tmp_path, "stem", "code", "stem").model_copy(update={"where": {"domain": ("stem",)}})
+    items = list(read_source(source, "preference", 0))
+    assert [getattr(item, "reason", None) for item in items] == [None, "filtered", None]
+    assert items[1].detail == "domain is str 'code'"
+    everything = of_domains(tmp_path, "stem", "code", "stem")
+    kept = [item for item in read_source(everything, "preference", 0) if item.pair.prompt[0].content != "Why 1?"]
+    assert [items[0], items[2]] == kept, "what is kept keeps its places"
+
+
+def test_values_are_compared_as_they_are_and_nested_columns_are_reached(tmp_path: Path) -> None:
+    source = of_domains(tmp_path, "1", 1, True)
+    for wanted, places in ((("1",), [0]), ((1,), [1]), ((True,), [2]), (("1", True), [0, 2])):
+        items = list(read_source(source.model_copy(update={"where": {"domain": wanted}}), "pair", 0))
+        assert [i for i, item in enumerate(items) if not isinstance(item, Dropped)] == places
+    nested = list(read_source(source.model_copy(update={"where": {"about.n": (2,)}}), "pair", 0))
+    assert [isinstance(item, Dropped) for item in nested] == [True, True, False]
+
+
+def test_a_column_that_is_not_there_is_an_error_with_file_row_and_column(tmp_path: Path) -> None:
+    source = of_domains(tmp_path, "stem").model_copy(update={"where": {"topic": ("stem",)}})
+    with pytest.raises(
+        SourceError, match=r"rows\.jsonl, row 1: field 'topic': is missing: the row has the columns domain"
+    ):
+        list(read_source(source, "pair", 0))

@@ -17,6 +17,7 @@ from data.records import Label, Message
 Kind = Literal["pair", "pair_with_truth", "preference", "rationale"]
 Truth = Label | Literal["tie"] | None
 DropReason = Literal[
+    "filtered",
     "tie",
     "no_label",
     "empty_prompt",
