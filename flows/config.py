@@ -36,6 +36,12 @@ class SelfTrainConfig(Settings):
         "the run does not start. Both say what would be redone. refuse also leaves failed rows of finished stages alone, "
         "which are otherwise tried again.",
     )
+    dry_run: bool = Field(
+        default=False,
+        title="Only plan",
+        description="The run only plans: rows, tokens, FLOPs, GPU time and disk of every stage, from a sample of its data. It "
+        "shows the plan, writes plan.json into the run folder, and ends.",
+    )
 
 
 class BenchmarkConfig(Section):

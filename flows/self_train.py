@@ -16,13 +16,17 @@ from data.store import RunStore
 from flows.cancelling import cancellable
 from flows.config import SelfTrainConfig, with_overrides
 from flows.lost import crash_lost_stages
+from flows.plan import write_plan
 from flows.tokens import tokens_from_blocks
 from tasks.benchmark.play import benchmark
 from tasks.benchmark.sets import prepare_heldout, prepare_set
+from tasks.benchmark.show import slug
 from tasks.changes import announce
 from tasks.contamination import report_overlap
 from tasks.export import Candidate, export
 from tasks.label import label
+from tasks.plan.begun import PlanBeside
+from tasks.plan.show import as_markdown, as_text
 from tasks.prepare import batch_of, prepare, truth_of
 from tasks.prove import prove
 from tasks.report import publish_round, write_metrics, write_report
@@ -58,6 +62,7 @@ def self_train(
     store: str = "runs",
     seed: int = 0,
     on_change: Literal["redo", "refuse"] = "redo",
+    dry_run: bool = False,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Trains a prover and a judge, and lets the judge teach itself round after round.
@@ -77,16 +82,29 @@ def self_train(
         seed: Everything random is derived from it.
         on_change: What to do where settings or data have changed since the run was begun: make the stages that read them,
             and what follows, again; or refuse to start. Refusing also leaves failed rows of finished stages alone.
+        dry_run: Only plan: show what every stage will take, write plan.json into the run folder, and end.
         overrides: Single values on top of the sections, by dotted name, such as {"labels.votes": 16}.
     """
     given = locals()
     config = with_overrides({name: given[name] for name in SelfTrainConfig.model_fields}, overrides or {})
     say = get_run_logger().warning
     tokens_from_blocks()
+    if config.dry_run:
+        return only_plan(config)
     with cancellable(), opened(config, say) as run:
         crash_lost_stages(UUID(str(flow_run.id)))
         announce(run, train_by_itself, config.on_change, say)
         return _finish(run, train_by_itself(run))
+
+
+def only_plan(config: SelfTrainConfig) -> dict[str, Any]:
+    """A dry run: the plan in the log, in Prefect's UI and in ``plan.json``; no stage is begun. Raises PlanError."""
+    from prefect.artifacts import create_markdown_artifact
+
+    plan, path = write_plan(config)
+    get_run_logger().info("%s", as_text(plan))
+    create_markdown_artifact(key=f"{slug(config.run_name)}-plan", markdown=as_markdown(plan))
+    return {"plan": path, **plan.totals()}
 
 
 @contextlib.contextmanager
@@ -98,6 +116,7 @@ def opened(config: SelfTrainConfig, say: Callable[[str], None] = print) -> Itera
         config.seed,
         retry_failed=config.on_change == "redo",
         on_passed=write_metrics,
+        on_data=PlanBeside(say).begin,
         on_round=_end_round,
     )
     with run.store.held(say):
@@ -115,6 +134,7 @@ def train_by_itself(run: Run) -> list[Candidate]:
     sets = [prepare_set(run, chosen) for chosen in settings.benchmarks.sets]
     data = prepare(run, sets)
     truth, heldout = truth_of(data), prepare_heldout(run, data)
+    run.on_data(run, data, [heldout, *sets])
     report_overlap(run, data, [heldout, *sets])
     human = human_examples(run, data)
 
