@@ -9,8 +9,9 @@ from typing import Any
 from data.records import content_id
 from tasks.chat import ChatEncoder
 from tasks.plan.assumptions import Assumptions, PlanAssumptions
+from tasks.plan.facts import Facts, measure
 from tasks.plan.sample import DataSample
-from tasks.plan.self_training import Facts, measure, self_training_stages
+from tasks.plan.self_training import self_training_stages
 from tasks.plan.sizes import Located, model_size
 from tasks.plan.stages import PlannedModel, PlannedStage
 from tasks.settings import Role, Settings
@@ -19,6 +20,7 @@ PLAN = "plan.json"
 FROM_SAMPLE = "the human rationales of the sample"
 _BYTES = {"float32": 4}
 _OF_PROVER = ("kept_proofs", "proof_share", "prover_training", "prover_generation")
+_OF_GPUS = ("peak_tflops", "training_utilization", "prefill_utilization", "decoding_utilization")
 _TERA = 1e12
 
 
@@ -97,7 +99,9 @@ def plan_self_training(
         }
         for role, one in located.items()
     }
-    used = [one for one in assumptions.to_json() if "prover" in located or one["name"] not in _OF_PROVER]
+    known = all(model.training_tokens_per_s and model.generated_tokens_per_s for model in models.values())
+    unused = (*(() if "prover" in located else _OF_PROVER), *(_OF_GPUS if known else ()))
+    used = [one for one in assumptions.to_json() if one["name"] not in unused]
     notes = [*_stand_in_notes(located), *sample.notes, *_doubts(settings, facts)]
     return Plan(run_name, settings_id(settings), shown, used, notes, stages)
 
@@ -146,13 +150,21 @@ def _stand_in_notes(located: Mapping[Role, Located]) -> list[str]:
 def _doubts(settings: Settings, facts: Facts) -> list[str]:
     """What a reader should know of a plan with these settings."""
     notes = []
-    if facts.human["judge"].fits == 0:
-        notes.append("no sampled rationale fits the judge's context, or has the prompt's shape: replies count as empty")
-    wanted = settings.rounds.count * settings.rounds.pairs
-    there = facts.rows.get("unlabeled", 0.0)
+    read = {"human rationales": facts.human, "labeled pairs": facts.labeled, "unlabeled pairs": facts.unlabeled}
+    for what, lengths in read.items():
+        notes += [
+            f"{what}: {one.fits:.1%} fit the {role}'s context (models.max_tokens); the others are dropped"
+            for role, one in lengths.items()
+            if one.fits < 1 and (what != "unlabeled pairs" or settings.rounds.count)
+        ]
+    if facts.shaped < 1:
+        notes.append(
+            f"human rationales: {facts.shaped:.1%} have the shape of the prompt {settings.judge_prompt.name!r}"
+        )
+    wanted, there = settings.rounds.count * settings.rounds.pairs, facts.rows.get("unlabeled", 0.0)
     if wanted > there:
         notes.append(
-            f"{settings.rounds.count} rounds of {settings.rounds.pairs:,} pairs are {wanted:,}; {there:,.0f} are there"
+            f"{settings.rounds.count} rounds of {settings.rounds.pairs:,} pairs want {wanted:,}; there are {there:,.0f}"
         )
     if settings.retention.judges != "all" or settings.retention.completions != "all":
         notes.append("disk is without what retention removes")

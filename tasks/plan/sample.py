@@ -127,7 +127,8 @@ def _sample_part(
         return
     if stand_in is not None:
         sources = [Source(path=stand_in)]
-        notes.append(f"data.{part}: {stand_in} stands in for the sources, so the lengths are its lengths")
+        number = "" if given is not None else ", and the number of rows is its number"
+        notes.append(f"data.{part}: {stand_in} stands in for the sources; the lengths are its lengths{number}")
     found = [(source, *_rows_in(source, part)) for source in sources]
     known = sum(count or 0 for _, count, _ in found)
     if given is not None:

@@ -23,7 +23,8 @@ def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
         stages = list(found)
         rows += [_row(stage.place.name, [stage], with_rows=True) for stage in stages]
         if key is not None:
-            rows.append(_row(f"= round {key}", stages))
+            tuning = key > 0 and not {"prove", "select"} & {stage.place.kind for stage in stages}
+            rows.append(_row("= fine-tuning" if tuning else f"= round {key}", stages))
     return [*rows, _row("= in all", plan.stages)]
 
 
@@ -105,14 +106,6 @@ def as_markdown(plan: Plan) -> str:
     return "\n\n".join([f"# Plan of {plan.run_name}", *_warnings(plan), lines, *blocks]) + "\n"
 
 
-def summary(plan: Plan) -> str:
-    """One line, for logs."""
-    totals = plan.to_json()["totals"]
-    generated, trained = amount(totals["generated_tokens"]), amount(totals["trained_tokens"])
-    needs = f"{gpu_time(totals['gpu_seconds'])} of GPU time, {size(totals['disk_bytes'])} of disk"
-    return f"planned: {generated} tokens generated, {trained} trained on; {needs}"
-
-
 def is_estimate(plan: Plan) -> bool:
     """Whether something stands in for what the recipe names."""
     return any(facts["stand_in"] for facts in plan.models.values()) or any("stands in" in note for note in plan.notes)
@@ -124,7 +117,7 @@ def _warnings(plan: Plan) -> list[str]:
 
 def _foundations(plan: Plan) -> list[str]:
     models = [f"{role:7} {facts['model']}: N = {amount(facts['parameters'])}" for role, facts in plan.models.items()]
-    assumed = [f"{one['name']} = {one['value']:g} ({one['origin']}): {one['meaning']}" for one in plan.assumptions]
+    assumed = [f"{one['name']} = {one['value']:,.10g} ({one['origin']}): {one['meaning']}" for one in plan.assumptions]
     scratch = max((stage.scratch_bytes for stage in plan.stages), default=0.0)
     notes = [*plan.notes, f"while a training is under way, its checkpoints take up to {size(scratch)} more"]
     if not _measured(plan):
