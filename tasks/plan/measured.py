@@ -44,7 +44,7 @@ def measured_in(folder: Path, settings: Settings) -> tuple[dict[str, float], lis
         stages = ("vote", "benchmark") if role == "judge" else ("prove",)
         found[f"{role}_training"] = _training_rate(kinds.get(f"train-{role}", []))
         found[f"{role}_generation"] = _generation_rate([one for kind in stages for one in kinds.get(kind, [])])
-    return {name: round(value, 4) for name, value in found.items() if value is not None}, notes
+    return {name: value for name, value in found.items() if value is not None}, notes
 
 
 def _base_of(folder: Path, role: Role) -> dict[str, str] | None:

@@ -135,7 +135,7 @@ def _with_lengths(assumptions: Assumptions, facts: Facts, settings: Settings) ->
     for name, role, most in learned:
         if role in facts.human:
             share = min(1.0, facts.human[role].reply / most)
-            assumptions = assumptions.measured(name, round(share, 4), FROM_SAMPLE)
+            assumptions = assumptions.measured(name, share, FROM_SAMPLE)
     return assumptions
 
 

@@ -59,9 +59,10 @@ class _SelfTraining:
         yield from self._judge(0, labeled, training.first_judge)
 
         pseudo: Examples | None = None
+        judged = settings.labels.source == "judge"
         for i, pairs in enumerate(batches, start=1):
             votes = self._voted(i, pairs)
-            proved = self._proved(i, "unlabeled", votes.rows_out, facts.unlabeled, judged=True)
+            proved = self._proved(i, "unlabeled", votes.rows_out, facts.unlabeled, judged)
             yield from (votes, proved)
             more = self._examples(i, "unlabeled", proved.rows_out, facts.unlabeled)
             pseudo = more if pseudo is None else pseudo.plus(more)

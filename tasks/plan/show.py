@@ -55,7 +55,8 @@ def amount(value: float) -> str:
 
 
 def flops(value: float) -> str:
-    return "–" if not value else f"{value:.2e}".replace("e+", "e")
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if value else "–"
 
 
 def gpu_time(seconds: float) -> str:
@@ -117,7 +118,9 @@ def _warnings(plan: Plan) -> list[str]:
 
 def _foundations(plan: Plan) -> list[str]:
     models = [f"{role:7} {facts['model']}: N = {amount(facts['parameters'])}" for role, facts in plan.models.items()]
-    assumed = [f"{one['name']} = {one['value']:,.10g} ({one['origin']}): {one['meaning']}" for one in plan.assumptions]
+    assumed = [
+        f"{one['name']} = {_value(one['value'])} ({one['origin']}): {one['meaning']}" for one in plan.assumptions
+    ]
     scratch = max((stage.scratch_bytes for stage in plan.stages), default=0.0)
     notes = [*plan.notes, f"while a training is under way, its checkpoints take up to {size(scratch)} more"]
     if not _measured(plan):
@@ -128,6 +131,10 @@ def _foundations(plan: Plan) -> list[str]:
         _listed("Assumed (change one with --assume NAME=VALUE)", assumed),
         _listed("Notes", notes),
     ]
+
+
+def _value(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _measured(plan: Plan) -> bool:

@@ -21,8 +21,8 @@ generation  prompt tokens = requests × mean prompt, each read once; generated =
             FLOPs = 2·N·(prompt + generated); proofs are read once more for Eq. 5: 2·N·(prompt + 2·generated)
 GPU time    tokens ÷ (tokens/s of one GPU) where a rate is known, else FLOPs ÷ (peak × utilization), of training,
             reading and writing each. Starting engines and trainers is not in it, nor are waiting and loading.
-disk        checkpoint = N × bytes a weight (+ the adapter in fp32); completions = 4 bytes a token + 60 each, scored + 120;
-            rows as they are written. N counts all parameters; attention over the length is left out of FLOPs."""
+disk        checkpoint = N × bytes a weight, and the adapter in fp32; completions = 4 bytes a token + 60 each, with
+            scores 120; rows as they are written. N counts all parameters; FLOPs leave out attention over the length."""
 
 _BYTES_A_COMPLETION = 60
 """What JSON takes for a completion beside its text; with its two logprobs twice as much."""
