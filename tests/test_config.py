@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from flows.config import (
     BENCHMARKS,
@@ -20,7 +21,7 @@ from flows.config import (
     with_overrides,
 )
 from tasks.settings import ModelSettings
-from tests.conftest import settings_with
+from tests.conftest import ROOT, settings_with
 
 
 def values(**sections: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,6 +208,19 @@ def test_every_recipe_of_a_benchmark_can_be_run(path: Path) -> None:
     assert config.run_name == f"benchmark-{path.stem}"
     assert BenchmarkConfig.model_validate(config.model_dump(mode="json")) == config
     assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+def test_every_recipe_is_deployed_with_its_own_values() -> None:
+    """Plans of all of them are in test_plan_runs, from stand-ins."""
+    deployed = {
+        (one["entrypoint"].rpartition(".")[2], one["name"]): one.get("parameters")
+        for one in yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    }
+    recipes = {("self_train", path.stem): load_recipe(path.stem) for path in RECIPES.glob("*.toml")}
+    benchmarks = {("benchmark_judge", path.stem): load_benchmark(path.stem) for path in BENCHMARKS.glob("*.toml")}
+    wanted = {name: config.model_dump(mode="json") for name, config in {**recipes, **benchmarks}.items()}
+    assert {name: deployed.get(name) for name in wanted} == wanted
+    assert all(config.dry_run is False for config in recipes.values())
 
 
 @pytest.mark.parametrize(
