@@ -87,7 +87,7 @@ def test_the_stages_are_those_of_the_flow_in_its_order() -> None:
         ),
         # 15 pairs in both orders: one short batch a pass, so 10 steps are 10 passes over 30 examples of 50 + 20 tokens.
         ("round-0/judge", (30, 30, 0, 0, 21000, 6 * 1000 * 21000, 21000, 2000 + 30 * (100 + 80 + 300))),
-        ("round-0/benchmark", (20, 10, 20 * 30, 20 * 20, 0, 2000 * 1000, 600 + 4000, 400 * 4 + 20 * 60 + 20 * 380)),
+        ("round-0/benchmark", (20, 10, 20 * 30, 20 * 20, 0, 2000 * 1000, 600 + 4000, 400 * 4 + 20 * 60 + 20 * 500)),
         # 80 of 100 fit, 4 votes each of 0.2 · 100 tokens.
         (
             "round-1/votes",
@@ -298,7 +298,13 @@ def test_only_recipes_in_float32_are_taken_for_a_cpus() -> None:
 
 def plan_of(planned: list[PlannedStage], **facts: Any) -> Plan:
     models = {"judge": {"model": "org/judge", "parameters": 8_030_261_248, "stand_in": None}}
-    given: dict[str, Any] = {"models": models, "notes": ["n"], "assumptions": assume().to_json(), **facts}
+    given: dict[str, Any] = {
+        "models": models,
+        "stand_ins": [],
+        "notes": ["n"],
+        "assumptions": assume().to_json(),
+        **facts,
+    }
     return Plan("demo", "5e77", stages=planned, **given)
 
 

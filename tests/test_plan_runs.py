@@ -11,6 +11,7 @@ import pytest
 
 from data.artifacts import Artifact, Counts, Outcome
 from data.files import json_line, write_json, write_jsonl
+from data.records import ResponsePair
 from data.rows import SourceError, count_rows, declared_rows, read_file
 from data.store import RunStore
 from data.world.__main__ import main as write_world
@@ -24,10 +25,12 @@ from tasks.plan.compare import FIGURES, compared, planned_table
 from tasks.plan.facts import HELD_OUT
 from tasks.plan.measured import measured_in
 from tasks.plan.plan import PLAN, Plan, roles
+from tasks.plan.sample import sample_run
 from tasks.plan.show import COLUMNS, as_text
 from tasks.prepare import prepare
 from tasks.report import write_report
 from tasks.stage import Context, Run
+from tests.conftest import make
 from tests.plan_fixtures import write_model, write_rows
 
 PARAMETERS = {
@@ -70,6 +73,7 @@ def test_every_recipe_can_be_planned_from_stand_ins_and_says_so(
     assert main(options(recipe, tmp_path)) == 0
     text, config = capsys.readouterr().out, load_recipe(recipe)
     assert "ESTIMATES FROM STAND-INS" in text
+    assert set(roles(config).values()) <= set(" ".join(text.split("\n\n")[1].split()).split("for: ")[1].split(", "))
     assert max(map(len, text.splitlines())) <= COLUMNS
     for model in roles(config).values():
         assert f"{model}: {tmp_path}" in text
@@ -102,7 +106,11 @@ def test_a_plan_of_the_paper_has_the_sizes_of_its_settings(tmp_path: Path, capsy
     judge = stages["round-3/judge"]
     assert judge.flops == pytest.approx((4 + 2) * n * judge.trained_tokens)
     assert judge.disk_bytes > 2 * n
-    assert plan.models["prover"]["stand_in"] is not None
+    assert plan.stand_ins == [
+        "meta-llama/Llama-3.1-8B-Instruct",
+        "Qwen/Qwen3-14B",
+        *(f"data.{part}" for part in ("rationale", "labeled", "unlabeled")),
+    ]
 
 
 # ---- the demo, whose data and models are here ----------------------------------------------------------------------------
@@ -475,6 +483,16 @@ def test_a_report_is_written_with_a_broken_plan_or_none(judged: Run, content: st
     assert "Planned and actual" not in write_report(judged).read_text(encoding="utf-8")
     (judged.store.path / PLAN).unlink()
     assert planned_table(judged) == []
+
+
+def test_rows_of_a_run_are_sampled_from_all_of_its_files(tmp_path: Path) -> None:
+    """Ten rows that grow: every second one of them is taken, also where a file has one more."""
+    pairs = [make(f"p{i}", a="a " * (i + 1)).to_json() for i in range(11)]
+    write_jsonl(tmp_path / "rows.jsonl", pairs)
+    sample = sample_run({"unlabeled": str(tmp_path / "rows.jsonl")}, {"unlabeled": 33}, [], 5)
+    rows = sample.weighted("unlabeled")
+    assert [row.id for _, row in rows if isinstance(row, ResponsePair)] == ["p0", "p2", "p4", "p6", "p8", "p10"]
+    assert sum(weight for weight, _ in rows) == pytest.approx(33)
 
 
 def test_a_plan_of_a_run_takes_all_rounds_from_its_first_batch(world: Path, tmp_path: Path) -> None:

@@ -28,12 +28,14 @@ _TERA = 1e12
 class Plan:
     """The stages of a run as they are expected, and what that rests on. `settings` is the hash of those planned for.
 
-    `models` maps a role to its model's name, its number of parameters, and the folder that stood in for it, if one did.
+    `models` maps a role to its model's name and its number of parameters. `stand_ins` names the models and the parts of the
+    data for which something else stood in.
     """
 
     run_name: str
     settings: str
     models: Mapping[str, Mapping[str, Any]]
+    stand_ins: Sequence[str]
     assumptions: Sequence[Mapping[str, Any]]
     notes: Sequence[str]
     stages: Sequence[PlannedStage]
@@ -43,6 +45,7 @@ class Plan:
             "run_name": self.run_name,
             "settings": self.settings,
             "models": {role: dict(facts) for role, facts in self.models.items()},
+            "stand_ins": list(self.stand_ins),
             "assumptions": [dict(one) for one in self.assumptions],
             "notes": list(self.notes),
             "stages": [stage.to_json() for stage in self.stages],
@@ -61,7 +64,7 @@ class Plan:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
         stages = [PlannedStage.from_json(row) for row in value["stages"]]
-        known = {name: value[name] for name in ("run_name", "settings", "models", "assumptions", "notes")}
+        known = {name: value[name] for name in ("run_name", "settings", "models", "stand_ins", "assumptions", "notes")}
         return cls(**known, stages=stages)
 
 
@@ -92,18 +95,18 @@ def plan_self_training(
     models = {role: planned_model(role, one, settings, assumptions.values) for role, one in located.items()}
     stages = self_training_stages(settings, facts, assumptions.values, models)
     shown: dict[str, dict[str, Any]] = {
-        role: {
-            "model": one.model,
-            "parameters": models[role].size.parameters,
-            "stand_in": str(one.folder) if one.stand_in else None,
-        }
-        for role, one in located.items()
+        role: {"model": one.model, "parameters": models[role].size.parameters} for role, one in located.items()
     }
     known = all(model.training_tokens_per_s and model.generated_tokens_per_s for model in models.values())
     unused = (*(() if "prover" in located else _OF_PROVER), *(_OF_GPUS if known else ()))
     used = [one for one in assumptions.to_json() if one["name"] not in unused]
-    notes = [*_stand_in_notes(located), *sample.notes, *_doubts(settings, facts)]
-    return Plan(run_name, settings_id(settings), shown, used, notes, stages)
+    replaced = {one.model: one.folder for one in located.values() if one.stand_in}
+    notes = [
+        f"{model}: {folder} stands in for it, with its tokenizer and its size" for model, folder in replaced.items()
+    ]
+    notes += [*sample.notes, *_doubts(settings, facts)]
+    stand_ins = [*replaced, *sample.stand_ins]
+    return Plan(run_name, settings_id(settings), shown, stand_ins, used, notes, stages)
 
 
 def roles(settings: Settings) -> dict[Role, str]:
@@ -137,14 +140,6 @@ def _with_lengths(assumptions: Assumptions, facts: Facts, settings: Settings) ->
             share = min(1.0, facts.human[role].reply / most)
             assumptions = assumptions.measured(name, share, FROM_SAMPLE)
     return assumptions
-
-
-def _stand_in_notes(located: Mapping[Role, Located]) -> list[str]:
-    return [
-        f"{one.model}: {one.folder} stands in for it, with its tokenizer and its size"
-        for one in {one.model: one for one in located.values()}.values()
-        if one.stand_in
-    ]
 
 
 def _doubts(settings: Settings, facts: Facts) -> list[str]:

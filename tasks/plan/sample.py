@@ -67,6 +67,7 @@ class DataSample:
     sets: Sequence[SetSample] = ()
     exact: bool = False
     read: int | None = None
+    stand_ins: Sequence[str] = ()
     notes: Sequence[str] = ()
 
     def usable(self, part: Part) -> float:
@@ -111,7 +112,9 @@ def sample_sources(
         part: list(_sample_part(part, getattr(data, part), stand_ins.get(part), assumed, n, notes)) for part in PARTS
     }
     played = [_sample_set(chosen, stand_ins.get(chosen.label), n, notes) for chosen in sets]
-    return DataSample({part: samples for part, samples in parts.items() if samples}, played, notes=notes)
+    replaced = [f"data.{name}" if name in PARTS else name for name in stand_ins]
+    found = {part: samples for part, samples in parts.items() if samples}
+    return DataSample(found, played, stand_ins=replaced, notes=notes)
 
 
 def _sample_part(

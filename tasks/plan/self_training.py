@@ -13,7 +13,7 @@ from tasks.settings import Optimization, Role, Settings
 from tasks.space import BYTES_A_TOKEN
 from tasks.training_set import repeats
 
-_BYTES_A_GAME = 190
+_BYTES_A_GAME = 250
 """Of a line of games.jsonl."""
 _BYTES_A_PROOF, _BYTES_OF_VOTES = 170, 120
 """Of a selected proof, beside its text, and of what a label says of its votes."""

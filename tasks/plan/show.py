@@ -11,7 +11,7 @@ from tasks.plan.stages import FORMULAS, PlannedStage
 
 COLUMNS = 120
 HEADINGS = ("stage", "rows in", "rows out", "prompt", "generated", "trained", "FLOPs", "GPU time", "disk")
-_FIXTURE = "ESTIMATES FROM STAND-INS, not from the models and data that the recipe names:"
+_FIXTURE = "ESTIMATES FROM STAND-INS, not from what the recipe names, for:"
 _AMOUNTS = (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3))
 _SIZES = ((" TiB", 2.0**40), (" GiB", 2.0**30), (" MiB", 2.0**20), (" KiB", 2.0**10), (" B", 1.0))
 
@@ -107,13 +107,9 @@ def as_markdown(plan: Plan) -> str:
     return "\n\n".join([f"# Plan of {plan.run_name}", *_warnings(plan), lines, *blocks]) + "\n"
 
 
-def is_estimate(plan: Plan) -> bool:
-    """Whether something stands in for what the recipe names."""
-    return any(facts["stand_in"] for facts in plan.models.values()) or any("stands in" in note for note in plan.notes)
-
-
 def _warnings(plan: Plan) -> list[str]:
-    return [f"{_FIXTURE} see the notes."] if is_estimate(plan) else []
+    said = f"{_FIXTURE} {', '.join(plan.stand_ins)}"
+    return [textwrap.fill(said, COLUMNS, break_on_hyphens=False)] if plan.stand_ins else []
 
 
 def _foundations(plan: Plan) -> list[str]:
