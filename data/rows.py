@@ -129,6 +129,22 @@ def read_file(file: str) -> Iterator[RawRow]:
         raise SourceError(f"{file}: cannot be read ({error}); is the file complete?") from error
 
 
+def count_rows(file: str) -> int:
+    """How many rows `read_file` yields, most of them not parsed. Raises SourceError as it does."""
+    plain = file.removesuffix(".gz")
+    try:
+        if plain.endswith(".jsonl"):
+            with _open(file) as stream:
+                return sum(1 for line in stream if line.strip())
+        if plain.endswith(".parquet"):
+            import pyarrow.parquet as pq
+
+            return int(pq.read_metadata(file).num_rows)
+    except (OSError, EOFError, zlib.error, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise SourceError(f"{file}: cannot be read ({error}); is the file complete?") from error
+    return sum(1 for _ in _read_json(file))
+
+
 def _open(file: str) -> IO[bytes]:
     return cast("IO[bytes]", gzip.open(file, "rb")) if file.endswith(".gz") else Path(file).open("rb")
 
@@ -207,3 +223,17 @@ def read_hub(name: str, *, subset: str | None, split: str, revision: str | None)
         ) from error
     for number, value in enumerate(rows, start=1):
         yield RawRow(file, number, dict(value))
+
+
+def declared_rows(name: str, subset: str | None, split: str, revision: str | None) -> int | None:
+    """How many rows the page of a hub data set says that a split has; None where it does not say."""
+    from datasets import load_dataset_builder
+    from datasets.exceptions import DatasetNotFoundError
+
+    try:
+        splits = load_dataset_builder(name, subset, revision=revision).info.splits
+    except (DatasetNotFoundError, ValueError) as error:
+        raise SourceError(
+            f"hub:{name}: cannot be opened with subset={subset!r}, revision={revision!r} ({error})"
+        ) from error
+    return int(splits[split].num_examples) or None if splits and split in splits else None

@@ -45,7 +45,7 @@ def _read_recipe(flow: str, name: str) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in _folder(flow).glob("*.toml")))
         raise ConfigError(f"there is no recipe {name!r}; there are {known}")
-    run_name = name if flow == _DEFAULT else f"{flow}-{name}"
+    run_name = name if flow == _DEFAULT or name.startswith(f"{flow}-") else f"{flow}-{name}"
     return {"run_name": run_name, **tomllib.loads(path.read_text(encoding="utf-8"))}
 
 

@@ -11,7 +11,7 @@ from prefect import flow
 
 from flows.config import with_overrides
 from flows.parameters import GramConfig, GramTraining, parameters_of
-from flows.running import carry_out
+from flows.running import carry_out, only_plan
 from flows.self_train import finish, train_by_itself
 from tasks.settings import BenchmarkSettings, DataSettings, GenerationSettings, ModelSettings, RetentionSettings
 
@@ -28,6 +28,7 @@ def train_gram(
     store: str = "runs",
     seed: int = 0,
     on_change: Literal["redo", "refuse"] = "redo",
+    dry_run: bool = False,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Pre-trains a model on pairs of responses, and fine-tunes it to tell which of two is better.
@@ -43,7 +44,10 @@ def train_gram(
         store: The folder that holds run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it.
         on_change: What to do where settings or data have changed since the run was begun: redo what reads them, or refuse.
+        dry_run: Only plan: show what every stage will take, write plan.json into the run folder, and end.
         overrides: Single values on top of the sections, by dotted name, such as {"training.label_smoothing": 0.05}.
     """
     config = with_overrides(parameters_of(GramConfig, locals()), overrides or {}, GramConfig)
+    if config.dry_run:
+        return only_plan(config, config.settings())
     return carry_out(config, config.settings(), train_by_itself, finish)

@@ -50,8 +50,27 @@ class RunParameters(Section):
     )
 
 
-class SelfTrainConfig(RunParameters, Settings):
+class PlannedParameters(RunParameters):
+    """What a run has too that can be planned before it is started."""
+
+    dry_run: bool = Field(
+        default=False,
+        title="Only plan",
+        description="The run only plans: rows, tokens, FLOPs, GPU time and disk of every stage, from a sample of its data. It "
+        "shows the plan, writes plan.json into the run folder, and ends.",
+    )
+
+    def settings(self) -> Settings:
+        """The same as settings of a run."""
+        raise NotImplementedError
+
+
+class SelfTrainConfig(PlannedParameters, Settings):
     """The parameters of the flow ``self-train``, one section a concern."""
+
+    def settings(self) -> Settings:
+        """The same as settings of a run."""
+        return self
 
 
 class GramTraining(Mechanics):
@@ -76,7 +95,7 @@ class GramTraining(Mechanics):
     )
 
 
-class GramConfig(RunParameters):
+class GramConfig(PlannedParameters):
     """The parameters of the flow ``gram``."""
 
     models: ModelSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from prefect.logging import get_run_logger
@@ -14,8 +14,12 @@ from data.store import RunStore
 from flows.cancelling import cancellable
 from flows.lost import crash_lost_stages
 from flows.parameters import RunParameters
+from flows.plan import write_plan
 from flows.tokens import tokens_from_blocks
+from tasks.benchmark.show import slug
 from tasks.changes import announce
+from tasks.plan.begun import PlanBeside
+from tasks.plan.show import as_markdown, as_text
 from tasks.report import publish_round, write_metrics
 from tasks.retention import retire
 from tasks.settings import Measuring, Settings
@@ -37,6 +41,7 @@ def opened(
         config.seed,
         retry_failed=config.on_change == "redo",
         on_passed=write_metrics,
+        on_data=PlanBeside(say).begin,
         on_round=_end_round,
     )
     with run.store.held(say):
@@ -64,3 +69,14 @@ def carry_out(
             say(caution)
         announce(run, algorithm, config.on_change, say)
         return finish(run, algorithm(run))
+
+
+def only_plan(config: RunParameters, settings: Settings) -> dict[str, Any]:
+    """A dry run: the plan in the log, in Prefect's UI and in ``plan.json``; no stage is begun. Raises PlanError."""
+    from prefect.artifacts import create_markdown_artifact
+
+    tokens_from_blocks()
+    plan, path = write_plan(config, settings)
+    get_run_logger().info("%s", as_text(plan))
+    create_markdown_artifact(key=f"{slug(config.run_name)}-plan", markdown=as_markdown(plan))
+    return {"plan": path, **plan.totals()}

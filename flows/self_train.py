@@ -10,7 +10,7 @@ from prefect import flow
 from data.artifacts import Artifact
 from flows.config import with_overrides
 from flows.parameters import SelfTrainConfig, parameters_of
-from flows.running import carry_out
+from flows.running import carry_out, only_plan
 from tasks.benchmark.play import benchmark
 from tasks.benchmark.sets import prepare_heldout, prepare_set
 from tasks.contamination import report_overlap
@@ -50,6 +50,7 @@ def self_train(
     store: str = "runs",
     seed: int = 0,
     on_change: Literal["redo", "refuse"] = "redo",
+    dry_run: bool = False,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Trains a prover and a judge, and lets the judge teach itself round after round.
@@ -69,9 +70,12 @@ def self_train(
         seed: Everything random is derived from it.
         on_change: What to do where settings or data have changed since the run was begun: make the stages that read them,
             and what follows, again; or refuse to start. Refusing also leaves failed rows of finished stages alone.
+        dry_run: Only plan: show what every stage will take, write plan.json into the run folder, and end.
         overrides: Single values on top of the sections, by dotted name, such as {"labels.votes": 16}.
     """
     config = with_overrides(parameters_of(SelfTrainConfig, locals()), overrides or {})
+    if config.dry_run:
+        return only_plan(config, config)
     return carry_out(config, config, train_by_itself, finish)
 
 
@@ -81,6 +85,7 @@ def train_by_itself(run: Run) -> list[Candidate]:
     sets = [prepare_set(run, chosen) for chosen in settings.benchmarks.sets]
     data = prepare(run, sets)
     truth, heldout = truth_of(data), prepare_heldout(run, data)
+    run.on_data(run, data, [heldout, *sets])
     report_overlap(run, data, [heldout, *sets])
     human = human_examples(run, data) if settings.data.rationale else None
     base = pretrain(run, data)

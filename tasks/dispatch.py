@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _MOST_RESTARTS = 16
 """Of the engines of one stage: a row among 16,384 that kills them is known after six deaths and fails at the seventh."""
 
+_SEEN = ("prompt_tokens", "tokens_generated", "shortened", "asked_longer", "cut_off")
+
 
 @dataclass(frozen=True)
 class GenerationStats:
@@ -42,7 +44,14 @@ class GenerationStats:
     def to_json(self) -> dict[str, Any]:
         """Seconds and rate, of this attempt alone; the rate is that of all engines together."""
         rate = round(self.tokens / self.seconds * self.engines, 1) if self.seconds else None
-        return {"engine_seconds": round(self.seconds, 2), "tokens_per_s": rate}
+        return {"engine_seconds": round(self.seconds, 2), "tokens_per_s": rate, "engines": self.engines}
+
+
+def gpu_seconds(metrics: Mapping[str, Any]) -> float:
+    """What a generation stage took of GPUs in all its attempts, at the rate of its last one; 0 where that is not known."""
+    rate = metrics.get("tokens_per_s")
+    gpus = metrics.get("engines", 1) * metrics.get("gpus_an_engine", 1)
+    return float(metrics.get("tokens_generated", 0) / rate * gpus) if rate else 0.0
 
 
 def generate_in_children(
@@ -165,9 +174,10 @@ def generate_rows(
     dropped: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     first: dict[str, str] = {}
-    seen: Counter[str] = Counter({"tokens_generated": 0, "shortened": 0, "asked_longer": 0, "cut_off": 0})
+    seen: Counter[str] = Counter(dict.fromkeys(_SEEN, 0))
     for _, line in with_rows(job):
         completions = [c for request in line.get("requests", ()) for c in request["completions"]]
+        seen["prompt_tokens"] += line.get("prompt_tokens", 0)
         seen["tokens_generated"] += sum(c["n_tokens"] for c in completions)
         seen["cut_off"] += sum(not c["finished"] for c in completions)
         seen["shortened"] += line.get("shortened", False)
@@ -185,7 +195,8 @@ def generate_rows(
             "The rows that did not fail are kept; starting the run again asks for the failed ones only"
         )
     kept = n_rows - dropped.total() - failed.total()
-    metrics = {**seen, **stats.to_json(), "shard_rows": shard_rows, "attempts": attempts}
+    metrics = {**seen, **stats.to_json(), "gpus_an_engine": generation.tensor_parallel}
+    metrics |= {"shard_rows": shard_rows, "attempts": attempts}
     return Outcome(Counts(n_rows, kept, dict(dropped), dict(failed)), metrics)
 
 

@@ -196,6 +196,7 @@ def _make_lines(
         if isinstance(made, Skip):
             write({**line, "dropped": made.reason})
             continue
+        line["prompt_tokens"] = sum(len(request.prompt_ids) for request in made)
         if any(request.shortened for request in made):
             line["shortened"] = True
         one = AskedRow(line, made, {}, set(range(len(made))))

@@ -14,6 +14,7 @@ from data.artifacts import Artifact
 from data.files import json_line, read_jsonl, write_text
 from tasks import charts
 from tasks.benchmark.show import benchmark_charts, benchmark_table, publish_benchmarks, slug_of
+from tasks.plan.compare import FIGURES, planned_table
 from tasks.rendering import duration, number, percent, template
 from tasks.samples import Row, sample_pairs
 from tasks.stage import Run
@@ -183,6 +184,8 @@ def write_report(run: Run, facts: Mapping[str, object] | None = None) -> Path:
         charts=[(title, charts.inline(svg)) for title, svg in [*charts.draw(table), *benchmark_charts(run)]],
         benchmarks=benchmark_table(run),
         stages=run.passed_stages(),
+        planned=planned_table(run),
+        planned_figures=[title for title, _ in FIGURES],
         samples=[(row["name"], pairs) for row in table if (pairs := sample_pairs(run, row["round"]))],
         software=_software(run),
     )

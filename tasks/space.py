@@ -11,7 +11,7 @@ from data.artifacts import StageError
 from tasks.settings import Optimization
 
 _GIB = 1 << 30
-_BYTES_A_TOKEN = 4
+BYTES_A_TOKEN = 4
 _KEPT_CHECKPOINTS = 2
 
 
@@ -31,13 +31,18 @@ def check_room(work: Path, what: str, forecast_bytes: float, reserve_gib: float)
 def generation_bytes(params: Mapping[str, Any], n_rows: int) -> float:
     """What the completions of a stage come to if they are half as long as they may be."""
     completions = int(params["votes"]) if "votes" in params else 2 * int(params.get("k", 1))
-    return n_rows * completions * int(params.get("max_tokens", 0)) / 2 * _BYTES_A_TOKEN
+    return n_rows * completions * int(params.get("max_tokens", 0)) / 2 * BYTES_A_TOKEN
 
 
 def training_bytes(base: Path, optimization: Optimization) -> float:
     """What a training writes: the checkpoint, and those it could be resumed from, with AdamW's two moments in fp32."""
     weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
+    return weights + checkpoint_bytes(weights, optimization)
+
+
+def checkpoint_bytes(weights: float, optimization: Optimization) -> float:
+    """What the checkpoints come to that a training could be resumed from, for a base of so many bytes."""
     if optimization.lora is not None:
-        return 1.2 * weights
+        return 0.2 * weights
     # A base in a 16-bit format is trained in fp32.
-    return weights + _KEPT_CHECKPOINTS * 3 * 2 * weights
+    return _KEPT_CHECKPOINTS * 3 * 2 * weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -58,7 +58,8 @@ class Checkpoint:
 class Run:
     """One run: its store, its seed, and the stages it has gone through so far, in order.
 
-    `retry_failed` says whether failed rows of finished stages are tried again, which makes what follows stale.
+    `retry_failed` says whether failed rows of finished stages are tried again, which makes what follows stale. `on_data` is
+    told of the run's data and of the benchmarks that will be played, as soon as they are there.
     """
 
     store: RunStore
@@ -68,6 +69,7 @@ class Run:
     retry_failed: bool = True
     passed: list[Artifact] = field(default_factory=list)
     on_passed: Callable[[Run], object] = lambda run: None
+    on_data: Callable[[Run, Artifact, Sequence[Artifact]], object] = lambda run, data, sets: None
     on_round: Callable[[Run, int], object] = lambda run, round: None
 
     def passed_stages(self) -> list[Artifact]:
@@ -216,8 +218,10 @@ def find_model(model: str) -> tuple[str, dict[str, str]]:
     return folder, {"hub": model.partition("@")[0], "commit": Path(folder).name}
 
 
-def model_folder(model: str) -> str:
+def model_folder(model: str, weights: bool = True) -> str:
     """The folder of a model on disk, or of one on the hub, which is fetched into the hub's own cache.
+
+    Without `weights` the rest is: configuration and tokenizer.
 
     A hub name may carry a revision, as in ``Qwen/Qwen3-14B@main``. Raises FileNotFoundError where it is neither.
     """
@@ -230,7 +234,7 @@ def model_folder(model: str) -> str:
     name, _, revision = model.partition("@")
     try:
         # Weights in other formats, which some repositories hold beside safetensors, are not wanted.
-        skipped = ["original/*", "*.pth", "*.bin", "*.gguf", "*.onnx"]
+        skipped = ["original/*", "*.pth", "*.bin", "*.gguf", "*.onnx", *([] if weights else ["*.safetensors"])]
         return snapshot_download(name, revision=revision or None, ignore_patterns=skipped)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise FileNotFoundError(

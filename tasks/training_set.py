@@ -74,7 +74,7 @@ def judge_examples(run: Run, round: int, selected: Sequence[Artifact], human: Ar
     def body(context: Context) -> Outcome:
         n_labeled = sum(1 for _ in _all_examples(labeled))
         n_pseudo = sum(1 for _ in _all_examples(selected[1:], first_round=1))
-        extra = _repeats(n_labeled, n_pseudo, training.labeled_share)
+        extra = repeats(n_labeled, n_pseudo, training.labeled_share)
         labels: Counter[str] = Counter()
         with (context.work / "examples.jsonl").open("w", encoding="utf-8") as stream:
             for example in _mixed(labeled, selected[1:], n_labeled, extra):
@@ -101,7 +101,7 @@ def _mixed(
         left -= n_labeled
 
 
-def _repeats(n_labeled: int, n_pseudo: int, share: float) -> int:
+def repeats(n_labeled: int, n_pseudo: int, share: float) -> int:
     """How many labeled examples must be added again to reach their share; no number reaches a share of 1."""
     if not n_labeled or not n_pseudo or share >= 1:
         return 0

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from flows.config import RECIPES, ConfigError, checked, load_recipe, load_recipe_of, recipe_files, with_overrides
-from flows.parameters import FLOWS
+from flows.parameters import ENTRYPOINTS, FLOWS
 from tasks.settings import ModelSettings
-from tests.conftest import settings_with
+from tests.conftest import ROOT, settings_with
 
 
 def values(**sections: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +187,8 @@ def test_a_wrong_override_is_refused_by_its_name(overrides: dict[str, Any], mess
 @pytest.mark.parametrize(("flow", "path"), recipe_files(), ids=lambda one: getattr(one, "stem", one))
 def test_every_recipe_can_be_run(flow: str, path: Path) -> None:
     config = load_recipe(path.stem) if flow == "self-train" else load_recipe_of(flow, path.stem)
-    assert config.run_name == (path.stem if flow == "self-train" else f"{flow}-{path.stem}")
+    own = path.stem if flow == "self-train" else f"{flow}-{path.stem}"
+    assert config.run_name == ("gram-qwen3-1.7b" if path.stem == "gram-qwen3-1.7b" else own)
     # What Prefect stores of it is the same configuration.
     assert FLOWS[flow].model_validate(config.model_dump(mode="json")) == config
     assert path.read_text(encoding="utf-8").startswith("# ")
@@ -194,6 +196,24 @@ def test_every_recipe_can_be_run(flow: str, path: Path) -> None:
 
 def test_every_recipe_file_belongs_to_a_flow() -> None:
     assert {path for _, path in recipe_files()} == set(RECIPES.rglob("*.toml"))
+
+
+def test_every_recipe_is_deployed_with_its_own_values() -> None:
+    """Plans of all of them are in test_plan_runs, from stand-ins."""
+    deployed = {
+        (one["entrypoint"].rpartition(".")[2], one["name"]): one.get("parameters")
+        for one in yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    }
+    configs = {
+        (ENTRYPOINTS[flow].rpartition(".")[2], path.stem): load_recipe_of(flow, path.stem)
+        for flow, path in recipe_files()
+    }
+    wanted = {name: config.model_dump(mode="json") for name, config in configs.items()}
+    wanted = {
+        name: {**values, "run_name": name[1]} if name[0] == "self_train" else values for name, values in wanted.items()
+    }
+    assert {name: deployed.get(name) for name in wanted} == wanted
+    assert not any(values.get("dry_run") for values in wanted.values())
 
 
 @pytest.mark.parametrize(

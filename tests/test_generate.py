@@ -513,12 +513,15 @@ def test_the_counts_of_a_stage_say_where_every_row_went(
     written = [c["n_tokens"] for line in lines for r in line.get("requests", ()) for c in r["completions"]]
     # The failed row was asked for once more, so the engine's own figures count two passes.
     assert made.manifest.metrics == {
+        "prompt_tokens": 2 * sum(len(encoder.text_ids(str(i))) for i in range(N_ROWS) if i not in (0, 9)),
         "tokens_generated": sum(written),
         "shortened": 0,
         "asked_longer": 0,
         "cut_off": 0,
         "engine_seconds": 4.0,
         "tokens_per_s": 5.0,
+        "engines": 1,
+        "gpus_an_engine": 1,
         "shard_rows": 4,
         "attempts": 2,
     }

@@ -52,6 +52,7 @@ def test_a_short_run_goes_through_and_shows_itself(services: Services, parameter
     }
     report = (run / "report.html").read_text()
     assert "<svg" in report
+    assert "Planned and actual" in report
     assert "http://" not in report.replace("http://www.w3.org", "")
     of_run = {"artifacts": {"flow_run_id": {"any_": [flow_run]}}, "limit": 200}
     artifacts = httpx.post(f"{services.ui}/api/artifacts/filter", json=of_run).json()
@@ -73,6 +74,20 @@ def test_no_secret_of_the_environment_is_written_anywhere_and_nothing_is_pickled
                 assert SECRET.encode() not in path.read_bytes(), f"{path} holds a secret"
     pickles = [path for path in run.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".pickle")]
     assert pickles == []
+
+
+def test_a_dry_run_only_plans(services: Services, parameters: dict[str, Any], tmp_path: Path) -> None:
+    told = {**parameters, "store": str(tmp_path), "run_name": "dry", "dry_run": True}
+    flow_run, state = run_deployment(services, "self-train/demo", told)
+    assert state == "Completed"
+    assert [path.name for path in (tmp_path / "dry").rglob("*")] == ["plan.json"]
+    of_run = {"artifacts": {"flow_run_id": {"any_": [flow_run]}}}
+    artifacts = httpx.post(f"{services.ui}/api/artifacts/filter", json=of_run).json()
+    [shown] = [artifact for artifact in artifacts if artifact["type"] == "markdown"]
+    assert shown["key"] == "dry-plan"
+    assert "| round-1/votes |" in shown["data"]
+    of_run = {"flow_runs": {"id": {"any_": [flow_run]}}}
+    assert httpx.post(f"{services.ui}/api/task_runs/filter", json=of_run).json() == []
 
 
 def test_a_killed_worker_loses_nothing_that_was_finished(

@@ -16,7 +16,12 @@ from tasks.stage import Run
 
 def slug_of(run: Run) -> str:
     """A run's part of the keys of its artifacts: keys are the server's, so that each run must have its own."""
-    return re.sub(r"[^a-z0-9]+", "-", run.store.run_name.lower()).strip("-")
+    return slug(run.store.run_name)
+
+
+def slug(run_name: str) -> str:
+    """A run name in the letters that keys may have."""
+    return re.sub(r"[^a-z0-9]+", "-", run_name.lower()).strip("-")
 
 
 def measured(run: Run) -> list[Artifact]:

@@ -1,0 +1,120 @@
+"""A run that has begun plans itself, beside its first stages: its rows are known, and its files are the sample.
+
+In a process of its own: the tokenizers bring torch with them, 4 s and 330 MiB that the flow's process can do without. A
+plan is only a view: whatever goes wrong with it is said, and costs the run nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from data.artifacts import Artifact
+from data.files import write_json
+from tasks import child
+from tasks.benchmark.sets import ITEMS
+from tasks.plan.assumptions import assume, rates_of
+from tasks.plan.compare import read_plan
+from tasks.plan.plan import PLAN, Plan, plan_self_training, roles, sections, settings_id
+from tasks.plan.sample import Part, sample_run
+from tasks.plan.sizes import locate
+from tasks.settings import Settings
+from tasks.stage import Run, resolved_dtype
+
+SAMPLE = 100
+"""Rows of each file: enough for a mean, a second or two of tokenizing where rows are long."""
+_FILES: Mapping[Part, str] = {
+    "rationale": "rationale.jsonl",
+    "labeled": "labeled.jsonl",
+    "unlabeled": "batch-1.jsonl",
+    "pretraining": "pretraining.jsonl",
+}
+
+
+@dataclass(frozen=True)
+class PlanningJob:
+    """What the planning child is told: the settings, and where the rows are. `sets` are the benchmarks that are played."""
+
+    run_name: str
+    settings: Mapping[str, Any]
+    dtype: str
+    files: Mapping[Part, str]
+    sizes: Mapping[Part, int]
+    read: int
+    sets: Sequence[Mapping[str, Any]]
+    out: str
+
+
+def planning_job(run: Run, data: Artifact, sets: Sequence[Artifact]) -> PlanningJob:
+    """The job for a run with this data. Raises StoreError where its files cannot be had."""
+    sizes = data.manifest.metrics["sizes"]
+    files = {part: name for part, name in _FILES.items() if name in data.manifest.files and sizes[name]}
+    played = [
+        {
+            "label": made.manifest.name.removeprefix("benchmarks/"),
+            "items": str(made.file(ITEMS)),
+            "total": made.manifest.counts.kept,
+            "candidates": made.manifest.metrics["candidates"] if made.manifest.metrics["benchmark"] == "ppe" else None,
+        }
+        for made in sets
+    ]
+    return PlanningJob(
+        run.store.run_name,
+        sections(run.settings),
+        resolved_dtype(run.settings.models.dtype),
+        {part: str(data.file(name)) for part, name in files.items()},
+        # Of the unlabeled rows, those of all rounds: the first batch is a fair sample of them.
+        {part: sizes["unlabeled" if part == "unlabeled" else name] for part, name in files.items()},
+        data.manifest.counts.rows_in,
+        played,
+        str(run.store.path / PLAN),
+    )
+
+
+def plan_begun(job: PlanningJob) -> Plan:
+    """The plan, in the child."""
+    settings = Settings.model_validate(job.settings)
+    here = settings.model_copy(update={"models": settings.models.model_copy(update={"dtype": job.dtype})})
+    sample = replace(sample_run(job.files, job.sizes, job.sets, SAMPLE), read=job.read)
+    located = {role: locate(model, {}) for role, model in roles(here).items()}
+    plan = plan_self_training(here, job.run_name, sample, located, assume(rates_of(here.models.dtype)))
+    return replace(plan, settings=settings_id(settings))
+
+
+class PlanBeside(threading.Thread):
+    """Plans a run while it goes on. `say` gets what went wrong."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(name="planning", daemon=True)
+        self.say = say
+        self.work: Callable[[], None] = lambda: None
+
+    def begin(self, run: Run, data: Artifact, sets: Sequence[Artifact]) -> None:
+        """Starts planning, unless the run has a plan of its settings already."""
+        try:
+            known = read_plan(run)
+            if known is not None and known.settings == settings_id(run.settings):
+                return
+            job, log_file = planning_job(run, data, sets), run.store.path / "logs" / "plan.log"
+            job_file = log_file.with_suffix(".job.json")
+            write_json(job_file, asdict(job))
+        except Exception as error:  # whatever it is, the run does not need a plan
+            self.say(f"the run is not planned: {error}")
+            return
+        # It works with the tokenizers and with shapes alone.
+        command = child.Command("tasks.plan", [str(job_file)], {"CUDA_VISIBLE_DEVICES": ""}, "planning")
+
+        def work() -> None:
+            child.run_children([command], log_file, lambda line: None, lambda label, facts: None)
+            run.store.share(run.store.path / PLAN)
+
+        self.work = work
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.work()
+        except Exception as error:
+            self.say(f"the run is not planned: {error}")

@@ -1,0 +1,133 @@
+"""What the sample says of a self-training: how long prompts and replies are in the base models' own tokens, and what fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from data.records import PreferencePair, RationalePair, ResponsePair
+from prompts.catalog import prover_for
+from tasks.chat import ChatEncoder
+from tasks.plan.assumptions import PlanError
+from tasks.plan.lengths import Lengths, mean_lengths
+from tasks.plan.sample import DataSample, Part, Row, SetSample, mean_bytes
+from tasks.settings import Role, Settings
+from tasks.training.examples import encode_example
+
+HELD_OUT = "held-out"
+
+
+@dataclass(frozen=True)
+class PlayedSet:
+    """A benchmark: its items, the comparisons in each, the mean prompt of one, and of knockouts the candidates."""
+
+    label: str
+    items: float
+    cells: float
+    lengths: Lengths
+    candidates: int | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the sample says. `shaped` is the share of the human rationales whose shape the judge's prompt allows.
+
+    Of `human` the lengths are of whole training examples, of the others of prompts. `bare_reply` is the reply without a
+    rationale, in tokens.
+    """
+
+    read: float
+    rows: dict[Part, float]
+    row_bytes: dict[Part, float]
+    shaped: float
+    human: dict[Role, Lengths]
+    labeled: dict[Role, Lengths]
+    unlabeled: dict[Role, Lengths]
+    bare_reply: int
+    sets: tuple[PlayedSet, ...]
+    pretraining: Lengths | None = None
+
+
+def measure(settings: Settings, sample: DataSample, encoders: dict[Role, ChatEncoder]) -> Facts:
+    """Encodes the sampled rows as the run will. Without a prover there is no encoder for it.
+
+    Raises PlanError where no sampled rationale could be learned from.
+    """
+    weighted = {part: sample.weighted(part) for part in sample.parts}
+    judge, shape = settings.judge_prompt, settings.judge_prompt.check_rationale
+    human = [(w, row) for w, row in weighted.get("rationale", ()) if isinstance(row, RationalePair)]
+    shaped = [(w, row) for w, row in human if not judge.has_rationale or shape(row.rationale, row.label) is None]
+    rows = {part: sample.usable(part) for part in sample.parts}
+    if not shaped and (human or settings.data.rationale):
+        raise PlanError(
+            f"none of {len(human)} sampled rows of data.rationale is a rationale in the shape of the prompt {judge.name!r}: "
+            "the prover would have nothing to learn from. Choose another models.judge_prompt, or give rationales in its shape"
+        )
+    held_out: Sequence[tuple[float, Row]] = weighted.get("heldout", ())
+    if "heldout" not in rows and not sample.exact:
+        share, held_out = settings.data.heldout_share, weighted["labeled"]
+        rows["heldout"], rows["labeled"] = share * rows["labeled"], (1 - share) * rows["labeled"]
+    sets = [_played(settings, one, encoders["judge"]) for one in sample.sets]
+    if held_out:
+        lengths = mean_lengths((w, _judged(settings, _pair(row), encoders["judge"])) for w, row in held_out)
+        sets.insert(0, PlayedSet(HELD_OUT, rows["heldout"], 1, lengths))
+    return Facts(
+        read=sample.read if sample.read is not None else sum(one.read for found in sample.parts.values() for one in found),
+        rows=rows,
+        row_bytes={part: mean_bytes(found) for part, found in weighted.items()},
+        shaped=sum(w for w, _ in shaped) / sum(w for w, _ in human) if human else 0.0,
+        human={role: mean_lengths((w, _example(settings, row, role, encoder)) for w, row in shaped)
+               for role, encoder in encoders.items() if shaped},
+        labeled=_prompts(settings, weighted.get("labeled", []), encoders),
+        unlabeled=_prompts(settings, weighted.get("unlabeled", []), encoders),
+        bare_reply=len(encoders["judge"].completion_ids(judge.target("", "A"))),
+        sets=tuple(sets),
+        pretraining=_pretraining(settings, weighted.get("pretraining", ()), encoders["judge"]),
+    )  # fmt: skip
+
+
+def _pair(row: Row) -> ResponsePair:
+    return row if isinstance(row, ResponsePair) else row.pair
+
+
+def _pretraining(settings: Settings, rows: Sequence[tuple[float, Row]], encoder: ChatEncoder) -> Lengths | None:
+    if settings.training.pretraining is None or not rows:
+        return None
+    return mean_lengths((w, _example(settings, row, "pretrained", encoder)) for w, row in rows)
+
+
+def _example(settings: Settings, row: Row, role: Role, encoder: ChatEncoder) -> tuple[int, int] | None:
+    reply_tokens = settings.proofs.max_tokens if role == "prover" else settings.labels.max_tokens
+    encoded = encode_example(row.to_json(), role, encoder, settings.models, reply_tokens)
+    return None if encoded is None else (len(encoded.prompt), len(encoded.completion))
+
+
+def _prompts(
+    settings: Settings, rows: Sequence[tuple[float, Row]], encoders: dict[Role, ChatEncoder]
+) -> dict[Role, Lengths]:
+    models, found = settings.models, {}
+    room = models.max_tokens - settings.labels.max_tokens
+    encoded = (
+        (w, encoders["judge"].judge_ids(settings.judge_prompt, _pair(r), room, models.overlong)) for w, r in rows
+    )
+    found["judge"] = mean_lengths((w, (len(e.ids), 0) if e else None) for w, e in encoded)
+    if "prover" in encoders:
+        prompt, room = prover_for(settings.judge_prompt), models.max_tokens - settings.proofs.max_tokens
+        # An unlabeled pair will have a label by then; which one makes no difference to the length.
+        labeled = ((w, PreferencePair(_pair(row), "A")) for w, row in rows)
+        proved = ((w, encoders["prover"].prover_ids(prompt, row, room, models.overlong)) for w, row in labeled)
+        found["prover"] = mean_lengths((w, (len(e.ids), 0) if e else None) for w, e in proved)
+    return found  # type: ignore[return-value]
+
+
+def _judged(settings: Settings, pair: ResponsePair, encoder: ChatEncoder) -> tuple[int, int] | None:
+    room = settings.models.max_tokens - settings.reply_tokens
+    encoded = encoder.judge_ids(settings.judge_prompt, pair, room, settings.models.overlong)
+    return None if encoded is None else (len(encoded.ids), 0)
+
+
+def _played(settings: Settings, one: SetSample, encoder: ChatEncoder) -> PlayedSet:
+    pairs = [item.pair(cell) for item in one.items for cell in item.cells]
+    lengths = mean_lengths((1.0, _judged(settings, pair, encoder)) for pair in pairs)
+    cells = one.candidates - 1 if one.candidates else len(pairs) / max(len(one.items), 1)
+    return PlayedSet(one.label, one.total, cells, lengths, one.candidates)

@@ -1,0 +1,92 @@
+"""What a run that is there says about the next one: shares kept, lengths of replies, tokens a second of one GPU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from data.files import read_jsonl
+from tasks.dispatch import gpu_seconds
+from tasks.export import base_name
+from tasks.plan.assumptions import PlanError
+from tasks.settings import Role, Settings
+
+Line = dict[str, Any]
+
+
+def measured_in(folder: Path, settings: Settings) -> tuple[dict[str, float], list[str]]:
+    """Assumptions by name, from a run folder's ``metrics.jsonl``, for a run with these settings; and notes on them.
+
+    Raises PlanError where the folder has none. What the run has not come to is left out; rates are taken only where it
+    trained the same base models.
+    """
+    file = folder / "metrics.jsonl"
+    if not file.is_file():
+        raise PlanError(f"{folder} has no metrics.jsonl: give the folder of a run, such as runs/demo")
+    kinds: dict[str, list[Line]] = {}
+    for line in read_jsonl(file):
+        kinds.setdefault(line["stage"], []).append(line)
+    found = {
+        "kept_labels": _kept_share(kinds.get("label", [])),
+        "kept_proofs": _kept_share(line for line in kinds.get("select", []) if line.get("candidates")),
+        "reply_share": _share(_votes_mean(kinds), settings.labels.max_tokens),
+        "proof_share": _share(_proof_mean(kinds), settings.proofs.max_tokens),
+    }
+    notes = []
+    for role, base in (("judge", settings.models.judge_base), ("prover", settings.models.prover_base)):
+        known = _base_of(folder, role)  # type: ignore[arg-type]
+        if known != base_name(base):
+            there = "does not say which" if known is None else f"had {next(iter(known.values()))}"
+            notes.append(f"{folder} {there} as its {role}'s base: rates of {base} are not taken from it")
+            continue
+        stages = ("vote", "benchmark") if role == "judge" else ("prove",)
+        found[f"{role}_training"] = _training_rate(kinds.get(f"train-{role}", []))
+        found[f"{role}_generation"] = _generation_rate([one for kind in stages for one in kinds.get(kind, [])])
+    return {name: value for name, value in found.items() if value is not None}, notes
+
+
+def _base_of(folder: Path, role: Role) -> dict[str, str] | None:
+    manifest = folder / "final" / "manifest.json"
+    if not manifest.is_file():
+        return None
+    card = json.loads(manifest.read_text(encoding="utf-8"))["config"]["card"]
+    known: dict[str, str] | None = card.get(f"{role}_base")
+    return known
+
+
+def _ratio(lines: Iterable[Line], part: Callable[[Line], float], whole: Callable[[Line], float]) -> float | None:
+    rows = list(lines)
+    total = sum(map(whole, rows))
+    return sum(map(part, rows)) / total if total else None
+
+
+def _kept_share(lines: Iterable[Line]) -> float | None:
+    """Of the rows that could be asked for: those that are too long are counted by the sample."""
+    return _ratio(lines, lambda one: one["kept"], lambda one: one["rows_in"] - one["dropped"].get("prompt_too_long", 0))
+
+
+def _votes_mean(kinds: dict[str, list[Line]]) -> float | None:
+    votes = {one["round"]: one.get("votes", 0) for one in kinds.get("label", [])}
+    return _ratio(kinds.get("vote", []), lambda one: one["tokens_generated"], lambda one: votes.get(one["round"], 0))
+
+
+def _proof_mean(kinds: dict[str, list[Line]]) -> float | None:
+    proofs = {one["round"]: one.get("candidates", 0) for one in kinds.get("select", [])}
+    return _ratio(kinds.get("prove", []), lambda one: one["tokens_generated"], lambda one: proofs.get(one["round"], 0))
+
+
+def _share(tokens: float | None, most: int) -> float | None:
+    return None if tokens is None else min(1.0, tokens / most)
+
+
+def _training_rate(lines: list[Line]) -> float | None:
+    known = [one for one in lines if one.get("train_tokens_per_s")]
+    return _ratio(known, lambda one: one["train_tokens_per_s"] * one["train_seconds"], lambda one: one["train_seconds"])
+
+
+def _generation_rate(lines: list[Line]) -> float | None:
+    """Of one GPU: what a stage reports is that of all its engines together."""
+    known = [one for one in lines if one.get("tokens_per_s")]
+    return _ratio(known, lambda one: one["tokens_generated"], gpu_seconds)

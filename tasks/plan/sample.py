@@ -1,0 +1,246 @@
+"""Some rows of every source, and how many usable ones the whole has: what a plan's lengths and numbers rest on.
+
+From the sources as configured, where a run is planned before it is started; from the files of its stage "data", where it
+has begun and its rows are known exactly.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from data.benchmarks.catalog import load
+from data.benchmarks.items import Item
+from data.files import json_line
+from data.records import PreferencePair, RationalePair, ResponsePair, parse_pair, parse_preference, parse_rationale
+from data.rows import SourceError, count_rows, declared_rows, expand_path
+from data.sources import Dropped, Kind, Source, read_source, source_files
+from tasks.mixture import needs_drawing, takes
+from tasks.plan.assumptions import PlanAssumptions, PlanError
+from tasks.settings import BenchmarkSet, DataSettings
+
+Part = Literal["rationale", "labeled", "unlabeled", "pretraining", "heldout"]
+PARTS: tuple[Part, ...] = ("rationale", "labeled", "unlabeled", "pretraining", "heldout")
+Row = ResponsePair | PreferencePair | RationalePair
+_KINDS: Mapping[Part, Kind] = {
+    "rationale": "rationale",
+    "labeled": "preference",
+    "unlabeled": "pair",
+    "pretraining": "pair",
+    "heldout": "preference",
+}
+_PARSERS: Mapping[Part, Callable[[Mapping[str, Any]], Row]] = {
+    "rationale": parse_rationale,
+    "labeled": parse_preference,
+    "unlabeled": parse_pair,
+    "pretraining": parse_pair,
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of one source. `read` is how many it has in all, `usable` how many of those are expected to be rows of a run."""
+
+    rows: Sequence[Row]
+    read: float
+    usable: float
+
+
+@dataclass(frozen=True)
+class SetSample:
+    """Items of one benchmark, which has `total` of them; `candidates` is how many responses play a knockout, else None."""
+
+    label: str
+    items: Sequence[Item]
+    total: float
+    candidates: int | None = None
+
+
+@dataclass(frozen=True)
+class DataSample:
+    """What was sampled. Where there is no part "heldout", a share of the labeled rows will be, unless `exact` says that the
+    run has split them off already. `read` are all rows that were read, where that is known. `notes` are for the reader.
+    """
+
+    parts: Mapping[Part, Sequence[Sample]]
+    sets: Sequence[SetSample] = ()
+    exact: bool = False
+    read: int | None = None
+    stand_ins: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+    def usable(self, part: Part) -> float:
+        return sum(sample.usable for sample in self.parts.get(part, ()))
+
+    def weighted(self, part: Part) -> list[tuple[float, Row]]:
+        """Each sampled row with how many rows it stands for."""
+        return [
+            (sample.usable / len(sample.rows), row)
+            for sample in self.parts.get(part, ())
+            if sample.usable
+            for row in sample.rows
+        ]
+
+
+def mean_bytes(rows: Sequence[tuple[float, Row]]) -> float:
+    """Bytes of a row as the run writes it."""
+    weight = sum(w for w, _ in rows)
+    return sum(w * len(json_line(row.to_json()).encode()) for w, row in rows) / weight if weight else 0.0
+
+
+# ---- from the sources ---------------------------------------------------------------------------------------------------
+
+
+def sample_sources(
+    data: DataSettings,
+    sets: Sequence[BenchmarkSet],
+    stand_ins: Mapping[str, str],
+    assumed: PlanAssumptions,
+    n: int,
+) -> DataSample:
+    """The first `n` rows of every source. `stand_ins` maps a part, or the label of a set, to a file that replaces it.
+
+    Raises PlanError where a source cannot be read, or its number of rows is not known.
+    """
+    unknown = stand_ins.keys() - {*PARTS, *(chosen.label for chosen in sets)}
+    if unknown:
+        known = ", ".join([*PARTS, *(chosen.label for chosen in sets)])
+        raise PlanError(f"there is no data {', '.join(sorted(unknown))} to give a stand-in for; there are {known}")
+    notes: list[str] = []
+    parts = {
+        part: list(_sample_part(part, getattr(data, part), stand_ins.get(part), assumed, n, notes)) for part in PARTS
+    }
+    played = [_sample_set(chosen, stand_ins.get(chosen.label), n, notes) for chosen in sets]
+    replaced = [f"data.{name}" if name in PARTS else name for name in stand_ins]
+    found = {part: samples for part, samples in parts.items() if samples}
+    return DataSample(found, played, stand_ins=replaced, notes=notes)
+
+
+def _sample_part(
+    part: Part,
+    sources: Sequence[Source],
+    stand_in: str | None,
+    assumed: PlanAssumptions,
+    n: int,
+    notes: list[str],
+) -> Iterator[Sample]:
+    given: int | None = getattr(assumed, f"rows_{part}")
+    if not sources:
+        return
+    if stand_in is not None:
+        sources = [Source(path=stand_in)]
+        number = "" if given is not None else ", and the number of rows is its number"
+        notes.append(f"data.{part}: {stand_in} stands in for the sources; the lengths are its lengths{number}")
+    found = [(source, *_rows_in(source, part)) for source in sources]
+    known = sum(count or 0 for _, count, _ in found)
+    if given is not None:
+        notes.append(f"data.{part}: {given:,} rows, as given" + (f"; {known:,} are there" if known else ""))
+    samples = []
+    for source, count, how in found:
+        if given is not None:
+            # Several sources share what is given for all of them by what is known of each, else evenly.
+            count = round(given * (count / known if known and count else 1 / len(found)))
+        elif count is None:
+            raise PlanError(
+                f"data.{part}: how many rows {source.path} has is not known ({how}). Give it: --assume rows_{part}=N"
+            )
+        elif how:
+            notes.append(f"data.{part}: {count:,} rows in {source.path} ({how})")
+        rows, read = _first_rows(source, part, n)
+        samples.append(Sample(rows, count, count * len(rows) / read if read else 0.0))
+    for (source, _, _), sample, take in zip(found, samples, _mixed(found, samples), strict=True):
+        if take < sample.usable:
+            notes.append(
+                f"data.{part}: {take:,.0f} of about {sample.usable:,.0f} usable pairs of {source.path} (cap, weight)"
+            )
+        yield replace(sample, usable=min(take, sample.usable))
+
+
+def _mixed(found: Sequence[tuple[Source, int | None, str]], samples: Sequence[Sample]) -> list[float]:
+    """How many usable pairs of each source its cap and weight leave."""
+    sources = [source for source, _, _ in found]
+    taken = takes([int(sample.usable) for sample in samples], sources)
+    drawn = needs_drawing(sources)
+    return [take.kept if drawn else sample.usable for take, sample in zip(taken, samples, strict=True)]
+
+
+def _rows_in(source: Source, part: Part) -> tuple[int | None, str]:
+    """How many rows of a source will be read, or None; and how that is known where they are not counted."""
+    how = ""
+    try:
+        if source.hub_name is None:
+            count: int | None = sum(count_rows(file) for file in source_files(source))
+        else:
+            name = expand_path(source.hub_name)
+            count = declared_rows(name, source.subset, source.split, source.revision)
+            how = "as its hub page declares" if count is not None else "its hub page does not say"
+    except (SourceError, OSError) as error:
+        raise _unreadable(source.path, error, part) from error
+    if source.limit is not None and (count is None or count > source.limit):
+        return source.limit, "its limit, taken as reached" if count is None else ""
+    return count, how
+
+
+def _first_rows(source: Source, part: Part, n: int) -> tuple[list[Row], int]:
+    """The usable ones among the first `n` rows, and how many those were."""
+    some = source.model_copy(update={"limit": min(n, source.limit or n)})
+    try:
+        items: list[Any] = list(read_source(some, _KINDS[part], seed=0))
+    except SourceError as error:
+        raise PlanError(str(error)) from error
+    except OSError as error:
+        raise _unreadable(source.path, error, part) from error
+    return [item for item in items if not isinstance(item, Dropped)], len(items)
+
+
+def _sample_set(chosen: BenchmarkSet, stand_in: str | None, n: int, notes: list[str]) -> SetSample:
+    if stand_in is not None:
+        notes.append(f"benchmarks.sets: {stand_in} stands in for {chosen.label}, its number of pairs too")
+        items = load("preferences", stand_in).items
+        return SetSample(chosen.label, items[:n], len(items))
+    try:
+        items = load(chosen.benchmark, chosen.data, chosen.split, chosen.format).items
+    except (SourceError, OSError) as error:
+        raise _unreadable(chosen.data, error, chosen.label) from error
+    return SetSample(chosen.label, items[:n], len(items), _candidates(chosen.benchmark, items))
+
+
+def _candidates(benchmark: str, items: Iterable[Item]) -> int | None:
+    return min((len(item.responses) for item in items), default=None) if benchmark == "ppe" else None
+
+
+def _unreadable(path: str, error: Exception, name: str) -> PlanError:
+    return PlanError(f"{path} cannot be read: {error}. To plan without it: --data-stand-in {name}=FILE of own records")
+
+
+# ---- from a run that has begun --------------------------------------------------------------------------------------------
+
+
+def sample_run(
+    files: Mapping[Part, str], sizes: Mapping[Part, int], sets: Sequence[Mapping[str, Any]], n: int
+) -> DataSample:
+    """Rows spread evenly over the files of a run's stage "data", of which `sizes` gives the numbers of rows.
+
+    `sets` name the benchmarks that are played, the held-out pairs too: label, items (a file), total, and candidates.
+    """
+    parts = {}
+    for part, file in files.items():
+        rows = [_PARSERS[part](row) for row in _spread(Path(file), n)]
+        parts[part] = [Sample(rows, sizes[part], sizes[part])]
+    played = []
+    for one in sets:
+        items = [Item.from_json(row) for row in _spread(Path(one["items"]), n)]
+        played.append(SetSample(one["label"], items, one["total"], one["candidates"]))
+    return DataSample(parts, played, exact=True)
+
+
+def _spread(file: Path, n: int) -> Iterator[dict[str, Any]]:
+    """About `n` rows, evenly spread; the others are not parsed."""
+    total = count_rows(str(file))
+    with file.open("rb") as stream:
+        for line in islice(stream, 0, None, max(1, total // n)):
+            yield json.loads(line)

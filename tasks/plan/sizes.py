@@ -1,0 +1,94 @@
+"""How large a model is, from the headers of its weights or from its config.json: no weights are read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.plan.assumptions import PlanError
+from tasks.stage import model_folder
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """`parameters` in all, tied ones once. `linear` is Σ (inputs + outputs) over the linear layers but the head.
+
+    LoRA of rank r on all of those has r · `linear` parameters.
+    """
+
+    parameters: int
+    linear: int
+
+
+@dataclass(frozen=True)
+class Located:
+    """A base model as named in the settings, and the folder that its tokenizer and its size come from."""
+
+    model: str
+    folder: Path
+    stand_in: bool = False
+
+
+def locate(model: str, stand_ins: Mapping[str, str]) -> Located:
+    """Where a model is, or its stand-in. Of one on the hub, everything but the weights is fetched.
+
+    Raises PlanError where it cannot be had.
+    """
+    if model in stand_ins:
+        folder = Path(stand_ins[model]).expanduser()
+        if not (folder / "config.json").is_file():
+            raise PlanError(f"the stand-in for {model!r}, {folder}, has no config.json: give a model's folder")
+        return Located(model, folder, stand_in=True)
+    try:
+        return Located(model, Path(model_folder(model, weights=False)))
+    except FileNotFoundError as error:
+        raise PlanError(
+            f"{error}. To plan without it, name a folder with a config.json and a tokenizer: --stand-in {model}=FOLDER"
+        ) from error
+
+
+def model_size(folder: Path, trust_remote_code: bool = False) -> ModelSize:
+    """The size of the model in a folder. Raises PlanError where neither weights nor a known config are there."""
+    shards = sorted(folder.glob("*.safetensors"))
+    if shards and _whole(folder, [shard.name for shard in shards]):
+        shapes: dict[str, list[int]] = {}
+        for shard in shards:
+            shapes |= _shapes(shard)
+        linear = (sum(s) for name, s in shapes.items() if len(s) == 2 and not _is_vocabulary(name))
+        return ModelSize(sum(math.prod(shape) for shape in shapes.values()), sum(linear))
+    return _from_config(folder, trust_remote_code)
+
+
+def _whole(folder: Path, shards: list[str]) -> bool:
+    index = folder / "model.safetensors.index.json"
+    wanted = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
+    return wanted <= set(shards)
+
+
+def _shapes(file: Path) -> dict[str, list[int]]:
+    """Tensor → shape from a safetensors file's header: 8 bytes of length, then JSON."""
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    return {name: facts["shape"] for name, facts in header.items() if name != "__metadata__"}
+
+
+def _is_vocabulary(name: str) -> bool:
+    return "embed" in name or "lm_head" in name
+
+
+def _from_config(folder: Path, trust_remote_code: bool) -> ModelSize:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        with torch.device("meta"):  # shapes without memory
+            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise PlanError(f"the size of the model in {folder} is not known from its config.json: {error}") from error
+    layers = (m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and not _is_vocabulary(name))
+    return ModelSize(model.num_parameters(), sum(m.in_features + m.out_features for m in layers))

@@ -1,0 +1,211 @@
+"""What one stage costs, by its kind, whatever the flow: the formulas of a plan.
+
+``FORMULAS`` says them to whoever reads a plan; a number that a stage has can be checked with it by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tasks.plan.sizes import ModelSize
+from tasks.settings import Optimization
+from tasks.space import BYTES_A_TOKEN, checkpoint_bytes
+
+FORMULAS = """\
+training    tokens = examples × mean length × passes; passes = epochs, or steps ÷ ⌈examples ÷ batch⌉
+            FLOPs = 6·N·tokens; LoRA 4·N·tokens; 2·N·tokens more with gradient checkpointing
+generation  prompt tokens = requests × mean prompt, each read once; generated = requests × replies each × mean reply
+            FLOPs = 2·N·(prompt + generated); proofs are read once more for Eq. 5: 2·N·(prompt + 2·generated)
+GPU time    tokens ÷ (tokens/s of one GPU) where a rate is known, else FLOPs ÷ (peak × utilization), of training,
+            reading and writing each. Starting engines and trainers is not in it, nor are waiting and loading.
+disk        checkpoint = N × bytes a weight, and the adapter in fp32; completions = 4 bytes a token + 60 each, with
+            scores 120; rows as they are written. N counts all parameters; FLOPs leave out attention over the length."""
+
+_BYTES_A_COMPLETION = 60
+"""What JSON takes for a completion beside its text; with its two logprobs twice as much."""
+_BYTES_AN_EXAMPLE = 300
+"""Of an example's origin, beside its pair and its rationale."""
+_FP32 = 4
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a planned stage stands in the run: `parts` are the run's own stages that it sums up, in order.
+
+    Rows go into the first of them, and come out of the last.
+    """
+
+    name: str
+    kind: str
+    round: int | None
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What a stage is expected to do. Numbers are expectations, so fractions of rows and tokens may occur.
+
+    `scratch_bytes` are written on top of `disk_bytes` while it is under way, and removed.
+    """
+
+    place: Place
+    rows_in: float
+    rows_out: float
+    prompt_tokens: float = 0.0
+    generated_tokens: float = 0.0
+    trained_tokens: float = 0.0
+    flops: float = 0.0
+    gpu_seconds: float = 0.0
+    disk_bytes: float = 0.0
+    scratch_bytes: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self.place), **{k: v for k, v in asdict(self).items() if k != "place"}}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> PlannedStage:
+        place = Place(row["name"], row["kind"], row["round"], tuple(row["parts"]))
+        return cls(place, **{k: v for k, v in row.items() if k not in ("name", "kind", "round", "parts")})
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """A model at work on one GPU. A rate in tokens/s is None where it is not known: then the FLOP/s count."""
+
+    size: ModelSize
+    bytes_a_weight: int
+    training_flops_per_s: float
+    reading_flops_per_s: float
+    writing_flops_per_s: float
+    training_tokens_per_s: float | None = None
+    generated_tokens_per_s: float | None = None
+
+
+# ---- training -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """What a training goes through: passes over its examples, and tokens of all of them."""
+
+    passes: float
+    tokens: float
+    flops: float
+
+
+def training_cost(
+    n_examples: float,
+    mean_tokens: float,
+    optimization: Optimization,
+    n_parameters: float,
+    recomputed: bool = False,
+) -> TrainingCost:
+    """The cost of one training. `recomputed` says that activations are (gradient checkpointing).
+
+    With steps the last batch of a pass is short, as the trainer's is. Where examples are packed, give packed sequences.
+    """
+    if n_examples <= 0:
+        return TrainingCost(0.0, 0.0, 0.0)
+    if optimization.max_steps is not None:
+        passes = optimization.max_steps / math.ceil(n_examples / optimization.batch_size)
+    else:
+        passes = float(optimization.epochs or 0)
+    tokens = n_examples * mean_tokens * passes
+    # Forward 2, gradients of activations 2, of weights 2, which LoRA has next to none of.
+    flops_a_token = (6 if optimization.lora is None else 4) + (2 if recomputed else 0)
+    return TrainingCost(passes, tokens, flops_a_token * n_parameters * tokens)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Training examples: how many, the share that fits, the mean tokens of those, and the bytes of one on disk.
+
+    `packed_to` is the length of packed sequences, None where examples are not packed.
+    """
+
+    n: float
+    fits: float
+    tokens: float
+    row_bytes: float
+    packed_to: int | None = None
+
+    def plus(self, other: Examples) -> Examples:
+        """Both together."""
+        n, fitting = self.n + other.n, self.n * self.fits + other.n * other.fits
+        if not fitting:
+            return self
+        tokens = (self.n * self.fits * self.tokens + other.n * other.fits * other.tokens) / fitting
+        row_bytes = (self.n * self.row_bytes + other.n * other.row_bytes) / n
+        return Examples(n, fitting / n, tokens, row_bytes, self.packed_to)
+
+
+def planned_training(
+    place: Place, examples: Examples, optimization: Optimization, model: PlannedModel, recomputed: bool = False
+) -> PlannedStage:
+    """A training with the writing of its examples."""
+    n, tokens = examples.n * examples.fits, examples.tokens
+    if examples.packed_to is not None and n:
+        sequences = math.ceil(n * tokens / examples.packed_to)
+        n, tokens = sequences, n * tokens / sequences
+    cost = training_cost(n, tokens, optimization, model.size.parameters, recomputed)
+    weights = model.size.parameters * model.bytes_a_weight
+    adapter = optimization.lora.r * model.size.linear * _FP32 if optimization.lora else 0
+    rate = model.training_tokens_per_s
+    return PlannedStage(
+        place,
+        examples.n,
+        examples.n * examples.fits,
+        trained_tokens=cost.tokens,
+        flops=cost.flops,
+        gpu_seconds=cost.tokens / rate if rate else cost.flops / model.training_flops_per_s,
+        disk_bytes=weights + adapter + examples.n * (examples.row_bytes + _BYTES_AN_EXAMPLE),
+        scratch_bytes=checkpoint_bytes(weights, optimization),
+    )
+
+
+# ---- generation -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is generated for rows: of the share that fits, so many requests each, and replies to each request.
+
+    `kept` is the share of the rows with replies that come out in the end; `row_bytes` what is written of each row again.
+    `scored` says that replies are read once more, on their own.
+    """
+
+    rows: float
+    fits: float
+    requests: float
+    replies: int
+    prompt_tokens: float
+    reply_tokens: float
+    kept: float = 1.0
+    row_bytes: float = 0.0
+    scored: bool = False
+
+
+def planned_generation(place: Place, asked: Asked, model: PlannedModel) -> PlannedStage:
+    """A generation with what is kept of it: votes and their labels, proofs and their selection, a benchmark."""
+    answered = asked.rows * asked.fits
+    requests = answered * asked.requests
+    completions = requests * asked.replies
+    prompt, generated = requests * asked.prompt_tokens, completions * asked.reply_tokens
+    read = prompt + (generated if asked.scored else 0.0)
+    beside = completions * _BYTES_A_COMPLETION * (2 if asked.scored else 1)
+    flops_a_token, rate = 2 * model.size.parameters, model.generated_tokens_per_s
+    reading, writing = read * flops_a_token, generated * flops_a_token
+    estimated = reading / model.reading_flops_per_s + writing / model.writing_flops_per_s
+    return PlannedStage(
+        place,
+        asked.rows,
+        answered * asked.kept,
+        prompt_tokens=prompt,
+        generated_tokens=generated,
+        flops=reading + writing,
+        gpu_seconds=generated / rate if rate else estimated,
+        disk_bytes=generated * BYTES_A_TOKEN + beside + asked.rows * asked.row_bytes,
+    )
