@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(EXTRA)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup demo ui up test check test-slow chaos world baselines real benchmarks yaml clean
+.PHONY: help setup demo ui up test check test-slow chaos world baselines real real-gram benchmarks yaml clean
 
 help:
 	@echo "make demo        set up, run self-train/demo with a real server, worker and vLLM, stop everything"
@@ -21,6 +21,7 @@ help:
 	@echo "make world       the controls on 3 seeds (about an hour); prints the table that the README shows"
 	@echo "make baselines   five ways to a judge on 3 seeds (half an hour); prints the table that the README shows"
 	@echo "make real        self-training on real files (GRAM_R2_DATA, default ../shared/data)"
+	@echo "make real-gram   GRAM's trainings and the discriminative baseline on real files"
 	@echo "make benchmarks  speed and memory; figures go to tests/benchmarks/results.md"
 	@echo "make yaml        write prefect.yaml from flows/recipes"
 	@echo "make clean       remove the environment and what the demo left in runs/ and .prefect/"
@@ -83,6 +84,9 @@ SEED ?= 1
 
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED)
+
+real-gram: $(READY)
+	$(BIN)/python -m tests.real_gram
 
 benchmarks: $(READY)
 	$(BIN)/python -m tests.benchmarks
