@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(EXTRA)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup demo ui up test check test-slow chaos world baselines real real-gram benchmarks yaml clean
+.PHONY: help setup demo ui up test check test-slow chaos world adapt-data baselines real real-gram benchmarks yaml clean
 
 help:
 	@echo "make demo        set up, run self-train/demo with a real server, worker and vLLM, stop everything"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-slow   the tests that take minutes: one short self-training end to end, kill and resume"
 	@echo "make chaos       kills a short self-training KILLS=50 times, resumes it, and checks that nothing is lost"
 	@echo "make world       the controls on 3 seeds (about an hour); prints the table that the README shows"
+	@echo "make adapt-data  the pairs that adapt/demo adapts a judge to"
 	@echo "make baselines   five ways to a judge on 3 seeds (half an hour); prints the table that the README shows"
 	@echo "make real        self-training on real files (GRAM_R2_DATA, default ../shared/data)"
 	@echo "make real-gram   GRAM's trainings and the discriminative baseline on real files"
@@ -46,6 +47,9 @@ $(READY): pyproject.toml
 
 runs/world/seed-0/heldout.jsonl:
 	$(BIN)/python -m data.world --out runs/world/seed-0 --seed 0
+
+adapt-data: $(READY)
+	$(BIN)/python -m data.world --out runs/world/adapt --seed 50 --labeled 60 --heldout 100 --unlabeled 4
 
 baselines: $(READY)
 	for seed in 0 1 2; do $(BIN)/python -m data.world --out runs/world/seed-$$seed --seed $$seed || exit 1; done

@@ -152,7 +152,7 @@ def _doubts(settings: Settings, facts: Facts) -> list[str]:
             for role, one in lengths.items()
             if one.fits < 1 and (what != "unlabeled pairs" or settings.rounds.count)
         ]
-    if facts.shaped < 1:
+    if facts.shaped < 1 and facts.rows.get("rationale"):
         notes.append(
             f"human rationales: {facts.shaped:.1%} have the shape of the prompt {settings.judge_prompt.name!r}"
         )
