@@ -18,6 +18,7 @@ from tasks.chat import ChatEncoder, Encoded
 from tasks.engines import Completion, Request, Sampling
 from tasks.scalar import SCALAR
 from tasks.seeds import derive_seed
+from tasks.settings import LABEL_TOKENS
 
 PROMPT_TOO_LONG = "prompt_too_long"
 
@@ -50,9 +51,9 @@ class Asking:
                 f"{self.votes} votes at temperature {self.temperature}: votes must be at least 1, and several need a "
                 "temperature above 0, or all would be the same"
             )
-        if not self.by_score and not 0 < self.max_tokens < self.context:
+        if not self.by_score and not 0 < self.reply_tokens < self.context:
             raise ValueError(
-                f"a reply of up to {self.max_tokens} tokens leaves no room for a prompt in a context of {self.context}"
+                f"a reply of up to {self.reply_tokens} tokens leaves no room for a prompt in a context of {self.context}"
             )
 
     @property
@@ -73,6 +74,11 @@ class Asking:
     def by_label(self) -> bool:
         """Whether the judge gives the label alone, so that the probabilities of its tokens are the answer."""
         return not self.by_score and not self.judge_prompt.has_rationale
+
+    @property
+    def reply_tokens(self) -> int:
+        """The room in the context that a prompt leaves to the reply: the same as in training, so that both cut alike."""
+        return LABEL_TOKENS if self.by_label else self.max_tokens
 
     @property
     def replies(self) -> int:
@@ -101,8 +107,7 @@ class Said:
 
 def ask(asking: Asking, encoder: JudgeEncoder, pair: ResponsePair, name: str) -> Request | None:
     """The request that asks about a pair as it is; None where it does not fit. Its seed is made of `name` and the pair's id."""
-    # The room for a reply is left for a label too: training leaves it, and a prompt must be cut alike in both.
-    encoded = encoder.judge_ids(asking.judge_prompt, pair, asking.context - asking.max_tokens, asking.overlong)
+    encoded = encoder.judge_ids(asking.judge_prompt, pair, asking.context - asking.reply_tokens, asking.overlong)
     if encoded is None:
         return None
     if asking.by_label:

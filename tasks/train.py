@@ -155,7 +155,9 @@ def _prompt(role: Role, judge: JudgePrompt) -> tuple[str, str]:
 
 def _reply_tokens(run: Run, role: Role) -> int:
     """Generation leaves this much room for a reply; a prompt must be cut, or dropped, alike in both."""
-    return run.settings.proofs.max_tokens if role == "prover" else run.settings.labels.max_tokens
+    if role == "prover":
+        return run.settings.proofs.max_tokens
+    return run.settings.judge_room
 
 
 def _job(run: Run, lesson: Lesson, base: str, work: Path, seed: int) -> TrainingJob:

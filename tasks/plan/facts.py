@@ -97,7 +97,7 @@ def _pretraining(settings: Settings, rows: Sequence[tuple[float, Row]], encoder:
 
 
 def _example(settings: Settings, row: Row, role: Role, encoder: ChatEncoder) -> tuple[int, int] | None:
-    reply_tokens = settings.proofs.max_tokens if role == "prover" else settings.labels.max_tokens
+    reply_tokens = settings.proofs.max_tokens if role == "prover" else settings.judge_room
     encoded = encode_example(row.to_json(), role, encoder, settings.models, reply_tokens)
     return None if encoded is None else (len(encoded.prompt), len(encoded.completion))
 
@@ -106,7 +106,7 @@ def _prompts(
     settings: Settings, rows: Sequence[tuple[float, Row]], encoders: dict[Role, ChatEncoder]
 ) -> dict[Role, Lengths]:
     models, found = settings.models, {}
-    room = models.max_tokens - settings.labels.max_tokens
+    room = models.max_tokens - settings.judge_room
     encoded = (
         (w, encoders["judge"].judge_ids(settings.judge_prompt, _pair(r), room, models.overlong)) for w, r in rows
     )
@@ -121,7 +121,8 @@ def _prompts(
 
 
 def _judged(settings: Settings, pair: ResponsePair, encoder: ChatEncoder) -> tuple[int, int] | None:
-    room = settings.models.max_tokens - settings.reply_tokens
+    reply = settings.reply_tokens if settings.judge_prompt.has_rationale else settings.judge_room
+    room = settings.models.max_tokens - reply
     encoded = encoder.judge_ids(settings.judge_prompt, pair, room, settings.models.overlong)
     return None if encoded is None else (len(encoded.ids), 0)
 

@@ -46,9 +46,10 @@ def open_judge(
     """
     name = str(judge)
     folder = name if is_endpoint(name) else model_folder(name)
-    asking = Asking(prompt or prompt_of(folder, name), max_tokens, context, overlong, votes, temperature, seed=seed)
-    if asking.prompt not in (JUDGE_PROMPTS if is_endpoint(name) else (*JUDGE_PROMPTS, SCALAR)):
-        raise ValueError(f"there is no judge prompt {asking.prompt!r}; there are {', '.join(JUDGE_PROMPTS)}")
+    chosen = prompt or prompt_of(folder, name)
+    if chosen not in (JUDGE_PROMPTS if is_endpoint(name) else (*JUDGE_PROMPTS, SCALAR)):
+        raise ValueError(f"there is no judge prompt {chosen!r}; there are {', '.join(JUDGE_PROMPTS)}")
+    asking = Asking(chosen, max_tokens, context, overlong, votes, temperature, seed=seed)
     if not is_endpoint(name) and asking.by_score != is_scalar(folder):
         kind = "gives scores and has no prompt" if is_scalar(folder) else "gives no scores: it needs a prompt"
         raise ValueError(f"{name}: the checkpoint {kind}; prompt={asking.prompt!r} does not fit it")

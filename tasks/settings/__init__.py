@@ -97,6 +97,11 @@ class Settings(Section):
         """The longest reply in a benchmark."""
         return self.benchmarks.max_tokens or self.labels.max_tokens
 
+    @property
+    def judge_room(self) -> int:
+        """The tokens of the context that a judge's prompt leaves to its reply, in training and in generation alike."""
+        return self.labels.max_tokens if self.judge_prompt.has_rationale else LABEL_TOKENS
+
     @model_validator(mode="after")
     def _replies_fit(self) -> Self:
         replies = {
