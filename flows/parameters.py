@@ -187,7 +187,7 @@ class AdaptConfig(RunParameters):
         reply = (self.benchmarks.max_tokens or LabelSettings().max_tokens) if judge.has_rationale else LABEL_TOKENS
         training = TrainingSettings(
             **self.training.mechanics(),
-            label_loss=self.training.label_loss,
+            label_loss="vocabulary" if judge.has_rationale else self.training.label_loss,
             label_smoothing=self.training.label_smoothing,
         )
         return Settings(
@@ -221,6 +221,13 @@ class BaselinesConfig(RunParameters, Settings):
             raise ValueError(
                 f'models.judge_prompt = "{self.models.judge_prompt}" has no rationale: the judges without one are the '
                 "baselines, and baselines.label_prompt is theirs"
+            )
+        early = [
+            name for name, one in self.baselines if isinstance(one, Optimization) and one.early_stopping is not None
+        ]
+        if early:
+            raise ValueError(
+                f"baselines.{early[0]}.early_stopping needs a validation part, which only the flow adapt has"
             )
         if len(set(self.seeds)) < len(self.seeds) or any(seed < 0 for seed in self.seeds):
             raise ValueError(f"seeds must differ and not be negative, got {list(self.seeds)}")

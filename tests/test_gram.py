@@ -312,3 +312,18 @@ def test_a_judge_that_reasons_needs_a_prover_and_its_rationales() -> None:
         checked({**recipe, "models": {"judge_base": "b", "prover_base": "p"}})
     with pytest.raises(ConfigError, match=r"training\.final and training\.human_rationales need data\.rationale"):
         checked({**recipe, "proofs": {"write_for": "nothing"}, "training": {"final": {"epochs": 1}}})
+
+
+def test_what_would_be_ignored_is_refused() -> None:
+    recipe = {
+        "models": {"judge_base": "b", "judge_prompt": "gram"},
+        "data": {"labeled": [{"path": "x"}]},
+        "run_name": "r",
+    }
+    recipe["rounds"] = {"count": 0}
+    with pytest.raises(ConfigError, match=r"training\.first_judge\.early_stopping needs a validation part"):
+        checked({**recipe, "training": {"first_judge": {"epochs": 1, "early_stopping": {}}}})
+    reasoning = {**recipe, "models": {"judge_base": "b"}, "proofs": {"write_for": "nothing"}}
+    checked(reasoning)
+    with pytest.raises(ConfigError, match=r'label_loss = "labels" is for judges that give the label alone'):
+        checked({**reasoning, "training": {"label_loss": "labels"}})

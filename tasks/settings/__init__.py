@@ -157,6 +157,20 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        if self.training.label_loss == "labels" and self.judge_prompt.has_rationale:
+            raise ValueError(
+                f'training.label_loss = "labels" is for judges that give the label alone, and models.judge_prompt = '
+                f'"{self.models.judge_prompt}" asks for a rationale: leave label_loss out, or take "gram"'
+            )
+        for name, one in self.training:
+            if isinstance(one, Optimization) and one.early_stopping is not None:
+                raise ValueError(
+                    f"training.{name}.early_stopping needs a validation part, which only the flow adapt has: leave it out"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _pretraining_has_pairs(self) -> Self:
         if (self.training.pretraining is None) != (not self.data.pretraining):
             given, missing = ("training.pretraining", "data.pretraining")

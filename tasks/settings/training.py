@@ -83,7 +83,8 @@ class Mechanics(Section):
     packing: bool = Field(
         False,
         title="Packing",
-        description="Several examples in one sequence, kept apart by the attention. For GPUs with FlashAttention.",
+        description="Several examples in one sequence, kept apart by the attention. For GPUs with FlashAttention. "
+        "Discriminative models are not packed.",
     )
     attention: Literal["auto", "sdpa", "flash_attention_2", "eager"] = Field(
         "auto", title="Attention", description="auto: what transformers chooses for the device."
