@@ -14,9 +14,9 @@ from typing import Any
 
 from data.artifacts import Artifact, Counts, FileRef, Outcome
 from data.files import json_line, read_jsonl
-from data.records import pair_key, parse_pair, parse_preference, prompt_key
+from data.records import pair_key, parse_pair, prompt_key
 from tasks.benchmark.play import asking_by, benchmark
-from tasks.orders import ORDERS, shown
+from tasks.orders import ORDERS
 from tasks.prepare import DataError
 from tasks.prove import select_proofs, write_proofs
 from tasks.scalar import SCALAR
@@ -24,7 +24,7 @@ from tasks.seeds import derive_seed
 from tasks.settings import Optimization, Role, TaskSettings
 from tasks.stage import Checkpoint, Context, Run
 from tasks.train import Lesson, judge_role, train
-from tasks.training_set import human_examples
+from tasks.training_set import example_of, human_examples
 
 VALIDATION = "validation.jsonl"
 
@@ -132,10 +132,7 @@ def _examples_of(row: dict[str, Any], orders: Sequence[str]) -> Iterator[dict[st
     proofs = row.get("proofs")
     for order in orders:
         if proofs is None or order in proofs:
-            origin = {"pair": row["id"], "order": order, "source": row.get("source", "")}
-            rationale = proofs[order]["rationale"] if proofs else ""
-            preference = shown(parse_preference(row), order)
-            yield {**preference.to_json(), "id": f"{row['id']}:{order}", "rationale": rationale, "origin": origin}
+            yield example_of(row, order, proofs[order]["rationale"] if proofs else "")
 
 
 # ---- the judges -------------------------------------------------------------------------------------------------------

@@ -12,14 +12,14 @@ from typing import Any
 
 from data.artifacts import Artifact, Counts, FileRef, Outcome
 from data.files import json_line, read_jsonl
-from data.records import parse_preference
 from tasks.benchmark.play import asking_by, benchmark
 from tasks.benchmark.show import set_name
-from tasks.orders import ORDERS, shown
+from tasks.orders import ORDERS
 from tasks.scalar import SCALAR
 from tasks.settings import BaselineSettings, Optimization
 from tasks.stage import Context, Run
 from tasks.train import Lesson, train
+from tasks.training_set import example_of
 
 _TRAININGS = ("pretrain", "train-prover", "train-judge")
 _GENERATIONS = ("prove", "vote")
@@ -87,10 +87,7 @@ def preference_examples(run: Run, name: str, pairs: Sequence[FileRef], orders: S
 def _examples(pairs: Sequence[FileRef], orders: Sequence[str]) -> Iterator[dict[str, Any]]:
     for ref in pairs:
         for row in read_jsonl(ref.path):
-            for order in orders:
-                preference = shown(parse_preference(row), order)
-                origin = {"pair": row["id"], "order": order, "source": row.get("source", "")}
-                yield {**preference.to_json(), "id": f"{row['id']}:{order}", "rationale": "", "origin": origin}
+            yield from (example_of(row, order, "") for order in orders)
 
 
 def response_pairs(run: Run, name: str, batches: Sequence[FileRef]) -> Artifact:

@@ -124,18 +124,21 @@ def _selected_examples(path: Path, round: int) -> Iterator[dict[str, Any]]:
 
 
 def _example(row: Mapping[str, Any], order: str, proof: Mapping[str, Any], round: int) -> dict[str, Any]:
-    preference = shown(parse_preference(row), order)
     origin = {
-        "pair": row["id"],
-        "order": order,
-        "source": row.get("source", ""),
         "round": round,
         "votes": row.get("votes"),
         "confidence": row.get("confidence"),
         "proof": proof.get("candidate"),
         "score": proof.get("score"),
     }
-    return {**preference.to_json(), "id": f"{row['id']}:{order}", "rationale": proof["rationale"], "origin": origin}
+    return example_of(row, order, proof["rationale"], **origin)
+
+
+def example_of(row: Mapping[str, Any], order: str, rationale: str, **origin: object) -> dict[str, Any]:
+    """A line of ``examples.jsonl``: a labeled pair as one order shows it. `origin` joins what is known of it."""
+    preference = shown(parse_preference(row), order)
+    known = {"pair": row["id"], "order": order, "source": row.get("source", ""), **origin}
+    return {**preference.to_json(), "id": f"{row['id']}:{order}", "rationale": rationale, "origin": known}
 
 
 def _human_example(record: RationalePair) -> dict[str, Any]:
