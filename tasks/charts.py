@@ -112,13 +112,18 @@ def benchmark_curves(names: Sequence[str], curves: Mapping[str, Sequence[float |
 
 def accuracy_by_cost(points: Sequence[tuple[str, float, float]]) -> str:
     """Held-out accuracy over tokens, on a logarithmic scale. A point is (method, tokens, accuracy in 0…1)."""
+    from matplotlib.ticker import LogLocator
+
     figure, axes = _figure(height=3.4)
     for i, (method, tokens, accuracy) in enumerate(points):
         color = _SEGMENTS[i % len(_SEGMENTS)]
-        axes.plot([tokens], [100 * accuracy], color=color, marker="o", linestyle="none", label=method)
-        place = (tokens, 100 * accuracy)
-        axes.annotate(f"{100 * accuracy:.1f}", place, (7, -4), textcoords="offset points", color=INK, fontsize=10)
+        # Numbers stand in the legend: points of nearly one cost would write over each other's.
+        label = f"{method}: {100 * accuracy:.1f}"
+        axes.plot([tokens], [100 * accuracy], color=color, marker="o", linestyle="none", label=label)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(_short_number)
+    axes.xaxis.set_minor_formatter("")
     axes.margins(x=0.15)
     _chance(axes)
     _percent(axes, [100 * point[2] for point in points])
@@ -126,6 +131,14 @@ def accuracy_by_cost(points: Sequence[tuple[str, float, float]]) -> str:
     axes.set_ylabel("held-out accuracy (%)")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=INK, fontsize=9, handlelength=1.0)
     return _svg(figure)
+
+
+def _short_number(value: float, _: int) -> str:
+    """1.2K, 30M: one digit where it tells something."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if value >= unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.3g}"
 
 
 def differences(rows: Sequence[tuple[str, float, float, float]], label: str) -> str:

@@ -19,16 +19,19 @@ Found = Mapping[int, Sequence[Row]]
 """The rows of the methods, as `tasks.baselines.Method.to_json` gives them, by seed."""
 
 TITLES = {
-    "discriminative": "discriminative (Bradley-Terry)",
-    "label-only": "label-only (Eq. 1)",
-    "gram": "GRAM (pre-training, label smoothing)",
-    "rationale": "with rationales (round 0)",
-    "self-trained": "after self-training",
+    "discriminative": "discriminative",
+    "label-only": "label-only",
+    "gram": "GRAM",
+    "rationale": "with rationales",
+    "self-trained": "self-trained",
 }
 _NOTES = (
+    "Discriminative: a score for each response, by Bradley-Terry's loss. Label-only: the label as a reply (Eq. 1). GRAM: "
+    "pre-trained on both responses of the unlabeled pairs, then label smoothing over the two labels. With rationales: the "
+    "first judge, on proofs of a prover. Self-trained: that judge after its last round.",
     "Accuracy on the held-out pairs, each in both orders. Tokens trained count every pass, prover and pre-training included; "
     "tokens generated are those of proofs and votes. Time is that of trainings and generation, not of benchmarks.",
-    "Points for a cost are accuracy over that of guessing (50%), in percentage points. Tokens a judgment is what each "
+    "Points for a cost are accuracy over that of guessing (50%), in percentage points. Tokens per judgment are what each "
     "comparison costs once the judge is in use: a judge that gives the label alone needs one.",
 )
 
@@ -63,16 +66,16 @@ def summary(run_name: str, found: Found) -> Summary:
 
 def _shown(method: str, rows: Sequence[Row]) -> dict[str, str]:
     intervals = [row["interval"] for row in rows]
-    shown = {"method": TITLES[method], "held-out accuracy (%)": mean_sd([100 * row["accuracy"] for row in rows])}
+    shown = {"method": TITLES[method], "accuracy (%)": mean_sd([100 * row["accuracy"] for row in rows])}
     if len(rows) == 1:
         shown["95% interval"] = f"{percent(intervals[0][0])} – {percent(intervals[0][1])}" if intervals[0] else "–"
     return shown | {
         "tokens trained": number(_mean([r["tokens_trained"] for r in rows])),
         "tokens generated": number(_mean([r["tokens_generated"] for r in rows])),
         "time": duration(_mean([r["seconds"] for r in rows])),
-        "points / million tokens": number(_mean([r["points_a_million_tokens"] for r in rows]), 1),
+        "points / M tokens": number(_mean([r["points_a_million_tokens"] for r in rows]), 1),
         "points / hour": number(_mean([r["points_an_hour"] for r in rows]), 0),
-        "tokens a judgment": number(_mean([r["tokens_a_judgment"] for r in rows]), 1),
+        "tokens / judgment": number(_mean([r["tokens_a_judgment"] for r in rows]), 1),
     }
 
 
