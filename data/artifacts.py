@@ -100,6 +100,10 @@ class Manifest:
         return cls(**{**raw, "counts": Counts(**raw["counts"])})
 
 
+class NoSuchFileError(StoreError):
+    """An artifact does not have the file that is asked of it."""
+
+
 @dataclass(frozen=True)
 class FileRef:
     """One file of an artifact: where it is, and the hash that goes into the keys of the stages that read it."""
@@ -144,7 +148,7 @@ class Artifact:
     def ref(self, name: str) -> FileRef:
         """One of its files with its content hash, for a stage that reads only that one; it is brought when it is read."""
         if name not in self.manifest.files:
-            raise StoreError(f"{self.path} has no file {name!r}; it has {', '.join(self.manifest.files)}")
+            raise NoSuchFileError(f"{self.path} has no file {name!r}; it has {', '.join(self.manifest.files)}")
         return FileRef(self.path / name, str(self.manifest.files[name]["sha256"]), lambda: self.fetch(name))
 
     @property

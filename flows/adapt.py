@@ -10,6 +10,7 @@ from flows.benchmark import find_judge
 from flows.config import with_overrides
 from flows.parameters import AdaptConfig, AdaptTraining, parameters_of
 from flows.running import carry_out
+from prompts.catalog import JUDGE_PROMPTS
 from tasks.adapt import Adapted, adapt, task_examples
 from tasks.adapt_report import publish_adapted, write_adapted
 from tasks.benchmark.sets import prepare_heldout, prepare_set
@@ -64,6 +65,8 @@ def adapt_judge(
     """
     config = with_overrides(parameters_of(AdaptConfig, locals()), overrides or {}, AdaptConfig)
     prompt = prompt_of_judge(config.judge)
+    if config.task.prover and (prompt == SCALAR or not JUDGE_PROMPTS[prompt].has_rationale):
+        raise ValueError(f"task.prover: the judge {config.judge.path!r} gives no rationales that a prover could write")
     return carry_out(config, config.settings(prompt), lambda run: learning_curve(run, config, prompt), finish)
 
 

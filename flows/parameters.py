@@ -178,6 +178,11 @@ class AdaptConfig(RunParameters):
             raise ValueError(
                 "training.optimization.early_stopping needs a validation part: set task.validation_share, or leave it out"
             )
+        if self.generation.workers:
+            raise ValueError(
+                "generation.workers: the judge as it was is not in the store, and is played on the machine of the run, by an "
+                "engine for each of its GPUs; leave it at 0"
+            )
         return self
 
     def settings(self, prompt: str) -> Settings:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.artifacts import Artifact, Manifest, Outcome, Stage, StageError
+from data.artifacts import Artifact, Manifest, NoSuchFileError, Outcome, Stage, StageError
 from tasks.stage import Context, Run
 
 _LONGEST = 40
@@ -93,8 +92,14 @@ def announce(run: Run, algorithm: Callable[[Run], object], on_change: str, say: 
     Raises StageError instead of going on where there are any and `on_change` is "refuse".
     """
     rehearsal = _Rehearsal(run.store, run.settings, run.seed, retry_failed=run.retry_failed)
-    with contextlib.suppress(_NothingMore):
+    try:
         algorithm(rehearsal)
+    except _NothingMore:
+        pass
+    except NoSuchFileError:
+        # What follows reads a file that a stage will have once it has been made again, such as another round's batch.
+        if not rehearsal.changes:
+            raise
     for line in map(str, rehearsal.changes):
         say(line)
     refused = [change for change in rehearsal.changes if change.certain]

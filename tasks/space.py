@@ -12,7 +12,8 @@ from tasks.settings import Optimization
 
 _GIB = 1 << 30
 BYTES_A_TOKEN = 4
-_KEPT_CHECKPOINTS = 2
+_CHECKPOINTS = 3
+"""At once: two are kept, and the older one goes when the newest is whole."""
 
 
 def check_room(work: Path, what: str, forecast_bytes: float, reserve_gib: float) -> None:
@@ -34,15 +35,17 @@ def generation_bytes(params: Mapping[str, Any], n_rows: int) -> float:
     return n_rows * completions * int(params.get("max_tokens", 0)) / 2 * BYTES_A_TOKEN
 
 
-def training_bytes(base: Path, optimization: Optimization) -> float:
+def training_bytes(base: Path, optimization: Optimization, processes: int = 1) -> float:
     """What a training writes: the checkpoint, and those it could be resumed from, with AdamW's two moments in fp32."""
     weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    return weights + checkpoint_bytes(weights, optimization)
+    return weights + checkpoint_bytes(weights, optimization, processes)
 
 
-def checkpoint_bytes(weights: float, optimization: Optimization) -> float:
-    """What the checkpoints come to that a training could be resumed from, for a base of so many bytes."""
+def checkpoint_bytes(weights: float, optimization: Optimization, processes: int = 1) -> float:
+    """What the checkpoints come to that a training could be resumed from, for a base of so many bytes in a 16-bit format.
+
+    It is trained in fp32; where several processes share it, its weights are written twice.
+    """
     if optimization.lora is not None:
-        return 0.2 * weights
-    # A base in a 16-bit format is trained in fp32.
-    return _KEPT_CHECKPOINTS * 3 * 2 * weights
+        return 0.3 * weights
+    return _CHECKPOINTS * (3 if processes == 1 else 4) * 2 * weights

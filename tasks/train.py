@@ -24,7 +24,7 @@ from tasks.gpus import visible_gpus
 from tasks.pool import Part, see_through
 from tasks.scalar import SCALAR
 from tasks.seeds import derive_seed
-from tasks.settings import Optimization, Role
+from tasks.settings import Mechanics, Optimization, Role
 from tasks.space import check_room, training_bytes
 from tasks.stage import Context, Run, find_model, resolved_dtype
 from tasks.training.job import RESULT, TrainingJob
@@ -189,7 +189,8 @@ def train_in_child(
 
     Raises ChildError where the process fails, StageError where the disk has no room for what it writes.
     """
-    room = training_bytes(Path(job.base), Optimization.model_validate(job.optimization))
+    processes = Mechanics.model_validate(job.training).processes or max(len(visible_gpus()), 1)
+    room = training_bytes(Path(job.base), Optimization.model_validate(job.optimization), processes)
     check_room(Path(job.out), f"training the {job.role}", room, reserve_gib)
     job_file = log_file.with_suffix(".job.json")
     write_json(job_file, asdict(job))

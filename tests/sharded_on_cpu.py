@@ -27,7 +27,9 @@ def main() -> None:
     PartialState.__init__ = _start_as_gpus
     objectives._spread = lambda gpu, optimization: {
         **_spread(gpu, optimization),
-        **{name: value for name, value in _spread(True, optimization).items() if name == "fsdp"},
+        **{
+            name: value for name, value in _spread(True, optimization).items() if name in ("fsdp", "accelerator_config")
+        },
     }
     rank.main()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from data.artifacts import Artifact, Counts, Outcome, StageError
+from data.artifacts import Artifact, Counts, NoSuchFileError, Outcome, StageError
 from data.files import write_jsonl
 from data.store import RunStore
 from tasks.changes import announce
@@ -127,3 +127,40 @@ def test_a_change_beside_failed_rows_is_still_said(again: Any) -> None:
 def test_who_refuses_changes_has_failed_rows_left_alone(again: Any) -> None:
     again(seed=2)
     assert again("refuse", seed=2) == ([], [])
+
+
+def by_rounds(run: Run) -> None:
+    """A stage with a file for each round, which what follows reads before all of it is made."""
+
+    def batches(context: Context) -> Outcome:
+        for i in range(run.settings.rounds.count):
+            write_jsonl(context.work / f"batch-{i}.jsonl", [{"batch": i}])
+        return Outcome(Counts(1, 1))
+
+    data = run.do("data", "data", {"rounds": run.settings.rounds.count}, {}, batches)
+    for i in range(run.settings.rounds.count):
+        ref = data.ref(f"batch-{i}.jsonl")
+        run.do(f"round-{i}/votes", "votes", {}, {"batch": ref.sha256}, lambda context: Outcome(Counts(1, 1)))
+
+
+def test_a_run_that_grows_by_a_round_is_told_what_is_redone(tmp_path: Path) -> None:
+    """The stage that will have the new round's file does not have it yet."""
+    for count in (1, 2):
+        run = Run(RunStore(tmp_path, "demo"), settings_with(rounds={"count": count, "pairs": 1}), 0)
+        said: list[str] = []
+        announce(run, by_rounds, "redo", said.append)
+        by_rounds(run)
+    assert len(said) == 1
+    assert said[0].startswith("data: rounds 1 → 2, will redo: data")
+
+
+def test_a_file_that_no_stage_will_have_is_an_error(tmp_path: Path) -> None:
+    run = Run(RunStore(tmp_path, "demo"), settings_with(), 0)
+    by_rounds(run)
+
+    def wrong(run: Run) -> None:
+        made = run.do("data", "data", {"rounds": run.settings.rounds.count}, {}, lambda context: Outcome(Counts(1, 1)))
+        made.ref("batch-9.jsonl")
+
+    with pytest.raises(NoSuchFileError, match=r"has no file 'batch-9\.jsonl'"):
+        announce(run, wrong, "redo", lambda line: None)

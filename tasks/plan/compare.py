@@ -74,7 +74,7 @@ def _figures(stage: PlannedStage, parts: Sequence[Artifact]) -> list[Compared]:
     trained = [m for m in metrics if "train_seconds" in m]
     generated = [m for m in metrics if "tokens_generated" in m]
     tokens = sum(m["tokens"] * m["epochs"] for m in trained) + sum(m["tokens_generated"] for m in generated)
-    seconds = sum(m["train_seconds"] for m in trained) + sum(gpu_seconds(m) for m in generated)
+    seconds = sum(m["train_seconds"] * m.get("processes", 1) for m in trained) + sum(gpu_seconds(m) for m in generated)
     prompts = [m["prompt_tokens"] for m in generated if "prompt_tokens" in m]
     return [
         (stage.rows_out, parts[-1].manifest.counts.kept),

@@ -82,8 +82,13 @@ def _share(tokens: float | None, most: int) -> float | None:
 
 
 def _training_rate(lines: list[Line]) -> float | None:
+    """Of one GPU: what a training reports is that of all its processes together."""
     known = [one for one in lines if one.get("train_tokens_per_s")]
-    return _ratio(known, lambda one: one["train_tokens_per_s"] * one["train_seconds"], lambda one: one["train_seconds"])
+    return _ratio(
+        known,
+        lambda one: one["train_tokens_per_s"] * one["train_seconds"],
+        lambda one: one["train_seconds"] * one.get("processes", 1),
+    )
 
 
 def _generation_rate(lines: list[Line]) -> float | None:

@@ -32,6 +32,7 @@ class DataSettings(Section):
         (),
         title="Pairs for pre-training",
         description="Unlabeled: what training.pretraining reads. Paper (GRAM): 566K.",
+        exclude_if=lambda value: not value,
     )
     heldout: tuple[Source, ...] = Field(
         (),

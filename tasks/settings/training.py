@@ -62,10 +62,12 @@ class Optimization(Section):
     )
     weight_decay: float = Field(0.0, ge=0, title="Weight decay", description="Of AdamW.")
     lora: LoraSettings | None = Field(None, title="LoRA", description="Empty: full fine-tuning.")
+    # Left out of dumps where it is off: it came later than the others, and keys of older stages stay valid.
     early_stopping: EarlyStopping | None = Field(
         None,
         title="Early stopping",
         description="For trainings that have a validation part (the flow adapt). Empty: off.",
+        exclude_if=lambda value: value is None,
     )
 
     @model_validator(mode="after")

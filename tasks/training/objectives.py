@@ -87,7 +87,7 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
         trainer = _label_trainer(encoder.label_ids, job.label_smoothing)
     else:
         trainer = SFTTrainer
-    return trainer(
+    made = trainer(
         model=model,
         args=training_arguments(job, output_dir, encoder),
         train_dataset=train,
@@ -95,6 +95,11 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
         processing_class=encoder.tokenizer,
         peft_config=_lora(optimization.lora, scalar),
     )
+    if optimization.lora is not None:
+        for parameter in made.model.parameters():
+            if parameter.requires_grad:  # a scalar head comes in the base's format, in which updates round away
+                parameter.data = parameter.data.float()
+    return made
 
 
 def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) -> Any:
@@ -183,7 +188,12 @@ def _spread(gpu: bool, optimization: Optimization) -> dict[str, Any]:
     arguments: dict[str, Any] = {"ddp_timeout": 4 * 3600, "ddp_find_unused_parameters": False}
     if not gpu:
         return {**arguments, "ddp_backend": "gloo"}
-    return {**arguments, "fsdp": True} if optimization.lora is None else arguments
+    if optimization.lora is not None:
+        return arguments
+    # Gradients are reduced and sharded after each micro-batch: kept whole until the last one, they take as much memory on
+    # every GPU as all of a GPU's part of weights and moments.
+    synced = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
+    return {**arguments, "fsdp": True, "accelerator_config": synced}
 
 
 def _pad_token(encoder: ChatEncoder) -> str:
