@@ -23,6 +23,7 @@ PLAN = "plan.json"
 FROM_SAMPLE = "the human rationales of the sample"
 _BYTES = {"float32": 4}
 _OF_PROVER = ("kept_proofs", "proof_share", "prover_training", "prover_generation")
+_OF_ROUNDS = ("kept_labels",)
 _OF_GPUS = ("peak_tflops", "training_utilization", "prefill_utilization", "decoding_utilization")
 _TERA = 1e12
 
@@ -106,7 +107,11 @@ class Grounds:
             for role, model in models.items()
         }
         known = all(model.training_tokens_per_s and model.generated_tokens_per_s for model in models.values())
-        unused = (*(() if "prover" in located else _OF_PROVER), *(_OF_GPUS if known else ()))
+        unused = (
+            *(() if "prover" in located else _OF_PROVER),
+            *(_OF_GPUS if known else ()),
+            *(() if self.settings.rounds.count else _OF_ROUNDS),
+        )
         used = [one for one in self.assumptions.to_json() if one["name"] not in unused]
         replaced = {one.model: one.folder for one in located.values() if one.stand_in}
         said = [
