@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from data.records import content_id
 from tasks.orders import ORDERS
 from tasks.plan.assumptions import Assumptions
-from tasks.plan.facts import HELD_OUT
+from tasks.plan.facts import HELD_OUT, Facts
 from tasks.plan.games import SCORED, Answers, answers_of, planned_benchmark
 from tasks.plan.lengths import Lengths, then
 from tasks.plan.plan import Grounds, Plan, grounds, sections
@@ -68,14 +68,15 @@ def plan_adaptation(
     if "prover" in located:
         assumptions = _with_proofs(assumptions, settings)
     found = grounds(settings, sample, located, assumptions, adapting.scored)
-    if "rationale" in found.facts.rows and "heldout" not in sample.parts:
-        # The same pairs as the labeled ones, less those that are held out.
-        rows = {**found.facts.rows, "rationale": (1 - settings.data.heldout_share) * found.facts.rows["rationale"]}
-        found = replace(found, facts=replace(found.facts, rows=rows))
-    planned = _Adaptation(found, adapting)
-    plan = found.plan(run_name, list(planned.stages()), planned.notes())
+    plan = found.plan(run_name, *adaptation(found, adapting))
     told = {"task": adapting.task.model_dump(mode="json"), "optimization": adapting.optimization.model_dump()}
     return replace(plan, settings=content_id({**sections(settings), **told}))
+
+
+def adaptation(found: Grounds, adapting: Adapting) -> tuple[list[PlannedStage], list[str]]:
+    """All stages in the order of the flow, and what a reader should know of them."""
+    planned = _Adaptation(found, adapting)
+    return list(planned.stages()), planned.notes()
 
 
 def _with_proofs(assumptions: Assumptions, settings: Settings) -> Assumptions:
@@ -85,11 +86,21 @@ def _with_proofs(assumptions: Assumptions, settings: Settings) -> Assumptions:
     return assumptions.measured("reply_share", min(1.0, proof_tokens / settings.labels.max_tokens), LIKE_PROOFS)
 
 
+def _facts_of_task(found: Grounds) -> Facts:
+    """Pairs with rationales are the labeled ones, read again: those that are held out are left out of them too."""
+    facts = found.facts
+    if "rationale" not in facts.rows or "heldout" in found.sample.parts:
+        return facts
+    left = (1 - found.settings.data.heldout_share) * facts.rows["rationale"]
+    return replace(facts, rows={**facts.rows, "rationale": left})
+
+
 class _Adaptation:
     """Goes through the algorithm as the flow does, with numbers in the place of artifacts."""
 
     def __init__(self, found: Grounds, adapting: Adapting) -> None:
-        self.found, self.adapting, self.settings, self.facts = found, adapting, found.settings, found.facts
+        self.found, self.adapting, self.settings = found, adapting, found.settings
+        self.facts = _facts_of_task(found)
         self.model = found.models["scalar" if adapting.scored else "judge"]
         packs = found.settings.training.packing and not adapting.scored
         self.packed_to = found.settings.models.max_tokens if packs else None
