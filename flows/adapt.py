@@ -9,7 +9,7 @@ from prefect import flow
 from flows.benchmark import find_judge
 from flows.config import with_overrides
 from flows.parameters import AdaptConfig, AdaptTraining, parameters_of
-from flows.running import carry_out
+from flows.running import carry_out, only_plan
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.adapt import Adapted, adapt, task_examples
 from tasks.adapt_report import publish_adapted, write_adapted
@@ -45,6 +45,7 @@ def adapt_judge(
     store: str = "runs",
     seed: int = 0,
     on_change: Literal["redo", "refuse"] = "redo",
+    dry_run: bool = False,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Trains a judge that is there on pairs of a task, and measures it on the task and on general benchmarks.
@@ -61,9 +62,12 @@ def adapt_judge(
         store: The folder that holds run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it.
         on_change: What to do where settings or data have changed since the run was begun: redo what reads them, or refuse.
+        dry_run: Only plan: show what every stage will take, write plan.json into the run folder, and end.
         overrides: Single values on top of the sections, by dotted name, such as {"training.optimization.epochs": 3}.
     """
     config = with_overrides(parameters_of(AdaptConfig, locals()), overrides or {}, AdaptConfig)
+    if config.dry_run:
+        return only_plan(config)
     prompt = prompt_of_judge(config.judge)
     if config.task.prover and (prompt == SCALAR or not JUDGE_PROMPTS[prompt].has_rationale):
         raise ValueError(f"task.prover: the judge {config.judge.path!r} gives no rationales that a prover could write")

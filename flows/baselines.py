@@ -8,7 +8,7 @@ from prefect import flow
 
 from flows.config import with_overrides
 from flows.parameters import BaselinesConfig, parameters_of
-from flows.running import carry_out
+from flows.running import carry_out, only_plan
 from flows.self_train import finish, train_by_itself
 from tasks.baselines import Method, discriminative, gram, label_only, labeled_pairs, of_rounds
 from tasks.benchmark.sets import prepare_heldout, prepare_set
@@ -47,6 +47,7 @@ def compare_methods(
     store: str = "runs",
     seed: int = 0,
     on_change: Literal["redo", "refuse"] = "redo",
+    dry_run: bool = False,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Trains a discriminative judge, a label-only one, GRAM, one with rationales, and that one by itself; compares them.
@@ -67,9 +68,12 @@ def compare_methods(
         store: The folder that holds run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it, where seeds are not given.
         on_change: What to do where settings or data have changed since the run was begun: redo what reads them, or refuse.
+        dry_run: Only plan: show what every stage will take, write plan.json into the run folder, and end.
         overrides: Single values on top of the sections, by dotted name, such as {"training.label_smoothing": 0.05}.
     """
     config = with_overrides(parameters_of(BaselinesConfig, locals()), overrides or {}, BaselinesConfig)
+    if config.dry_run:
+        return only_plan(config)
     found: dict[int, list[dict[str, Any]]] = {}
     for one in config.each_seed():
 

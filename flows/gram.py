@@ -49,5 +49,5 @@ def train_gram(
     """
     config = with_overrides(parameters_of(GramConfig, locals()), overrides or {}, GramConfig)
     if config.dry_run:
-        return only_plan(config, config.settings())
+        return only_plan(config)
     return carry_out(config, config.settings(), train_by_itself, finish)

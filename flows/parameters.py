@@ -60,10 +60,6 @@ class PlannedParameters(RunParameters):
         "shows the plan, writes plan.json into the run folder, and ends.",
     )
 
-    def settings(self) -> Settings:
-        """The same as settings of a run."""
-        raise NotImplementedError
-
 
 class SelfTrainConfig(PlannedParameters, Settings):
     """The parameters of the flow ``self-train``, one section a concern."""
@@ -161,7 +157,7 @@ class AdaptTraining(Mechanics):
     )
 
 
-class AdaptConfig(RunParameters):
+class AdaptConfig(PlannedParameters):
     """The parameters of the flow ``adapt``."""
 
     judge: JudgeSettings
@@ -209,7 +205,7 @@ class AdaptConfig(RunParameters):
         )
 
 
-class BaselinesConfig(RunParameters, Settings):
+class BaselinesConfig(PlannedParameters, Settings):
     """The parameters of the flow ``baselines``: those of self-training, and of what it is held against."""
 
     baselines: BaselineSettings = BaselineSettings()

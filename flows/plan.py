@@ -1,4 +1,4 @@
-"""What a self-training will cost, before it is started: ``python -m flows.plan RECIPE``.
+"""What a run will cost, before it is started: ``python -m flows.plan RECIPE``.
 
 From a sample of the recipe's own data, the base models' tokenizers and their configs; no weights are read, and no GPU is
 needed. ``--like runs/demo`` takes rates and shares from a run that is there.
@@ -10,53 +10,126 @@ import argparse
 import json
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data.files import write_json
 from data.sources import SourceError
 from data.store import RunStore
-from flows.config import ConfigError, load_recipe, load_recipe_of, recipe_files, with_overrides
-from flows.parameters import GramConfig, RunParameters, SelfTrainConfig
+from flows.config import ConfigError, load_recipe_of, recipe_files, with_overrides
+from flows.parameters import FLOWS, AdaptConfig, BaselinesConfig, GramConfig, PlannedParameters, SelfTrainConfig
 from tasks.chat import ChatTemplateError
+from tasks.endpoint import is_endpoint
+from tasks.plan.adapting import Adapting, plan_adaptation
 from tasks.plan.assumptions import Assumptions, PlanError, assume, rates_of
+from tasks.plan.baselines import plan_baselines
 from tasks.plan.measured import measured_in
 from tasks.plan.plan import PLAN, Plan, plan_self_training, roles
-from tasks.plan.sample import sample_sources
-from tasks.plan.show import as_text
-from tasks.plan.sizes import locate
-from tasks.settings import Settings
+from tasks.plan.sample import DataSample, sample_sources
+from tasks.plan.show import as_text, gpu_time, size
+from tasks.plan.sizes import Located, locate
+from tasks.rank import prompt_of
+from tasks.settings import Role, Settings
 
+_PLANNED = {flow: kind for flow, kind in FLOWS.items() if issubclass(kind, PlannedParameters)}
 BAD_INPUT = 2
 SAMPLE = 500
 
 
-def plan_settings(
-    settings: Settings,
-    run_name: str,
+Planner = Callable[[Settings, str, DataSample, Mapping[Role, Located], Assumptions], Plan]
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is planned: a run by its name and its settings, its base models, and the planner of its flow.
+
+    `times` is how often the run does all of it.
+    """
+
+    run_name: str
+    settings: Settings
+    models: Mapping[Role, str]
+    planner: Planner = plan_self_training
+    times: int = 1
+
+
+def course_of(config: PlannedParameters, stand_ins: Mapping[str, str] = {}) -> Course:
+    """What a configuration's run will do. `stand_ins` may hold the judge whose prompt is to be known.
+
+    Raises PlanError where that cannot be.
+    """
+    if isinstance(config, AdaptConfig):
+        return _adaptation(config, stand_ins)
+    if isinstance(config, BaselinesConfig):
+        seeds = config.each_seed()
+        one = seeds[0]
+
+        def planner(settings: Settings, *given: Any) -> Plan:
+            return plan_baselines(settings, one.baselines, *given)
+
+        return Course(one.run_name, one, roles(one), planner, len(seeds))
+    assert isinstance(config, SelfTrainConfig | GramConfig)
+    return Course(config.run_name, config.settings(), roles(config.settings()))
+
+
+def _adaptation(config: AdaptConfig, stand_ins: Mapping[str, str]) -> Course:
+    judge, task = config.judge, config.task
+    if is_endpoint(judge.path):
+        raise PlanError(f"judge.path = {judge.path!r} is an endpoint: only a checkpoint can be adapted")
+    try:
+        prompt = judge.prompt or prompt_of(str(locate(judge.path, stand_ins).folder), judge.path)
+    except ValueError as error:
+        raise PlanError(f"{error}. In a recipe, that is judge.prompt") from error
+    settings = config.settings(prompt)
+    models = roles(settings)
+    if task.prover and settings.judge_prompt.has_rationale:
+        models["prover"] = task.prover
+    adapting = Adapting(task, config.training.optimization, prompt)
+
+    def planner(settings: Settings, *given: Any) -> Plan:
+        return plan_adaptation(settings, adapting, *given)
+
+    return Course(config.run_name, settings, models, planner)
+
+
+def plan_course(
+    course: Course,
     assumptions: Assumptions | None = None,
     stand_ins: Mapping[str, str] = {},
     data_stand_ins: Mapping[str, str] = {},
     n: int = SAMPLE,
 ) -> Plan:
-    """The plan of a run with these settings, from the first `n` rows of each of its sources.
+    """The plan of a run, from the first `n` rows of each of its sources.
 
     `stand_ins` maps a base model to a folder, `data_stand_ins` a part of the data to a file. Raises PlanError for what
     cannot be had.
     """
+    settings = course.settings
     assumptions = assumptions or assume(rates_of(settings.models.dtype))
-    located = {role: locate(model, stand_ins) for role, model in roles(settings).items()}
+    located = {role: locate(model, stand_ins) for role, model in course.models.items()}
     unused = stand_ins.keys() - {one.model for one in located.values()}
     if unused:
         raise PlanError(f"no model of this recipe is called {', '.join(sorted(unused))}")
     sample = sample_sources(settings.data, settings.benchmarks.sets, data_stand_ins, assumptions.values, n)
-    return plan_self_training(settings, run_name, sample, located, assumptions)
+    plan = course.planner(settings, course.run_name, sample, located, assumptions)
+    return plan.noting([_several(course, plan)]) if course.times > 1 else plan
 
 
-def write_plan(config: RunParameters, settings: Settings) -> tuple[Plan, str]:
+def _several(course: Course, plan: Plan) -> str:
+    totals = plan.totals()
+    time, disk = gpu_time(course.times * totals["gpu_seconds"]), size(course.times * totals["disk_bytes"])
+    return (
+        f"{course.times} seeds: this is the plan of the first alone; the others take as much each, so the whole is "
+        f"{course.times} times as much: GPU time {time}, disk {disk}"
+    )
+
+
+def write_plan(config: PlannedParameters) -> tuple[Plan, str]:
     """Plans, and writes ``plan.json`` into the run folder, which may be the first thing there; where it is now."""
-    plan, store = plan_settings(settings, config.run_name), RunStore(config.store, config.run_name)
+    plan = plan_course(course_of(config))
+    store = RunStore(config.store, plan.run_name)
     path = store.path / PLAN
     write_json(path, plan.to_json())
     store.share(path)
@@ -81,7 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _plan(options: argparse.Namespace) -> Plan:
     overrides = {name: _value(text) for name, text in _pairs(options.set).items()}
     config = _recipe(options.recipe, overrides)
-    settings = config.settings()
+    stand_ins, data_stand_ins = _pairs(options.stand_in), _pairs(options.data_stand_in)
+    course = course_of(config, stand_ins)
+    settings = course.settings
     layers: list[tuple[str, Mapping[str, Any]]] = [rates_of(settings.models.dtype)]
     notes: list[str] = []
     if options.like:
@@ -90,22 +165,18 @@ def _plan(options: argparse.Namespace) -> Plan:
     if options.rates:
         layers.append((f"given in {options.rates}", _read_rates(options.rates)))
     layers.append(("given", {name: _value(text) for name, text in _pairs(options.assume).items()}))
-    stand_ins, data_stand_ins = _pairs(options.stand_in), _pairs(options.data_stand_in)
-    plan = plan_settings(settings, config.run_name, assume(*layers), stand_ins, data_stand_ins, options.sample)
-    return plan.noting(notes)
+    return plan_course(course, assume(*layers), stand_ins, data_stand_ins, options.sample).noting(notes)
 
 
-def _recipe(name: str, overrides: Mapping[str, Any]) -> SelfTrainConfig | GramConfig:
-    """A recipe of self-training, or one of GRAM: ``gram/NAME``, or NAME where self-training has none of that name."""
+def _recipe(name: str, overrides: Mapping[str, Any]) -> PlannedParameters:
+    """A recipe of self-training, or FLOW/NAME; or NAME alone, where self-training has none of that name and one flow has."""
     flow, _, own = name.rpartition("/")
-    known = {(kind, path.stem) for kind, path in recipe_files()}
-    if not flow and ("self-train", own) not in known and ("gram", own) in known:
-        flow = "gram"
-    if flow not in ("", "self-train", "gram"):
-        raise ConfigError(f"{name}: recipes of {flow} cannot be planned; those of self-train and gram can")
-    if flow == "gram":
-        return with_overrides(load_recipe_of("gram", own).model_dump(mode="json"), overrides, GramConfig)
-    return with_overrides(load_recipe(own).model_dump(mode="json"), overrides)
+    having = [kind for kind, path in recipe_files() if path.stem == own and kind in _PLANNED]
+    if not flow:
+        flow = "self-train" if "self-train" in having or len(having) != 1 else having[0]
+    if flow not in _PLANNED:
+        raise ConfigError(f"{name}: recipes of {flow} cannot be planned; those of {', '.join(_PLANNED)} can")
+    return with_overrides(load_recipe_of(flow, own).model_dump(mode="json"), overrides, _PLANNED[flow])
 
 
 def _read_rates(path: Path) -> Mapping[str, Any]:
@@ -143,7 +214,7 @@ def _positive(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m flows.plan", description=__doc__)
     parser.add_argument(
-        "recipe", help="a recipe of self-train, such as llama-3.1-8b, or of gram, such as gram-qwen3-1.7b"
+        "recipe", help="a recipe of self-train, such as llama-3.1-8b, or another flow's, such as adapt/helpsteer3-code"
     )
     for option, metavar, text in (
         ("--set", "KEY=VALUE", "a setting by its dotted name, such as labels.votes=16"),

@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from data.store import RunStore
 from flows.cancelling import cancellable
 from flows.lost import crash_lost_stages
-from flows.parameters import RunParameters
+from flows.parameters import PlannedParameters, RunParameters
 from flows.plan import write_plan
 from flows.tokens import tokens_from_blocks
 from tasks.benchmark.show import slug
@@ -71,12 +71,12 @@ def carry_out(
         return finish(run, algorithm(run))
 
 
-def only_plan(config: RunParameters, settings: Settings) -> dict[str, Any]:
+def only_plan(config: PlannedParameters) -> dict[str, Any]:
     """A dry run: the plan in the log, in Prefect's UI and in ``plan.json``; no stage is begun. Raises PlanError."""
     from prefect.artifacts import create_markdown_artifact
 
     tokens_from_blocks()
-    plan, path = write_plan(config, settings)
+    plan, path = write_plan(config)
     get_run_logger().info("%s", as_text(plan))
-    create_markdown_artifact(key=f"{slug(config.run_name)}-plan", markdown=as_markdown(plan))
+    create_markdown_artifact(key=f"{slug(plan.run_name)}-plan", markdown=as_markdown(plan))
     return {"plan": path, **plan.totals()}

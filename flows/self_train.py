@@ -75,7 +75,7 @@ def self_train(
     """
     config = with_overrides(parameters_of(SelfTrainConfig, locals()), overrides or {})
     if config.dry_run:
-        return only_plan(config, config)
+        return only_plan(config)
     return carry_out(config, config, train_by_itself, finish)
 
 

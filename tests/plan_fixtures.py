@@ -56,6 +56,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 """The architecture in these models' config.json; they have no weights here, and the small world's tokenizer."""
+PROMPTS = {"runs/gram-demo/final": "compact-label"}
+"""What the judges of recipes that other runs make say of their prompt."""
 N_ROWS = 12
 
 
@@ -66,6 +68,8 @@ def write_model(folder: Path, model: str) -> Path:
     (made / "config.json").write_text(json.dumps(SHAPES.get(model) or next(iter(SHAPES.values()))))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(ROOT / "data/world/base-judge" / name, made / name)
+    if model in PROMPTS:
+        (made / "prompt.json").write_text(json.dumps({"name": PROMPTS[model]}))
     return made
 
 

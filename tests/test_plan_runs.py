@@ -16,8 +16,8 @@ from data.rows import SourceError, count_rows, declared_rows, read_file
 from data.store import RunStore
 from data.world.__main__ import main as write_world
 from flows.config import load_recipe, load_recipe_of, recipe_files, with_overrides
-from flows.parameters import PlannedParameters, SelfTrainConfig
-from flows.plan import main, plan_settings, write_plan
+from flows.parameters import AdaptConfig, BaselinesConfig, GramConfig, PlannedParameters, SelfTrainConfig
+from flows.plan import Course, course_of, main, plan_course, write_plan
 from flows.self_train import train_by_itself
 from tasks.benchmark.sets import prepare_heldout
 from tasks.changes import announce
@@ -26,12 +26,11 @@ from tasks.plan.begun import PlanBeside, plan_begun, planning_job
 from tasks.plan.compare import FIGURES, compared, planned_table
 from tasks.plan.facts import HELD_OUT
 from tasks.plan.measured import measured_in
-from tasks.plan.plan import PLAN, Plan, roles
+from tasks.plan.plan import PLAN, Plan
 from tasks.plan.sample import sample_run
 from tasks.plan.show import COLUMNS, as_text
 from tasks.prepare import prepare
 from tasks.report import write_report
-from tasks.settings import Settings
 from tasks.stage import Context, Run
 from tests.conftest import make
 from tests.plan_fixtures import write_model, write_rows
@@ -58,36 +57,47 @@ def demo(world: Path, **overrides: Any) -> SelfTrainConfig:
     return with_overrides(load_recipe("demo").model_dump(), {**data, **overrides})
 
 
-def twice(config: SelfTrainConfig) -> tuple[SelfTrainConfig, SelfTrainConfig]:
-    """The parameters of a self-training, which are its settings too."""
-    return config, config
+def planned(config: PlannedParameters, *given: Any, **options: Any) -> Plan:
+    return plan_course(course_of(config), *given, **options)
 
 
-def planned(config: SelfTrainConfig, *given: Any, **options: Any) -> Plan:
-    """The plan of a self-training."""
-    return plan_settings(config, config.run_name, *given, **options)
-
-
-def planned_recipes() -> dict[str, Settings]:
-    """The settings of every recipe that can be planned, by its name on the command line."""
-    made: dict[str, Settings] = {}
+def planned_recipes() -> dict[str, PlannedParameters]:
+    """The configuration of every recipe that can be planned, by its name on the command line."""
+    made: dict[str, PlannedParameters] = {}
     for flow, path in recipe_files():
         config = load_recipe_of(flow, path.stem)
         if isinstance(config, PlannedParameters):
-            made[path.stem if flow == "self-train" else f"{flow}/{path.stem}"] = config.settings()
+            made[path.stem if flow == "self-train" else f"{flow}/{path.stem}"] = config
     return made
 
 
 RECIPES = planned_recipes()
 
 
+def course(recipe: str, folder: Path) -> Course:
+    """What a recipe's run will do, where a folder stands in for a judge that is to be adapted."""
+    config = RECIPES[recipe]
+    judge = config.judge.path if isinstance(config, AdaptConfig) else None
+    return course_of(config, {judge: str(write_model(folder, judge))} if judge else {})
+
+
 def options(recipe: str, folder: Path) -> list[str]:
     """The arguments that plan a recipe without the hub, and without the files that it names."""
-    config = RECIPES[recipe]
-    models = [f"{model}={write_model(folder, model)}" for model in sorted(set(roles(config).values()))]
-    files = [f"{part}={file}" for part, file in write_rows(folder, config).items()]
+    found = course(recipe, folder)
+    models = [f"{model}={write_model(folder, model)}" for model in sorted(set(found.models.values()))]
+    files = [f"{part}={file}" for part, file in write_rows(folder, found.settings).items()]
     return [recipe, *(word for one in models for word in ("--stand-in", one)),
             *(word for one in files for word in ("--data-stand-in", one))]  # fmt: skip
+
+
+def trainings(recipe: str) -> list[str]:
+    """The judges that a recipe trains."""
+    config = RECIPES[recipe]
+    if isinstance(config, AdaptConfig):
+        return [f"size-{size}/judge" for size in config.task.sizes]
+    methods = ["discriminative", "label-only", "gram"] if isinstance(config, BaselinesConfig) else []
+    rounds = course_of(config).settings.rounds.count
+    return [f"{name}/judge" for name in [*methods, *(f"round-{i}" for i in range(rounds + 1))]]
 
 
 # ---- recipes ----------------------------------------------------------------------------------------------------------------
@@ -98,17 +108,23 @@ def test_every_recipe_can_be_planned_from_stand_ins_and_says_so(
     recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(options(recipe, tmp_path)) == 0
-    text, config = capsys.readouterr().out, RECIPES[recipe]
+    text, models = capsys.readouterr().out, course(recipe, tmp_path).models.values()
     assert "ESTIMATES FROM STAND-INS" in text
-    assert set(roles(config).values()) <= set(" ".join(text.split("\n\n")[1].split()).split("for: ")[1].split(", "))
+    assert set(models) <= set(" ".join(text.split("\n\n")[1].split()).split("for: ")[1].split(", "))
     assert max(map(len, text.splitlines())) <= COLUMNS
-    for model in roles(config).values():
-        assert f"{model}: {tmp_path}" in text
+    unwrapped = " ".join(text.split())
+    for model in models:
+        assert f"{model}: {tmp_path}" in unwrapped
         assert f"{model}: N = {PARAMETERS.get(model, '8.03B')}" in text
-    assert f"{tmp_path}/rows.jsonl stands in for the sources" in text
+    assert f"{tmp_path}/rows.jsonl stands in for the sources" in unwrapped
     assert "not measured" in text
-    for i in range(config.rounds.count + 1):
-        assert f"\nround-{i}/judge " in text
+    for name in trainings(recipe):
+        assert f"\n{name} " in text
+        assert f"\n{name.replace('judge', 'benchmark')} " in text
+
+
+def test_only_flows_that_train_and_know_their_work_are_planned() -> None:
+    assert {type(config) for config in RECIPES.values()} == {SelfTrainConfig, GramConfig, BaselinesConfig, AdaptConfig}
 
 
 def test_a_plan_of_the_paper_has_the_sizes_of_its_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -368,7 +384,7 @@ def test_given_rates_win_over_measured_ones(world: Path, tmp_path: Path, capsys:
 
 
 def test_a_dry_run_leaves_its_plan_and_nothing_else(world: Path, tmp_path: Path) -> None:
-    plan, path = write_plan(*twice(demo(world, store=str(tmp_path), run_name="dry", dry_run=True)))
+    plan, path = write_plan(demo(world, store=str(tmp_path), run_name="dry", dry_run=True))
     left = [file for file in (tmp_path / "dry").rglob("*") if file.is_file()]
     assert left == [tmp_path / "dry" / PLAN]
     assert path == str(left[0])
@@ -413,7 +429,7 @@ def test_a_run_plans_itself_once_from_its_own_rows(world: Path, tmp_path: Path) 
 
 def test_a_run_that_cannot_be_planned_goes_on(world: Path, tmp_path: Path) -> None:
     """A plan of other settings is not its own: it tries."""
-    write_plan(*twice(demo(world, store=str(tmp_path))))
+    write_plan(demo(world, store=str(tmp_path)))
     _, said = begun(world, tmp_path, **{"models.judge_base": "../no/such/model"})
     assert said[0] == "planning"
     assert "the run is not planned: planning failed" in said[1]
@@ -421,7 +437,7 @@ def test_a_run_that_cannot_be_planned_goes_on(world: Path, tmp_path: Path) -> No
 
 
 def test_a_dry_run_is_the_plan_of_the_run(world: Path, tmp_path: Path) -> None:
-    _, path = write_plan(*twice(demo(world, store=str(tmp_path), dry_run=True)))
+    _, path = write_plan(demo(world, store=str(tmp_path), dry_run=True))
     planned = Path(path).read_text()
     assert begun(world, tmp_path)[1] == []
     assert Path(path).read_text() == planned
@@ -450,7 +466,7 @@ def finished(run: Run, name: str, kind: str, counts: Counts, metrics: Mapping[st
 def judged(world: Path, tmp_path: Path) -> Run:
     """A planned run that has gone through the votes of a round, and through the proofs but not their selection."""
     config = demo(world, store=str(tmp_path))
-    write_plan(config, config)
+    write_plan(config)
     run = Run(RunStore(config.store, config.run_name), config, config.seed)
     generated = {"prompt_tokens": 6900, "tokens_generated": 22_800, "tokens_per_s": 11_400.0, "engines": 1}
     finished(run, "round-1/votes", "vote", Counts(150, 150), generated, 1000)
@@ -494,7 +510,7 @@ def test_the_report_shows_planned_and_actual(judged: Run) -> None:
 
 def test_figures_that_a_run_did_not_record_are_left_open(world: Path, tmp_path: Path) -> None:
     config = demo(world, store=str(tmp_path))
-    write_plan(config, config)
+    write_plan(config)
     run = Run(RunStore(config.store, config.run_name), config, config.seed)
     finished(run, "round-1/votes", "vote", Counts(150, 150), {"tokens_generated": 0, "tokens_per_s": None}, 5)
     finished(run, "round-1/labels", "label", Counts(150, 150), {}, 5)
@@ -523,7 +539,7 @@ def test_rows_of_a_run_are_sampled_from_all_of_its_files(tmp_path: Path) -> None
 
 
 def test_a_plan_of_a_run_takes_all_rounds_from_its_first_batch(world: Path, tmp_path: Path) -> None:
-    write_plan(*twice(demo(world, store=str(tmp_path))))
+    write_plan(demo(world, store=str(tmp_path)))
     run, _ = begun(world, tmp_path)
     data, heldout = (run.passed_stage(kind) for kind in ("data", "benchmark-data"))
     assert data is not None

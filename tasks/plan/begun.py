@@ -13,14 +13,16 @@ from typing import Any
 
 from data.artifacts import Artifact
 from data.files import write_json
+from data.records import content_id
 from tasks import child
 from tasks.benchmark.sets import ITEMS
 from tasks.plan.assumptions import assume, rates_of
+from tasks.plan.baselines import plan_baselines
 from tasks.plan.compare import read_plan
 from tasks.plan.plan import PLAN, Plan, plan_self_training, roles, sections, settings_id
 from tasks.plan.sample import Part, sample_run
 from tasks.plan.sizes import locate
-from tasks.settings import Settings
+from tasks.settings import BaselineSettings, Settings
 from tasks.stage import Run, resolved_dtype
 
 SAMPLE = 100
@@ -75,12 +77,19 @@ def planning_job(run: Run, data: Artifact, sets: Sequence[Artifact]) -> Planning
 
 def plan_begun(job: PlanningJob) -> Plan:
     """The plan, in the child."""
-    settings = Settings.model_validate(job.settings)
+    known = dict(job.settings)
+    baselines = known.pop("baselines", None)
+    settings = Settings.model_validate(known)
     here = settings.model_copy(update={"models": settings.models.model_copy(update={"dtype": job.dtype})})
     sample = replace(sample_run(job.files, job.sizes, job.sets, SAMPLE), read=job.read)
     located = {role: locate(model, {}) for role, model in roles(here).items()}
-    plan = plan_self_training(here, job.run_name, sample, located, assume(rates_of(here.models.dtype)))
-    return replace(plan, settings=settings_id(settings))
+    assumptions = assume(rates_of(here.models.dtype))
+    if baselines is None:
+        plan = plan_self_training(here, job.run_name, sample, located, assumptions)
+    else:
+        compared = BaselineSettings.model_validate(baselines)
+        plan = plan_baselines(here, compared, job.run_name, sample, located, assumptions)
+    return replace(plan, settings=content_id(job.settings))
 
 
 class PlanBeside(threading.Thread):

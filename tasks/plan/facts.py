@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data.records import PreferencePair, RationalePair, ResponsePair
+from data.records import Message, PreferencePair, RationalePair, ResponsePair
 from prompts.catalog import prover_for
 from tasks.chat import ChatEncoder
 from tasks.plan.assumptions import PlanError
@@ -19,13 +19,17 @@ HELD_OUT = "held-out"
 
 @dataclass(frozen=True)
 class PlayedSet:
-    """A benchmark: its items, the comparisons in each, the mean prompt of one, and of knockouts the candidates."""
+    """A benchmark: its items, the comparisons in each, the mean prompt of one, and of knockouts the candidates.
+
+    For a judge that scores responses, `scored` is how many it reads of an item, and the lengths are theirs.
+    """
 
     label: str
     items: float
     cells: float
     lengths: Lengths
     candidates: int | None = None
+    scored: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,22 +61,18 @@ def measure(settings: Settings, sample: DataSample, encoders: dict[Role, ChatEnc
     judge, shape = settings.judge_prompt, settings.judge_prompt.check_rationale
     human = [(w, row) for w, row in weighted.get("rationale", ()) if isinstance(row, RationalePair)]
     shaped = [(w, row) for w, row in human if not judge.has_rationale or shape(row.rationale, row.label) is None]
-    rows = {part: sample.usable(part) for part in sample.parts}
     if not shaped and (human or settings.data.rationale):
         raise PlanError(
             f"none of {len(human)} sampled rows of data.rationale is a rationale in the shape of the prompt {judge.name!r}: "
             "the prover would have nothing to learn from. Choose another models.judge_prompt, or give rationales in its shape"
         )
-    held_out: Sequence[tuple[float, Row]] = weighted.get("heldout", ())
-    if "heldout" not in rows and not sample.exact:
-        share, held_out = settings.data.heldout_share, weighted["labeled"]
-        rows["heldout"], rows["labeled"] = share * rows["labeled"], (1 - share) * rows["labeled"]
+    rows, held_out = _rows(settings, sample)
     sets = [_played(settings, one, encoders["judge"]) for one in sample.sets]
     if held_out:
         lengths = mean_lengths((w, _judged(settings, _pair(row), encoders["judge"])) for w, row in held_out)
         sets.insert(0, PlayedSet(HELD_OUT, rows["heldout"], 1, lengths))
     return Facts(
-        read=sample.read if sample.read is not None else sum(one.read for found in sample.parts.values() for one in found),
+        read=_read(sample),
         rows=rows,
         row_bytes={part: mean_bytes(found) for part, found in weighted.items()},
         shaped=sum(w for w, _ in shaped) / sum(w for w, _ in human) if human else 0.0,
@@ -84,6 +84,20 @@ def measure(settings: Settings, sample: DataSample, encoders: dict[Role, ChatEnc
         sets=tuple(sets),
         pretraining=_pretraining(settings, weighted.get("pretraining", ()), encoders["judge"]),
     )  # fmt: skip
+
+
+def _rows(settings: Settings, sample: DataSample) -> tuple[dict[Part, float], Sequence[tuple[float, Row]]]:
+    """How many rows each part will have, and the sampled ones that stand for the held-out pairs."""
+    rows = {part: sample.usable(part) for part in sample.parts}
+    if "heldout" in rows or sample.exact:
+        return rows, sample.weighted("heldout")
+    share = settings.data.heldout_share
+    rows["heldout"], rows["labeled"] = share * rows["labeled"], (1 - share) * rows["labeled"]
+    return rows, sample.weighted("labeled")
+
+
+def _read(sample: DataSample) -> float:
+    return sample.read if sample.read is not None else sum(one.read for found in sample.parts.values() for one in found)
 
 
 def _pair(row: Row) -> ResponsePair:
@@ -132,3 +146,60 @@ def _played(settings: Settings, one: SetSample, encoder: ChatEncoder) -> PlayedS
     lengths = mean_lengths((1.0, _judged(settings, pair, encoder)) for pair in pairs)
     cells = one.candidates - 1 if one.candidates else len(pairs) / max(len(one.items), 1)
     return PlayedSet(one.label, one.total, cells, lengths, one.candidates)
+
+
+# ---- judges that score responses ----------------------------------------------------------------------------------------
+
+
+def measure_scores(settings: Settings, sample: DataSample, encoder: ChatEncoder) -> Facts:
+    """The same for a judge that gives each response a score; the lengths of a pair are those of both conversations."""
+    weighted = {part: sample.weighted(part) for part in sample.parts}
+    rows, held_out = _rows(settings, sample)
+    sets = [_scored_set(settings, one, encoder) for one in sample.sets]
+    if held_out:
+        responses = ((w, _pair(row).prompt, text) for w, row in held_out for text in _responses(_pair(row)))
+        lengths = mean_lengths((w, _scored(settings, prompt, text, encoder)) for w, prompt, text in responses)
+        sets.insert(0, PlayedSet(HELD_OUT, rows["heldout"], 1, lengths, scored=2))
+
+    def both(part: Part) -> dict[Role, Lengths]:
+        pairs = [(w, _pair(row)) for w, row in weighted.get(part, ())]
+        return {"judge": mean_lengths((w, _both_scored(settings, pair, encoder)) for w, pair in pairs)} if pairs else {}
+
+    return Facts(
+        read=_read(sample),
+        rows=rows,
+        row_bytes={part: mean_bytes(found) for part, found in weighted.items()},
+        shaped=1.0,
+        human=both("rationale"),
+        labeled=both("labeled"),
+        unlabeled={},
+        bare_reply=0,
+        sets=tuple(sets),
+    )
+
+
+def _responses(pair: ResponsePair) -> tuple[str, str]:
+    return pair.response_a, pair.response_b
+
+
+def _scored(
+    settings: Settings, prompt: Sequence[Message], response: str, encoder: ChatEncoder
+) -> tuple[int, int] | None:
+    n = len(encoder.response_ids(prompt, response))
+    return None if n > settings.models.max_tokens else (n, 0)
+
+
+def _both_scored(settings: Settings, pair: ResponsePair, encoder: ChatEncoder) -> tuple[int, int] | None:
+    """Neither response is cut: a pair fits where both do."""
+    a, b = (_scored(settings, pair.prompt, text, encoder) for text in _responses(pair))
+    return None if a is None or b is None else (a[0] + b[0], 0)
+
+
+def _scored_set(settings: Settings, one: SetSample, encoder: ChatEncoder) -> PlayedSet:
+    """Each response that plays is read once; in a knockout, once in every match."""
+    playing = [(item, i) for item in one.items for i in sorted({p for c in item.cells for p in (c.first, c.second)})]
+    lengths = mean_lengths((1.0, _scored(settings, item.prompt, item.responses[i], encoder)) for item, i in playing)
+    n_items = max(len(one.items), 1)
+    cells = one.candidates - 1 if one.candidates else sum(len(item.cells) for item in one.items) / n_items
+    scored = 2 * cells if one.candidates else len(playing) / n_items
+    return PlayedSet(one.label, one.total, cells, lengths, one.candidates, scored)

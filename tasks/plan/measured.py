@@ -36,6 +36,8 @@ def measured_in(folder: Path, settings: Settings) -> tuple[dict[str, float], lis
     }
     notes = []
     for role, base in (("judge", settings.models.judge_base), ("prover", settings.models.prover_base)):
+        if not base:
+            continue
         known = _base_of(folder, role)  # type: ignore[arg-type]
         if known != base_name(base):
             there = "does not say which" if known is None else f"had {next(iter(known.values()))}"

@@ -1,4 +1,7 @@
-"""A plan as it is made, kept in ``plan.json`` and read again."""
+"""A plan as it is made, kept in ``plan.json`` and read again.
+
+Whatever the flow, a plan stands on `Grounds`: what the sample says of its data, and the models at work.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,18 @@ from typing import Any
 from data.records import content_id
 from tasks.chat import ChatEncoder
 from tasks.plan.assumptions import Assumptions, PlanAssumptions
-from tasks.plan.facts import Facts, measure
+from tasks.plan.facts import Facts, measure, measure_scores
 from tasks.plan.sample import DataSample
 from tasks.plan.self_training import self_training_stages
 from tasks.plan.sizes import Located, model_size
 from tasks.plan.stages import PlannedModel, PlannedStage
-from tasks.settings import Role, Settings
+from tasks.settings import Role, Section, Settings
 
 PLAN = "plan.json"
 FROM_SAMPLE = "the human rationales of the sample"
 _BYTES = {"float32": 4}
 _OF_PROVER = ("kept_proofs", "proof_share", "prover_training", "prover_generation")
+_OF_ROUNDS = ("kept_labels",)
 _OF_GPUS = ("peak_tflops", "training_utilization", "prefill_utilization", "decoding_utilization")
 _TERA = 1e12
 
@@ -74,8 +78,75 @@ def settings_id(settings: Settings) -> str:
 
 
 def sections(settings: Settings) -> dict[str, Any]:
-    """The sections of a run's settings alone, as JSON."""
-    return settings.model_dump(mode="json", include=set(Settings.model_fields))
+    """The sections of a run's settings alone, as JSON: those of `Settings`, and what a flow adds to them."""
+    found = {name for name in type(settings).model_fields if isinstance(getattr(settings, name), Section)}
+    return settings.model_dump(mode="json", include=found)
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """What a plan stands on. `assumptions` have the lengths of replies that the sample measured."""
+
+    settings: Settings
+    sample: DataSample
+    located: Mapping[Role, Located]
+    encoders: dict[Role, ChatEncoder]
+    facts: Facts
+    assumptions: Assumptions
+    models: dict[Role, PlannedModel]
+
+    @property
+    def assumed(self) -> PlanAssumptions:
+        return self.assumptions.values
+
+    def plan(self, run_name: str, stages: Sequence[PlannedStage], notes: Sequence[str] = ()) -> Plan:
+        """These stages as a plan."""
+        located, models = self.located, self.models
+        shown: dict[str, dict[str, Any]] = {
+            role: {"model": located[_whose(role)].model, "parameters": model.size.parameters}
+            for role, model in models.items()
+        }
+        known = all(model.training_tokens_per_s and model.generated_tokens_per_s for model in models.values())
+        unused = (
+            *(() if "prover" in located else _OF_PROVER),
+            *(_OF_GPUS if known else ()),
+            *(() if self.settings.rounds.count else _OF_ROUNDS),
+        )
+        used = [one for one in self.assumptions.to_json() if one["name"] not in unused]
+        replaced = {one.model: one.folder for one in located.values() if one.stand_in}
+        said = [
+            f"{model}: {folder} stands in for it, with its tokenizer and its size" for model, folder in replaced.items()
+        ]
+        said += [*self.sample.notes, *_doubts(self.settings, self.facts), *notes]
+        stand_ins = [*replaced, *self.sample.stand_ins]
+        return Plan(run_name, settings_id(self.settings), shown, stand_ins, used, said, stages)
+
+
+def grounds(
+    settings: Settings,
+    sample: DataSample,
+    located: Mapping[Role, Located],
+    assumptions: Assumptions,
+    scored: bool = False,
+) -> Grounds:
+    """What a plan of these settings stands on; `scored` says that the judge gives each response a score.
+
+    Raises PlanError where a model's size is not known, or nothing in the sample fits.
+    """
+    encoders = {
+        role: ChatEncoder.load(str(one.folder), bool(settings.models.for_role(role).trust_remote_code))
+        for role, one in located.items()
+    }
+    facts = measure_scores(settings, sample, encoders["judge"]) if scored else measure(settings, sample, encoders)
+    assumptions = _with_lengths(assumptions, facts, settings)
+    working: Sequence[Role] = ["scalar"] if scored else list(located)
+    models = {role: planned_model(role, located[_whose(role)], settings, assumptions.values) for role in working}
+    return Grounds(settings, sample, located, encoders, facts, assumptions, models)
+
+
+def _whose(role: Role) -> Role:
+    """Whose base model a role has: a model that scores is made of the judge's."""
+    return "prover" if role == "prover" else "judge"
 
 
 def plan_self_training(
@@ -85,28 +156,9 @@ def plan_self_training(
     located: Mapping[Role, Located],
     assumptions: Assumptions,
 ) -> Plan:
-    """The plan of a self-training. Raises PlanError where a model's size is not known, or nothing in the sample fits."""
-    encoders = {
-        role: ChatEncoder.load(str(one.folder), bool(settings.models.for_role(role).trust_remote_code))
-        for role, one in located.items()
-    }
-    facts = measure(settings, sample, encoders)
-    assumptions = _with_lengths(assumptions, facts, settings)
-    models = {role: planned_model(role, one, settings, assumptions.values) for role, one in located.items()}
-    stages = self_training_stages(settings, facts, assumptions.values, models)
-    shown: dict[str, dict[str, Any]] = {
-        role: {"model": one.model, "parameters": models[role].size.parameters} for role, one in located.items()
-    }
-    known = all(model.training_tokens_per_s and model.generated_tokens_per_s for model in models.values())
-    unused = (*(() if "prover" in located else _OF_PROVER), *(_OF_GPUS if known else ()))
-    used = [one for one in assumptions.to_json() if one["name"] not in unused]
-    replaced = {one.model: one.folder for one in located.values() if one.stand_in}
-    notes = [
-        f"{model}: {folder} stands in for it, with its tokenizer and its size" for model, folder in replaced.items()
-    ]
-    notes += [*sample.notes, *_doubts(settings, facts)]
-    stand_ins = [*replaced, *sample.stand_ins]
-    return Plan(run_name, settings_id(settings), shown, stand_ins, used, notes, stages)
+    """The plan of a self-training. Raises PlanError as `grounds` does."""
+    found = grounds(settings, sample, located, assumptions)
+    return found.plan(run_name, self_training_stages(settings, found.facts, found.assumed, found.models))
 
 
 def roles(settings: Settings) -> dict[Role, str]:
@@ -116,16 +168,16 @@ def roles(settings: Settings) -> dict[Role, str]:
 
 
 def planned_model(role: Role, located: Located, settings: Settings, assumed: PlanAssumptions) -> PlannedModel:
-    """A base model with its speeds."""
-    peak = assumed.peak_tflops * _TERA
+    """A base model with its speeds. What scores responses generates nothing that a rate could be of."""
+    peak, scalar = assumed.peak_tflops * _TERA, role == "scalar"
     return PlannedModel(
-        model_size(located.folder, bool(settings.models.for_role(role).trust_remote_code)),
+        model_size(located.folder, bool(settings.models.for_role(role).trust_remote_code), scalar),
         _BYTES.get(settings.models.dtype, 2),
         assumed.training_utilization * peak,
         assumed.prefill_utilization * peak,
         assumed.decoding_utilization * peak,
-        getattr(assumed, f"{role}_training"),
-        getattr(assumed, f"{role}_generation"),
+        getattr(assumed, f"{_whose(role)}_training"),
+        None if scalar else getattr(assumed, f"{role}_generation"),
     )
 
 
@@ -152,7 +204,7 @@ def _doubts(settings: Settings, facts: Facts) -> list[str]:
             for role, one in lengths.items()
             if one.fits < 1 and (what != "unlabeled pairs" or settings.rounds.count)
         ]
-    if facts.shaped < 1 and facts.rows.get("rationale"):
+    if facts.human and facts.shaped < 1:
         notes.append(
             f"human rationales: {facts.shaped:.1%} have the shape of the prompt {settings.judge_prompt.name!r}"
         )

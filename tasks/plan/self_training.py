@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from tasks.plan.assumptions import PlanAssumptions
-from tasks.plan.facts import HELD_OUT, Facts, PlayedSet
+from tasks.plan.facts import HELD_OUT, Facts
+from tasks.plan.games import answers_of, planned_benchmark
 from tasks.plan.lengths import Lengths, then
 from tasks.plan.sample import Part
 from tasks.plan.stages import Asked, Examples, Place, PlannedModel, PlannedStage, planned_generation, planned_training
@@ -13,8 +15,6 @@ from tasks.settings import Optimization, Role, Settings
 from tasks.space import BYTES_A_TOKEN
 from tasks.training_set import repeats
 
-_BYTES_A_GAME = 250
-"""Of a line of games.jsonl."""
 _BYTES_A_PROOF, _BYTES_OF_VOTES = 170, 120
 """Of a selected proof, beside its text, and of what a label says of its votes."""
 
@@ -24,6 +24,56 @@ def self_training_stages(
 ) -> list[PlannedStage]:
     """All stages in the order of the flow. `assumed` has the shares of the replies that the sample measured."""
     return list(_SelfTraining(settings, facts, assumed, models).stages())
+
+
+def batches_of(settings: Settings, facts: Facts) -> list[float]:
+    """Pairs of each round; the last one may find fewer left."""
+    left, batches = facts.rows.get("unlabeled", 0.0), []
+    for _ in range(settings.rounds.count):
+        batches.append(min(float(settings.rounds.pairs), left))
+        left -= batches[-1]
+    return batches
+
+
+def planned_data(facts: Facts, unlabeled: float = 0.0) -> PlannedStage:
+    """The stage "data", with so many unlabeled pairs of all rounds."""
+    held_out = next((one.items for one in facts.sets if one.label == HELD_OUT), 0.0)
+    used: dict[Part, float] = {**facts.rows, "unlabeled": unlabeled, "heldout": held_out}
+    n_bytes = sum(n * facts.row_bytes.get(part, facts.row_bytes["labeled"]) for part, n in used.items())
+    return PlannedStage(Place("data", "data", None, ("data",)), facts.read, sum(used.values()), disk_bytes=n_bytes)
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """How a prover answers: `k` proofs of so many tokens for each order; and the share of the pairs that get valid ones."""
+
+    k: int
+    tokens: float
+    kept: float
+
+
+def planned_proofs(
+    place: Place, pairs: float, row_bytes: float, prompts: Lengths, proofs: Proofs, prover: PlannedModel
+) -> PlannedStage:
+    """Proofs of pairs in both orders, and their selection."""
+    asked = Asked(
+        rows=pairs,
+        fits=prompts.fits,
+        requests=2,
+        replies=proofs.k,
+        prompt_tokens=prompts.tokens,
+        reply_tokens=proofs.tokens,
+        kept=proofs.kept,
+        row_bytes=row_bytes + _BYTES_OF_VOTES + 2 * (_BYTES_A_PROOF + BYTES_A_TOKEN * proofs.tokens),
+        scored=True,
+    )
+    return planned_generation(place, asked, prover)
+
+
+def planned_export(judges: int, model: PlannedModel) -> PlannedStage:
+    """The best of so many judges, as one folder."""
+    weights = model.size.parameters * model.bytes_a_weight
+    return PlannedStage(Place("final", "export", None, ("final",)), judges, 1, disk_bytes=weights)
 
 
 class _SelfTraining:
@@ -45,8 +95,8 @@ class _SelfTraining:
 
     def stages(self) -> Iterator[PlannedStage]:
         settings, facts, training = self.settings, self.facts, self.settings.training
-        batches = self._batches()
-        yield self._data(batches)
+        batches = batches_of(settings, facts)
+        yield planned_data(facts, sum(batches))
         if training.pretraining is not None and facts.pretraining is not None:
             lengths = facts.pretraining
             tokens = lengths.tokens + lengths.reply
@@ -78,24 +128,7 @@ class _SelfTraining:
             i = len(batches) + 1
             human = self._human("judge", facts.shaped * facts.rows["rationale"])
             yield from self._judge(i, human, training.final, (f"round-{i}/judge",))
-        judges = 1 + len(batches) + (training.final is not None)
-        weights = self.models["judge"].size.parameters * self.models["judge"].bytes_a_weight
-        yield PlannedStage(Place("final", "export", None, ("final",)), judges, 1, disk_bytes=weights)
-
-    def _batches(self) -> list[float]:
-        """Pairs of each round; the last one may find fewer left."""
-        rounds, left, batches = self.settings.rounds, self.facts.rows.get("unlabeled", 0.0), []
-        for _ in range(rounds.count):
-            batches.append(min(float(rounds.pairs), left))
-            left -= batches[-1]
-        return batches
-
-    def _data(self, batches: Sequence[float]) -> PlannedStage:
-        facts = self.facts
-        held_out = next((one.items for one in facts.sets if one.label == HELD_OUT), 0.0)
-        used: dict[Part, float] = {**facts.rows, "unlabeled": sum(batches), "heldout": held_out}
-        n_bytes = sum(n * facts.row_bytes.get(part, facts.row_bytes["labeled"]) for part, n in used.items())
-        return PlannedStage(Place("data", "data", None, ("data",)), facts.read, sum(used.values()), disk_bytes=n_bytes)
+        yield planned_export(1 + len(batches) + (training.final is not None), self.models["judge"])
 
     def _human(self, role: Role, n: float, shaped: float = 1.0) -> Examples:
         lengths = self.facts.human[role]
@@ -109,24 +142,15 @@ class _SelfTraining:
         self, round: int, part: Part, pairs: float, lengths: dict[Role, Lengths], judged: bool = False
     ) -> PlannedStage:
         """Proofs of a round and their selection. Of pairs that have been `judged`, the longest are gone already."""
-        proofs, selected = self.settings.proofs, f"round-{round}/selected"
-        row_bytes = self.facts.row_bytes[part]
+        selected, row_bytes = f"round-{round}/selected", self.facts.row_bytes[part]
         if not self.settings.writes_proofs(round):
             place = Place(selected, "select", round, (selected,))
             return PlannedStage(place, pairs, pairs, disk_bytes=pairs * row_bytes)
         place = Place(f"round-{round}/proofs", "prove", round, (f"round-{round}/proofs", selected))
-        asked = Asked(
-            rows=pairs,
-            fits=then(lengths["judge"], lengths["prover"]) if judged else lengths["prover"].fits,
-            requests=2,
-            replies=proofs.k,
-            prompt_tokens=lengths["prover"].tokens,
-            reply_tokens=self.proof_tokens,
-            kept=self.assumed.kept_proofs,
-            row_bytes=row_bytes + _BYTES_OF_VOTES + 2 * (_BYTES_A_PROOF + BYTES_A_TOKEN * self.proof_tokens),
-            scored=True,
-        )
-        return planned_generation(place, asked, self.models["prover"])
+        fits = then(lengths["judge"], lengths["prover"]) if judged else lengths["prover"].fits
+        prompts = Lengths(fits, lengths["prover"].tokens)
+        proofs = Proofs(self.settings.proofs.k, self.proof_tokens, self.assumed.kept_proofs)
+        return planned_proofs(place, pairs, row_bytes, prompts, proofs, self.models["prover"])
 
     def _voted(self, round: int, pairs: float) -> PlannedStage:
         labels, lengths, name = self.settings.labels, self.facts.unlabeled["judge"], f"round-{round}"
@@ -171,25 +195,6 @@ class _SelfTraining:
         name = f"round-{round}/judge"
         parts = parts or (f"round-{round}/training-set", name)
         yield self._trained(Place(name, "train-judge", round, parts), examples, optimization, "judge")
+        answers = answers_of(self.settings, self.reply_tokens)
         for played in self.facts.sets:
-            yield self._benchmark(round, played)
-
-    def _benchmark(self, round: int, played: PlayedSet) -> PlannedStage:
-        settings = self.settings
-        suffix = "" if played.label == HELD_OUT else f"-{played.label}"
-        name = f"round-{round}/benchmark{suffix}"
-        levels = range(1, (played.candidates - 1).bit_length() + 1) if played.candidates else ()
-        knockouts = [f"{name}-{what}-{level}" for level in levels for what in ("matches", "games")]
-        votes = settings.benchmarks.votes if settings.judge_prompt.has_rationale else 1
-        reply = min(self.reply_tokens, settings.reply_tokens) if settings.judge_prompt.has_rationale else 1
-        asked = Asked(
-            rows=played.items,
-            fits=played.lengths.fits,
-            requests=2 * played.cells,
-            replies=votes,
-            prompt_tokens=played.lengths.tokens,
-            reply_tokens=reply,
-            row_bytes=2 * played.cells * votes * _BYTES_A_GAME,
-        )
-        place = Place(name, f"benchmark{suffix}", round, (*knockouts, name))
-        return planned_generation(place, asked, self.models["judge"])
+            yield planned_benchmark(f"round-{round}", round, played, answers, self.models["judge"])

@@ -135,7 +135,8 @@ def _value(value: float) -> str:
 
 def _measured(plan: Plan) -> bool:
     known = {one["name"] for one in plan.assumptions}
-    return all({f"{role}_training", f"{role}_generation"} <= known for role in plan.models)
+    whose = {"judge" if role == "scalar" else role for role in plan.models}
+    return all({f"{role}_training", f"{role}_generation"} <= known for role in whose)
 
 
 def _listed(title: str, lines: Sequence[str]) -> str:

@@ -51,16 +51,19 @@ def locate(model: str, stand_ins: Mapping[str, str]) -> Located:
         ) from error
 
 
-def model_size(folder: Path, trust_remote_code: bool = False) -> ModelSize:
-    """The size of the model in a folder. Raises PlanError where neither weights nor a known config are there."""
+def model_size(folder: Path, trust_remote_code: bool = False, scalar: bool = False) -> ModelSize:
+    """The size of the model in a folder, or of a `scalar` one made of it, with one output in the place of a vocabulary.
+
+    Raises PlanError where neither weights nor a known config are there.
+    """
     shards = sorted(folder.glob("*.safetensors"))
-    if shards and _whole(folder, [shard.name for shard in shards]):
+    if not scalar and shards and _whole(folder, [shard.name for shard in shards]):
         shapes: dict[str, list[int]] = {}
         for shard in shards:
             shapes |= _shapes(shard)
-        linear = (sum(s) for name, s in shapes.items() if len(s) == 2 and not _is_vocabulary(name))
+        linear = (sum(s) for name, s in shapes.items() if len(s) == 2 and not _is_head(name))
         return ModelSize(sum(math.prod(shape) for shape in shapes.values()), sum(linear))
-    return _from_config(folder, trust_remote_code)
+    return _from_config(folder, trust_remote_code, scalar)
 
 
 def _whole(folder: Path, shards: list[str]) -> bool:
@@ -76,19 +79,21 @@ def _shapes(file: Path) -> dict[str, list[int]]:
     return {name: facts["shape"] for name, facts in header.items() if name != "__metadata__"}
 
 
-def _is_vocabulary(name: str) -> bool:
-    return "embed" in name or "lm_head" in name
+def _is_head(name: str) -> bool:
+    return "embed" in name or "lm_head" in name or name.startswith("score")
 
 
-def _from_config(folder: Path, trust_remote_code: bool) -> ModelSize:
+def _from_config(folder: Path, trust_remote_code: bool, scalar: bool) -> ModelSize:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    kind = AutoModelForSequenceClassification if scalar else AutoModelForCausalLM
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        outputs = {"num_labels": 1} if scalar else {}
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **outputs)
         with torch.device("meta"):  # shapes without memory
-            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            model: Any = kind.from_config(config, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise PlanError(f"the size of the model in {folder} is not known from its config.json: {error}") from error
-    layers = (m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and not _is_vocabulary(name))
+    layers = (m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and not _is_head(name))
     return ModelSize(model.num_parameters(), sum(m.in_features + m.out_features for m in layers))

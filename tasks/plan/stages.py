@@ -26,7 +26,7 @@ disk        checkpoint = N × bytes a weight, and the adapter in fp32; completio
 
 _BYTES_A_COMPLETION = 60
 """What JSON takes for a completion beside its text; with its two logprobs twice as much."""
-_BYTES_AN_EXAMPLE = 300
+BYTES_AN_EXAMPLE = 300
 """Of an example's origin, beside its pair and its rationale."""
 _FP32 = 4
 
@@ -142,14 +142,20 @@ class Examples:
         return Examples(n, fitting / n, tokens, row_bytes, self.packed_to)
 
 
+def sequences(examples: Examples) -> tuple[float, float]:
+    """How many sequences the trainer is given, packed where examples are, and the mean tokens of one."""
+    n, tokens = examples.n * examples.fits, examples.tokens
+    if examples.packed_to is None or not n:
+        return n, tokens
+    packed = math.ceil(n * tokens / examples.packed_to)
+    return packed, n * tokens / packed
+
+
 def planned_training(
     place: Place, examples: Examples, optimization: Optimization, model: PlannedModel, recomputed: bool = False
 ) -> PlannedStage:
     """A training with the writing of its examples."""
-    n, tokens = examples.n * examples.fits, examples.tokens
-    if examples.packed_to is not None and n:
-        sequences = math.ceil(n * tokens / examples.packed_to)
-        n, tokens = sequences, n * tokens / sequences
+    n, tokens = sequences(examples)
     cost = training_cost(n, tokens, optimization, model.size.parameters, recomputed)
     weights = model.size.parameters * model.bytes_a_weight
     adapter = optimization.lora.r * model.size.linear * _FP32 if optimization.lora else 0
@@ -161,7 +167,7 @@ def planned_training(
         trained_tokens=cost.tokens,
         flops=cost.flops,
         gpu_seconds=cost.tokens / rate if rate else cost.flops / model.training_flops_per_s,
-        disk_bytes=weights + adapter + examples.n * (examples.row_bytes + _BYTES_AN_EXAMPLE),
+        disk_bytes=weights + adapter + examples.n * (examples.row_bytes + BYTES_AN_EXAMPLE),
         scratch_bytes=checkpoint_bytes(weights, optimization),
     )
 

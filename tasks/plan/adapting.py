@@ -1,0 +1,207 @@
+"""The stages of the flow ``adapt``, planned: the judge before, and adapted on each size of a task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from data.records import content_id
+from tasks.orders import ORDERS
+from tasks.plan.assumptions import Assumptions
+from tasks.plan.facts import HELD_OUT, Facts
+from tasks.plan.games import SCORED, Answers, answers_of, planned_benchmark
+from tasks.plan.lengths import Lengths, then
+from tasks.plan.plan import Grounds, Plan, grounds, sections
+from tasks.plan.sample import DataSample
+from tasks.plan.self_training import Proofs, planned_data, planned_export, planned_proofs
+from tasks.plan.sizes import Located
+from tasks.plan.stages import BYTES_AN_EXAMPLE, Examples, Place, PlannedStage, planned_training, sequences
+from tasks.scalar import SCALAR
+from tasks.settings import Optimization, Role, Settings, TaskSettings
+from tasks.space import BYTES_A_TOKEN
+
+LIKE_PROOFS, HALF = "as long as the proofs", "ours: half as long as they may be"
+_EARLY = (
+    "early stopping ends a training before its last step: steps, tokens and time of the trainings are upper bounds; looking "
+    "at the validation part is in their FLOPs and GPU time"
+)
+
+
+@dataclass(frozen=True)
+class Adapting:
+    """What the flow is told beside its settings."""
+
+    task: TaskSettings
+    optimization: Optimization
+    prompt: str
+
+    @property
+    def scored(self) -> bool:
+        return self.prompt == SCALAR
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What is learned of the task: so many pairs are there, each as some examples; of one, lengths and bytes."""
+
+    pairs: float
+    examples: int
+    lengths: Lengths
+    row_bytes: float
+
+    def of(self, pairs: float, packed_to: int | None) -> Examples:
+        """The examples of this many pairs."""
+        tokens = self.lengths.tokens + self.lengths.reply
+        return Examples(pairs * self.examples, self.lengths.fits, tokens, self.row_bytes, packed_to)
+
+
+def plan_adaptation(
+    settings: Settings,
+    adapting: Adapting,
+    run_name: str,
+    sample: DataSample,
+    located: Mapping[Role, Located],
+    assumptions: Assumptions,
+) -> Plan:
+    """The plan of an adaptation; a prover in `located` is the task's own. Raises PlanError as `grounds` does."""
+    if "prover" in located:
+        assumptions = _with_proofs(assumptions, settings)
+    found = grounds(settings, sample, located, assumptions, adapting.scored)
+    plan = found.plan(run_name, *adaptation(found, adapting))
+    told = {"task": adapting.task.model_dump(mode="json"), "optimization": adapting.optimization.model_dump()}
+    return replace(plan, settings=content_id({**sections(settings), **told}))
+
+
+def adaptation(found: Grounds, adapting: Adapting) -> tuple[list[PlannedStage], list[str]]:
+    """All stages in the order of the flow, and what a reader should know of them."""
+    planned = _Adaptation(found, adapting)
+    return list(planned.stages()), planned.notes()
+
+
+def _with_proofs(assumptions: Assumptions, settings: Settings) -> Assumptions:
+    """The lengths that no rationale of the sample tells: of the prover's proofs, and of a judge that learns from them."""
+    assumptions = assumptions.measured("proof_share", 0.5, HALF)
+    proof_tokens = (assumptions.values.proof_share or 0.0) * settings.proofs.max_tokens
+    return assumptions.measured("reply_share", min(1.0, proof_tokens / settings.labels.max_tokens), LIKE_PROOFS)
+
+
+def _facts_of_task(found: Grounds) -> Facts:
+    """Pairs with rationales are the labeled ones, read again: those that are held out are left out of them too."""
+    facts = found.facts
+    if "rationale" not in facts.rows or "heldout" in found.sample.parts:
+        return facts
+    left = (1 - found.settings.data.heldout_share) * facts.rows["rationale"]
+    return replace(facts, rows={**facts.rows, "rationale": left})
+
+
+class _Adaptation:
+    """Goes through the algorithm as the flow does, with numbers in the place of artifacts."""
+
+    def __init__(self, found: Grounds, adapting: Adapting) -> None:
+        self.found, self.adapting, self.settings = found, adapting, found.settings
+        self.facts = _facts_of_task(found)
+        self.model = found.models["scalar" if adapting.scored else "judge"]
+        packs = found.settings.training.packing and not adapting.scored
+        self.packed_to = found.settings.models.max_tokens if packs else None
+        self.proofs = self._proofs()
+        self.learned = self._learned()
+
+    def stages(self) -> Iterator[PlannedStage]:
+        task, general = self.adapting.task, [one.label for one in self.facts.sets if one.label != HELD_OUT]
+        yield planned_data(self.facts)
+        if self.proofs is not None:
+            yield self.proofs
+        yield self._split()
+        yield from self._games("before", [HELD_OUT, *general])
+        for size in task.sizes:
+            yield self._adapted(size)
+            yield from self._games(f"size-{size}", [HELD_OUT, *(general if size == task.sizes[-1] else ())])
+        if not self.adapting.scored:
+            yield planned_export(len(task.sizes), self.model)
+
+    def notes(self) -> list[str]:
+        wanted, there = self.adapting.task.sizes[-1], self._there()
+        short = f"task.sizes: {wanted:,} pairs are asked for, and about {there:,.0f} will be there for training"
+        notes = [f"{short}; a run with fewer than it asks for stops with an error"] if there < wanted else []
+        return [*notes, _EARLY] if self._stops_early() else notes
+
+    def _proofs(self) -> PlannedStage | None:
+        """The prover's proofs of all labeled pairs, from which the training sets are drawn."""
+        if "prover" not in self.found.models:
+            return None
+        assumed, facts = self.found.assumed, self.facts
+        place = Place("round-0/proofs", "prove", None, ("round-0/proofs", "round-0/selected"))
+        proofs = Proofs(self.settings.proofs.k, self._proof_tokens(), assumed.kept_proofs)
+        prompts, row_bytes = facts.labeled["prover"], facts.row_bytes["labeled"]
+        return planned_proofs(place, facts.rows["labeled"], row_bytes, prompts, proofs, self.found.models["prover"])
+
+    def _proof_tokens(self) -> float:
+        return (self.found.assumed.proof_share or 0.0) * self.settings.proofs.max_tokens
+
+    def _learned(self) -> Learned:
+        facts, labeled = self.facts, self.facts.labeled["judge"]
+        pairs, row_bytes = facts.rows["labeled"], facts.row_bytes["labeled"]
+        if self.adapting.scored:
+            return Learned(pairs, 1, labeled, row_bytes)
+        if self.proofs is not None:
+            fits, reply = then(facts.labeled["prover"], labeled), self._proof_tokens()
+            lengths = Lengths(fits, labeled.tokens, reply)
+            return Learned(self.proofs.rows_out, len(ORDERS), lengths, row_bytes + BYTES_A_TOKEN * reply)
+        if self.settings.judge_prompt.has_rationale:
+            # A person's rationale names the responses by their place: it serves in one order.
+            return Learned(
+                facts.shaped * facts.rows["rationale"], 1, facts.human["judge"], facts.row_bytes["rationale"]
+            )
+        by_token = self.settings.training.label_loss == "labels"
+        lengths = replace(labeled, reply=1 if by_token else facts.bare_reply)
+        return Learned(pairs, len(ORDERS), lengths, row_bytes)
+
+    def _there(self) -> float:
+        """Pairs that are not kept for validation."""
+        return (1 - self.adapting.task.validation_share) * self.learned.pairs
+
+    def _validation(self) -> Examples:
+        return self.learned.of(self.adapting.task.validation_share * self.learned.pairs, self.packed_to)
+
+    def _split(self) -> PlannedStage:
+        """The validation part and the training sets; the bytes of a training set are counted with its training."""
+        with_human = self.settings.judge_prompt.has_rationale and self.proofs is None
+        pairs, validation = self.learned.pairs, self._validation()
+        used = self.adapting.task.validation_share * pairs + min(self.adapting.task.sizes[-1], self._there())
+        copied = pairs * self.learned.examples if with_human else 0.0
+        n_bytes = (validation.n + copied) * (self.learned.row_bytes + BYTES_AN_EXAMPLE)
+        parts = ("human-examples", "task") if with_human else ("task",)
+        rows_in = self.facts.rows["rationale"] if with_human else pairs
+        return PlannedStage(Place("task", "task", None, parts), rows_in, used, disk_bytes=n_bytes)
+
+    def _adapted(self, size: int) -> PlannedStage:
+        """A training on this many pairs, or on those that there are, with all its looks at the validation part."""
+        examples, optimization = self.learned.of(min(size, self._there()), self.packed_to), self.adapting.optimization
+        place = Place(f"size-{size}/judge", "train-judge", None, (f"size-{size}/judge",))
+        recomputed = self.settings.training.gradient_checkpointing
+        stage = planned_training(place, examples, optimization, self.model, recomputed)
+        if not self._stops_early() or not stage.rows_out:
+            return stage
+        assert optimization.early_stopping is not None
+        n, _ = sequences(examples)
+        a_pass = math.ceil(n / optimization.batch_size)
+        steps = optimization.max_steps or math.ceil((optimization.epochs or 0) * a_pass)
+        # The trainer looks once more at the end.
+        looks = math.ceil(steps / optimization.early_stopping.every)
+        validation = self._validation()
+        read = 2 * self.model.size.parameters * looks * validation.n * validation.fits * validation.tokens
+        # Reading alone is so much of a training's FLOPs, and is taken to be as fast.
+        return replace(stage, flops=stage.flops + read, gpu_seconds=stage.gpu_seconds * (1 + read / stage.flops))
+
+    def _stops_early(self) -> bool:
+        return self.adapting.optimization.early_stopping is not None and self.adapting.task.validation_share > 0
+
+    def _games(self, folder: str, labels: Sequence[str]) -> Iterator[PlannedStage]:
+        answers = self._answers()
+        played = (one for one in self.facts.sets if one.label in labels)
+        return (planned_benchmark(folder, None, one, answers, self.model) for one in played)
+
+    def _answers(self) -> Answers:
+        reply_tokens = (self.found.assumed.reply_share or 0.0) * self.settings.labels.max_tokens
+        return SCORED if self.adapting.scored else answers_of(self.settings, reply_tokens)

@@ -1,0 +1,53 @@
+"""A judge's games of a benchmark, planned: what it is asked, and how it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.plan.facts import HELD_OUT, PlayedSet
+from tasks.plan.stages import Asked, Place, PlannedModel, PlannedStage, planned_generation
+from tasks.settings import Settings
+
+_BYTES_A_GAME = 250
+"""Of a line of games.jsonl."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How a judge answers what it is asked: so many replies, of so many tokens each."""
+
+    replies: int
+    tokens: float
+
+
+SCORED = Answers(1, 0)
+"""Of a judge that scores responses: it reads, and writes nothing."""
+_LABEL = Answers(1, 1)
+
+
+def answers_of(settings: Settings, reply_tokens: float) -> Answers:
+    """How the settings' judge answers, whose own replies have `reply_tokens`; a label alone is read from one token."""
+    if not settings.judge_prompt.has_rationale:
+        return _LABEL
+    return Answers(settings.benchmarks.votes, min(reply_tokens, settings.reply_tokens))
+
+
+def planned_benchmark(
+    folder: str, round: int | None, played: PlayedSet, answers: Answers, model: PlannedModel
+) -> PlannedStage:
+    """All games of one benchmark, in both orders; where responses are scored, each of them is read once."""
+    suffix = "" if played.label == HELD_OUT else f"-{played.label}"
+    name = f"{folder}/benchmark{suffix}"
+    levels = range(1, (played.candidates - 1).bit_length() + 1) if played.candidates else ()
+    knockouts = [f"{name}-{what}-{level}" for level in levels for what in ("matches", "games")]
+    games = 2 * played.cells
+    asked = Asked(
+        rows=played.items,
+        fits=played.lengths.fits,
+        requests=games if played.scored is None else played.scored,
+        replies=answers.replies,
+        prompt_tokens=played.lengths.tokens,
+        reply_tokens=answers.tokens,
+        row_bytes=games * answers.replies * _BYTES_A_GAME,
+    )
+    return planned_generation(Place(name, f"benchmark{suffix}", round, (*knockouts, name)), asked, model)
