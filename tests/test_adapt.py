@@ -74,6 +74,8 @@ def test_sizes_are_exact_and_smaller_ones_begin_larger_ones(tmp_path: Path, enco
     assert (len(three), len(six), len(nine)) == (3, 6, 9)
     assert (nine[:3], nine[:6]) == (three, six)
     assert nine != [row["id"] for row in rows if row["id"] in nine], "they are drawn, not the first ones of the file"
+    alone = examples_of(tmp_path / "alone", encoder, rows, sizes=[3])
+    assert pairs_in(learned(alone, 3)) == three, "whatever else is asked for"
     kept = pairs_in(rows_of(made.file(VALIDATION)))
     counts = made.manifest.counts
     assert not set(kept) & set(nine)
