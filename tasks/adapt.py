@@ -102,6 +102,11 @@ def _split(context: Context, source: FileRef, task: TaskSettings, orders: Sequen
                 heapq.heappush(drawn, place)
             else:
                 heapq.heappushpop(drawn, place)
+    if task.validation_share and not n_validation:
+        raise DataError(
+            f"task.validation_share = {task.validation_share:g} keeps none of {n_rows} pairs, so that no training can be "
+            "stopped early: raise it, or set it to 0 and leave training.optimization.early_stopping out"
+        )
     if len(drawn) < task.sizes[-1]:
         fitting = [size for size in task.sizes if size <= len(drawn)]
         raise DataError(

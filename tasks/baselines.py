@@ -23,6 +23,8 @@ from tasks.training_set import example_of
 
 _TRAININGS = ("pretrain", "train-prover", "train-judge")
 _GENERATIONS = ("prove", "vote")
+_BEFORE_ROUNDS = ("pretrained", "prover")
+"""The trainings of a run that all of its rounds build on."""
 CHANCE = 0.5
 """The accuracy of a judge that draws lots."""
 
@@ -158,7 +160,7 @@ def of_rounds(run: Run, name: str, last: int) -> Method:
     stages = [
         a
         for a in run.passed_stages()
-        if a.manifest.kind == "train-prover"
+        if a.manifest.name in _BEFORE_ROUNDS
         or (
             a.manifest.kind in (*_TRAININGS, *_GENERATIONS)
             and a.manifest.round is not None

@@ -51,6 +51,9 @@ class _Rehearsal(Run):
         round: int | None = None,
         version: int = 1,
     ) -> Artifact:
+        passed = next((a for a in self.passed if a.manifest.name == name), None)
+        if passed is not None:  # gone through a second time: what it costs is known
+            return passed
         stage = Stage(name, kind, version, config, inputs, round)
         found = self.store.peek(stage)
         in_place = self.store.in_place(name)

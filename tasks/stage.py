@@ -74,7 +74,10 @@ class Run:
 
     def passed_stages(self) -> list[Artifact]:
         """The stages gone through, each once, in order."""
-        return list({artifact.manifest.name: artifact for artifact in self.passed}.values())
+        first: dict[str, Artifact] = {}
+        for artifact in self.passed:
+            first.setdefault(artifact.manifest.name, artifact)  # of one gone through twice: whether it was made
+        return list(first.values())
 
     def passed_stage(self, kind: str, round: int | None = None) -> Artifact | None:
         """The stage of this kind and round, if the run has gone through it."""

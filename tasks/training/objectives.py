@@ -176,6 +176,8 @@ def _early_stopping(job: TrainingJob, optimization: Optimization) -> dict[str, A
         "metric_for_best_model": "eval_loss",
         "greater_is_better": False,
         "load_best_model_at_end": True,
+        # The evaluations without a lower loss so far: a training that goes on must not have more patience.
+        "restore_callback_states_from_checkpoint": True,
         "per_device_eval_batch_size": optimization.micro_batch_size or optimization.batch_size,
     }
 

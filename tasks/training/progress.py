@@ -37,9 +37,17 @@ def progress_callback(mechanics: Mechanics, earlier_s: float) -> Any:
     started = saved = time.monotonic()
 
     class Progress(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            # The trainer remembers where its best checkpoint was; on another machine the folder is somewhere else.
+            best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
+            if _is_complete(best):
+                state.best_model_checkpoint = str(best)
+
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.is_world_process_zero:
                 child.report_progress(done=state.global_step, total=state.max_steps)
+            if args.load_best_model_at_end and state.global_step % args.eval_steps == 0:
+                control.should_log = True  # the best checkpoint may be saved here, and what it logs is gone on from
             if state.global_step % args.logging_steps == 0 and state.global_step < state.max_steps:
                 due = [time.monotonic() - saved >= 60 * mechanics.checkpoint_minutes]
                 if dist.is_initialized():  # clocks differ: all processes save, or none

@@ -1,0 +1,98 @@
+"""The report of an adaptation: the learning curve, what was forgotten, and the card of the judge that is exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from data.artifacts import Artifact, Counts, Outcome
+from data.files import write_jsonl
+from tasks.adapt import Adapted
+from tasks.adapt_report import summary, write_adapted
+from tasks.chat import ChatEncoder
+from tasks.export import export
+from tasks.stage import Run
+from tests.conftest import run_with
+
+LABEL = {"judge_prompt": "compact-label"}
+
+
+def measured(run: Run, place: str, accuracy: float | None, kind: str = "benchmark", low_high: Any = None) -> Artifact:
+    """A benchmark as the report reads it."""
+
+    def body(context: Any) -> Outcome:
+        return Outcome(Counts(50, 50), {"accuracy": accuracy, "interval": low_high})
+
+    return run.do(f"{place}/{kind}", kind, {}, {}, body)
+
+
+def curve(run: Run) -> list[Adapted]:
+    """The judge before, on 1,000 pairs, and on 2,000 without early stopping; one general set cannot be scored."""
+
+    def trained(size: int, **metrics: Any) -> Artifact:
+        def body(context: Any) -> Outcome:
+            write_jsonl(context.work / "checkpoint/model.safetensors", [{"size": size}])
+            return Outcome(Counts(size, size), {"steps": 40, "tokens": 5000, "epochs": 2.5, **metrics})
+
+        return run.do(f"size-{size}/judge", "train-judge", {"seed": 1}, {}, body)
+
+    general = {"before": (0.8, 0.6, None), "size-2000": (0.755, 0.65, 0.7)}
+    sets = {
+        place: tuple(
+            measured(run, place, score, f"benchmark-{name}") for name, score in zip("xyz", scores, strict=True)
+        )
+        for place, scores in general.items()
+    }
+    return [
+        Adapted(0, None, measured(run, "before", 0.5), sets["before"]),
+        Adapted(
+            1000,
+            trained(1000, best_step=20, validation_loss=0.41237),
+            measured(run, "size-1000", 0.625, low_high=[0.5, 0.75]),
+        ),
+        Adapted(2000, trained(2000), measured(run, "size-2000", 0.61), sets["size-2000"]),
+    ]
+
+
+def test_what_the_report_says(tmp_path: Path, encoder: ChatEncoder) -> None:
+    run = run_with(tmp_path, encoder, lambda request, j: "")
+    made = curve(run)
+    learning, general = summary(run, made).tables
+    rows = [dict(row) for row in learning.rows]
+    assert all(row.pop("time").endswith(" s") for row in rows[1:])
+    names = ("pairs", "held-out accuracy", "95% interval", "steps", "best step", "validation loss", "tokens trained")
+    assert rows == [
+        {**dict(zip(names, ("before", "50.0%", "–", "–", "–", "–", "–"), strict=True)), "time": "–"},
+        dict(zip(names, ("1,000", "62.5%", "50.0% – 75.0%", "40", "20", "0.4124", "12,500"), strict=True)),
+        dict(zip(names, ("2,000", "61.0%", "–", "40", "–", "–", "12,500"), strict=True)),
+    ]
+    assert [list(row.values()) for row in general.rows] == [
+        ["x", "80.0%", "75.5%", "-4.5"],
+        ["y", "60.0%", "65.0%", "+5.0"],
+        ["z", "–", "70.0%", "–"],
+    ]
+    assert list(general.rows[0]) == ["set", "before", "after 2,000 pairs", "change (points)"]
+    page = write_adapted(run, made)
+    assert page == run.store.path / "report.html"
+    assert ">x</td>" in page.read_text()
+    assert "| x | 80.0% | 75.5% | -4.5 |" in page.with_suffix(".md").read_text()
+
+
+def test_without_general_sets_nothing_is_said_of_them(tmp_path: Path, encoder: ChatEncoder) -> None:
+    run = run_with(tmp_path, encoder, lambda request, j: "")
+    before = Adapted(0, None, measured(run, "before", 0.5))
+    assert [table.title for table in summary(run, [before]).tables] == ["Learning curve"]
+
+
+def test_the_card_says_that_the_judge_was_adapted(tmp_path: Path, encoder: ChatEncoder) -> None:
+    run = run_with(
+        tmp_path, encoder, lambda request, j: "", models=LABEL, training={"label_loss": "labels"}, rounds={"count": 0}
+    )
+    judges = [(one.size, one.trained, one.heldout) for one in curve(run) if one.trained]
+    card = export(run, judges, method="adaptation").file("README.md").read_text()
+    assert "It was adapted to a task: a judge was trained on labeled pairs of it." in card
+    assert "This is the judge of 1000 pairs of the task, the best of 2 on the held-out pairs." in card
+    assert "| pairs of the task | accuracy on held-out pairs |" in card
+    assert "| 1000 (this model) | 62.5% |" in card
+    assert "self-training" not in card
+    assert "It was made after GRAM" not in card
