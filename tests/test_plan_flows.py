@@ -55,7 +55,11 @@ SCORES = facts(
     ROWS,
     labeled={"judge": Lengths(0.5, 100)},
     human={"judge": Lengths(1.0, 80)},
-    sets=(PlayedSet(HELD_OUT, 20, 1, Lengths(0.5, 30), scored=2), PlayedSet("ppe", 3, 31, Lengths(1.0, 10), 32, 62)),
+    sets=(
+        PlayedSet(HELD_OUT, 20, 1, Lengths(0.5, 30), scored=2),
+        PlayedSet("rm", 7, 9, Lengths(1.0, 10), scored=6),
+        PlayedSet("ppe", 3, 31, Lengths(1.0, 10), 32, 62),
+    ),
 )
 LABELS = facts(
     ROWS,
@@ -86,6 +90,7 @@ def test_the_judges_without_rationales_come_in_the_order_of_the_flow() -> None:
     assert list(baseline_plan()) == [
         "discriminative/judge",
         "discriminative/benchmark",
+        "discriminative/benchmark-rm",
         "discriminative/benchmark-ppe",
         "label-only/judge",
         "label-only/benchmark",
@@ -104,6 +109,8 @@ def test_the_judges_without_rationales_come_in_the_order_of_the_flow() -> None:
         ("discriminative/judge", (50, 30, 0, 0, 5600, 6 * 900 * 5600, 900 * 5600 / 1000, 1800 + 50 * 400)),
         # Each response of the half that fits is read once; both orders are games all the same.
         ("discriminative/benchmark", (20, 10, 20 * 30, 0, 0, 2 * 900 * 600, 540, 20 * 60 + 20 * 500)),
+        # Six responses make nine comparisons, and eighteen games.
+        ("discriminative/benchmark-rm", (7, 7, 42 * 10, 0, 0, 1800 * 420, 378, 42 * 60 + 126 * 250)),
         # 32 responses, then 16, 8, 4 and 2.
         ("discriminative/benchmark-ppe", (3, 3, 3 * 62 * 10, 0, 0, 1800 * 1860, 1674, 3 * 62 * (60 + 250))),
         # In both orders: 80 · 0.75 of 50 + 2 tokens, and 20 of 60 + 2.
