@@ -218,16 +218,16 @@ def test_means_and_standard_deviations_by_hand() -> None:
     """70, 75, 80: mean 75, sd √(50 ÷ 2) = 5. 80, 80, 95: mean 85, sd √(150 ÷ 2) = 8.66."""
     methods, sets = summary("sides", FOUND).tables
     gram, rationale = methods.rows
-    assert (gram["method"], gram["held-out accuracy (%)"]) == (TITLES["gram"], "75.0 ± 5.0")
-    assert (rationale["method"], rationale["held-out accuracy (%)"]) == (TITLES["rationale"], "85.0 ± 8.7")
+    assert (gram["method"], gram["accuracy (%)"]) == (TITLES["gram"], "75.0 ± 5.0")
+    assert (rationale["method"], rationale["accuracy (%)"]) == (TITLES["rationale"], "85.0 ± 8.7")
     assert "95% interval" not in gram
     assert (rationale["tokens trained"], rationale["tokens generated"], rationale["time"]) == (
         "4,000",
         "167",
         "3.3 min",
     )
-    assert rationale["tokens a judgment"] == "10.8"  # (30.5 + 1 + 1) ÷ 3
-    assert gram["points / million tokens"] == "25,000.0"  # 20, 25 and 30 points for 1,000 tokens each
+    assert rationale["tokens / judgment"] == "10.8"  # (30.5 + 1 + 1) ÷ 3
+    assert gram["points / M tokens"] == "25,000.0"  # 20, 25 and 30 points for 1,000 tokens each
     assert gram["points / hour"] == "1,500"
     assert sets.rows[0] == {"method": TITLES["gram"], "own": "60.0 ± 10.0", "part": "–"}
     assert methods.notes[-1] == "Mean ± standard deviation over the seeds 0, 1, 2."
@@ -235,7 +235,7 @@ def test_means_and_standard_deviations_by_hand() -> None:
 
 def test_one_seed_has_an_interval_and_no_deviation() -> None:
     methods, sets = summary("sides", {7: FOUND[1]}).tables
-    assert methods.rows[0]["held-out accuracy (%)"] == "75.0"
+    assert methods.rows[0]["accuracy (%)"] == "75.0"
     assert methods.rows[0]["95% interval"] == "70.0% – 80.0%"
     assert methods.notes[-1] == "One seed: 7."
     assert sets.rows[0]["part"] == "90.0"
