@@ -21,6 +21,8 @@ from flows.config import ConfigError, checked, load_recipe_of, with_overrides
 from flows.parameters import BaselinesConfig
 from prompts.prove import PROVE_COMPACT
 from tasks.baselines import Method, labeled_pairs, of_rounds, per_cost, preference_examples, response_pairs
+from tasks.benchmark.play import benchmark
+from tasks.benchmark.show import benchmark_table
 from tasks.changes import announce
 from tasks.chat import ChatEncoder
 from tasks.engines import FakeEngine, Request
@@ -29,6 +31,7 @@ from tasks.side_by_side import TITLES, mean_sd, summary, write_comparison
 from tasks.stage import Run
 from tests.conftest import InProcess, artifact, make, rows_of, run_with, shown_pair, true_judge
 from tests.short_run import short_baselines
+from tests.test_benchmark import heldout_of, judge_of
 
 METHODS = ["discriminative", "label-only", "gram", "rationale", "self-trained"]
 
@@ -340,3 +343,11 @@ def test_five_methods_side_by_side(tmp_path: Path, encoder: ChatEncoder) -> None
     assert line.startswith("data: rounds.pairs 40 → 35, will redo: data, ")
     assert line.count(" data, ") == 1
     assert "round-1/judge" in line
+
+
+def test_the_table_of_benchmarks_says_whose_games_they_are(tmp_path: Path, encoder: ChatEncoder) -> None:
+    run = run_with(tmp_path, encoder, true_judge(encoder))
+    heldout = heldout_of(run)
+    benchmark(run, None, judge_of(run), heldout, place="discriminative")
+    benchmark(run, 0, judge_of(run), heldout)
+    assert [row["round"] for row in benchmark_table(run)] == ["discriminative", "0"]

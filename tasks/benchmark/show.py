@@ -44,7 +44,7 @@ def _row(run: Run, artifact: Artifact) -> dict[str, str]:
     unparsed = sum(metrics["malformed"].values()) / metrics["games"]
     return {
         "set": set_name(artifact),
-        "round": "–" if artifact.manifest.round is None else str(artifact.manifest.round),
+        "round": _judge_of(artifact),
         "score": percent(metrics["accuracy"]),
         "95% interval": f"{percent(interval[0])} – {percent(interval[1])}" if interval else "–",
         "parts": ", ".join(f"{name} {percent(value)}" for name, value in metrics["parts"].items()) or "–",
@@ -56,6 +56,13 @@ def _row(run: Run, artifact: Artifact) -> dict[str, str]:
         "first shown, where not": percent(metrics["first_shown"]),
         "games file": run.store.shown(artifact.path / GAMES),
     }
+
+
+def _judge_of(artifact: Artifact) -> str:
+    """Whose games these are: a round's, or those of a judge with a folder of its own, such as a baseline."""
+    if artifact.manifest.round is not None:
+        return str(artifact.manifest.round)
+    return artifact.manifest.name.rpartition("/")[0] or "–"
 
 
 def benchmark_charts(run: Run) -> list[tuple[str, str]]:
