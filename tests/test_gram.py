@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from data.records import parse_pair, parse_preference
 from flows.config import ConfigError, checked
+from flows.parameters import GramConfig
 from prompts.catalog import JUDGE_PROMPTS, pretraining_for
 from prompts.gram import GRAM, GRAM_PRETRAINING
 from tasks.chat import ChatEncoder
 from tasks.engines import Request, Sampling
+from tasks.judging import Asking, ask
 from tasks.scalar import ScalarEngine, is_scalar
 from tasks.settings import Optimization, TrainingSettings
 from tasks.training.examples import ExampleCounts, encode_example, encoded_examples
@@ -327,3 +329,26 @@ def test_what_would_be_ignored_is_refused() -> None:
     checked(reasoning)
     with pytest.raises(ConfigError, match=r'label_loss = "labels" is for judges that give the label alone'):
         checked({**reasoning, "training": {"label_loss": "labels"}})
+
+
+def test_what_the_flow_does_not_read_is_refused() -> None:
+    recipe: dict[str, Any] = {"models": {"judge_base": "b", "judge_prompt": "gram"}, "run_name": "r"}
+    data = {"labeled": [{"path": "x"}]}
+    checked({**recipe, "data": data}, GramConfig)
+    for name in ("rationale", "unlabeled"):
+        with pytest.raises(ConfigError, match=rf"data\.{name}: this flow does not read it"):
+            checked({**recipe, "data": {**data, name: [{"path": "y"}]}}, GramConfig)
+    with pytest.raises(ConfigError, match="GRAM gives the label alone"):
+        checked({**recipe, "models": {"judge_base": "b"}, "data": data}, GramConfig)
+
+
+def test_a_label_judge_has_the_context_but_for_two_tokens(encoder: ChatEncoder) -> None:
+    """In training and in use, whatever room a judge that reasons would leave for its reply."""
+    pair = parse_pair(example_rows(1)[0])
+    n = len(encoder.prompt_ids(JUDGE_PROMPTS["compact-label"].render(pair)))
+    for context, fits in ((n + 2, True), (n + 1, False)):
+        asking = Asking("compact-label", 1024, context)
+        assert (ask(asking, encoder, pair, "ab") is not None) == fits
+    settings = settings_with(models={"judge_prompt": "compact-label", "max_tokens": 256}, labels={"max_tokens": 64})
+    assert settings.judge_room == 2
+    assert settings_with(labels={"max_tokens": 64}).judge_room == 64

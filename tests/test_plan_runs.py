@@ -328,7 +328,7 @@ def run_folder(folder: Path, judge: str = "data/world/base-judge") -> Path:
         {"stage": "select", "round": 0, "rows_in": 5, "kept": 5, "dropped": {}, "candidates": 0},
         {"stage": "select", "round": 1, "rows_in": 10, "kept": 9, "dropped": {"no_valid_proof": 1}, "candidates": 90},
         {"stage": "train-judge", "round": 0, "train_tokens_per_s": 100.0, "train_seconds": 10.0},
-        {"stage": "train-judge", "round": 1, "train_tokens_per_s": 200.0, "train_seconds": 30.0},
+        {"stage": "train-judge", "round": 1, "train_tokens_per_s": 800.0, "train_seconds": 30.0, "processes": 4},
     ]
     write_jsonl(folder / "metrics.jsonl", ({"name": str(i), **line} for i, line in enumerate(lines)))
     card = {"judge_base": {"folder": Path(judge).name}, "prover_base": {"hub": "org/other"}}
@@ -344,7 +344,8 @@ def test_what_a_run_measured_replaces_what_is_assumed(tmp_path: Path) -> None:
             "kept_proofs": 0.9,
             "reply_share": 4800 / 160 / 64,
             "proof_share": 900 / 90 / 64,
-            "judge_training": 175.0,
+            # 1,000 tokens in 10 s of one GPU, 24,000 in 30 s of four.
+            "judge_training": 25_000 / (10 + 4 * 30),
             # 8 s on 4 GPUs, 12 s on one.
             "judge_generation": 6000 / (4800 / 600 * 4 + 12),
         }
@@ -472,7 +473,7 @@ def judged(world: Path, tmp_path: Path) -> Run:
     finished(run, "round-1/votes", "vote", Counts(150, 150), generated, 1000)
     finished(run, "round-1/labels", "test", Counts(150, 108, {"tie": 42}), {}, 24)
     finished(run, "round-1/proofs", "prove", Counts(108, 108), generated, 1)
-    trained = {"tokens": 100, "epochs": 2.5, "train_seconds": 12.0}
+    trained = {"tokens": 100, "epochs": 2.5, "train_seconds": 12.0, "processes": 2}
     finished(run, "round-1/training-set", "training-set", Counts(240, 240), {}, 1)
     finished(run, "round-1/judge", "train-judge", Counts(240, 230, {"too_long": 10}), trained, 1)
     return run
@@ -493,7 +494,7 @@ def test_planned_is_held_against_actual_for_what_is_finished(judged: Run) -> Non
         (votes.disk_bytes, 1024),
     ]
     judge = [actual for _, actual in table["round-1/judge"]]
-    assert judge == [230, 0, 250.0, 12.0, 2]
+    assert judge == [230, 0, 250.0, 24.0, 2], "12 s of two GPUs"
 
 
 def test_the_report_shows_planned_and_actual(judged: Run) -> None:
