@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from data.files import write_json
-from data.sources import SourceError
-from data.store import RunStore
+from data.sources.sources import SourceError
+from data.store.store import RunStore
 from flows.config import ConfigError, load_recipe_of, recipe_files, with_overrides
 from flows.parameters import FLOWS, AdaptConfig, BaselinesConfig, GramConfig, PlannedParameters, SelfTrainConfig
 from tasks.chat import ChatTemplateError

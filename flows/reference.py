@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from data.sources import ColumnMap, Source
+from data.sources.sources import ColumnMap, Source
 from flows.parameters import AdaptTraining, GramTraining, SelfTrainConfig
 from tasks.settings import (
     BaselineSettings,

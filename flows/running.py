@@ -10,7 +10,7 @@ from uuid import UUID
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from data.store import RunStore
+from data.store.store import RunStore
 from flows.cancelling import cancellable
 from flows.lost import crash_lost_stages
 from flows.parameters import PlannedParameters, RunParameters

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from prefect import flow
 
-from data.artifacts import Artifact
+from data.store.artifacts import Artifact
 from flows.config import with_overrides
 from flows.parameters import SelfTrainConfig, parameters_of
 from flows.running import carry_out, only_plan

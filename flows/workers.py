@@ -12,8 +12,8 @@ from prefect import flow
 from prefect.logging import get_run_logger
 
 from data.files import StoreError, inside, write_json
-from data.lease import Lease, LeaseError
-from data.store import RunStore
+from data.store.lease import Lease, LeaseError
+from data.store.store import RunStore
 from flows.cancelling import cancellable
 from flows.tokens import tokens_from_blocks
 from tasks.dispatch import run_engines

@@ -12,15 +12,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from data.artifacts import Artifact, Counts, FileRef, Outcome
 from data.files import json_line, read_jsonl
 from data.records import pair_key, parse_pair, prompt_key
+from data.seeds import derive_seed
+from data.store.artifacts import Artifact, Counts, FileRef, Outcome
 from tasks.benchmark.play import asking_by, benchmark
 from tasks.orders import ORDERS
 from tasks.prepare import DataError
 from tasks.prove import select_proofs, write_proofs
 from tasks.scalar import SCALAR
-from tasks.seeds import derive_seed
 from tasks.settings import Optimization, Role, TaskSettings
 from tasks.stage import Checkpoint, Context, Run
 from tasks.train import Lesson, judge_role, train

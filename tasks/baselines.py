@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from data.artifacts import Artifact, Counts, FileRef, Outcome
 from data.files import json_line, read_jsonl
+from data.store.artifacts import Artifact, Counts, FileRef, Outcome
 from tasks.benchmark.play import asking_by, benchmark
 from tasks.benchmark.show import set_name
 from tasks.orders import ORDERS

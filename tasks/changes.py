@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.artifacts import Artifact, Manifest, NoSuchFileError, Outcome, Stage, StageError
+from data.store.artifacts import Artifact, Manifest, NoSuchFileError, Outcome, Stage, StageError
 from tasks.stage import Context, Run
 
 _LONGEST = 40

@@ -25,10 +25,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data.artifacts import Artifact, Counts, Outcome
 from data.benchmarks.items import Benchmark
 from data.files import json_line, read_jsonl
 from data.records import Message, ResponsePair, parse_pair
+from data.store.artifacts import Artifact, Counts, Outcome
 from tasks.benchmark.sets import read_set
 from tasks.stage import Context, Run
 

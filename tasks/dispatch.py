@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.artifacts import SHARDS, Artifact, Counts, Outcome, StageError
 from data.files import read_jsonl, write_json
+from data.store.artifacts import SHARDS, Artifact, Counts, Outcome, StageError
 from tasks import child
 from tasks.endpoint import is_endpoint
 from tasks.gpus import visible_gpus

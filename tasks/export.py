@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from data.artifacts import Artifact, Counts, Outcome, StageError
 from data.files import link_tree, write_json, write_text
+from data.store.artifacts import Artifact, Counts, Outcome, StageError
 from prompts.judge import JudgePrompt
 from tasks.rendering import TEMPLATES, template
 from tasks.report import round_table

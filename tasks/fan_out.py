@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.store import RunStore
+from data.store.store import RunStore
 from tasks.dispatch import GenerationStats
 from tasks.pool import Part, see_through
 from tasks.shards import GenerationJob, Shard

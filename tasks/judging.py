@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from data.records import Label, Message, ResponsePair
+from data.seeds import derive_seed
 from prompts.catalog import JUDGE_PROMPTS
 from prompts.judge import JudgePrompt
 from tasks.chat import ChatEncoder, Encoded
 from tasks.engines import Completion, Request, Sampling
 from tasks.scalar import SCALAR
-from tasks.seeds import derive_seed
 from tasks.settings import LABEL_TOKENS
 
 PROMPT_TOO_LONG = "prompt_too_long"

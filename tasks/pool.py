@@ -17,9 +17,9 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from data.lease import LeaseError
 from data.records import canonical_json
-from data.store import RunStore
+from data.store.lease import LeaseError
+from data.store.store import RunStore
 from tasks.child import ChildError, undisturbed
 
 if TYPE_CHECKING:

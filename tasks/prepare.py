@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import IO, Any
 
-from data.artifacts import Artifact, Counts, FileRef, Outcome
 from data.files import json_line
 from data.records import (
     PreferencePair,
@@ -25,10 +24,11 @@ from data.records import (
     parse_pair,
     prompt_key,
 )
-from data.sources import Dropped, Source, assign_order, read_source, source_fingerprint
+from data.seeds import derive_seed
+from data.sources.mixture import Mixture, needs_drawing
+from data.sources.sources import Dropped, Source, assign_order, read_source, source_fingerprint
+from data.store.artifacts import Artifact, Counts, FileRef, Outcome
 from tasks.contamination import Index, index_of, leaked
-from tasks.mixture import Mixture, needs_drawing
-from tasks.seeds import derive_seed
 from tasks.settings import DataSettings, RoundSettings
 from tasks.stage import Context, Run
 

@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data.artifacts import Artifact, Counts, FileRef, Outcome, StageError
 from data.files import json_line, read_jsonl
 from data.records import Label, flip, parse_preference
+from data.seeds import derive_seed
+from data.store.artifacts import Artifact, Counts, FileRef, Outcome, StageError
 from prompts.catalog import PROVER_PROMPTS, prover_for
 from prompts.judge import JudgePrompt
 from prompts.prove import ProverPrompt
@@ -24,7 +25,6 @@ from tasks.dispatch import generate_rows, generated_for
 from tasks.engines import Request, Sampling
 from tasks.generate import Skip
 from tasks.orders import ORDERS, requests_in_both_orders, shown
-from tasks.seeds import derive_seed
 from tasks.settings import ProofSettings
 from tasks.stage import Checkpoint, Context, Run, resolved_dtype
 

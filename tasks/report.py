@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from data.artifacts import Artifact
 from data.files import json_line, read_jsonl, write_text
+from data.store.artifacts import Artifact
 from tasks import charts
 from tasks.benchmark.show import benchmark_charts, benchmark_table, publish_benchmarks, slug_of
 from tasks.plan.compare import FIGURES, planned_table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data.artifacts import SHARDS, Artifact
+from data.store.artifacts import SHARDS, Artifact
 from tasks.samples import sample_pairs
 from tasks.stage import Run
 

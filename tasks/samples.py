@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from data.artifacts import Artifact
 from data.files import read_jsonl, write_json
 from data.records import flip, parse_pair
+from data.seeds import derive_seed
+from data.store.artifacts import Artifact
 from prompts.catalog import prover_for
 from prompts.template import render_conversation
 from tasks.dispatch import generated_for
@@ -18,7 +19,6 @@ from tasks.judging import Asking
 from tasks.label import read_votes, vote_asking, vote_params
 from tasks.prepare import batch_of, truth_of
 from tasks.prove import read_proof
-from tasks.seeds import derive_seed
 from tasks.stage import Run
 
 SAMPLES = 20

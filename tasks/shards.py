@@ -26,8 +26,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from data.artifacts import DONE
 from data.files import StoreError, flush, inside, json_line, read_jsonl, sha256_file, write_json
+from data.store.artifacts import DONE
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import write_json
-from data.store import RunStore
+from data.store.store import RunStore
 from tasks import charts
 from tasks.rendering import duration, number, percent
 from tasks.summary import Summary, Table

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data.artifacts import StageError
+from data.store.artifacts import StageError
 from tasks.settings import Optimization
 
 _GIB = 1 << 30

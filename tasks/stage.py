@@ -10,10 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from data.artifacts import EARLIER, Artifact, Manifest, Outcome, Stage
 from data.files import hash_folder
-from data.run_folder import RetiredError
-from data.store import RunStore
+from data.store.artifacts import EARLIER, Artifact, Manifest, Outcome, Stage
+from data.store.run_folder import RetiredError
+from data.store.store import RunStore
 from tasks.dispatch import GenerationStats, generate_in_children
 from tasks.fan_out import generate_in_pool
 from tasks.gpus import visible_gpus

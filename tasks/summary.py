@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.files import write_text
-from data.store import RunStore
+from data.store.store import RunStore
 from tasks import charts
 from tasks.rendering import template
 

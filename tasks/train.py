@@ -15,15 +15,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data.artifacts import DONE, SCRATCH, Artifact, Counts, FileRef, Outcome
 from data.files import write_json
+from data.seeds import derive_seed
+from data.store.artifacts import DONE, SCRATCH, Artifact, Counts, FileRef, Outcome
 from prompts.catalog import pretraining_for, prover_for
 from prompts.judge import JudgePrompt
 from tasks import child
 from tasks.gpus import visible_gpus
 from tasks.pool import Part, see_through
 from tasks.scalar import SCALAR
-from tasks.seeds import derive_seed
 from tasks.settings import Mechanics, Optimization, Role
 from tasks.space import check_room, training_bytes
 from tasks.stage import Context, Run, find_model, resolved_dtype

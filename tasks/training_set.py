@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.artifacts import Artifact, Counts, Outcome, StageError
 from data.files import json_line, read_jsonl
 from data.records import RationalePair, parse_preference, parse_rationale
+from data.store.artifacts import Artifact, Counts, Outcome, StageError
 from tasks.orders import ORDERS, shown
 from tasks.stage import Context, Run
 

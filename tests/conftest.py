@@ -15,10 +15,10 @@ import httpx
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from data.artifacts import Artifact, Counts, Outcome
 from data.files import write_jsonl
 from data.records import Message, ResponsePair
-from data.store import RunStore
+from data.store.artifacts import Artifact, Counts, Outcome
+from data.store.store import RunStore
 from data.world.taste import make_pair, rationale, verdict
 from data.world.tokenizer import build_tokenizer
 from flows.local import Services, local_services, start_worker

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from data.catalog import DatasetName
 from data.records import Message, ResponsePair
+from data.sources.catalog import DatasetName
 from prompts.gram import GRAM
 from prompts.judge import GRAM_R2, join_headings
 

@@ -11,8 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-from data.artifacts import MANIFEST, Manifest
 from data.files import read_jsonl, write_jsonl
+from data.store.artifacts import MANIFEST, Manifest
 from flows.config import load_recipe_of
 from flows.local import local_services, run_deployment
 from flows.parameters import GramConfig

@@ -17,9 +17,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from data.artifacts import MANIFEST, Manifest
 from data.files import read_jsonl, write_jsonl
 from data.records import Label, ResponsePair, content_id, parse_messages
+from data.store.artifacts import MANIFEST, Manifest
 from flows.local import local_services, run_deployment
 
 OUT = Path("runs/real-data")

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from data.artifacts import Artifact
 from data.files import write_json, write_jsonl
 from data.records import RationalePair, pair_key, parse_pair, parse_preference
-from data.store import RunStore
+from data.store.artifacts import Artifact
+from data.store.store import RunStore
 from data.world import taste
 from flows.adapt import learning_curve, prompt_of_judge
 from flows.config import ConfigError, checked

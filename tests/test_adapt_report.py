@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data.artifacts import Artifact, Counts, Outcome
 from data.files import write_jsonl
+from data.store.artifacts import Artifact, Counts, Outcome
 from tasks.adapt import Adapted
 from tasks.adapt_report import summary, write_adapted
 from tasks.chat import ChatEncoder

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from data.artifacts import Artifact, Counts, Outcome
 from data.files import write_jsonl
 from data.records import flip
-from data.store import RunStore
+from data.store.artifacts import Artifact, Counts, Outcome
+from data.store.store import RunStore
 from data.world import taste
 from flows.baselines import side_by_side
 from flows.config import ConfigError, checked, load_recipe_of, with_overrides

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from data.artifacts import Artifact
 from data.benchmarks.items import Item
 from data.files import read_jsonl
 from data.records import flip
+from data.store.artifacts import Artifact
 from data.world import taste
 from flows.self_train import measure
 from tasks.benchmark.play import benchmark, game_requests

@@ -13,7 +13,7 @@ import pytest
 from data.benchmarks import judgebench, llmbar, ppe, preferences, reward_bench, rm_bench
 from data.benchmarks.catalog import load
 from data.benchmarks.items import Benchmark
-from data.sources import Source, SourceError
+from data.sources.sources import Source, SourceError
 from tests.conftest import REAL, real_file
 from tests.scoring.rows import (
     judgebench_row,

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from data.artifacts import Artifact, Counts, NoSuchFileError, Outcome, StageError
 from data.files import write_jsonl
-from data.store import RunStore
+from data.store.artifacts import Artifact, Counts, NoSuchFileError, Outcome, StageError
+from data.store.store import RunStore
 from tasks.changes import announce
 from tasks.stage import Context, Run
 from tests.conftest import settings_with

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.artifacts import Artifact
 from data.benchmarks import judgebench
 from data.benchmarks.items import Benchmark
 from data.files import write_jsonl
 from data.records import ResponsePair
+from data.store.artifacts import Artifact
 from tasks.benchmark.sets import prepare_set
 from tasks.chat import ChatEncoder
 from tasks.contamination import Hit, Index, N, leaked, report_overlap

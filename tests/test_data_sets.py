@@ -13,11 +13,11 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from data.adapters import Format
-from data.catalog import DATASETS, DatasetName
 from data.files import write_jsonl
 from data.records import Message, PreferencePair
-from data.sources import Dropped, Source, SourceError, assign_order, read_source
+from data.sources.adapters import Format
+from data.sources.catalog import DATASETS, DatasetName
+from data.sources.sources import Dropped, Source, SourceError, assign_order, read_source
 from flows.config import RECIPES
 from prompts.judge import GRAM_R2
 from tasks.settings import DataSettings

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from data.catalog import DATASETS
-from data.sources import ColumnMap, Dropped, Source, read_source
+from data.sources.catalog import DATASETS
+from data.sources.sources import ColumnMap, Dropped, Source, read_source
 from prompts.judge import COMPACT, GRAM_R2
 from tasks.describe.columns import Columns
 from tasks.describe.command import main

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from data.artifacts import SCRATCH
 from data.files import write_json, write_jsonl
+from data.store.artifacts import SCRATCH
 from tasks.chat import ChatEncoder
 from tasks.settings import EarlyStopping, LoraSettings, Optimization, Role, TrainingSettings
 from tasks.training.job import COMPLETE, TrainingJob

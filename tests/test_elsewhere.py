@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from data.artifacts import MANIFEST
-from data.remote import Remote
+from data.store.artifacts import MANIFEST
+from data.store.remote import Remote
 from flows.local import local_services, run_deployment, start_worker
 from tests.conftest import free_port
 from tests.short_run import short_run

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from data.artifacts import Artifact, StageError
 from data.records import Message, ResponsePair
-from data.store import RunStore
+from data.store.artifacts import Artifact, StageError
+from data.store.store import RunStore
 from prompts.judge import COMPACT, GRAM_R2
 from tasks.export import base_name, export, prompt_facts
 from tasks.stage import Run

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from data.artifacts import Artifact, StageError
 from data.files import StoreError, write_jsonl
+from data.store.artifacts import Artifact, StageError
 from data.world import taste
 from prompts.prove import PROVE
 from tasks.chat import ChatEncoder

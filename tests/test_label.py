@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.artifacts import StageError
 from data.records import Label, flip, parse_preference
+from data.store.artifacts import StageError
 from data.world import taste
 from tasks.chat import ChatEncoder
 from tasks.engines import FakeEngine, Request

@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from data.artifacts import Counts, Outcome, Stage
-from data.lease import Lease, LeaseError, LocalFile
-from data.store import RunStore
+from data.store.artifacts import Counts, Outcome, Stage
+from data.store.lease import Lease, LeaseError, LocalFile
+from data.store.store import RunStore
 
 STAGE = Stage("data", "data", 1, {}, {})
 
@@ -40,7 +40,7 @@ def change(path: Path, **facts: Any) -> None:
 
 def in_another_process(path: Path) -> subprocess.Popen[str]:
     """A process that holds the lease until it is killed."""
-    program = "import sys, time; from data.lease import Lease, LocalFile; from pathlib import Path; "
+    program = "import sys, time; from data.store.lease import Lease, LocalFile; from pathlib import Path; "
     program += "held = Lease(LocalFile(Path(sys.argv[1])), 'demo'); "
     program += "print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from data.artifacts import Artifact
 from data.files import write_jsonl
-from data.sources import Source
+from data.sources.mixture import Take, takes
+from data.sources.sources import Source
+from data.store.artifacts import Artifact
 from tasks.chat import ChatEncoder
-from tasks.mixture import Take, takes
 from tasks.prepare import DataError, prepare
 from tasks.settings import DataSettings
 from tests.conftest import rows_of, run_with

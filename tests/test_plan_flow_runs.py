@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from data.artifacts import Artifact
 from data.files import read_jsonl, write_jsonl
-from data.store import RunStore
+from data.store.artifacts import Artifact
+from data.store.store import RunStore
 from data.world.__main__ import main as write_world
 from flows.config import load_recipe_of, with_overrides
 from flows.parameters import AdaptConfig, BaselinesConfig, PlannedParameters

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from data.artifacts import Artifact, Counts, Outcome
 from data.files import json_line, write_json, write_jsonl
 from data.records import ResponsePair
-from data.rows import SourceError, count_rows, declared_rows, read_file
-from data.store import RunStore
+from data.sources.rows import SourceError, count_rows, declared_rows, read_file
+from data.store.artifacts import Artifact, Counts, Outcome
+from data.store.store import RunStore
 from data.world.__main__ import main as write_world
 from flows.config import load_recipe, load_recipe_of, recipe_files, with_overrides
 from flows.parameters import AdaptConfig, BaselinesConfig, GramConfig, PlannedParameters, SelfTrainConfig

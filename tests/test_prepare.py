@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from data.artifacts import Artifact
 from data.files import write_jsonl
 from data.records import content_id, pair_key, parse_pair, parse_preference, prompt_key
+from data.store.artifacts import Artifact
 from data.world import taste
 from tasks.chat import ChatEncoder
 from tasks.prepare import DataError, batch_of, prepare, truth_of

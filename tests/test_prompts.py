@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from data.formats.helpsteer3 import name_by_position
 from data.records import Label, Message, PreferencePair, ResponsePair
+from data.sources.formats.helpsteer3 import name_by_position
 from prompts.catalog import JUDGE_PROMPTS, PROVER_PROMPTS, prover_for
 from prompts.gram import COMPACT_PRETRAINING, GRAM, GRAM_CARD, GRAM_PRETRAINING
 from prompts.judge import COMPACT, COMPACT_LABEL, GRAM_R2, JudgePrompt, conclusion, join_headings

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.artifacts import StageError
 from data.records import flip, parse_preference
+from data.store.artifacts import StageError
 from data.world import taste
 from prompts.judge import COMPACT, GRAM_R2, join_headings
 from prompts.prove import PROVE, PROVE_COMPACT

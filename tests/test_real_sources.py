@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data.records import PreferencePair
-from data.sources import ColumnMap, Dropped, Source, SourceError, assign_order, read_source, source_fingerprint
+from data.sources.sources import ColumnMap, Dropped, Source, SourceError, assign_order, read_source, source_fingerprint
 
 DATA = Path(os.environ.get("GRAM_R2_DATA", Path(__file__).parent.parent / "../shared/data")).expanduser()
 

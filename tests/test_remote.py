@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from data.artifacts import BEGUN, DONE, MANIFEST, Counts, Outcome, Stage
 from data.files import StoreError, write_json
-from data.lease import Lease, LeaseError, RemoteFile
-from data.remote import Remote, is_remote
-from data.store import RunStore
+from data.store.artifacts import BEGUN, DONE, MANIFEST, Counts, Outcome, Stage
+from data.store.lease import Lease, LeaseError, RemoteFile
+from data.store.remote import Remote, is_remote
+from data.store.store import RunStore
 
 STAGE = Stage("round-1/labels", "label", 1, {"votes": 8}, {"judge": "bb"}, round=1)
 

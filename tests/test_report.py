@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from data.artifacts import Artifact, Counts, Outcome
 from data.files import json_line, read_jsonl
 from data.records import Label, flip
-from data.store import RunStore
+from data.store.artifacts import Artifact, Counts, Outcome
+from data.store.store import RunStore
 from tasks import charts
 from tasks.label import audit_labels, keep_labels
 from tasks.prepare import batch_of, truth_of

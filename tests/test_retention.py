@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from data.artifacts import MANIFEST, Artifact, Counts, Manifest, Outcome, StageError
 from data.files import write_jsonl
-from data.lease import LeaseError
-from data.store import RunStore
+from data.store.artifacts import MANIFEST, Artifact, Counts, Manifest, Outcome, StageError
+from data.store.lease import LeaseError
+from data.store.store import RunStore
 from tasks.retention import retire
 from tasks.settings import Optimization
 from tasks.space import check_room, generation_bytes, training_bytes

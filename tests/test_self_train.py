@@ -9,8 +9,8 @@ import httpx
 import psutil
 import pytest
 
-from data.artifacts import MANIFEST, Manifest
 from data.files import read_jsonl
+from data.store.artifacts import MANIFEST, Manifest
 from flows.local import Services, local_services, run_deployment, start_deployment, start_worker, state_of
 from tests.chaos.subject import Subject
 from tests.conftest import SECRET, free_port, until

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from data.formats.helpsteer3 import name_by_position
 from data.records import Message, PreferencePair, RationalePair, ResponsePair, content_id, flip
-from data.sources import (
+from data.sources.formats.helpsteer3 import name_by_position
+from data.sources.sources import (
     ColumnMap,
     Dropped,
     Source,

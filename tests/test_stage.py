@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from data.store import RunStore
+from data.seeds import derive_seed
+from data.store.store import RunStore
 from tasks.chat import ChatEncoder
 from tasks.dispatch import engine_environment
-from tasks.seeds import derive_seed
 from tasks.stage import Run, find_model, progress_text
 from tests.conftest import settings_with
 
@@ -51,7 +51,7 @@ def test_an_artifact_that_was_finished_but_not_in_its_place_is_not_made_again(
 
 
 def _nothing():  # type: ignore[no-untyped-def]
-    from data.artifacts import Counts, Outcome
+    from data.store.artifacts import Counts, Outcome
 
     return Outcome(Counts(0, 0))
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from data.artifacts import MANIFEST, Artifact, Counts, Outcome, Stage
 from data.files import StoreError, hash_folder, read_jsonl, sha256_file, write_json, write_jsonl
-from data.store import RunStore
+from data.store.artifacts import MANIFEST, Artifact, Counts, Outcome, Stage
+from data.store.store import RunStore
 
 STAGE = Stage("round-1/labels", "label", 1, {"votes": 8, "prompt": "compact"}, {"batch": "aa", "judge": "bb"}, round=1)
 

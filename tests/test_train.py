@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from data.files import write_json
-from data.store import RunStore
+from data.store.store import RunStore
 from tasks import child
 from tasks.chat import ChatEncoder
 from tasks.settings import LoraSettings, Optimization, TrainingSettings

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from data.artifacts import SCRATCH
 from data.files import write_json
+from data.store.artifacts import SCRATCH
 from tasks import child
 from tasks.child import ChildError
 from tasks.settings import LoraSettings, Optimization, Role, TrainingSettings

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from data.artifacts import Artifact
 from data.records import PreferencePair, flip, pair_key, parse_rationale
+from data.store.artifacts import Artifact
 from data.world import taste
 from prompts.judge import join_headings
 from tasks.chat import ChatEncoder

@@ -13,9 +13,9 @@ import httpx
 import psutil
 import pytest
 
-from data.artifacts import BEGUN, Artifact
 from data.files import StoreError, link_tree, write_jsonl
-from data.store import RunStore
+from data.store.artifacts import BEGUN, Artifact
+from data.store.store import RunStore
 from data.world import taste
 from flows.local import Services, start_deployment, start_worker
 from flows.workers import train_model

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from data.benchmarks import judgebench, llmbar, ppe, preferences, reward_bench, rm_bench
 from data.benchmarks.items import Benchmark
-from data.sources import Format, Source
+from data.sources.sources import Format, Source
 
 BenchmarkName = Literal["rm-bench", "judgebench", "reward-bench", "reward-bench-2", "llmbar", "ppe", "preferences"]
 NAMES: tuple[str, ...] = get_args(BenchmarkName)

@@ -17,10 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data import rows
-from data.fields import Row, as_prompt, as_text, text_or_turns
 from data.records import Message, RecordError, ResponsePair, content_id, parse_messages
-from data.rows import BrokenRow, RawRow, SourceError
+from data.sources import rows
+from data.sources.fields import Row, as_prompt, as_text, text_or_turns
+from data.sources.rows import BrokenRow, RawRow, SourceError
 
 CHOSEN_ORDERS = ("chosen_first", "rejected_first")
 """The orders of cells that compare a chosen response with a rejected one."""

@@ -10,11 +10,11 @@ The two splits name the model that wrote the responses. They share 91 questions.
 
 from __future__ import annotations
 
-from data import rows
 from data.benchmarks.items import AB_ORDERS, HUB, Benchmark, Cell, Item, files_of, prompt_of, read_items
-from data.fields import Row, as_id, got, reach, text_at
 from data.records import RecordError
-from data.rows import SourceError
+from data.sources import rows
+from data.sources.fields import Row, as_id, got, reach, text_at
+from data.sources.rows import SourceError
 
 NAME = "judgebench"
 CATEGORIES = {

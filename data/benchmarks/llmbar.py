@@ -7,10 +7,10 @@ A row of ``Natural.json``, whose id is the file's stem and the row's number from
 
 from __future__ import annotations
 
-from data import rows
 from data.benchmarks.items import CHOSEN_ORDERS, Benchmark, Cell, Item, files_of, prompt_of, read_items
-from data.fields import Row, got, reach, text_at
 from data.records import RecordError
+from data.sources import rows
+from data.sources.fields import Row, got, reach, text_at
 
 NAME = "llmbar"
 ADVERSARIAL = ("Adversarial_Neighbor", "Adversarial_GPTInst", "Adversarial_GPTOut", "Adversarial_Manual")

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data import rows
 from data.benchmarks.items import AB_ORDERS, HUB, Benchmark, Item, files_of, prompt_of, read_items, round_robin
-from data.fields import Row, as_id, as_text, got, reach
 from data.records import RecordError
+from data.sources import rows
+from data.sources.fields import Row, as_id, as_text, got, reach
 
 NAME = "ppe"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from data.benchmarks.items import CHOSEN_ORDERS, Benchmark, Cell, Item
 from data.records import PreferencePair, pair_key, parse_preference
-from data.sources import Dropped, Source, read_source
+from data.sources.sources import Dropped, Source, read_source
 
 NAME = "preferences"
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from data import rows
 from data.benchmarks.items import (
     AB_ORDERS,
     CHOSEN_ORDERS,
@@ -31,9 +30,10 @@ from data.benchmarks.items import (
     round_robin,
     texts_of,
 )
-from data.fields import Row, as_id, reach, text_at
 from data.records import RecordError
-from data.rows import RawRow
+from data.sources import rows
+from data.sources.fields import Row, as_id, reach, text_at
+from data.sources.rows import RawRow
 
 NAME, NAME_2 = "reward-bench", "reward-bench-2"
 

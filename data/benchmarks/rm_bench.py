@@ -10,7 +10,6 @@ Responses are told apart by their places only: some rows hold the same text in t
 
 from __future__ import annotations
 
-from data import rows
 from data.benchmarks.items import (
     CHOSEN_ORDERS,
     HUB,
@@ -22,8 +21,9 @@ from data.benchmarks.items import (
     read_items,
     texts_of,
 )
-from data.fields import Row, as_id, reach
 from data.records import RecordError
+from data.sources import rows
+from data.sources.fields import Row, as_id, reach
 
 NAME = "rm-bench"
 DOMAINS = ("chat", "math", "code", "safety")

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from data.adapters import Format
 from data.benchmarks import judgebench
 from data.benchmarks.catalog import NAMES, load
-from data.rows import SourceError
+from data.sources.adapters import Format
+from data.sources.rows import SourceError
 from tasks.benchmark.bootstrap import DRAWS
 from tasks.benchmark.compare import compare, comparison_chart, comparison_table
 from tasks.benchmark.games import GamesError, read_games

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from data import rows
 from data.benchmarks.items import Benchmark, Cell, Item
+from data.sources import rows
 
 Verdict = Literal["A", "B", "tie"]
 _SHOWN = 3

@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from data.artifacts import Artifact, Counts, Outcome
 from data.benchmarks.items import Benchmark, Cell, Item
 from data.files import read_jsonl, write_json, write_jsonl
+from data.seeds import derive_seed
+from data.store.artifacts import Artifact, Counts, Outcome
 from tasks.benchmark.best_of import next_matches
 from tasks.benchmark.games import adaptive, of_rows
 from tasks.benchmark.score import parts, score
@@ -28,7 +29,6 @@ from tasks.dispatch import generate_rows, generated_for, read_generated
 from tasks.engines import Request
 from tasks.generate import Skip
 from tasks.judging import PROMPT_TOO_LONG, Asking, Said, answer, ask, ask_score, compare_scores
-from tasks.seeds import derive_seed
 from tasks.settings import BenchmarkSettings, ModelSettings
 from tasks.stage import Checkpoint, Context, Run, resolved_dtype
 

@@ -10,13 +10,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from data.artifacts import Artifact, Counts, Outcome
 from data.benchmarks import preferences
 from data.benchmarks.catalog import load
 from data.benchmarks.items import Benchmark, Item
 from data.files import read_jsonl, write_json, write_jsonl
 from data.records import content_id
-from data.sources import Source, source_fingerprint
+from data.sources.sources import Source, source_fingerprint
+from data.store.artifacts import Artifact, Counts, Outcome
 from tasks.settings import BenchmarkSet
 from tasks.stage import Context, Run
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from data.artifacts import Artifact
+from data.store.artifacts import Artifact
 from tasks import charts
 from tasks.benchmark.play import GAMES, SCORES
 from tasks.rendering import number, percent

@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from data.benchmarks import catalog
-from data.catalog import DATASETS, DatasetName
-from data.columns import ColumnMap
-from data.rows import SourceError
-from data.sources import Format, Source, read_rows
+from data.sources.catalog import DATASETS, DatasetName
+from data.sources.columns import ColumnMap
+from data.sources.rows import SourceError
+from data.sources.sources import Format, Source, read_rows
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.describe import guess
 from tasks.describe.columns import Columns

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import get_args
 
-from data.adapters import Candidate, Format
 from data.benchmarks import catalog, preferences
 from data.records import RecordError
-from data.rows import RawRow
-from data.sources import Source, problem_of, read_rows, said_by
+from data.sources.adapters import Candidate, Format
+from data.sources.rows import RawRow
+from data.sources.sources import Source, problem_of, read_rows, said_by
 
 FIRST_ROWS = 20
 FORMATS: tuple[Format, ...] = tuple(name for name in get_args(Format) if name != "columns")

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
-from data.adapters import Candidate, Unusable
-from data.formats.candidate import Truth
 from data.records import Label, RecordError, ResponsePair, flip, pair_key
-from data.rows import RawRow
-from data.sources import Source, assign_order, problem_of, read_rows, said_by, unusable_as
+from data.sources.adapters import Candidate, Unusable
+from data.sources.formats.candidate import Truth
+from data.sources.rows import RawRow
+from data.sources.sources import Source, assign_order, problem_of, read_rows, said_by, unusable_as
 from prompts.judge import JudgePrompt
 from tasks.describe.columns import Columns
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from data.benchmarks.items import Benchmark
-from data.catalog import DataSet
 from data.records import Message, ResponsePair
-from data.sources import Source
+from data.sources.catalog import DataSet
+from data.sources.sources import Source
 from prompts.judge import JudgePrompt
 from prompts.template import render_conversation
 from tasks.describe.columns import Columns

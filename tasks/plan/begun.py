@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from data.artifacts import Artifact
 from data.files import write_json
 from data.records import content_id
+from data.store.artifacts import Artifact
 from tasks import child
 from tasks.benchmark.sets import ITEMS
 from tasks.plan.assumptions import assume, rates_of

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from data.artifacts import Artifact
+from data.store.artifacts import Artifact
 from tasks.dispatch import gpu_seconds
 from tasks.plan.plan import PLAN, Plan
 from tasks.plan.show import amount, gpu_time, size

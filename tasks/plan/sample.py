@@ -17,9 +17,9 @@ from data.benchmarks.catalog import load
 from data.benchmarks.items import Item
 from data.files import json_line
 from data.records import PreferencePair, RationalePair, ResponsePair, parse_pair, parse_preference, parse_rationale
-from data.rows import SourceError, count_rows, declared_rows, expand_path
-from data.sources import Dropped, Kind, Source, read_source, source_files
-from tasks.mixture import needs_drawing, takes
+from data.sources.mixture import needs_drawing, takes
+from data.sources.rows import SourceError, count_rows, declared_rows, expand_path
+from data.sources.sources import Dropped, Kind, Source, read_source, source_files
 from tasks.plan.assumptions import PlanAssumptions, PlanError
 from tasks.settings import BenchmarkSet, DataSettings
 

@@ -22,11 +22,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
-from data import rows
-from data.fields import as_id, as_text, got
 from data.files import json_line
 from data.records import RecordError, parse_messages
-from data.rows import BrokenRow, SourceError
+from data.sources import rows
+from data.sources.fields import as_id, as_text, got
+from data.sources.rows import BrokenRow, SourceError
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.child import ChildError
 from tasks.rank import Best, Comparison, Judge, open_judge

@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from data.adapters import Format
 from data.benchmarks.catalog import BenchmarkName
+from data.sources.adapters import Format
 from tasks.settings.models import ModelSettings
 from tasks.settings.section import Section
 

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from data.sources import Source
+from data.sources.sources import Source
 from tasks.settings.data import DataSettings
 from tasks.settings.section import Section, Share
 

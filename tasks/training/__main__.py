@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data.artifacts import SCRATCH
 from data.files import flush, write_json
+from data.store.artifacts import SCRATCH
 from tasks import child
 from tasks.gpus import claim_gpus, visible_gpus
 from tasks.settings import Optimization

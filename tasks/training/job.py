@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.artifacts import DONE
+from data.store.artifacts import DONE
 from tasks.settings import Mechanics, ModelSettings, Optimization, Role
 
 COMPLETE = f"all{DONE}"

@@ -13,8 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from data.artifacts import SCRATCH
 from data.files import json_line, write_json
+from data.store.artifacts import SCRATCH
 from tasks import child
 from tasks.chat import DATE, ChatEncoder
 from tasks.training.examples import EncodedSet, ExampleCounts

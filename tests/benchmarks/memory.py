@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from data.artifacts import Artifact, Counts, FileRef, Outcome
 from data.files import json_line, sha256_file
-from data.store import RunStore
+from data.store.artifacts import Artifact, Counts, FileRef, Outcome
+from data.store.store import RunStore
 from data.world import taste
 from flows.config import load_recipe, with_overrides
 from tasks.chat import ChatEncoder

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from data.artifacts import MANIFEST, Artifact, Manifest
 from data.files import read_jsonl
+from data.store.artifacts import MANIFEST, Artifact, Manifest
 from tests.chaos.subject import LOG_EVERY, Subject
 
 _MOST_TOKENS = 1.05

@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from data.fields import Row, given_id, got, optional_text_at, reach, read_prompt, text_at
-from data.formats.candidate import Candidate, Kind, Truth
-from data.formats.rationales import rationale_of
 from data.records import RecordError
+from data.sources.fields import Row, given_id, got, optional_text_at, reach, read_prompt, text_at
+from data.sources.formats.candidate import Candidate, Kind, Truth
+from data.sources.formats.rationales import rationale_of
 
 _SINGLE = re.compile(r"@?\bResponse\s*#?([12])\b(?!\.\d)", re.IGNORECASE)
 _BOTH = re.compile(r"@?\bResponses\s+#?([12])(\s*(?:and|or|vs\.?|&|,|/)\s*)#?([12])\b(?!\.\d)", re.IGNORECASE)

@@ -1,6 +1,6 @@
 """Raw rows from JSONL, JSON and Parquet files and from the hub, before anyone asks what they mean.
 
-One row of a file, as a format of `data.adapters` gets it::
+One row of a file, as a format of `data.sources.adapters` gets it::
 
     RawRow(file="pairs.jsonl", number=1, value={"prompt": "Why is the sky blue?", "chosen": "…", "rejected": "…"})
 """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from data.columns import ColumnMap
-from data.fields import (
+from data.records import Message, RecordError
+from data.sources.columns import ColumnMap
+from data.sources.fields import (
     Row,
     as_id,
     as_prompt,
@@ -15,8 +16,7 @@ from data.fields import (
     text_at,
     text_or_turns,
 )
-from data.formats.candidate import Candidate, Kind, Truth
-from data.records import Message, RecordError
+from data.sources.formats.candidate import Candidate, Kind, Truth
 
 
 def own_record(row: Row, kind: Kind) -> Candidate:

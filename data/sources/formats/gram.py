@@ -13,9 +13,9 @@ from __future__ import annotations
 import re
 from typing import cast
 
-from data.fields import Row, given_id, got, optional_text_at, read_prompt, text_at
-from data.formats.candidate import Candidate, Kind
 from data.records import Label, RecordError
+from data.sources.fields import Row, given_id, got, optional_text_at, read_prompt, text_at
+from data.sources.formats.candidate import Candidate, Kind
 
 # GRAM's published rows are not all of one cut: the line break before an end marker may be missing, and its cleaning
 # script (NiuTrans/GRAM, data/clean_data.py) joins with raw strings, which write a line break as a backslash and an n.

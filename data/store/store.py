@@ -13,7 +13,7 @@ A stage's key is the sha256 over what determines its content: its kind and versi
 content hashes of its inputs. The same key in another run of the same store is the same artifact: its files are linked
 instead of made again.
 
-The store may be a URL, such as ``s3://bucket/runs``: then the run folder is a copy of what is there, see `data.remote`.
+The store may be a URL, such as ``s3://bucket/runs``: then the run folder is a copy of what is there, see `data.store.remote`.
 
 Files whose names begin with a dot are a stage's own notes while it is under way, and not part of its artifact.
 """
@@ -29,9 +29,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from data.artifacts import BEGUN, EARLIER, FORMAT, MANIFEST, SCRATCH, SHARDS, Artifact, Manifest, Outcome, Stage
 from data.files import StoreError, content_hash, flush, link_file, sha256_file, write_json
-from data.run_folder import RunFolder, Say, log
+from data.store.artifacts import BEGUN, EARLIER, FORMAT, MANIFEST, SCRATCH, SHARDS, Artifact, Manifest, Outcome, Stage
+from data.store.run_folder import RunFolder, Say, log
 
 
 class RunStore(RunFolder):

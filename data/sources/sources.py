@@ -1,6 +1,6 @@
 """Public data sets → records. A `Source` says where the rows are and in which format; `read_source` reads them.
 
-The smallest source is a path, or the name of a set of `data.catalog`; the smallest row of a path's default format is
+The smallest source is a path, or the name of a set of `data.sources.catalog`; the smallest row of a path's default format is
 one of `data.records`::
 
     Source(path="seed.jsonl")
@@ -20,10 +20,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from data import rows
-from data.adapters import Candidate, DropReason, Format, Kind, Unusable, adapt
-from data.columns import ColumnMap
-from data.fields import got, reach
 from data.records import (
     Label,
     PreferencePair,
@@ -34,8 +30,12 @@ from data.records import (
     content_id,
     flip,
 )
-from data.rows import BrokenRow, RawRow, SourceError
-from data.source import Source
+from data.sources import rows
+from data.sources.adapters import Candidate, DropReason, Format, Kind, Unusable, adapt
+from data.sources.columns import ColumnMap
+from data.sources.fields import got, reach
+from data.sources.rows import BrokenRow, RawRow, SourceError
+from data.sources.source import Source
 
 __all__ = [
     "ColumnMap",

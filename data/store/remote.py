@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from data.artifacts import MANIFEST
+from data.store.artifacts import MANIFEST
 
 
 class Remote:

@@ -14,7 +14,8 @@ import re
 from collections.abc import Mapping
 from itertools import zip_longest
 
-from data.fields import (
+from data.records import Message, RecordError
+from data.sources.fields import (
     ROLE_NAMES,
     Row,
     as_prompt,
@@ -26,8 +27,7 @@ from data.fields import (
     read_turn,
     read_turns,
 )
-from data.formats.candidate import Candidate, Unusable
-from data.records import Message, RecordError
+from data.sources.formats.candidate import Candidate, Unusable
 
 Turns = tuple[Message, ...]
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from itertools import combinations
 
-from data.fields import Row, got, number_at, objects_at, reach, read_prompt, text_at
-from data.formats.candidate import Candidate, Kind, Truth, Unusable, truth_of_scores
 from data.records import RecordError
+from data.sources.fields import Row, got, number_at, objects_at, reach, read_prompt, text_at
+from data.sources.formats.candidate import Candidate, Kind, Truth, Unusable, truth_of_scores
 
 _FEW = "the row has fewer than two responses to the prompt"
 

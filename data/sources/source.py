@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from data.adapters import RATIONALE_FORMATS, UNLABELED_FORMATS, Format
-from data.catalog import DATASETS, DatasetName
-from data.columns import ColumnMap
+from data.sources.adapters import RATIONALE_FORMATS, UNLABELED_FORMATS, Format
+from data.sources.catalog import DATASETS, DatasetName
+from data.sources.columns import ColumnMap
 
 HUB = "hub:"
 

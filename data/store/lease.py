@@ -27,7 +27,7 @@ from typing import Protocol
 import psutil
 
 from data.files import StoreError, write_text
-from data.remote import Remote
+from data.store.remote import Remote
 
 TTL_S = 60.0
 _RENEWALS = 4

@@ -16,11 +16,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from data.fields import Row, as_id, as_prompt, got, number_at, optional_text_at, reach, read_prompt, text_at
-from data.formats.candidate import Candidate, Kind, Truth, Unusable, truth_of_scores
-from data.formats.chosen_rejected import prompts_differ, split_side
-from data.formats.rationales import rationale_of
 from data.records import Label, RecordError
+from data.sources.fields import Row, as_id, as_prompt, got, number_at, optional_text_at, reach, read_prompt, text_at
+from data.sources.formats.candidate import Candidate, Kind, Truth, Unusable, truth_of_scores
+from data.sources.formats.chosen_rejected import prompts_differ, split_side
+from data.sources.formats.rationales import rationale_of
 
 # ---- MultiPref -------------------------------------------------------------------------------------------------------
 

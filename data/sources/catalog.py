@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from data.adapters import Format
+from data.sources.adapters import Format
 
 DatasetName = Literal[
     "helpsteer3",

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from data.files import json_line
-from data.sources import Source
-from tasks.seeds import derive_seed
+from data.seeds import derive_seed
+from data.sources.sources import Source
 
 Row = Mapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""One row of a public format → what it says, a `Candidate` a pair. Each family of formats has a file in `data.formats`.
+"""One row of a public format → what it says, a `Candidate` a pair. Each family of formats has a file in `data.sources.formats`.
 
 A row that is not what its format says raises `RecordError`; the reader adds file and row.
 """
@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from data.columns import ColumnMap
-from data.fields import Row
-from data.formats.candidate import Candidate, DropReason, Kind, Unusable
-from data.formats.chosen_rejected import chosen_rejected
-from data.formats.compared import multipref, pku_saferlhf, preference_collection, unified_feedback
-from data.formats.gram import gram_fine_tuning, gram_pre_training, gram_rr
-from data.formats.helpsteer3 import helpsteer3
-from data.formats.own import by_columns, own_record
-from data.formats.several import code_ultrafeedback, stack_exchange
+from data.sources.columns import ColumnMap
+from data.sources.fields import Row
+from data.sources.formats.candidate import Candidate, DropReason, Kind, Unusable
+from data.sources.formats.chosen_rejected import chosen_rejected
+from data.sources.formats.compared import multipref, pku_saferlhf, preference_collection, unified_feedback
+from data.sources.formats.gram import gram_fine_tuning, gram_pre_training, gram_rr
+from data.sources.formats.helpsteer3 import helpsteer3
+from data.sources.formats.own import by_columns, own_record
+from data.sources.formats.several import code_ultrafeedback, stack_exchange
 
 __all__ = ["RATIONALE_FORMATS", "UNLABELED_FORMATS", "Candidate", "DropReason", "Format", "Kind", "Unusable", "adapt"]
 

@@ -12,8 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from data.fields import got
 from data.records import Label, RecordError
+from data.sources.fields import got
 
 Scalar = str | int | float | bool
 

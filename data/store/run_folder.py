@@ -1,6 +1,6 @@
 """The folder of one run on this machine and, where the store is a URL, what is there: the two are kept in step here.
 
-What a stage is, and when it is done, is known to `data.store`; this module only moves its files.
+What a stage is, and when it is done, is known to `data.store.store`; this module only moves its files.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from data.artifacts import BEGUN, DONE, MANIFEST, Artifact, Manifest
 from data.files import StoreError, inside, link_tree, sha256_file, write_json, write_text
-from data.lease import TTL_S, Lease, LocalFile, RemoteFile
-from data.remote import Remote, is_remote
+from data.store.artifacts import BEGUN, DONE, MANIFEST, Artifact, Manifest
+from data.store.lease import TTL_S, Lease, LocalFile, RemoteFile
+from data.store.remote import Remote, is_remote
 
 Say = Callable[[str], None]
 """Where a line that a person must see goes."""

@@ -1,0 +1,1 @@
+"""Preference data as people publish it, read into the records of `data.records`."""
