@@ -12,15 +12,16 @@ from flows.parameters import AdaptConfig, AdaptTraining, parameters_of
 from flows.running import carry_out, only_plan
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.adapt import Adapted, adapt, task_examples
-from tasks.adapt_report import publish_adapted, write_adapted
 from tasks.benchmark.sets import prepare_heldout, prepare_set
-from tasks.contamination import report_overlap
-from tasks.endpoint import is_endpoint
 from tasks.export import export
+from tasks.model.endpoint import is_endpoint
+from tasks.model.scalar import SCALAR
+from tasks.overlap import report_overlap
 from tasks.prepare import prepare
 from tasks.rank import prompt_of
-from tasks.report import write_metrics
-from tasks.scalar import SCALAR
+from tasks.report.adaptation import publish_adapted, write_adapted
+from tasks.report.self_training import write_metrics
+from tasks.run.stage import Run, find_model
 from tasks.settings import (
     BenchmarkSettings,
     GenerationSettings,
@@ -29,7 +30,6 @@ from tasks.settings import (
     RetentionSettings,
     TaskSettings,
 )
-from tasks.stage import Run, find_model
 
 
 @flow(name="adapt", flow_run_name="{run_name}", log_prints=False, persist_result=False)

@@ -14,6 +14,8 @@ from tasks.baselines import Method, discriminative, gram, label_only, labeled_pa
 from tasks.benchmark.sets import prepare_heldout, prepare_set
 from tasks.export import Candidate
 from tasks.prepare import batch_of, prepare
+from tasks.report.baselines import publish, write_comparison
+from tasks.run.stage import Run
 from tasks.settings import (
     BaselineSettings,
     BenchmarkSettings,
@@ -26,8 +28,6 @@ from tasks.settings import (
     RoundSettings,
     TrainingSettings,
 )
-from tasks.side_by_side import publish, write_comparison
-from tasks.stage import Run
 
 
 @flow(name="baselines", flow_run_name="{run_name}", log_prints=False, persist_result=False)

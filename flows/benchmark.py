@@ -13,11 +13,11 @@ from flows.parameters import BenchmarkConfig, parameters_of
 from flows.running import carry_out
 from tasks.benchmark.play import asking_by, benchmark
 from tasks.benchmark.sets import prepare_set
-from tasks.benchmark.show import measured, publish_benchmarks, set_name, slug_of, summary_markdown
-from tasks.endpoint import is_endpoint
+from tasks.model.endpoint import is_endpoint
 from tasks.rank import prompt_of
+from tasks.report.benchmarks import measured, publish_benchmarks, set_name, slug_of, summary_markdown
+from tasks.run.stage import Checkpoint, Run, find_model
 from tasks.settings import BenchmarkSettings, GenerationSettings, JudgeSettings, RetentionSettings
-from tasks.stage import Checkpoint, Run, find_model
 
 
 @flow(name="benchmark", flow_run_name="{run_name}", log_prints=False, persist_result=False)

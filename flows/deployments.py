@@ -62,7 +62,7 @@ def _job_variables() -> dict[str, Any]:
 
 
 def parts() -> list[dict[str, Any]]:
-    """The entries of prefect.yaml for the parts of a run that other machines do; `tasks.pool` starts them."""
+    """The entries of prefect.yaml for the parts of a run that other machines do; `tasks.machine.remote_runs` starts them."""
     return [
         {
             "name": "shards",

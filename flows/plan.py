@@ -20,8 +20,8 @@ from data.sources.sources import SourceError
 from data.store.store import RunStore
 from flows.config import ConfigError, load_recipe_of, recipe_files, with_overrides
 from flows.parameters import FLOWS, AdaptConfig, BaselinesConfig, GramConfig, PlannedParameters, SelfTrainConfig
-from tasks.chat import ChatTemplateError
-from tasks.endpoint import is_endpoint
+from tasks.model.chat import ChatTemplateError
+from tasks.model.endpoint import is_endpoint
 from tasks.plan.adapting import Adapting, plan_adaptation
 from tasks.plan.assumptions import Assumptions, PlanError, assume, rates_of
 from tasks.plan.baselines import plan_baselines

@@ -16,14 +16,14 @@ from flows.lost import crash_lost_stages
 from flows.parameters import PlannedParameters, RunParameters
 from flows.plan import write_plan
 from flows.tokens import tokens_from_blocks
-from tasks.benchmark.show import slug
-from tasks.changes import announce
 from tasks.plan.begun import PlanBeside
 from tasks.plan.show import as_markdown, as_text
-from tasks.report import publish_round, write_metrics
-from tasks.retention import retire
+from tasks.report.benchmarks import slug
+from tasks.report.self_training import publish_round, write_metrics
+from tasks.run.changes import announce
+from tasks.run.retention import retire
+from tasks.run.stage import Run
 from tasks.settings import Measuring, Settings
-from tasks.stage import Run
 
 Made = TypeVar("Made")
 Result = TypeVar("Result")

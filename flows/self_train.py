@@ -13,12 +13,13 @@ from flows.parameters import SelfTrainConfig, parameters_of
 from flows.running import carry_out, only_plan
 from tasks.benchmark.play import benchmark
 from tasks.benchmark.sets import prepare_heldout, prepare_set
-from tasks.contamination import report_overlap
 from tasks.export import Candidate, export
 from tasks.label import label
+from tasks.overlap import report_overlap
 from tasks.prepare import batch_of, prepare, truth_of
 from tasks.prove import prove
-from tasks.report import write_metrics, write_report
+from tasks.report.self_training import write_metrics, write_report
+from tasks.run.stage import Run
 from tasks.settings import (
     BenchmarkSettings,
     DataSettings,
@@ -30,7 +31,6 @@ from tasks.settings import (
     RoundSettings,
     TrainingSettings,
 )
-from tasks.stage import Run
 from tasks.train import fine_tune_judge, pretrain, train_judge, train_prover
 from tasks.training_set import human_examples, judge_examples
 

@@ -16,9 +16,9 @@ from data.store.lease import Lease, LeaseError
 from data.store.store import RunStore
 from flows.cancelling import cancellable
 from flows.tokens import tokens_from_blocks
-from tasks.dispatch import run_engines
-from tasks.shards import GenerationJob
-from tasks.stage import find_model
+from tasks.generation.local import run_engines
+from tasks.generation.shards import GenerationJob
+from tasks.run.stage import find_model
 from tasks.train import STEPS, train_in_child
 from tasks.training.job import RESULT, TrainingJob
 

@@ -13,11 +13,11 @@ from typing import Any
 from data.files import json_line, read_jsonl
 from data.store.artifacts import Artifact, Counts, FileRef, Outcome
 from tasks.benchmark.play import asking_by, benchmark
-from tasks.benchmark.show import set_name
-from tasks.orders import ORDERS
-from tasks.scalar import SCALAR
+from tasks.model.orders import ORDERS
+from tasks.model.scalar import SCALAR
+from tasks.report.benchmarks import set_name
+from tasks.run.stage import Context, Run
 from tasks.settings import BaselineSettings, Optimization
-from tasks.stage import Context, Run
 from tasks.train import Lesson, train
 from tasks.training_set import example_of
 

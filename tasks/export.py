@@ -15,9 +15,9 @@ from typing import Any, Literal
 from data.files import link_tree, write_json, write_text
 from data.store.artifacts import Artifact, Counts, Outcome, StageError
 from prompts.judge import JudgePrompt
-from tasks.rendering import TEMPLATES, template
-from tasks.report import round_table
-from tasks.stage import Context, Run
+from tasks.page.rendering import TEMPLATES, template
+from tasks.report.self_training import round_table
+from tasks.run.stage import Context, Run
 
 Candidate = tuple[int, Artifact, Artifact]
 """A round, its judge, and that judge's benchmark."""

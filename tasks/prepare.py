@@ -28,9 +28,9 @@ from data.seeds import derive_seed
 from data.sources.mixture import Mixture, needs_drawing
 from data.sources.sources import Dropped, Source, assign_order, read_source, source_fingerprint
 from data.store.artifacts import Artifact, Counts, FileRef, Outcome
-from tasks.contamination import Index, index_of, leaked
+from tasks.overlap import Index, index_of, leaked
+from tasks.run.stage import Context, Run
 from tasks.settings import DataSettings, RoundSettings
-from tasks.stage import Context, Run
 
 Numbered = tuple[int, Mapping[str, Any]]
 """A row with the number of its source among those of its kind."""

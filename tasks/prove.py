@@ -20,13 +20,13 @@ from data.store.artifacts import Artifact, Counts, FileRef, Outcome, StageError
 from prompts.catalog import PROVER_PROMPTS, prover_for
 from prompts.judge import JudgePrompt
 from prompts.prove import ProverPrompt
-from tasks.chat import ChatEncoder
-from tasks.dispatch import generate_rows, generated_for
-from tasks.engines import Request, Sampling
-from tasks.generate import Skip
-from tasks.orders import ORDERS, requests_in_both_orders, shown
+from tasks.generation.local import generate_rows, generated_for
+from tasks.generation.worker import Skip
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import Request, Sampling
+from tasks.model.orders import ORDERS, requests_in_both_orders, shown
+from tasks.run.stage import Checkpoint, Context, Run, resolved_dtype
 from tasks.settings import ProofSettings
-from tasks.stage import Checkpoint, Context, Run, resolved_dtype
 
 _WORST = -1e9
 """Stands for −∞, which is no JSON."""

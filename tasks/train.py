@@ -20,13 +20,13 @@ from data.seeds import derive_seed
 from data.store.artifacts import DONE, SCRATCH, Artifact, Counts, FileRef, Outcome
 from prompts.catalog import pretraining_for, prover_for
 from prompts.judge import JudgePrompt
-from tasks import child
-from tasks.gpus import visible_gpus
-from tasks.pool import Part, see_through
-from tasks.scalar import SCALAR
+from tasks.machine import child
+from tasks.machine.gpus import visible_gpus
+from tasks.machine.remote_runs import Part, see_through
+from tasks.model.scalar import SCALAR
+from tasks.run.space import check_room, training_bytes
+from tasks.run.stage import Context, Run, find_model, resolved_dtype
 from tasks.settings import Mechanics, Optimization, Role
-from tasks.space import check_room, training_bytes
-from tasks.stage import Context, Run, find_model, resolved_dtype
 from tasks.training.job import RESULT, TrainingJob
 
 DEPLOYMENT = "train/model"

@@ -15,8 +15,8 @@ from typing import Any
 from data.files import json_line, read_jsonl
 from data.records import RationalePair, parse_preference, parse_rationale
 from data.store.artifacts import Artifact, Counts, Outcome, StageError
-from tasks.orders import ORDERS, shown
-from tasks.stage import Context, Run
+from tasks.model.orders import ORDERS, shown
+from tasks.run.stage import Context, Run
 
 
 def human_examples(run: Run, data: Artifact) -> Artifact:

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tasks import child, gpus
-from tasks.chat import ChatEncoder
-from tasks.engines import Request
-from tasks.generate import Skip
+from tasks.generation.worker import Skip
 from tasks.label import vote_requests
+from tasks.machine import child, gpus
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import Request
 
 
 def say(*texts: str) -> None:

@@ -22,13 +22,13 @@ from data.store.store import RunStore
 from data.world.taste import make_pair, rationale, verdict
 from data.world.tokenizer import build_tokenizer
 from flows.local import Services, local_services, start_worker
-from tasks.chat import ChatEncoder
-from tasks.dispatch import GenerationStats
-from tasks.engines import Completion, Engine, Failure, FakeEngine, OnAnswer, Request
-from tasks.generate import run_shards
+from tasks.generation.local import GenerationStats
+from tasks.generation.shards import GenerationJob
+from tasks.generation.worker import run_shards
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import Completion, Engine, Failure, FakeEngine, OnAnswer, Request
+from tasks.run.stage import Run
 from tasks.settings import Settings
-from tasks.shards import GenerationJob
-from tasks.stage import Run
 
 ROOT = Path(__file__).parent.parent
 REAL = Path(os.environ.get("GRAM_R2_DATA", ROOT / "../shared/data")).expanduser()

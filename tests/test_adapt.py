@@ -21,13 +21,13 @@ from flows.config import ConfigError, checked
 from flows.parameters import AdaptConfig
 from prompts.prove import PROVE_COMPACT
 from tasks.adapt import VALIDATION, Adapted, role_of, task_examples, train_file
-from tasks.adapt_report import write_adapted
-from tasks.chat import ChatEncoder
-from tasks.engines import FakeEngine, Request
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import FakeEngine, Request
+from tasks.model.scalar import SCALAR
 from tasks.prepare import DataError
-from tasks.scalar import SCALAR
+from tasks.report.adaptation import write_adapted
+from tasks.run.stage import Checkpoint, Run
 from tasks.settings import JudgeSettings, TaskSettings
-from tasks.stage import Checkpoint, Run
 from tests.conftest import InProcess, artifact, make, rows_of, run_with, shown_pair
 from tests.training_jobs import BASE
 

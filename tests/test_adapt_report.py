@@ -8,10 +8,10 @@ from typing import Any
 from data.files import write_jsonl
 from data.store.artifacts import Artifact, Counts, Outcome
 from tasks.adapt import Adapted
-from tasks.adapt_report import summary, write_adapted
-from tasks.chat import ChatEncoder
 from tasks.export import export
-from tasks.stage import Run
+from tasks.model.chat import ChatEncoder
+from tasks.report.adaptation import summary, write_adapted
+from tasks.run.stage import Run
 from tests.conftest import run_with
 
 LABEL = {"judge_prompt": "compact-label"}

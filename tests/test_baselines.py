@@ -22,13 +22,13 @@ from flows.parameters import BaselinesConfig
 from prompts.prove import PROVE_COMPACT
 from tasks.baselines import Method, labeled_pairs, of_rounds, per_cost, preference_examples, response_pairs
 from tasks.benchmark.play import benchmark
-from tasks.benchmark.show import benchmark_table
-from tasks.changes import announce
-from tasks.chat import ChatEncoder
-from tasks.engines import FakeEngine, Request
-from tasks.report import metrics_lines
-from tasks.side_by_side import TITLES, mean_sd, summary, write_comparison
-from tasks.stage import Run
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import FakeEngine, Request
+from tasks.report.baselines import TITLES, mean_sd, summary, write_comparison
+from tasks.report.benchmarks import benchmark_table
+from tasks.report.self_training import metrics_lines
+from tasks.run.changes import announce
+from tasks.run.stage import Run
 from tests.conftest import InProcess, artifact, make, rows_of, run_with, shown_pair, true_judge
 from tests.short_run import short_baselines
 from tests.test_benchmark import heldout_of, judge_of

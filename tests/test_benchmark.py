@@ -19,12 +19,12 @@ from data.world import taste
 from flows.self_train import measure
 from tasks.benchmark.play import benchmark, game_requests
 from tasks.benchmark.sets import prepare_heldout, prepare_set, read_set
-from tasks.benchmark.show import benchmark_charts, benchmark_table, summary_markdown
-from tasks.chat import ChatEncoder
-from tasks.engines import FakeEngine, Request
-from tasks.judging import Asking, answer, softmax_first
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import FakeEngine, Request
+from tasks.model.judging import Asking, answer, softmax_first
+from tasks.report.benchmarks import benchmark_charts, benchmark_table, summary_markdown
+from tasks.run.stage import Run
 from tasks.settings import BenchmarkSet, BenchmarkSettings
-from tasks.stage import Run
 from tests.conftest import FlakyEngine, Reply, artifact, run_with, shown_pair, true_judge
 from tests.scoring.rows import Row, ppe_row, rm_bench_row, write_rows
 

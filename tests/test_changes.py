@@ -12,8 +12,8 @@ import pytest
 from data.files import write_jsonl
 from data.store.artifacts import Artifact, Counts, NoSuchFileError, Outcome, StageError
 from data.store.store import RunStore
-from tasks.changes import announce
-from tasks.stage import Context, Run
+from tasks.run.changes import announce
+from tasks.run.stage import Context, Run
 from tests.conftest import settings_with
 
 made: list[str] = []

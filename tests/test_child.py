@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tasks.child import ChildError, Command, run_children
-from tasks.gpus import claim_gpus, visible_gpus
+from tasks.machine.child import ChildError, Command, run_children
+from tasks.machine.gpus import claim_gpus, visible_gpus
 from tests.conftest import ROOT
 
 HELPERS = "tests.child_helpers"

@@ -17,11 +17,11 @@ from data.files import write_jsonl
 from data.records import ResponsePair
 from data.store.artifacts import Artifact
 from tasks.benchmark.sets import prepare_set
-from tasks.chat import ChatEncoder
-from tasks.contamination import Hit, Index, N, leaked, report_overlap
+from tasks.model.chat import ChatEncoder
+from tasks.overlap import Hit, Index, N, leaked, report_overlap
 from tasks.prepare import prepare
+from tasks.run.stage import Run
 from tasks.settings import BenchmarkSet
-from tasks.stage import Run
 from tests.conftest import REAL, make, real_file, rows_of, run_with
 from tests.scoring.rows import Row, judgebench_row, write_rows
 from tests.test_prepare import WORLD, row

@@ -13,7 +13,7 @@ import pytest
 
 from data.files import write_json, write_jsonl
 from data.store.artifacts import SCRATCH
-from tasks.chat import ChatEncoder
+from tasks.model.chat import ChatEncoder
 from tasks.settings import EarlyStopping, LoraSettings, Optimization, Role, TrainingSettings
 from tasks.training.job import COMPLETE, TrainingJob
 from tests.training_jobs import BASE, Setup, completion_logprobs, example_rows, models_for, train_in_child

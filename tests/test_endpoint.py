@@ -10,9 +10,9 @@ import pytest
 
 from data.records import parse_pair
 from prompts.judge import COMPACT
-from tasks.endpoint import MessageEncoder, _completion, is_endpoint
-from tasks.engines import Completion, Failure
-from tasks.judging import Asking, answer
+from tasks.model.endpoint import MessageEncoder, _completion, is_endpoint
+from tasks.model.engine import Completion, Failure
+from tasks.model.judging import Asking, answer
 
 
 def reply(text: str | None, finish: str = "stop", alternatives: dict[str, float] | None = None) -> Any:

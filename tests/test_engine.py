@@ -19,14 +19,14 @@ from data.records import PreferencePair
 from data.world import taste
 from prompts.judge import COMPACT
 from prompts.prove import PROVE_COMPACT
-from tasks.chat import ChatEncoder
-from tasks.dispatch import generate_in_children
-from tasks.engines import Request, Sampling
-from tasks.judging import Asking, answer
+from tasks.generation.local import generate_in_children
+from tasks.generation.shards import GenerationJob
 from tasks.label import read_votes, tally, vote_asking
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import Request, Sampling
+from tasks.model.judging import Asking, answer
 from tasks.prove import score
 from tasks.settings import GenerationSettings, ModelSettings
-from tasks.shards import GenerationJob
 
 JUDGE, PROVER = Path("data/world/base-judge"), Path("data/world/base-prover")
 pytestmark = pytest.mark.engine

@@ -13,7 +13,7 @@ from data.store.artifacts import Artifact, StageError
 from data.store.store import RunStore
 from prompts.judge import COMPACT, GRAM_R2
 from tasks.export import base_name, export, prompt_facts
-from tasks.stage import Run
+from tasks.run.stage import Run
 from tests.test_report import fake_run
 
 Judges = list[tuple[int, Artifact, Artifact]]

@@ -16,10 +16,10 @@ from flows.config import ConfigError, checked
 from flows.parameters import GramConfig
 from prompts.catalog import JUDGE_PROMPTS, pretraining_for
 from prompts.gram import GRAM, GRAM_PRETRAINING
-from tasks.chat import ChatEncoder
-from tasks.engines import Request, Sampling
-from tasks.judging import Asking, ask
-from tasks.scalar import ScalarEngine, is_scalar
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import Request, Sampling
+from tasks.model.judging import Asking, ask
+from tasks.model.scalar import ScalarEngine, is_scalar
 from tasks.settings import Optimization, TrainingSettings
 from tasks.training.examples import ExampleCounts, encode_example, encoded_examples
 from tasks.training.objectives import label_loss

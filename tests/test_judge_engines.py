@@ -19,16 +19,16 @@ from data.benchmarks import preferences
 from data.files import read_jsonl, write_jsonl
 from data.world import taste
 from tasks.benchmark.play import read_games
-from tasks.child import ChildError
-from tasks.dispatch import engine_environment, generate_in_children
-from tasks.endpoint import EndpointEngine
-from tasks.engines import Request, Sampling
-from tasks.judging import Asking
+from tasks.generation.local import engine_environment, generate_in_children
+from tasks.generation.shards import GenerationJob
+from tasks.machine.child import ChildError
+from tasks.model.endpoint import EndpointEngine
+from tasks.model.engine import Request, Sampling
+from tasks.model.judging import Asking
+from tasks.model.process import EngineProcess
 from tasks.rank import Comparison, open_judge
 from tasks.rank import files as rank_files
-from tasks.rank.process import EngineProcess
 from tasks.settings import GenerationSettings
-from tasks.shards import GenerationJob
 from tests.conftest import ROOT, free_port, rows_of
 
 pytestmark = pytest.mark.engine
@@ -153,7 +153,7 @@ def test_a_judge_leaves_no_process_and_two_can_be_open() -> None:
         best = first.best_of_n(taste.QUESTION, [pair.pair.response_a for pair in PAIRS])
         assert (best.matches, best.rounds) == (5, 3)
         assert len(me.children(recursive=True)) >= 2
-    assert not [child for child in me.children(recursive=True) if "tasks.rank.process" in " ".join(child.cmdline())]
+    assert not [child for child in me.children(recursive=True) if "tasks.model.process" in " ".join(child.cmdline())]
 
 
 def test_a_judge_whose_engine_dies_says_so() -> None:
@@ -175,7 +175,7 @@ def test_a_folder_that_holds_no_model_is_an_error(tmp_path: Path) -> None:
         open_judge(tmp_path / "broken", **OPTIONS),  # type: ignore[arg-type]
     ):
         pass
-    assert not [child for child in psutil.Process().children() if "tasks.rank.process" in " ".join(child.cmdline())]
+    assert not [child for child in psutil.Process().children() if "tasks.model.process" in " ".join(child.cmdline())]
 
 
 def test_a_judge_that_was_interrupted_is_closed() -> None:

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from data.records import Label, flip, parse_preference
 from data.store.artifacts import StageError
 from data.world import taste
-from tasks.chat import ChatEncoder
-from tasks.engines import FakeEngine, Request
-from tasks.judging import Asking
 from tasks.label import Tally, Vote, audit_labels, cast_votes, keep_labels, label, read_votes, tally, verdict_on
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import FakeEngine, Request
+from tasks.model.judging import Asking
 from tasks.settings import LabelSettings
 from tests.conftest import FlakyEngine, Reply, artifact, rows_of, run_with, shown_pair, true_judge
 

@@ -22,8 +22,9 @@ from tasks.adapt import task_examples, train_file
 from tasks.baselines import labeled_pairs, preference_examples, response_pairs
 from tasks.benchmark.play import asking_by, game_requests
 from tasks.benchmark.sets import ITEMS, prepare_heldout
-from tasks.chat import ChatEncoder
-from tasks.generate import Skip
+from tasks.generation.worker import Skip
+from tasks.model.chat import ChatEncoder
+from tasks.model.scalar import SCALAR
 from tasks.plan.assumptions import assume
 from tasks.plan.baselines import settings_of_label_judges
 from tasks.plan.begun import PlanBeside
@@ -33,9 +34,8 @@ from tasks.plan.sample import sample_run
 from tasks.plan.show import COLUMNS, as_text
 from tasks.plan.stages import PlannedStage
 from tasks.prepare import batch_of, prepare
-from tasks.scalar import SCALAR
+from tasks.run.stage import Run
 from tasks.settings import Optimization, Role
-from tasks.stage import Run
 from tasks.training.examples import ExampleCounts, encoded_examples
 from tasks.training.job import TrainingJob
 from tests.conftest import ROOT, settings_with

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tasks.model.scalar import SCALAR
 from tasks.plan.adapting import Adapting, adaptation
 from tasks.plan.assumptions import PlanAssumptions, assume
 from tasks.plan.baselines import Baselines, baseline_stages, settings_of_label_judges
@@ -19,7 +20,6 @@ from tasks.plan.plan import Grounds
 from tasks.plan.sample import DataSample, Part, Sample
 from tasks.plan.sizes import ModelSize, model_size
 from tasks.plan.stages import PlannedModel, PlannedStage
-from tasks.scalar import SCALAR
 from tasks.settings import BaselineSettings, Optimization, Role, TaskSettings
 from tests.conftest import ROOT, settings_with
 from tests.plan_fixtures import write_model

@@ -20,7 +20,6 @@ from flows.parameters import AdaptConfig, BaselinesConfig, GramConfig, PlannedPa
 from flows.plan import Course, course_of, main, plan_course, write_plan
 from flows.self_train import train_by_itself
 from tasks.benchmark.sets import prepare_heldout
-from tasks.changes import announce
 from tasks.plan.assumptions import PlanError, assume
 from tasks.plan.begun import PlanBeside, plan_begun, planning_job
 from tasks.plan.compare import FIGURES, compared, planned_table
@@ -30,8 +29,9 @@ from tasks.plan.plan import PLAN, Plan
 from tasks.plan.sample import sample_run
 from tasks.plan.show import COLUMNS, as_text
 from tasks.prepare import prepare
-from tasks.report import write_report
-from tasks.stage import Context, Run
+from tasks.report.self_training import write_report
+from tasks.run.changes import announce
+from tasks.run.stage import Context, Run
 from tests.conftest import make
 from tests.plan_fixtures import write_model, write_rows
 

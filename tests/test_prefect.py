@@ -174,11 +174,11 @@ def test_cancelling_ends_engines_within_seconds_and_keeps_what_is_whole(
     subject = Subject(services, tmp_path, "cancelled", spread)
     subject.start()
     try:
-        until(lambda: len(subject.children("tasks.generate")) == (2 if spread else 1), 180)
+        until(lambda: len(subject.children("tasks.generation.worker")) == (2 if spread else 1), 180)
         kept: dict[str, bytes] = {}
         until(lambda: kept.update(whole_shards(subject)) or kept, 60)
         services.prefect("flow-run", "cancel", subject.flow_run)
-        until(lambda: not subject.children("tasks.generate"), 20 if spread else 10)
+        until(lambda: not subject.children("tasks.generation.worker"), 20 if spread else 10)
         until(lambda: subject.state() == "CANCELLED", 30)
         assert subject.flow() is None
         subject.start()
@@ -196,13 +196,13 @@ def test_cancelling_ends_engines_within_seconds_and_keeps_what_is_whole(
 def test_cancelling_works_without_the_worker(services: Services, tmp_path: Path) -> None:
     subject = Subject(services, tmp_path, "left-alone")
     subject.start()
-    until(lambda: subject.children("tasks.generate"), 180)
+    until(lambda: subject.children("tasks.generation.worker"), 180)
     worker = services.processes.pop("worker")
     worker.kill()
     worker.wait()
     try:
         services.prefect("flow-run", "cancel", subject.flow_run)
-        until(lambda: not subject.children("tasks.generate") and subject.flow() is None, 40)
+        until(lambda: not subject.children("tasks.generation.worker") and subject.flow() is None, 40)
         until(lambda: subject.state() == "CANCELLED", 10)
     finally:
         start_worker(services)

@@ -13,7 +13,7 @@ from data.files import write_jsonl
 from data.records import content_id, pair_key, parse_pair, parse_preference, prompt_key
 from data.store.artifacts import Artifact
 from data.world import taste
-from tasks.chat import ChatEncoder
+from tasks.model.chat import ChatEncoder
 from tasks.prepare import DataError, batch_of, prepare, truth_of
 from tests.conftest import rows_of, run_with
 

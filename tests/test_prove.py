@@ -15,9 +15,9 @@ from data.store.artifacts import StageError
 from data.world import taste
 from prompts.judge import COMPACT, GRAM_R2, join_headings
 from prompts.prove import PROVE, PROVE_COMPACT
-from tasks.chat import ChatEncoder
-from tasks.engines import Request
-from tasks.orders import shown
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import Request
+from tasks.model.orders import shown
 from tasks.prove import prove, read_proof, score, select_proofs, write_proofs
 from tasks.settings import ProofSettings
 from tests.conftest import ScriptedEngine, artifact, rows_of, run_with

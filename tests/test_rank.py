@@ -11,9 +11,9 @@ import pytest
 
 from data.records import Message
 from prompts.judge import COMPACT, GRAM_R2, JudgePrompt
-from tasks.chat import ChatEncoder
-from tasks.engines import Completion, Failure, FakeEngine, OnAnswer, Request
-from tasks.judging import Asking
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import Completion, Failure, FakeEngine, OnAnswer, Request
+from tasks.model.judging import Asking
 from tasks.rank import Judge, open_judge, prompt_of
 
 A, B = "<think> x </think><answer>A</answer>", "<think> x </think><answer>B</answer>"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasks.chat import ChatEncoder
+from tasks.model.chat import ChatEncoder
 from tasks.rank import Judge
 from tasks.rank import files as rank_files
 from tasks.rank.output import held

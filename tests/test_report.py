@@ -16,11 +16,12 @@ from data.files import json_line, read_jsonl
 from data.records import Label, flip
 from data.store.artifacts import Artifact, Counts, Outcome
 from data.store.store import RunStore
-from tasks import charts
 from tasks.label import audit_labels, keep_labels
+from tasks.page import charts
 from tasks.prepare import batch_of, truth_of
 from tasks.prove import select_proofs
-from tasks.report import (
+from tasks.report.samples import sample_pairs
+from tasks.report.self_training import (
     best_round,
     metrics_lines,
     progress_markdown,
@@ -30,9 +31,8 @@ from tasks.report import (
     write_metrics,
     write_report,
 )
-from tasks.samples import sample_pairs
+from tasks.run.stage import Context, Run
 from tasks.settings import Settings
-from tasks.stage import Context, Run
 from tasks.training_set import judge_examples
 
 BATCH = 24

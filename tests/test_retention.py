@@ -14,10 +14,10 @@ from data.files import write_jsonl
 from data.store.artifacts import MANIFEST, Artifact, Counts, Manifest, Outcome, StageError
 from data.store.lease import LeaseError
 from data.store.store import RunStore
-from tasks.retention import retire
+from tasks.run.retention import retire
+from tasks.run.space import check_room, generation_bytes, training_bytes
+from tasks.run.stage import Context, Run
 from tasks.settings import Optimization
-from tasks.space import check_room, generation_bytes, training_bytes
-from tasks.stage import Context, Run
 from tests.conftest import settings_with
 
 ACCURACY = {0: 0.6, 1: 0.9, 2: 0.8, 3: 0.7}

@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from tasks.chat import ChatEncoder
-from tasks.engines import FakeEngine, Request
-from tasks.judging import Asking
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import FakeEngine, Request
+from tasks.model.judging import Asking
+from tasks.model.scalar import SCALAR
 from tasks.rank import Judge
-from tasks.scalar import SCALAR
 from tests.test_rank import A, higher, judge_of
 
 

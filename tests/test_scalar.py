@@ -14,11 +14,11 @@ from data.records import Message
 from data.world import taste
 from tasks.benchmark.play import benchmark, game_requests
 from tasks.benchmark.sets import prepare_set
-from tasks.chat import ChatEncoder
-from tasks.engines import Completion, FakeEngine, Request, Sampling
-from tasks.judging import Asking, compare_scores
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import Completion, FakeEngine, Request, Sampling
+from tasks.model.judging import Asking, compare_scores
+from tasks.model.scalar import SCALAR, ScalarEngine, is_scalar
 from tasks.rank import Judge, open_judge, prompt_of
-from tasks.scalar import SCALAR, ScalarEngine, is_scalar
 from tasks.settings import BenchmarkSet, GenerationSettings
 from tests.conftest import run_with
 from tests.scoring.rows import ppe_row, rm_bench_row, write_rows

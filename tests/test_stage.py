@@ -8,9 +8,9 @@ import pytest
 
 from data.seeds import derive_seed
 from data.store.store import RunStore
-from tasks.chat import ChatEncoder
-from tasks.dispatch import engine_environment
-from tasks.stage import Run, find_model, progress_text
+from tasks.generation.local import engine_environment
+from tasks.model.chat import ChatEncoder
+from tasks.run.stage import Run, find_model, progress_text
 from tests.conftest import settings_with
 
 

@@ -14,9 +14,9 @@ from data.records import Label, Message, PreferencePair, RationalePair, Response
 from prompts.catalog import JUDGE_PROMPTS, PROVER_PROMPTS, prover_for
 from prompts.judge import join_headings
 from tasks.benchmark.play import game_requests
-from tasks.chat import DATE, ChatEncoder, ChatTemplateError
-from tasks.judging import Asking
 from tasks.label import vote_requests
+from tasks.model.chat import DATE, ChatEncoder, ChatTemplateError
+from tasks.model.judging import Asking
 from tasks.prove import proof_requests
 from tasks.settings import ModelSettings, Optimization, Role
 from tests.families import FAMILIES, LLAMA_3, LLAMA_3_2, QWEN_2_5, QWEN_3, Family, build_tokenizer, chat_template

@@ -11,10 +11,10 @@ import pytest
 
 from data.files import write_json
 from data.store.store import RunStore
-from tasks import child
-from tasks.chat import ChatEncoder
+from tasks.machine import child
+from tasks.model.chat import ChatEncoder
+from tasks.run.stage import Run
 from tasks.settings import LoraSettings, Optimization, TrainingSettings
-from tasks.stage import Run
 from tasks.train import train_judge
 from tasks.training.examples import ExampleCounts, encode_example, encoded_examples
 from tasks.training.job import COMPLETE

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from data.files import write_json
 from data.store.artifacts import SCRATCH
-from tasks import child
-from tasks.child import ChildError
+from tasks.machine import child
+from tasks.machine.child import ChildError
 from tasks.settings import LoraSettings, Optimization, Role, TrainingSettings
 from tasks.training.examples import encode_set
 from tasks.training.job import TrainingJob

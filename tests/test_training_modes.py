@@ -11,11 +11,11 @@ from data.benchmarks import preferences
 from data.files import read_jsonl, write_jsonl
 from data.world import taste
 from prompts.judge import COMPACT, COMPACT_LABEL
-from tasks.chat import ChatEncoder
-from tasks.dispatch import generate_in_children
-from tasks.judging import Asking, answer
+from tasks.generation.local import generate_in_children
+from tasks.generation.shards import GenerationJob
+from tasks.model.chat import ChatEncoder
+from tasks.model.judging import Asking, answer
 from tasks.settings import GenerationSettings, LoraSettings, ModelSettings, Optimization, TrainingSettings
-from tasks.shards import GenerationJob
 from tests.families import LLAMA_3_2, QWEN_3, Family, build_tokenizer, chat_template
 from tests.training_jobs import BASE, Setup, completion_logprobs, example_rows
 

@@ -12,8 +12,8 @@ from data.records import PreferencePair, flip, pair_key, parse_rationale
 from data.store.artifacts import Artifact
 from data.world import taste
 from prompts.judge import join_headings
-from tasks.chat import ChatEncoder
-from tasks.stage import Run
+from tasks.model.chat import ChatEncoder
+from tasks.run.stage import Run
 from tasks.training_set import human_examples, judge_examples
 from tests.conftest import artifact, rows_of, run_with
 

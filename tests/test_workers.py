@@ -19,10 +19,10 @@ from data.store.store import RunStore
 from data.world import taste
 from flows.local import Services, start_deployment, start_worker
 from flows.workers import train_model
-from tasks.dispatch import GenerationStats, generate_in_children
-from tasks.fan_out import generate_in_pool
-from tasks.shards import GenerationJob, read_shards
-from tasks.stage import Run
+from tasks.generation.local import GenerationStats, generate_in_children
+from tasks.generation.pool import generate_in_pool
+from tasks.generation.shards import GenerationJob, read_shards
+from tasks.run.stage import Run
 from tasks.train import train_judge
 from tasks.training.job import COMPLETE
 from tests.chaos.subject import ENDED, flow_run_of
@@ -93,7 +93,11 @@ def engines(job: GenerationJob) -> list[psutil.Process]:
     """The engine processes of this job."""
     folder = str(Path(job.rows).parent)
     found = psutil.process_iter(["cmdline"])
-    return [p for p in found if "tasks.generate" in (p.info["cmdline"] or []) and folder in " ".join(p.info["cmdline"])]
+    return [
+        p
+        for p in found
+        if "tasks.generation.worker" in (p.info["cmdline"] or []) and folder in " ".join(p.info["cmdline"])
+    ]
 
 
 def whole(job: GenerationJob) -> list[dict[str, Any]]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from data.files import write_json, write_jsonl
 from data.world import taste
-from tasks import child
-from tasks.chat import ChatEncoder
+from tasks.machine import child
+from tasks.model.chat import ChatEncoder
 from tasks.settings import ModelSettings, Optimization, Role, TrainingSettings
 from tasks.training.examples import ExampleCounts, encode_example, encoded_examples
 from tasks.training.job import RESULT, TrainingJob

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tasks import charts
 from tasks.benchmark import bootstrap
 from tasks.benchmark.bootstrap import DRAWS, Numbers, Sums
 from tasks.benchmark.games import Games, GamesError, adaptive
 from tasks.benchmark.score import SCORERS, check_knockouts, extent, rounded, tabulate
-from tasks.rendering import template
+from tasks.page import charts
+from tasks.page.rendering import template
 
 
 def compare(first: Games, second: Games, partial: bool = False, draws: int = DRAWS) -> dict[str, Any]:

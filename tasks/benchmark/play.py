@@ -24,13 +24,13 @@ from tasks.benchmark.best_of import next_matches
 from tasks.benchmark.games import adaptive, of_rows
 from tasks.benchmark.score import parts, score
 from tasks.benchmark.sets import HELD_OUT, ITEMS, read_set
-from tasks.chat import ChatEncoder
-from tasks.dispatch import generate_rows, generated_for, read_generated
-from tasks.engines import Request
-from tasks.generate import Skip
-from tasks.judging import PROMPT_TOO_LONG, Asking, Said, answer, ask, ask_score, compare_scores
+from tasks.generation.local import generate_rows, generated_for, read_generated
+from tasks.generation.worker import Skip
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import Request
+from tasks.model.judging import PROMPT_TOO_LONG, Asking, Said, answer, ask, ask_score, compare_scores
+from tasks.run.stage import Checkpoint, Context, Run, resolved_dtype
 from tasks.settings import BenchmarkSettings, ModelSettings
-from tasks.stage import Checkpoint, Context, Run, resolved_dtype
 
 GAMES, SCORES = "games.jsonl", "scores.json"
 Rows = Iterator[tuple[dict[str, Any], dict[str, Any]]]

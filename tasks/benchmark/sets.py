@@ -17,8 +17,8 @@ from data.files import read_jsonl, write_json, write_jsonl
 from data.records import content_id
 from data.sources.sources import Source, source_fingerprint
 from data.store.artifacts import Artifact, Counts, Outcome
+from tasks.run.stage import Context, Run
 from tasks.settings import BenchmarkSet
-from tasks.stage import Context, Run
 
 ITEMS, FACTS = "items.jsonl", "benchmark.json"
 HELD_OUT = "held-out"

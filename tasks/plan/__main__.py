@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from data.files import write_json
-from tasks import child
+from tasks.machine import child
 from tasks.plan.begun import PlanningJob, plan_begun
 
 _NICENESS = 10

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from data.records import content_id
-from tasks.orders import ORDERS
+from tasks.model.orders import ORDERS
+from tasks.model.scalar import SCALAR
 from tasks.plan.assumptions import Assumptions
 from tasks.plan.facts import HELD_OUT, Facts
 from tasks.plan.games import SCORED, Answers, answers_of, planned_benchmark
@@ -17,9 +18,8 @@ from tasks.plan.sample import DataSample
 from tasks.plan.self_training import Proofs, planned_data, planned_export, planned_proofs
 from tasks.plan.sizes import Located
 from tasks.plan.stages import BYTES_AN_EXAMPLE, Examples, Place, PlannedStage, planned_training, sequences
-from tasks.scalar import SCALAR
+from tasks.run.space import BYTES_A_TOKEN
 from tasks.settings import Optimization, Role, Settings, TaskSettings
-from tasks.space import BYTES_A_TOKEN
 
 LIKE_PROOFS, HALF = "as long as the proofs", "ours: half as long as they may be"
 _EARLY = (

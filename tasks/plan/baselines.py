@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tasks.orders import ORDERS
+from tasks.model.orders import ORDERS
 from tasks.plan.assumptions import Assumptions
 from tasks.plan.facts import Facts, measure, measure_scores
 from tasks.plan.games import SCORED, Answers, answers_of, planned_benchmark

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from data.store.artifacts import Artifact
-from tasks.dispatch import gpu_seconds
+from tasks.generation.local import gpu_seconds
 from tasks.plan.plan import PLAN, Plan
 from tasks.plan.show import amount, gpu_time, size
 from tasks.plan.stages import PlannedStage
-from tasks.stage import Run
+from tasks.run.stage import Run
 
 FIGURES = (
     ("rows out", amount),

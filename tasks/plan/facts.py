@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from data.records import Message, PreferencePair, RationalePair, ResponsePair
 from prompts.catalog import prover_for
-from tasks.chat import ChatEncoder
+from tasks.model.chat import ChatEncoder
 from tasks.plan.assumptions import PlanError
 from tasks.plan.lengths import Lengths, mean_lengths
 from tasks.plan.sample import DataSample, Part, Row, SetSample, mean_bytes

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from data.files import read_jsonl
-from tasks.dispatch import gpu_seconds
 from tasks.export import base_name
+from tasks.generation.local import gpu_seconds
 from tasks.plan.assumptions import PlanError
 from tasks.settings import Role, Settings
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from data.records import content_id
-from tasks.chat import ChatEncoder
+from tasks.model.chat import ChatEncoder
 from tasks.plan.assumptions import Assumptions, PlanAssumptions
 from tasks.plan.facts import Facts, measure, measure_scores
 from tasks.plan.sample import DataSample

@@ -11,8 +11,8 @@ from tasks.plan.games import answers_of, planned_benchmark
 from tasks.plan.lengths import Lengths, then
 from tasks.plan.sample import Part
 from tasks.plan.stages import Asked, Examples, Place, PlannedModel, PlannedStage, planned_generation, planned_training
+from tasks.run.space import BYTES_A_TOKEN
 from tasks.settings import Optimization, Role, Settings
-from tasks.space import BYTES_A_TOKEN
 from tasks.training_set import repeats
 
 _BYTES_A_PROOF, _BYTES_OF_VOTES = 170, 120

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.plan.assumptions import PlanError
-from tasks.stage import model_folder
+from tasks.run.stage import model_folder
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tasks.plan.sizes import ModelSize
+from tasks.run.space import BYTES_A_TOKEN, checkpoint_bytes
 from tasks.settings import Optimization
-from tasks.space import BYTES_A_TOKEN, checkpoint_bytes
 
 FORMULAS = """\
 training    tokens = examples × mean length × passes; passes = epochs, or steps ÷ ⌈examples ÷ batch⌉

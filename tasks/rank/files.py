@@ -28,7 +28,7 @@ from data.sources import rows
 from data.sources.fields import as_id, as_text, got
 from data.sources.rows import BrokenRow, SourceError
 from prompts.catalog import JUDGE_PROMPTS
-from tasks.child import ChildError
+from tasks.machine.child import ChildError
 from tasks.rank import Best, Comparison, Judge, open_judge
 from tasks.rank.output import begin, check_same, fingerprint, hash_of, held, rows_done
 from tasks.rank.tournaments import Method, RankMethod

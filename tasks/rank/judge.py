@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from data.records import Message, ResponsePair, parse_pair, prompt_key
-from tasks.chat import ChatEncoder
-from tasks.engines import Completion, Failure, OnAnswer, Request
-from tasks.generate import AskedRow
-from tasks.judging import PROMPT_TOO_LONG, Asking, JudgeEncoder, Said, answer, ask, ask_score, compare_scores
+from tasks.generation.worker import AskedRow
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import Completion, Failure, OnAnswer, Request
+from tasks.model.judging import PROMPT_TOO_LONG, Asking, JudgeEncoder, Said, answer, ask, ask_score, compare_scores
 from tasks.rank.tournaments import Best, Method, Ranking, RankMethod, Running, best_of, ranking
 
 Prompt = str | Sequence[Message] | Sequence[dict[str, str]]
@@ -80,7 +80,7 @@ class Spent:
 
 
 class Asked(Protocol):
-    """The part of `tasks.engines.Engine` that a judge needs."""
+    """The part of `tasks.model.engine.Engine` that a judge needs."""
 
     def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None: ...
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 from prompts.catalog import JUDGE_PROMPTS
-from tasks.chat import ChatEncoder
-from tasks.endpoint import EndpointEngine, MessageEncoder, is_endpoint
-from tasks.judging import Asking
+from tasks.model.chat import ChatEncoder
+from tasks.model.endpoint import EndpointEngine, MessageEncoder, is_endpoint
+from tasks.model.judging import Asking
+from tasks.model.process import EngineProcess
+from tasks.model.scalar import SCALAR, is_scalar
 from tasks.rank.judge import Judge
-from tasks.rank.process import EngineProcess
-from tasks.scalar import SCALAR, is_scalar
+from tasks.run.stage import model_folder
 from tasks.settings import GenerationSettings, ModelSettings
-from tasks.stage import model_folder
 
 RELEASED = {"gram-rr": "gram-r2", "gram-qwen": "gram", "gram-llama": "gram"}
 """How the names of released checkpoints begin, and the prompt that they were trained with."""

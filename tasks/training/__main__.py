@@ -13,8 +13,8 @@ from typing import Any
 
 from data.files import flush, write_json
 from data.store.artifacts import SCRATCH
-from tasks import child
-from tasks.gpus import claim_gpus, visible_gpus
+from tasks.machine import child
+from tasks.machine.gpus import claim_gpus, visible_gpus
 from tasks.settings import Optimization
 from tasks.training.examples import encode_set
 from tasks.training.job import RESULT, TrainingJob

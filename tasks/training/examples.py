@@ -20,7 +20,7 @@ from typing import Any
 from data.files import json_line, read_jsonl, write_json
 from data.records import parse_pair, parse_preference
 from prompts.catalog import JUDGE_PROMPTS, pretraining_for, prover_for
-from tasks.chat import ChatEncoder
+from tasks.model.chat import ChatEncoder
 from tasks.settings import ModelSettings
 from tasks.training.job import TrainingJob
 

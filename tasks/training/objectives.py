@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.chat import ChatEncoder
+from tasks.model.chat import ChatEncoder
 from tasks.settings import LoraSettings, Optimization
 from tasks.training.examples import IGNORED
 from tasks.training.job import TrainingJob
@@ -64,7 +64,7 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
     import transformers
     from trl import RewardTrainer, SFTTrainer
 
-    from tasks.vllm_engine import engine_dtype
+    from tasks.model.vllm import engine_dtype
 
     models, mechanics, optimization = job.settings()
     gpu = torch.cuda.is_available()
@@ -107,7 +107,7 @@ def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) 
     import torch
     from trl import RewardConfig, SFTConfig
 
-    from tasks.vllm_engine import engine_dtype
+    from tasks.model.vllm import engine_dtype
 
     models, mechanics, optimization = job.settings()
     gpu = torch.cuda.is_available()

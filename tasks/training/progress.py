@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import write_json
-from tasks import child
+from tasks.machine import child
 from tasks.settings import Mechanics
 from tasks.training.job import COMPLETE
 

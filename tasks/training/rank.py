@@ -15,8 +15,8 @@ from typing import Any
 
 from data.files import json_line, write_json
 from data.store.artifacts import SCRATCH
-from tasks import child
-from tasks.chat import DATE, ChatEncoder
+from tasks.machine import child
+from tasks.model.chat import DATE, ChatEncoder
 from tasks.training.examples import EncodedSet, ExampleCounts
 from tasks.training.job import COMPLETE, TrainingJob
 from tasks.training.objectives import build_trainer, world_size
@@ -32,7 +32,7 @@ def train_part(job: TrainingJob) -> dict[str, Any]:
     import transformers
     from datasets import disable_progress_bars
 
-    from tasks.vllm_engine import engine_dtype
+    from tasks.model.vllm import engine_dtype
 
     models, mechanics, optimization = job.settings()
     disable_progress_bars()

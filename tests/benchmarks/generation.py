@@ -14,19 +14,19 @@ from typing import Any
 
 from data.files import read_jsonl, write_jsonl
 from data.world import taste
-from tasks.chat import ChatEncoder
-from tasks.engines import Request
-from tasks.generate import Skip, run_shards
+from tasks.generation.shards import GenerationJob
+from tasks.generation.worker import Skip, run_shards
 from tasks.label import vote_requests
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import Request
 from tasks.settings import GenerationSettings, ModelSettings
-from tasks.shards import GenerationJob
 
 BASE = Path("data/world/base-judge")
 N_ROWS, REPEATS = 250, 5
 
 
 def main() -> dict[str, Any]:
-    from tasks.vllm_engine import VLLMEngine
+    from tasks.model.vllm import VLLMEngine
 
     models = ModelSettings(
         judge_base=str(BASE), prover_base=str(BASE), judge_prompt="compact", max_tokens=128, dtype="float32"

@@ -31,10 +31,10 @@ from data.records import RationalePair, ResponsePair, parse_preference
 from data.world import taste
 from data.world.tokenizer import build_tokenizer
 from prompts.judge import COMPACT
-from tasks.chat import ChatEncoder
-from tasks.dispatch import engine_environment
-from tasks.engines import Request, Sampling
-from tasks.gpus import claim_gpus, visible_gpus
+from tasks.generation.local import engine_environment
+from tasks.machine.gpus import claim_gpus, visible_gpus
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import Request, Sampling
 from tasks.settings import GenerationSettings, LoraSettings, ModelSettings, Optimization, TrainingSettings
 from tests.training_jobs import Setup
 
@@ -172,7 +172,7 @@ def peak_memory() -> Iterator[list[int]]:
 
 def generate(shape: Shape, base: Path) -> dict[str, Any]:
     """Labels scored without a rationale, and rationales, which random weights write to their full length."""
-    from tasks.vllm_engine import VLLMEngine
+    from tasks.model.vllm import VLLMEngine
 
     locks = claim_gpus(1)
     encoder = ChatEncoder.load(str(base))

@@ -14,14 +14,14 @@ from data.store.artifacts import Artifact, Counts, FileRef, Outcome
 from data.store.store import RunStore
 from data.world import taste
 from flows.config import load_recipe, with_overrides
-from tasks.chat import ChatEncoder
-from tasks.dispatch import GenerationStats
-from tasks.engines import FakeEngine, Request
-from tasks.generate import run_shards
+from tasks.generation.local import GenerationStats
+from tasks.generation.shards import GenerationJob
+from tasks.generation.worker import run_shards
 from tasks.label import cast_votes, keep_labels
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import FakeEngine, Request
 from tasks.prove import select_proofs, write_proofs
-from tasks.shards import GenerationJob
-from tasks.stage import Context, Run
+from tasks.run.stage import Context, Run
 
 BASE = Path("data/world/base-judge")
 

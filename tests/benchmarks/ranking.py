@@ -20,12 +20,12 @@ from data.benchmarks.rm_bench import CELLS, STYLES
 from data.records import Message
 from data.world import taste
 from tasks.benchmark.play import game_requests
-from tasks.chat import ChatEncoder
-from tasks.engines import Request
-from tasks.judging import Asking
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import Request
+from tasks.model.judging import Asking
+from tasks.model.vllm import VLLMEngine
 from tasks.rank import Judge
 from tasks.settings import GenerationSettings, ModelSettings
-from tasks.vllm_engine import VLLMEngine
 
 BASE = Path("data/world/base-judge")
 N_PROMPTS, N_RESPONSES, K = 50, 8, 4

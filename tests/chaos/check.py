@@ -43,7 +43,7 @@ class Evidence:
 
     def take(self, subject: Subject) -> None:
         """Looks at the shards under way, once no engine writes any."""
-        if subject.children("tasks.generate"):
+        if subject.children("tasks.generation.worker"):
             return
         for partial in subject.folder.glob(".work/*/shards-*/.*.partial"):
             shard = (partial.parts[-3].rpartition("-")[0], int(partial.name.split(".")[1]))
@@ -77,7 +77,9 @@ def check(subject: Subject, evidence: Evidence, undisturbed_tokens: int | None, 
     problems += [f"metrics.jsonl has {name} twice" for name, n in Counter(names).items() if n > 1]
     problems += [f"{path} is left" for path in run.glob(".work/*")]
     # On other workers, processes whose work is written may take some seconds to end.
-    _, left = psutil.wait_procs([*subject.children("tasks.generate"), *subject.children("tasks.training")], _ENDING_S)
+    _, left = psutil.wait_procs(
+        [*subject.children("tasks.generation.worker"), *subject.children("tasks.training")], _ENDING_S
+    )
     problems += [f"process {process.pid} is left" for process in left]
     for shard, (times, there) in finished_shards(run).items():
         if times > 1:

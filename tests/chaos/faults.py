@@ -35,7 +35,7 @@ _ORPHAN_S = 10.0
 def possible(subject: Subject, rng: random.Random) -> dict[str, Callable[[], object]]:
     """The faults whose targets are there now."""
     flow, worker = subject.flow(), subject.services.processes.get("worker")
-    engines, trainers = subject.children("tasks.generate"), subject.children("tasks.training")
+    engines, trainers = subject.children("tasks.generation.worker"), subject.children("tasks.training")
     found: dict[str, Callable[[], object]] = {
         "server away for 20 s": lambda: _server_away(subject, 20),
         "server away for 130 s": lambda: _server_away(subject, 130),
@@ -54,7 +54,10 @@ def possible(subject: Subject, rng: random.Random) -> dict[str, Callable[[], obj
         found["worker killed"] = lambda: _kill_services(subject, "worker")
         if flow is not None:
             found["worker and flow killed"] = lambda: (_kill_services(subject, "worker"), flow.kill())
-    for fault, module in (("shard worker killed", "tasks.generate"), ("training worker killed", "tasks.training")):
+    for fault, module in (
+        ("shard worker killed", "tasks.generation.worker"),
+        ("training worker killed", "tasks.training"),
+    ):
         if parts := subject.parts(module):
             found[fault] = _losing(subject, parts[0])
     return found
@@ -66,7 +69,9 @@ def strike(subject: Subject, act: Callable[[], object]) -> list[str]:
     Raises psutil.NoSuchProcess where the target has ended in this very moment.
     """
     flows = [
-        flow for flow in (subject.flow(), *subject.parts("tasks.generate"), *subject.parts("tasks.training")) if flow
+        flow
+        for flow in (subject.flow(), *subject.parts("tasks.generation.worker"), *subject.parts("tasks.training"))
+        if flow
     ]
     families = [(flow, flow.children(recursive=True)) for flow in flows]
     act()

@@ -75,7 +75,7 @@ class Subject:
         return next((p for p in _processes("prefect.engine") if flow_run_of(p) == self.flow_run), None)
 
     def children(self, module: str) -> list[psutil.Process]:
-        """The run's processes of a module, such as tasks.generate, wherever they were started from."""
+        """The run's processes of a module, such as tasks.generation.worker, wherever they were started from."""
         store = str(self.told["store"])
         return [p for p in _processes(module) if any(store in part for part in p.info["cmdline"])]
 

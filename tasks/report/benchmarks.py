@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from data.store.artifacts import Artifact
-from tasks import charts
 from tasks.benchmark.play import GAMES, SCORES
-from tasks.rendering import number, percent
-from tasks.stage import Run
+from tasks.page import charts
+from tasks.page.rendering import number, percent
+from tasks.run.stage import Run
 
 
 def slug_of(run: Run) -> str:

@@ -16,8 +16,8 @@ from typing import Any
 from data.records import Message, ResponsePair
 from prompts.judge import JudgePrompt
 from prompts.template import ZERO_WIDTH_SPACE
-from tasks.chat import Encoded
-from tasks.engines import Completion, Failure, OnAnswer, Request
+from tasks.model.chat import Encoded
+from tasks.model.engine import Completion, Failure, OnAnswer, Request
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 _TOP = 20
@@ -46,7 +46,7 @@ class MessageEncoder:
 
 
 def _defuse(text: str) -> str:
-    """The text with what looks like a special token kept from becoming one, as in `tasks.chat.ChatEncoder.defuse`.
+    """The text with what looks like a special token kept from becoming one, as in `tasks.model.chat.ChatEncoder.defuse`.
 
     The server's own are not known here: these are the spellings that model families use.
     """

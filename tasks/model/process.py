@@ -17,12 +17,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from tasks import child
-from tasks.chat import ChatEncoder
-from tasks.dispatch import engine_environment
-from tasks.engines import Completion, Failure, OnAnswer, Request, Sampling
-from tasks.gpus import claim_gpus, visible_gpus
-from tasks.opening import open_engine
+from tasks.generation.local import engine_environment
+from tasks.machine import child
+from tasks.machine.gpus import claim_gpus, visible_gpus
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import Completion, Failure, OnAnswer, Request, Sampling
+from tasks.model.opening import open_engine
 from tasks.settings import GenerationSettings, ModelSettings
 
 _TAIL_BYTES = 4000
@@ -38,7 +38,7 @@ class EngineProcess:
         requests_in, requests_out = os.pipe()
         answers_in, answers_out = os.pipe()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tasks.rank.process", str(requests_in), str(answers_out)],
+            [sys.executable, "-m", "tasks.model.process", str(requests_in), str(answers_out)],
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,
@@ -147,7 +147,7 @@ def _answer_of(told: Mapping[str, Any]) -> list[Completion] | Failure:
 
 
 def main() -> None:
-    """Serves requests until the pipe is closed: ``python -m tasks.rank.process REQUESTS_FD ANSWERS_FD``."""
+    """Serves requests until the pipe is closed: ``python -m tasks.model.process REQUESTS_FD ANSWERS_FD``."""
     child.die_with_parent()
     requests = os.fdopen(int(sys.argv[1]), encoding="utf-8")
     answers = os.fdopen(int(sys.argv[2]), "w", encoding="utf-8")

@@ -15,16 +15,16 @@ from data.records import Label, Message, ResponsePair
 from data.seeds import derive_seed
 from prompts.catalog import JUDGE_PROMPTS
 from prompts.judge import JudgePrompt
-from tasks.chat import ChatEncoder, Encoded
-from tasks.engines import Completion, Request, Sampling
-from tasks.scalar import SCALAR
+from tasks.model.chat import ChatEncoder, Encoded
+from tasks.model.engine import Completion, Request, Sampling
+from tasks.model.scalar import SCALAR
 from tasks.settings import LABEL_TOKENS
 
 PROMPT_TOO_LONG = "prompt_too_long"
 
 
 class JudgeEncoder(Protocol):
-    """What turns a pair into what an engine is asked: `tasks.chat.ChatEncoder`, or `tasks.endpoint.MessageEncoder`."""
+    """What turns a pair into what an engine is asked: `tasks.model.chat.ChatEncoder`, or `tasks.model.endpoint.MessageEncoder`."""
 
     @property
     def label_ids(self) -> tuple[int, int]: ...

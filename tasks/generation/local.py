@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from data.files import read_jsonl, write_json
 from data.store.artifacts import SHARDS, Artifact, Counts, Outcome, StageError
-from tasks import child
-from tasks.endpoint import is_endpoint
-from tasks.gpus import visible_gpus
+from tasks.generation.shards import GenerationJob, with_rows
+from tasks.machine import child
+from tasks.machine.gpus import visible_gpus
+from tasks.model.endpoint import is_endpoint
+from tasks.run.space import check_room, generation_bytes
 from tasks.settings import Role
-from tasks.shards import GenerationJob, with_rows
-from tasks.space import check_room, generation_bytes
 
 if TYPE_CHECKING:
-    from tasks.stage import Context
+    from tasks.run.stage import Context
 
 _MOST_RESTARTS = 16
 """Of the engines of one stage: a row among 16,384 that kills them is known after six deaths and fails at the seventh."""
@@ -76,7 +76,7 @@ def run_engines(
 ) -> GenerationStats:
     """Runs an engine, in a process of its own, for each share of the job's shards: the i-th of every n.
 
-    Engines that die at work are started again, so that a row that kills them is found; see `tasks.generate`. Raises
+    Engines that die at work are started again, so that a row that kills them is found; see `tasks.generation.worker`. Raises
     ChildError where they die otherwise, or too often.
     """
     # Beside the work folder's other files but not one of the artifact's: it names paths of this machine.
@@ -84,7 +84,7 @@ def run_engines(
     write_json(job_file, job.to_json())
     commands = [
         child.Command(
-            "tasks.generate",
+            "tasks.generation.worker",
             [str(job_file), "--worker", str(i), "--workers", str(n)],
             engine_environment(on_gpus=bool(visible_gpus())),
             f"engine {i}" if n > 1 else "engine",

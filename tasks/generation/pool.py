@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.store.store import RunStore
-from tasks.dispatch import GenerationStats
-from tasks.pool import Part, see_through
-from tasks.shards import GenerationJob, Shard
+from tasks.generation.local import GenerationStats
+from tasks.generation.shards import GenerationJob, Shard
+from tasks.machine.remote_runs import Part, see_through
 
 DEPLOYMENT = "generate/shards"
 
@@ -34,7 +34,7 @@ def generate_in_pool(
     on_progress: Callable[[int, int], None],
     store: RunStore,
 ) -> GenerationStats:
-    """Runs the job's open shards on workers of the pool ``gpu``, and waits for them; see `tasks.dispatch` for one machine.
+    """Runs the job's open shards on workers of the pool ``gpu``, and waits for them; see `tasks.generation.local` for one machine.
 
     Raises ChildError where a run fails twice, or where one after the other is lost. Whatever ends this function early
     cancels the runs that it waits for.

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from data.records import PreferencePair, ResponsePair
-from tasks.chat import Encoded
-from tasks.engines import Request, Sampling
-from tasks.generate import Skip
+from tasks.generation.worker import Skip
+from tasks.model.chat import Encoded
+from tasks.model.engine import Request, Sampling
 
 ORDERS = ("ab", "ba")
 

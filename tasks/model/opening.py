@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.chat import ChatEncoder
-from tasks.endpoint import EndpointEngine, is_endpoint
-from tasks.scalar import ScalarEngine, is_scalar
+from tasks.model.chat import ChatEncoder
+from tasks.model.endpoint import EndpointEngine, is_endpoint
+from tasks.model.scalar import ScalarEngine, is_scalar
 from tasks.settings import GenerationSettings, ModelSettings
 
 if TYPE_CHECKING:
-    from tasks.engines import Engine
+    from tasks.model.engine import Engine
 
 
 def open_engine(
@@ -28,6 +28,6 @@ def open_engine(
     trusted = bool(models.trust_remote_code)
     if is_scalar(model):
         return ScalarEngine(model, models.dtype, encoder.end_id, trusted)
-    from tasks.vllm_engine import VLLMEngine
+    from tasks.model.vllm import VLLMEngine
 
     return VLLMEngine(model, models, generation, encoder.end_id, scoring)

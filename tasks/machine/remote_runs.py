@@ -20,7 +20,7 @@ import httpx
 from data.records import canonical_json
 from data.store.lease import LeaseError
 from data.store.store import RunStore
-from tasks.child import ChildError, undisturbed
+from tasks.machine.child import ChildError, undisturbed
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from data.files import write_text
 from data.store.store import RunStore
-from tasks import charts
-from tasks.rendering import template
+from tasks.page import charts
+from tasks.page.rendering import template
 
 
 @dataclass(frozen=True)

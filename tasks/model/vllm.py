@@ -1,7 +1,7 @@
 """The real side of the Engine seam: vLLM, in the process that calls it. One engine a process, never two.
 
 Two engines in one process corrupted each other's memory when tried, and the memory of a GPU comes back for sure only
-when its process ends; hence `tasks.generate` runs this in a child process, in the environment that `tasks.dispatch` makes for it.
+when its process ends; hence `tasks.generation.worker` runs this in a child process, in the environment that `tasks.generation.local` makes for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any, Literal
 
-from tasks.engines import Completion, Failure, OnAnswer, Request
+from tasks.model.engine import Completion, Failure, OnAnswer, Request
 from tasks.settings import GenerationSettings, ModelSettings
 
 _SCORING_CHUNK_TOKENS = 2048

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data.store.artifacts import Artifact, Manifest, NoSuchFileError, Outcome, Stage, StageError
-from tasks.stage import Context, Run
+from tasks.run.stage import Context, Run
 
 _LONGEST = 40
 

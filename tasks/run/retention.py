@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from data.store.artifacts import SHARDS, Artifact
-from tasks.samples import sample_pairs
-from tasks.stage import Run
+from tasks.report.samples import sample_pairs
+from tasks.run.stage import Run
 
 
 def retire(run: Run, round: int) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks import charts
 from tasks.adapt import Adapted
-from tasks.benchmark.show import set_name, slug_of
-from tasks.rendering import duration, number, percent
-from tasks.stage import Run
-from tasks.summary import Summary, Table
+from tasks.page import charts
+from tasks.page.rendering import duration, number, percent
+from tasks.page.summary import Summary, Table
+from tasks.report.benchmarks import set_name, slug_of
+from tasks.run.stage import Run
 
 _CURVE_NOTE = (
     "Accuracy on held-out pairs of the task, each in both orders, with 95% intervals (bootstrap over prompts). Where a "

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from data.files import json_line, read_jsonl, write_text
 from data.store.artifacts import Artifact
-from tasks import charts
-from tasks.benchmark.show import benchmark_charts, benchmark_table, publish_benchmarks, slug_of
+from tasks.page import charts
+from tasks.page.rendering import duration, number, percent, template
 from tasks.plan.compare import FIGURES, planned_table
-from tasks.rendering import duration, number, percent, template
-from tasks.samples import Row, sample_pairs
-from tasks.stage import Run
+from tasks.report.benchmarks import benchmark_charts, benchmark_table, publish_benchmarks, slug_of
+from tasks.report.samples import Row, sample_pairs
+from tasks.run.stage import Run
 
 
 def metrics_lines(run: Run) -> list[Row]:

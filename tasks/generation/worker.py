@@ -2,7 +2,7 @@
 
 A reply that the length limit cuts off is asked for once more, with the same seed and twice the tokens where the context
 has room for them; what is cut off then, stays so. A row on which the engine itself dies is found by asking for fewer and
-fewer rows at a time, and fails alone. What a shard looks like on disk is in `tasks.shards`.
+fewer rows at a time, and fails alone. What a shard looks like on disk is in `tasks.generation.shards`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from typing import Any, TypeVar, cast
 
 from data.files import json_line, read_jsonl
 from data.records import Message
-from tasks import child
-from tasks.chat import ChatEncoder
-from tasks.endpoint import MessageEncoder, is_endpoint
-from tasks.engines import Completion, Engine, Failure, Request
-from tasks.gpus import claim_gpus
-from tasks.opening import open_engine
+from tasks.generation.shards import GenerationJob, Shard
+from tasks.machine import child
+from tasks.machine.gpus import claim_gpus
+from tasks.model.chat import ChatEncoder
+from tasks.model.endpoint import MessageEncoder, is_endpoint
+from tasks.model.engine import Completion, Engine, Failure, Request
+from tasks.model.opening import open_engine
 from tasks.settings import GenerationSettings, ModelSettings
-from tasks.shards import GenerationJob, Shard
 
 _REPORT_EVERY_S = 1.0
 _FEWER = 8
@@ -254,7 +254,7 @@ class _Meter:
 
 
 def main() -> None:
-    """The child: ``python -m tasks.generate JOB.json --worker 0 --workers 1``."""
+    """The child: ``python -m tasks.generation.worker JOB.json --worker 0 --workers 1``."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("job", type=Path)
     parser.add_argument("--worker", type=int, required=True)
@@ -281,6 +281,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     # Run as a script this module is `__main__`, and its classes are not those that other modules import from here.
-    from tasks.generate import main as run_main
+    from tasks.generation.worker import main as run_main
 
     run_main()

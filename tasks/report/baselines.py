@@ -10,9 +10,9 @@ from typing import Any
 
 from data.files import write_json
 from data.store.store import RunStore
-from tasks import charts
-from tasks.rendering import duration, number, percent
-from tasks.summary import Summary, Table
+from tasks.page import charts
+from tasks.page.rendering import duration, number, percent
+from tasks.page.summary import Summary, Table
 
 Row = dict[str, Any]
 Found = Mapping[int, Sequence[Row]]

@@ -14,11 +14,11 @@ from data.files import hash_folder
 from data.store.artifacts import EARLIER, Artifact, Manifest, Outcome, Stage
 from data.store.run_folder import RetiredError
 from data.store.store import RunStore
-from tasks.dispatch import GenerationStats, generate_in_children
-from tasks.fan_out import generate_in_pool
-from tasks.gpus import visible_gpus
+from tasks.generation.local import GenerationStats, generate_in_children
+from tasks.generation.pool import generate_in_pool
+from tasks.generation.shards import GenerationJob
+from tasks.machine.gpus import visible_gpus
 from tasks.settings import Settings
-from tasks.shards import GenerationJob
 
 _ARTIFACT_EVERY_S = 2.0
 _PAUSE_S = 60.0

@@ -30,7 +30,7 @@ from data.files import json_line, read_jsonl
 from data.records import Message, ResponsePair, parse_pair
 from data.store.artifacts import Artifact, Counts, Outcome
 from tasks.benchmark.sets import read_set
-from tasks.stage import Context, Run
+from tasks.run.stage import Context, Run
 
 N = 13
 SHORTEST = 5

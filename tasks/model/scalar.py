@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks.engines import Completion, OnAnswer, Request
+from tasks.model.engine import Completion, OnAnswer, Request
 
 SCALAR = "scalar"
 """Stands for a prompt where a judge has none: it is shown the conversation with the response, and nothing else."""
@@ -42,7 +42,7 @@ class ScalarEngine:
         import torch
         from transformers import AutoModelForSequenceClassification
 
-        from tasks.vllm_engine import engine_dtype, has_gpu
+        from tasks.model.vllm import engine_dtype, has_gpu
 
         self.device = "cuda" if has_gpu() else "cpu"
         loaded: Any = AutoModelForSequenceClassification.from_pretrained(

@@ -1,0 +1,1 @@
+"""Processes, GPUs and other machines."""

@@ -1,0 +1,1 @@
+"""Language models in use: engines, prompts as tokens, and what a judge is asked and answers."""

@@ -1,0 +1,1 @@
+"""HTML, Markdown and charts; what they show is not known here."""
