@@ -53,18 +53,18 @@ adapt-data: $(READY)
 
 baselines: $(READY)
 	for seed in 0 1 2; do $(BIN)/python -m data.world --out runs/world/seed-$$seed --seed $$seed || exit 1; done
-	$(BIN)/python -m flows.local run baselines/world
+	$(BIN)/python -m flows.server.local run baselines/world
 	@cat runs/baselines-world/comparison.md
 
 demo: $(READY) runs/world/seed-0/heldout.jsonl
-	$(BIN)/python -m flows.local run self-train/demo
+	$(BIN)/python -m flows.server.local run self-train/demo
 	@echo "== the report: runs/demo/report.html; the judge: runs/demo/final/"
 
 ui: $(READY)
-	$(BIN)/python -m flows.local up
+	$(BIN)/python -m flows.server.local up
 
 up: $(READY)
-	$(BIN)/python -m flows.up
+	$(BIN)/python -m flows.server.up
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -96,7 +96,7 @@ benchmarks: $(READY)
 	$(BIN)/python -m tests.benchmarks
 
 yaml: $(READY)
-	$(BIN)/python -m flows.deployments
+	$(BIN)/python -m flows.server.deployments
 
 clean:
 	rm -rf $(VENV) .prefect runs

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from prefect import flow
 
 from flows.benchmark import find_judge
-from flows.config import with_overrides
-from flows.parameters import AdaptConfig, AdaptTraining, parameters_of
-from flows.running import carry_out, only_plan
+from flows.config.parameters import AdaptConfig, AdaptTraining, parameters_of
+from flows.config.recipes import with_overrides
+from flows.running.carry_out import carry_out, only_plan
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.adapt import Adapted, adapt, task_examples
 from tasks.benchmark.sets import prepare_heldout, prepare_set

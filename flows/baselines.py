@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from prefect import flow
 
-from flows.config import with_overrides
-from flows.parameters import BaselinesConfig, parameters_of
-from flows.running import carry_out, only_plan
+from flows.config.parameters import BaselinesConfig, parameters_of
+from flows.config.recipes import with_overrides
+from flows.running.carry_out import carry_out, only_plan
 from flows.self_train import finish, train_by_itself
 from tasks.baselines import Method, discriminative, gram, label_only, labeled_pairs, of_rounds
 from tasks.benchmark.sets import prepare_heldout, prepare_set

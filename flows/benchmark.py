@@ -8,9 +8,9 @@ from prefect import flow
 from prefect.logging import get_run_logger
 
 from data.records import content_id
-from flows.config import with_overrides
-from flows.parameters import BenchmarkConfig, parameters_of
-from flows.running import carry_out
+from flows.config.parameters import BenchmarkConfig, parameters_of
+from flows.config.recipes import with_overrides
+from flows.running.carry_out import carry_out
 from tasks.benchmark.play import asking_by, benchmark
 from tasks.benchmark.sets import prepare_set
 from tasks.model.endpoint import is_endpoint

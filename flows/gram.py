@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from prefect import flow
 
-from flows.config import with_overrides
-from flows.parameters import GramConfig, GramTraining, parameters_of
-from flows.running import carry_out, only_plan
+from flows.config.parameters import GramConfig, GramTraining, parameters_of
+from flows.config.recipes import with_overrides
+from flows.running.carry_out import carry_out, only_plan
 from flows.self_train import finish, train_by_itself
 from tasks.settings import BenchmarkSettings, DataSettings, GenerationSettings, ModelSettings, RetentionSettings
 

@@ -18,8 +18,8 @@ from typing import Any
 from data.files import write_json
 from data.sources.sources import SourceError
 from data.store.store import RunStore
-from flows.config import ConfigError, load_recipe_of, recipe_files, with_overrides
-from flows.parameters import FLOWS, AdaptConfig, BaselinesConfig, GramConfig, PlannedParameters, SelfTrainConfig
+from flows.config.parameters import FLOWS, AdaptConfig, BaselinesConfig, GramConfig, PlannedParameters, SelfTrainConfig
+from flows.config.recipes import ConfigError, load_recipe_of, recipe_files, with_overrides
 from tasks.model.chat import ChatTemplateError
 from tasks.model.endpoint import is_endpoint
 from tasks.plan.adapting import Adapting, plan_adaptation

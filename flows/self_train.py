@@ -8,9 +8,9 @@ from typing import Any, Literal
 from prefect import flow
 
 from data.store.artifacts import Artifact
-from flows.config import with_overrides
-from flows.parameters import SelfTrainConfig, parameters_of
-from flows.running import carry_out, only_plan
+from flows.config.parameters import SelfTrainConfig, parameters_of
+from flows.config.recipes import with_overrides
+from flows.running.carry_out import carry_out, only_plan
 from tasks.benchmark.play import benchmark
 from tasks.benchmark.sets import prepare_heldout, prepare_set
 from tasks.export import Candidate, export

@@ -14,8 +14,8 @@ from prefect.logging import get_run_logger
 from data.files import StoreError, inside, write_json
 from data.store.lease import Lease, LeaseError
 from data.store.store import RunStore
-from flows.cancelling import cancellable
-from flows.tokens import tokens_from_blocks
+from flows.running.cancelling import cancellable
+from flows.running.tokens import tokens_from_blocks
 from tasks.generation.local import run_engines
 from tasks.generation.shards import GenerationJob
 from tasks.run.stage import find_model

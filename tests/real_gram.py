@@ -13,10 +13,10 @@ from pathlib import Path
 
 from data.files import read_jsonl, write_jsonl
 from data.store.artifacts import MANIFEST, Manifest
-from flows.config import load_recipe_of
-from flows.local import local_services, run_deployment
-from flows.parameters import GramConfig
-from flows.running import opened
+from flows.config.parameters import GramConfig
+from flows.config.recipes import load_recipe_of
+from flows.running.carry_out import opened
+from flows.server.local import local_services, run_deployment
 from tasks.baselines import discriminative, labeled_pairs
 from tasks.benchmark.sets import prepare_heldout
 from tasks.prepare import prepare

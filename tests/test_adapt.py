@@ -17,8 +17,8 @@ from data.store.artifacts import Artifact
 from data.store.store import RunStore
 from data.world import taste
 from flows.adapt import learning_curve, prompt_of_judge
-from flows.config import ConfigError, checked
-from flows.parameters import AdaptConfig
+from flows.config.parameters import AdaptConfig
+from flows.config.recipes import ConfigError, checked
 from prompts.prove import PROVE_COMPACT
 from tasks.adapt import VALIDATION, Adapted, role_of, task_examples, train_file
 from tasks.model.chat import ChatEncoder

@@ -17,8 +17,8 @@ from data.store.artifacts import Artifact, Counts, Outcome
 from data.store.store import RunStore
 from data.world import taste
 from flows.baselines import side_by_side
-from flows.config import ConfigError, checked, load_recipe_of, with_overrides
-from flows.parameters import BaselinesConfig
+from flows.config.parameters import BaselinesConfig
+from flows.config.recipes import ConfigError, checked, load_recipe_of, with_overrides
 from prompts.prove import PROVE_COMPACT
 from tasks.baselines import Method, labeled_pairs, of_rounds, per_cost, preference_examples, response_pairs
 from tasks.benchmark.play import benchmark

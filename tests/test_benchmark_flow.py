@@ -11,7 +11,7 @@ import pytest
 
 from data.files import read_jsonl, write_jsonl
 from data.world import taste
-from flows.local import Services, run_deployment
+from flows.server.local import Services, run_deployment
 from tests.conftest import rows_of
 from tests.scoring.rows import write_rows
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.local import local_services
+from flows.server.local import local_services
 from tests.chaos.disturb import chaos
 from tests.chaos.faults import QUICK
 from tests.conftest import free_port

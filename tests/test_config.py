@@ -9,8 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.config import RECIPES, ConfigError, checked, load_recipe, load_recipe_of, recipe_files, with_overrides
-from flows.parameters import ENTRYPOINTS, FLOWS
+from flows.config.parameters import ENTRYPOINTS, FLOWS
+from flows.config.recipes import (
+    RECIPES,
+    ConfigError,
+    checked,
+    load_recipe,
+    load_recipe_of,
+    recipe_files,
+    with_overrides,
+)
 from tasks.settings import ModelSettings
 from tests.conftest import ROOT, settings_with
 

@@ -18,7 +18,7 @@ from data.records import Message, PreferencePair
 from data.sources.adapters import Format
 from data.sources.catalog import DATASETS, DatasetName
 from data.sources.sources import Dropped, Source, SourceError, assign_order, read_source
-from flows.config import RECIPES
+from flows.config.recipes import RECIPES
 from prompts.judge import GRAM_R2
 from tasks.settings import DataSettings
 from tests.data_sets import IN_SHAPE, ROWS, code, gram_rr, multipref, said, unified

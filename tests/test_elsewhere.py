@@ -15,7 +15,7 @@ import pytest
 
 from data.store.artifacts import MANIFEST
 from data.store.remote import Remote
-from flows.local import local_services, run_deployment, start_worker
+from flows.server.local import local_services, run_deployment, start_worker
 from tests.conftest import free_port
 from tests.short_run import short_run
 

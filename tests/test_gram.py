@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.records import parse_pair, parse_preference
-from flows.config import ConfigError, checked
-from flows.parameters import GramConfig
+from flows.config.parameters import GramConfig
+from flows.config.recipes import ConfigError, checked
 from prompts.catalog import JUDGE_PROMPTS, pretraining_for
 from prompts.gram import GRAM, GRAM_PRETRAINING
 from tasks.model.chat import ChatEncoder

@@ -11,10 +11,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from flows.deployments import parts
-from flows.local import Services
+from flows.server.deployments import parts
+from flows.server.local import Services
 
-TEMPLATE = Path("flows/kubernetes/gpu-pool.json")
+TEMPLATE = Path("flows/server/kubernetes/gpu-pool.json")
 
 
 def job_of(**values: Any) -> Any:

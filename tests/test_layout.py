@@ -103,7 +103,7 @@ def test_every_module_says_what_it_is(path: Path) -> None:
 def prefect_yaml() -> str:
     path = ROOT / "prefect.yaml"
     if not path.is_file():
-        pytest.skip("there is no prefect.yaml; `python -m flows.deployments` writes it")
+        pytest.skip("there is no prefect.yaml; `python -m flows.server.deployments` writes it")
     return path.read_text(encoding="utf-8")
 
 
@@ -124,6 +124,6 @@ def test_every_entrypoint_can_be_imported_and_is_a_flow() -> None:
 
 
 def test_prefect_yaml_is_what_the_recipes_say() -> None:
-    from flows import deployments
+    from flows.server import deployments
 
-    assert prefect_yaml() == deployments.prefect_yaml(), "write it again: python -m flows.deployments"
+    assert prefect_yaml() == deployments.prefect_yaml(), "write it again: python -m flows.server.deployments"

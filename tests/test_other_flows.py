@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.local import Services, run_deployment
+from flows.server.local import Services, run_deployment
 from tests.conftest import rows_of
 from tests.short_run import short_adapt, short_baselines, short_gram
 from tests.test_self_train import manifests

@@ -14,8 +14,8 @@ from data.files import read_jsonl, write_jsonl
 from data.store.artifacts import Artifact
 from data.store.store import RunStore
 from data.world.__main__ import main as write_world
-from flows.config import load_recipe_of, with_overrides
-from flows.parameters import AdaptConfig, BaselinesConfig, PlannedParameters
+from flows.config.parameters import AdaptConfig, BaselinesConfig, PlannedParameters
+from flows.config.recipes import load_recipe_of, with_overrides
 from flows.plan import course_of, main, plan_course, write_plan
 from flows.self_train import train_by_itself
 from tasks.adapt import task_examples, train_file

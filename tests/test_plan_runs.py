@@ -15,8 +15,8 @@ from data.sources.rows import SourceError, count_rows, declared_rows, read_file
 from data.store.artifacts import Artifact, Counts, Outcome
 from data.store.store import RunStore
 from data.world.__main__ import main as write_world
-from flows.config import load_recipe, load_recipe_of, recipe_files, with_overrides
-from flows.parameters import AdaptConfig, BaselinesConfig, GramConfig, PlannedParameters, SelfTrainConfig
+from flows.config.parameters import AdaptConfig, BaselinesConfig, GramConfig, PlannedParameters, SelfTrainConfig
+from flows.config.recipes import load_recipe, load_recipe_of, recipe_files, with_overrides
 from flows.plan import Course, course_of, main, plan_course, write_plan
 from flows.self_train import train_by_itself
 from tasks.benchmark.sets import prepare_heldout

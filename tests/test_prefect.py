@@ -18,9 +18,9 @@ import psutil
 import pytest
 import yaml
 
-from flows.deployments import parts
-from flows.local import Services, start_deployment, start_server, start_worker
-from flows.lost import crash_lost_stages
+from flows.running.lost import crash_lost_stages
+from flows.server.deployments import parts
+from flows.server.local import Services, start_deployment, start_server, start_worker
 from tests.chaos.subject import ENDED, Subject, flow_run_of
 from tests.conftest import ROOT, SECRET, until
 
@@ -40,7 +40,7 @@ def deployed(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         pool = {"name": "ctl", "job_variables": {**variables, "env": env}}
         name = f"test-{uuid4().hex[:8]}"
         told = {"name": name, "entrypoint": entrypoint, "work_pool": pool}
-        content = {"pull": [{"flows.deployments.enter_project": {}}], "deployments": [told]}
+        content = {"pull": [{"flows.server.deployments.enter_project": {}}], "deployments": [told]}
         file = tmp_path / "prefect.yaml"
         file.write_text(yaml.safe_dump(content))
         services.prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(file))
@@ -106,7 +106,7 @@ def test_a_server_that_is_away_at_the_end_costs_nothing(services: Services, depl
     finally:
         start_server(services)
     until(lambda: state(services, run) == "COMPLETED", 120)
-    services.stop("worker")  # it has given up listening for cancelled runs: see flows.cancelling
+    services.stop("worker")  # it has given up listening for cancelled runs: see flows.running.cancelling
     start_worker(services)
 
 
@@ -215,7 +215,7 @@ def test_tokens_come_from_secret_blocks_where_the_environment_has_none(
     from prefect.blocks.system import Secret
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows.tokens import BLOCKS, tokens_from_blocks
+    from flows.running.tokens import BLOCKS, tokens_from_blocks
 
     for name in BLOCKS:
         monkeypatch.setenv(name, "to be restored")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from flows.config import RECIPES
-from flows.reference import with_reference
+from flows.config.recipes import RECIPES
+from flows.config.reference import with_reference
 
 README = Path("README.md").read_text(encoding="utf-8")
 
 
 def test_every_recipe_key_is_explained_as_it_is() -> None:
-    assert with_reference(README) == README, "run `python -m flows.reference`"
+    assert with_reference(README) == README, "run `python -m flows.config.reference`"
 
 
 def test_every_recipe_is_named() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from data.files import read_jsonl
 from data.store.artifacts import MANIFEST, Manifest
-from flows.local import Services, local_services, run_deployment, start_deployment, start_worker, state_of
+from flows.server.local import Services, local_services, run_deployment, start_deployment, start_worker, state_of
 from tests.chaos.subject import Subject
 from tests.conftest import SECRET, free_port, until
 from tests.short_run import short_run

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from flows.local import Services
+from flows.server.local import Services
 from tests.conftest import put
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]

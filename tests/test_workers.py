@@ -17,7 +17,7 @@ from data.files import StoreError, link_tree, write_jsonl
 from data.store.artifacts import BEGUN, Artifact
 from data.store.store import RunStore
 from data.world import taste
-from flows.local import Services, start_deployment, start_worker
+from flows.server.local import Services, start_deployment, start_worker
 from flows.workers import train_model
 from tasks.generation.local import GenerationStats, generate_in_children
 from tasks.generation.pool import generate_in_pool

@@ -34,7 +34,7 @@ def generate_in_pool(
     on_progress: Callable[[int, int], None],
     store: RunStore,
 ) -> GenerationStats:
-    """Runs the job's open shards on workers of the pool ``gpu``, and waits for them; see `tasks.generation.local` for one machine.
+    """Runs the job's open shards on workers of the pool ``gpu``, and waits for them. One machine: `tasks.generation.local`.
 
     Raises ChildError where a run fails twice, or where one after the other is lost. Whatever ends this function early
     cancels the runs that it waits for.

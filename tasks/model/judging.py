@@ -24,7 +24,7 @@ PROMPT_TOO_LONG = "prompt_too_long"
 
 
 class JudgeEncoder(Protocol):
-    """What turns a pair into what an engine is asked: `tasks.model.chat.ChatEncoder`, or `tasks.model.endpoint.MessageEncoder`."""
+    """Turns a pair into what an engine is given: `tasks.model.chat.ChatEncoder` or `tasks.model.endpoint.MessageEncoder`."""
 
     @property
     def label_ids(self) -> tuple[int, int]: ...

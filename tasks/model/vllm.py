@@ -1,7 +1,7 @@
 """The real side of the Engine seam: vLLM, in the process that calls it. One engine a process, never two.
 
 Two engines in one process corrupted each other's memory when tried, and the memory of a GPU comes back for sure only
-when its process ends; hence `tasks.generation.worker` runs this in a child process, in the environment that `tasks.generation.local` makes for it.
+when its process ends; hence `tasks.generation.worker` runs this in a child process, in an environment made for it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from data.files import json_line, sha256_file
 from data.store.artifacts import Artifact, Counts, FileRef, Outcome
 from data.store.store import RunStore
 from data.world import taste
-from flows.config import load_recipe, with_overrides
+from flows.config.recipes import load_recipe, with_overrides
 from tasks.generation.local import GenerationStats
 from tasks.generation.shards import GenerationJob
 from tasks.generation.worker import run_shards

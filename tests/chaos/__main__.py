@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from flows.local import local_services
+from flows.server.local import local_services
 from tests.chaos.disturb import Kill, chaos
 from tests.chaos.faults import FAULTS
 

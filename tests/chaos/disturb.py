@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.local import Services
+from flows.server.local import Services
 from tests.chaos.check import Checked, Evidence, check, logged_tokens
 from tests.chaos.faults import ENDING, OF_MACHINES, possible, strike
 from tests.chaos.subject import Subject

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import psutil
 
-from flows.local import Services, start_deployment, start_worker
+from flows.server.local import Services, start_deployment, start_worker
 from tests.short_run import short_run
 
 LOG_EVERY = 5

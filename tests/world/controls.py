@@ -20,8 +20,8 @@ from typing import Any
 
 from data.files import read_jsonl
 from data.world.__main__ import main as write_world
-from flows.config import load_recipe, with_overrides
-from flows.running import opened
+from flows.config.recipes import load_recipe, with_overrides
+from flows.running.carry_out import opened
 from flows.self_train import train_by_itself
 
 STORE = Path("runs/controls")

@@ -9,9 +9,9 @@ from typing import Any, TypeVar, overload
 
 from pydantic import ValidationError
 
-from flows.parameters import FLOWS, RunParameters, SelfTrainConfig
+from flows.config.parameters import FLOWS, RunParameters, SelfTrainConfig
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parents[1] / "recipes"
 _DEFAULT = "self-train"
 
 Config = TypeVar("Config", bound=RunParameters)

@@ -1,4 +1,4 @@
-"""Every recipe key, from the settings themselves: ``python -m flows.reference`` writes it into README.md."""
+"""Every recipe key, from the settings themselves: ``python -m flows.config.reference`` writes it into README.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from data.sources.sources import ColumnMap, Source
-from flows.parameters import AdaptTraining, GramTraining, SelfTrainConfig
+from flows.config.parameters import AdaptTraining, GramTraining, SelfTrainConfig
 from tasks.settings import (
     BaselineSettings,
     BenchmarkSet,
@@ -24,7 +24,7 @@ from tasks.settings import (
     TaskSettings,
 )
 
-BEGIN, END = "<!-- recipe keys: made by `python -m flows.reference` -->", "<!-- end of recipe keys -->"
+BEGIN, END = "<!-- recipe keys: made by `python -m flows.config.reference` -->", "<!-- end of recipe keys -->"
 
 
 def reference() -> str:

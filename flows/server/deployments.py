@@ -1,4 +1,4 @@
-"""Writes ``prefect.yaml`` from the recipes, so that the two cannot differ: ``python -m flows.deployments``."""
+"""Writes ``prefect.yaml`` from the recipes, so that the two cannot differ: ``python -m flows.server.deployments``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from flows.config import load_recipe, load_recipe_of, recipe_files
-from flows.parameters import ENTRYPOINTS
+from flows.config.parameters import ENTRYPOINTS
+from flows.config.recipes import load_recipe, load_recipe_of, recipe_files
 
 POOLS = {
     "ctl": "Runs of the flows themselves: they need no GPU where generation and training go to the other pools.",
@@ -19,7 +19,7 @@ POOLS = {
 """The work pools by name: parents must not take the slots that their children need."""
 
 _HEADER = """\
-# Made from flows/recipes by `python -m flows.deployments`; change the recipes, not this file.
+# Made from flows/recipes by `python -m flows.server.deployments`; change the recipes, not this file.
 # Register with `prefect deploy --all`. Relative paths start in the folder of this file.
 """
 
@@ -30,7 +30,7 @@ def enter_project() -> dict[str, str]:
     Each worker uses its own checkout, so that no machine's paths are kept on the server. GRAM_R2_HOME names another
     folder, for a worker whose packages are not installed editable.
     """
-    folder = Path(os.environ.get("GRAM_R2_HOME") or Path(__file__).parent.parent).resolve()
+    folder = Path(os.environ.get("GRAM_R2_HOME") or Path(__file__).parents[2]).resolve()
     if not (folder / "prefect.yaml").is_file():
         raise FileNotFoundError(f"{folder} has no prefect.yaml: set GRAM_R2_HOME to the checkout of this project")
     return {"directory": str(folder)}
@@ -81,7 +81,7 @@ def parts() -> list[dict[str, Any]]:
 
 def prefect_yaml() -> str:
     """The whole file."""
-    pull: list[dict[str, Any]] = [{"flows.deployments.enter_project": {}}]
+    pull: list[dict[str, Any]] = [{"flows.server.deployments.enter_project": {}}]
     deployments = [*(deployment(flow, recipe) for flow, recipe in recipe_files()), *parts()]
     content = {"name": "gram-r2", "pull": pull, "deployments": deployments}
     return _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)

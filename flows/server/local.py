@@ -1,7 +1,7 @@
 """A Prefect server and a worker on this machine, for the demo, for tests, and for a first look.
 
-``python -m flows.local run self-train/demo`` starts both, runs a deployment to its end, and stops what it started.
-``python -m flows.local up`` starts both and keeps them until Ctrl-C, to look at runs in the UI.
+``python -m flows.server.local run self-train/demo`` starts both, runs a deployment to its end, and stops what it started.
+``python -m flows.server.local up`` starts both and keeps them until Ctrl-C, to look at runs in the UI.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.up import run_module
+from flows.server.up import run_module
 
 _PORT = 4200
 _START_S = 120.0
@@ -62,7 +62,7 @@ class Services:
 
     def bring_up(self) -> str:
         """Makes pools, automations and deployments, as a user does on any server; returns what was said of it."""
-        return run_module("flows.up", environment=self.environment)
+        return run_module("flows.server.up", environment=self.environment)
 
     def stop(self, name: str) -> None:
         """Ends one of them with all its children, and waits until its process group is empty."""

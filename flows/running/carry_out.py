@@ -11,11 +11,11 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from data.store.store import RunStore
-from flows.cancelling import cancellable
-from flows.lost import crash_lost_stages
-from flows.parameters import PlannedParameters, RunParameters
+from flows.config.parameters import PlannedParameters, RunParameters
 from flows.plan import write_plan
-from flows.tokens import tokens_from_blocks
+from flows.running.cancelling import cancellable
+from flows.running.lost import crash_lost_stages
+from flows.running.tokens import tokens_from_blocks
 from tasks.plan.begun import PlanBeside
 from tasks.plan.show import as_markdown, as_text
 from tasks.report.benchmarks import slug

@@ -1,4 +1,4 @@
-"""``python -m flows.up``: puts pools, automations and deployments on the Prefect server that the profile points at.
+"""``python -m flows.server.up``: puts pools, automations and deployments on the Prefect server that the profile points at.
 
 It can be repeated: it says what was there, what it made, and what it brought up to date.
 """
@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.deployments import POOLS, prefect_yaml
+from flows.server.deployments import POOLS, prefect_yaml
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -124,7 +124,7 @@ def _comparable(automation: AutomationCore) -> Any:
 def deploy(say: Say) -> None:
     """Registers every deployment of prefect.yaml, which must be that of the recipes as they are now."""
     if Path("prefect.yaml").read_text(encoding="utf-8") != prefect_yaml():
-        raise RuntimeError("prefect.yaml is not that of flows/recipes: run `python -m flows.deployments` first")
+        raise RuntimeError("prefect.yaml is not that of flows/recipes: run `python -m flows.server.deployments` first")
     run_module("prefect", "--no-prompt", "deploy", "--all")
     say("deployments: registered as they stand in prefect.yaml")
 

@@ -1,0 +1,1 @@
+"""What every flow does around its algorithm."""
