@@ -81,7 +81,7 @@ world: $(READY)
 	$(BIN)/python -m tests.world.controls
 
 real: $(READY)
-	$(BIN)/python -m tests.real_input
+	$(BIN)/python -m tests.real.self_training
 
 KILLS ?= 50
 SEED ?= 1
@@ -90,7 +90,7 @@ chaos: $(READY)
 	$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED)
 
 real-gram: $(READY)
-	$(BIN)/python -m tests.real_gram
+	$(BIN)/python -m tests.real.gram
 
 benchmarks: $(READY)
 	$(BIN)/python -m tests.benchmarks

@@ -36,7 +36,7 @@ from tasks.machine.gpus import claim_gpus, visible_gpus
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Request, Sampling
 from tasks.settings import GenerationSettings, LoraSettings, ModelSettings, Optimization, TrainingSettings
-from tests.training_jobs import Setup
+from tests.support.training_jobs import Setup
 
 MODULE = "tests.benchmarks.gpu_training"
 

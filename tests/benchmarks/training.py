@@ -25,7 +25,7 @@ from data.world import taste
 from data.world.tokenizer import build_tokenizer
 from prompts.judge import COMPACT
 from tasks.settings import ModelSettings, Optimization, TrainingSettings
-from tests.training_jobs import Setup
+from tests.support.training_jobs import Setup
 
 STEPS, BATCH, PAIRS = 40, 4, 5
 CONTEXT = 512

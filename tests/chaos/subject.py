@@ -10,7 +10,7 @@ import httpx
 import psutil
 
 from flows.server.local import Services, start_deployment, start_worker
-from tests.short_run import short_run
+from tests.support.short_run import short_run
 
 LOG_EVERY = 5
 _LONGER = {

@@ -1,0 +1,413 @@
+"""The data sets that are known by name: their rows become the right records, and a wrong row is named by file, row, field."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from data.files import write_jsonl
+from data.records import Message, PreferencePair
+from data.sources.adapters import Format
+from data.sources.catalog import DATASETS, DatasetName
+from data.sources.sources import Dropped, Source, SourceError, assign_order, read_source
+from flows.config.recipes import RECIPES
+from prompts.judge import GRAM_R2
+from tasks.settings import DataSettings
+from tests.support.data_sets import IN_SHAPE, ROWS, code, gram_rr, multipref, said, unified
+
+each_set = pytest.mark.parametrize("name", ROWS)
+
+
+def read(folder: Path, name: str, kind: str, rows: list[Any] | None = None, seed: int = 0, **config: Any) -> list[Any]:
+    path = folder / "copy.jsonl"
+    given = ROWS[name] if rows is None else rows  # type: ignore[index]
+    path.write_text("".join(json.dumps(row) + "\n" for row in given))
+    source = Source(dataset=name, path=str(path), **config)  # type: ignore[arg-type]
+    return list(read_source(source, kind, seed))  # type: ignore[call-overload]
+
+
+def better(item: PreferencePair) -> str:
+    return item.pair.response_a if item.label == "A" else item.pair.response_b
+
+
+def labels(items: list[Any]) -> list[str]:
+    """What became of each pair: the better response, or why it was dropped."""
+    return [item.reason if isinstance(item, Dropped) else better(item) for item in items]
+
+
+# ---- the catalog -----------------------------------------------------------------------------------------------------
+
+
+def test_every_name_has_an_entry_and_rows_here() -> None:
+    assert set(DATASETS) == set(get_args(DatasetName)) == set(ROWS)
+    assert {known.format for known in DATASETS.values()} == set(get_args(Format)) - {"records", "columns"}
+
+
+@each_set
+def test_a_name_stands_for_hub_name_subset_split_and_format(name: DatasetName) -> None:
+    known = DATASETS[name]
+    source = Source(dataset=name)
+    assert (source.hub_name, source.subset, source.split, source.format) == (
+        known.hub,
+        known.subset,
+        known.split,
+        known.format,
+    )
+    assert Source.model_validate(source.model_dump()) == source
+    assert known.licence
+    assert known.columns
+    assert known.label
+
+
+@each_set
+def test_every_name_can_stand_in_a_recipe(name: DatasetName) -> None:
+    """In each kind that the set can give, with a cap and a seed."""
+    for kind in DATASETS[name].gives:
+        section = {"rationale": "rationale", "preference": "labeled", "pair": "unlabeled"}[kind]
+        text = (RECIPES / "demo.toml").read_text(encoding="utf-8")
+        data = tomllib.loads(text)["data"] | tomllib.loads(f'{section} = [{{ dataset = "{name}", cap = 5, seed = 1 }}]')
+        assert getattr(DataSettings.model_validate(data), section)[0].hub_name == DATASETS[name].hub
+
+
+def test_what_is_given_beside_the_name_counts() -> None:
+    assert Source(dataset="helpsteer3", split="validation").split == "validation"
+    assert Source(dataset="unified-feedback", subset="Nectar").subset == "Nectar"
+    assert Source(dataset="ultrafeedback-binarized", split="test_prefs").split == "test_prefs"
+    mine = Source(dataset="helpsteer3", path="hub:me/mine")
+    assert (mine.hub_name, mine.subset, mine.format) == ("me/mine", "preference", "helpsteer3")
+    mapped = Source.model_validate(
+        {"dataset": "hh-rlhf", "format": "columns", "columns": {"prompt": "p", "chosen": "c", "rejected": "r"}}
+    )
+    assert mapped.format == "columns"
+
+
+def test_a_local_copy_needs_its_path_only() -> None:
+    source = Source(dataset="ultrafeedback-binarized", path="copy.parquet")
+    assert (source.hub_name, source.format, source.split, source.subset) == (None, "chosen-rejected", "train", None)
+    with pytest.raises(ValidationError, match="split, subset and revision are of hub data sets"):
+        Source(dataset="ultrafeedback-binarized", path="copy.parquet", split="test_prefs")
+
+
+def test_defaults_that_a_form_sends_along_do_not_override_the_name() -> None:
+    form = {"dataset": "ultrafeedback-binarized", "path": "", "format": "records", "split": "train", "subset": None}
+    assert Source.model_validate(form) == Source(dataset="ultrafeedback-binarized")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "give a path, or name a data set"),
+        ({"dataset": "helpsteer"}, "Input should be 'helpsteer3', 'multipref'"),
+        ({"dataset": ["helpsteer3"]}, "Input should be 'helpsteer3'"),
+        ({"dataset": None}, "give a path"),
+    ],
+)
+def test_sources_of_nothing(given: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Source.model_validate(given)
+
+
+@each_set
+def test_a_set_gives_the_kinds_that_its_entry_says_and_no_others(tmp_path: Path, name: DatasetName) -> None:
+    gives = DATASETS[name].gives
+    assert gives == ("rationale", "preference", "pair")[3 - len(gives) :]
+    for kind in ("rationale", "preference", "pair"):
+        if kind in gives:
+            assert any(not isinstance(item, Dropped) for item in read(tmp_path, name, kind))
+        else:
+            with pytest.raises(SourceError, match=r"were asked for, but format .* has none here"):
+                read(tmp_path, name, kind)
+
+
+@each_set
+def test_pairs_do_not_depend_on_labels_and_carry_the_sets_name(tmp_path: Path, name: DatasetName) -> None:
+    pairs = read(tmp_path, name, "pair")
+    truths = read(tmp_path, name, "pair_with_truth")
+    assert pairs == [item if isinstance(item, Dropped) else item[0] for item in truths]
+    assert {item.source for item in pairs if not isinstance(item, Dropped)} == {name}
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if "preference" in DATASETS[name].gives])
+def test_a_seed_changes_places_and_labels_together(tmp_path: Path, name: DatasetName) -> None:
+    many = [copy.deepcopy(row) for _ in range(12) for row in ROWS[name]]
+    for row in many:
+        row.pop("comparison_id", None)
+    one, two = (read(tmp_path, name, "preference", many, seed) for seed in (0, 1))
+    assert labels(one) == labels(two)
+    for left, right in zip(one, two, strict=True):
+        assert right == left or right == left.swapped()
+
+
+# ---- each set --------------------------------------------------------------------------------------------------------
+
+RIVER, MOUNTAINS = "The Elbe.", "The Alps are a range of mountains."
+
+
+def test_helpsteer3(tmp_path: Path) -> None:
+    assert labels(read(tmp_path, "helpsteer3", "preference")) == [RIVER, MOUNTAINS, "tie", RIVER]
+    reasoned = read(tmp_path, "helpsteer3", "rationale")
+    assert [item.reason for item in reasoned[2:]] == ["tie", "no_rationale"]  # of the last, nobody agrees with it
+    for item in reasoned[:2]:
+        assert (item.pair.response_a, item.pair.response_b) == (RIVER, MOUNTAINS)
+        assert GRAM_R2.check_rationale(item.rationale, item.label) is None
+        assert "Only Response A names a river." in item.rationale
+
+
+def test_multipref_is_what_most_annotators_said(tmp_path: Path) -> None:
+    """Two of four for A against one each; three for B; A and B alike; mostly ties; A and ties alike."""
+    items = read(tmp_path, "multipref", "preference")
+    assert labels(items) == ["Seven minutes in boiling water.", "Put it on a shelf.", "tie", "tie", "tie"]
+    assert [item.pair.id for item in items[:2]] == ["c1", "c2"]
+    assert items[0].pair.prompt == (Message("user", "Boil an egg."),)
+
+
+def test_multipref_reads_the_experts_as_well_as_the_crowd(tmp_path: Path) -> None:
+    rows = [
+        multipref("1", [], ["B-is-clearly-better"]),
+        multipref("2", ["B-is-clearly-better"], []),
+        multipref("3", ["A-is-clearly-better"], ["B-is-slightly-better", "B-is-slightly-better"]),
+    ]
+    assert labels(read(tmp_path, "multipref", "preference", rows)) == ["Put it on a shelf."] * 3
+
+
+def test_code_ultrafeedback_gives_every_pair_of_a_row(tmp_path: Path) -> None:
+    items = read(tmp_path, "code-ultrafeedback", "preference")
+    first, rest = items[:6], items[6:]
+    assert labels(first) == ["answer of m0", "tie", "no_label", "answer of m2", "no_label", "no_label"]
+    assert labels(rest) == ["answer of m1", "few_responses"]
+    assert Counter(item.where.rsplit(":", 1)[1] for item in items if isinstance(item, Dropped)) == {"1": 4, "3": 1}
+    pairs = [item for item in read(tmp_path, "code-ultrafeedback", "pair") if not isinstance(item, Dropped)]
+    assert len({pair.id for pair in pairs[:6]}) == 6
+    assert [{pair.response_a[-2:], pair.response_b[-2:]} for pair in pairs[:6]] == [
+        {"m0", "m1"},
+        {"m0", "m2"},
+        {"m0", "m3"},
+        {"m1", "m2"},
+        {"m1", "m3"},
+        {"m2", "m3"},
+    ]
+
+
+def test_code_ultrafeedback_truth_of_a_response_without_rating_is_unknown(tmp_path: Path) -> None:
+    truths = read(tmp_path, "code-ultrafeedback", "pair_with_truth")[:6]
+    assert [truth is None for _, truth in truths] == [False, True, True, False, True, True]
+
+
+def test_a_limit_counts_rows_of_several_pairs_as_one(tmp_path: Path) -> None:
+    assert len(read(tmp_path, "code-ultrafeedback", "pair", limit=1)) == 6
+    assert len(read(tmp_path, "code-ultrafeedback", "pair", limit=2)) == 7
+
+
+def test_unified_feedback(tmp_path: Path) -> None:
+    items = read(tmp_path, "unified-feedback", "preference")
+    assert labels(items) == ["C, a, t.", "K, a, t.", "tie"]
+    assert [turn.content for turn in items[0].pair.prompt] == ["Hello", "Hi!", "Spell cat."]
+    differing = read(tmp_path, "unified-feedback", "preference", [unified(1, 0, conv_B=said("Hello", "Hi."))])
+    assert labels(differing) == ["prompts_differ"]
+
+
+def test_preference_collection(tmp_path: Path) -> None:
+    assert labels(read(tmp_path, "preference-collection", "preference")) == [
+        "Thank you so much!",
+        "No.",
+        "Thank you so much!",
+    ]
+    one, two, three = read(tmp_path, "preference-collection", "rationale")
+    assert three.reason == "no_rationale"
+    for item in (one, two):
+        assert (item.pair.response_a, item.pair.response_b) == ("Thank you so much!", "No.")
+        assert GRAM_R2.check_rationale(item.rationale, item.label) is None
+        assert "Response A: It is warm.\nResponse B: It is curt." in item.rationale
+    assert "\nComparision:\nResponse B is to the point.\n\n" in two.rationale  # without the verdict behind it
+
+
+def test_pku_saferlhf_goes_by_helpfulness(tmp_path: Path) -> None:
+    items = read(tmp_path, "pku-saferlhf", "preference")
+    assert labels(items) == ["With a tension wrench and a pick, pin by pin.", "I would rather not say."]
+
+
+def test_stack_exchange_pairs_the_first_two_answers(tmp_path: Path) -> None:
+    items = read(tmp_path, "stack-exchange", "pair_with_truth")
+    for pair, _ in items[:3]:
+        assert {pair.response_a, pair.response_b} == {"<p>answer 0</p>", "<p>answer 1</p>"}
+        assert pair.prompt == (Message("user", "<p>Why does ice float?</p>"),)
+    assert items[3].reason == "few_responses"
+    assert items[2][1] is None
+    assert labels(read(tmp_path, "stack-exchange", "preference")) == [
+        "<p>answer 1</p>",
+        "<p>answer 0</p>",
+        "tie",
+        "few_responses",
+    ]
+
+
+def test_gram_rr(tmp_path: Path) -> None:
+    for item in read(tmp_path, "gram-rr-training-data", "rationale"):
+        assert (item.pair.prompt, better(item)) == ((Message("user", "Greet me."),), "Good morning!")
+        assert (item.pair.response_a, item.label, item.rationale) == ("What do you want?", "B", IN_SHAPE)
+        assert GRAM_R2.check_rationale(item.rationale, item.label) is None
+
+
+def test_gram_sets(tmp_path: Path) -> None:
+    [unlabeled] = read(tmp_path, "gram-pre-training-566k", "pair")
+    assert (unlabeled.response_a, unlabeled.response_b) == ("The sky.", "Not much.")
+    assert labels(read(tmp_path, "gram-fine-tuning-65k", "preference")) == ["The sky.", "Me."]
+
+
+@pytest.mark.parametrize(
+    "name", ["skywork-reward-preference-80k-v0.2", "ultrafeedback-binarized", "hh-rlhf", "sharegpt-ranking"]
+)
+def test_sets_that_name_the_better_response(tmp_path: Path, name: str) -> None:
+    items = read(tmp_path, name, "preference")
+    assert set(labels(items)) == {"Four."}
+    assert [item.label for item in items] == [assign_order(i, 0) for i in range(len(items))]
+    assert items[0].pair.prompt[-1].content == "Two and two?"
+
+
+def test_places_of_no_meaning_are_balanced_whatever_the_file_does(tmp_path: Path) -> None:
+    """A file whose better response is always the first must not teach that the first is better."""
+    items = read(tmp_path, "unified-feedback", "preference", [unified(1.0, 0.0)] * 40)
+    assert Counter(item.label for item in items) == {"A": 20, "B": 20}
+    pairs = read(tmp_path, "code-ultrafeedback", "preference", [code(["5", "4", "3", "2"])] * 40)
+    assert Counter(item.label for item in pairs) == {"A": 120, "B": 120}
+    assert Counter(item.label for item in pairs[:6]) == {"A": 3, "B": 3}  # within a row too
+
+
+# ---- rows that are not what their set has --------------------------------------------------------------------------------
+
+FIELDS: dict[DatasetName, str] = {
+    "helpsteer3": "overall_preference",
+    "multipref": "expert_worker_annotations",
+    "code-ultrafeedback": "annotations",
+    "unified-feedback": "conv_B_rating",
+    "preference-collection": "orig_preference",
+    "pku-saferlhf": "better_response_id",
+    "skywork-reward-preference-80k-v0.2": "rejected",
+    "stack-exchange": "answers",
+    "gram-pre-training-566k": "output",
+    "gram-fine-tuning-65k": "instruction",
+    "gram-rr-training-data": "output",
+    "ultrafeedback-binarized": "chosen",
+    "hh-rlhf": "chosen",
+    "sharegpt-ranking": "conversations",
+}
+
+
+@each_set
+@pytest.mark.parametrize("wrong", ["missing", "wrong"])
+def test_a_wrong_row_is_named_by_file_row_and_field(tmp_path: Path, name: DatasetName, wrong: str) -> None:
+    field = FIELDS[name]
+    good, bad = copy.deepcopy(ROWS[name][0]), copy.deepcopy(ROWS[name][0])
+    if wrong == "missing":
+        del bad[field]
+    else:
+        bad[field] = {"not": "this"}
+    kind = "preference" if "preference" in DATASETS[name].gives else "pair"
+    named = "prompt" if (name, wrong) == ("sharegpt-ranking", "missing") else field
+    with pytest.raises(SourceError, match=rf"/copy\.jsonl, row 2: field '{named}[^']*': ") as caught:
+        read(tmp_path, name, kind, [good, bad])
+    assert "max_malformed" in str(caught.value)
+    allowed = read(tmp_path, name, kind, [good, bad], max_malformed=1)
+    assert allowed[-1].reason == "malformed"
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        (
+            "multipref",
+            multipref("1", ["A-is-best"], []),
+            r"'normal_worker_annotations.0.overall_pref': must be .* got str",
+        ),
+        ("multipref", multipref("1", [], []), r"'normal_worker_annotations': is empty, and so is 'expert_worker"),
+        ("multipref", {**multipref("1", ["Tie"], []), "comparison_id": ""}, r"'comparison_id': must be a non-empty"),
+        (
+            "code-ultrafeedback",
+            code(["good", "1"]),
+            r"'annotations.1.rating': must be a number or \"N/A\", got str 'good'",
+        ),
+        ("code-ultrafeedback", code(["nan", "1"]), r"'annotations.1.rating': must be a number"),
+        (
+            "code-ultrafeedback",
+            {**code(["1", "2"]), "annotations": [{"model": "m0", "rating": "1"}]},
+            r"'responses.1.model': has no rating in 'annotations': str 'm1'",
+        ),
+        (
+            "code-ultrafeedback",
+            {**code(["1", "2"]), "annotations": [{"model": "m0", "rating": "1"}, {"model": "m0", "rating": "2"}]},
+            r"'annotations.1.model': is rated twice",
+        ),
+        (
+            "code-ultrafeedback",
+            {**code(["1", "2"]), "responses": ["a", "b"]},
+            r"'responses.0': must be an object, got str",
+        ),
+        ("unified-feedback", unified(float("nan"), 0), r"'conv_A_rating': must be a number, got float nan"),
+        ("unified-feedback", unified(True, 0), r"'conv_A_rating': must be a number, got bool True"),
+        ("unified-feedback", unified(1, 0, conv_A=said("Hello")), r"'conv_A': must end with the assistant's answer"),
+        ("gram-rr-training-data", gram_rr("<answer>A</answer>"), r"'output': must hold <think>"),
+        ("gram-rr-training-data", gram_rr("<think>a</think><answer>C</answer>"), r"'output': must hold <think>"),
+        ("gram-rr-training-data", gram_rr("<think>a</think><answer>A</answer> B"), r"'output': must hold <think>"),
+        (
+            "gram-rr-training-data",
+            gram_rr("<think>a<think>b</think><answer>A</answer>"),
+            r"holds <think> more than once",
+        ),
+    ],
+)
+def test_malformed_rows_of_the_sets(tmp_path: Path, name: str, row: dict[str, Any], message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        read(tmp_path, name, "preference", [row])
+
+
+def test_wrong_labels_do_not_matter_where_labels_are_not_read(tmp_path: Path) -> None:
+    assert len(read(tmp_path, "multipref", "pair", [multipref("1", ["A-is-best"], [])])) == 1
+    assert len(read(tmp_path, "code-ultrafeedback", "pair", [code(["good", "1"])])) == 1
+    assert len(read(tmp_path, "gram-rr-training-data", "pair", [gram_rr("?")])) == 1
+
+
+# ---- only some rows --------------------------------------------------------------------------------------------------------
+
+
+def of_domains(tmp_path: Path, *domains: object) -> Source:
+    rows = [
+        {"domain": domain, "about": {"n": i}, "prompt": f"Why {i}?", "chosen": "Because.", "rejected": "No."}
+        for i, domain in enumerate(domains)
+    ]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    return Source(path=str(tmp_path / "rows.jsonl"), format="chosen-rejected")
+
+
+def test_rows_with_other_values_are_dropped_and_counted(tmp_path: Path) -> None:
+    source = of_domains(tmp_path, "stem", "code", "stem").model_copy(update={"where": {"domain": ("stem",)}})
+    items = list(read_source(source, "preference", 0))
+    assert [getattr(item, "reason", None) for item in items] == [None, "filtered", None]
+    assert items[1].detail == "domain is str 'code'"
+    everything = of_domains(tmp_path, "stem", "code", "stem")
+    kept = [item for item in read_source(everything, "preference", 0) if item.pair.prompt[0].content != "Why 1?"]
+    assert [items[0], items[2]] == kept, "what is kept keeps its places"
+
+
+def test_values_are_compared_as_they_are_and_nested_columns_are_reached(tmp_path: Path) -> None:
+    source = of_domains(tmp_path, "1", 1, True)
+    for wanted, places in ((("1",), [0]), ((1,), [1]), ((True,), [2]), (("1", True), [0, 2])):
+        items = list(read_source(source.model_copy(update={"where": {"domain": wanted}}), "pair", 0))
+        assert [i for i, item in enumerate(items) if not isinstance(item, Dropped)] == places
+    nested = list(read_source(source.model_copy(update={"where": {"about.n": (2,)}}), "pair", 0))
+    assert [isinstance(item, Dropped) for item in nested] == [True, True, False]
+
+
+def test_a_column_that_is_not_there_is_an_error_with_file_row_and_column(tmp_path: Path) -> None:
+    source = of_domains(tmp_path, "stem").model_copy(update={"where": {"topic": ("stem",)}})
+    with pytest.raises(
+        SourceError, match=r"rows\.jsonl, row 1: field 'topic': is missing: the row has the columns domain"
+    ):
+        list(read_source(source, "pair", 0))

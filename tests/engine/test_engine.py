@@ -1,0 +1,234 @@
+"""Real vLLM (its CPU build) behind the Engine seam, held against transformers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.benchmarks import preferences
+from data.benchmarks.items import Item
+from data.files import read_jsonl, write_jsonl
+from data.records import PreferencePair
+from data.world import taste
+from prompts.judge import COMPACT
+from prompts.prove import PROVE_COMPACT
+from tasks.generation.local import generate_in_children
+from tasks.generation.shards import GenerationJob
+from tasks.label import read_votes, tally, vote_asking
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import Request, Sampling
+from tasks.model.judging import Asking, answer
+from tasks.prove import score
+from tasks.settings import GenerationSettings, ModelSettings
+
+JUDGE, PROVER = Path("data/world/base-judge"), Path("data/world/base-prover")
+pytestmark = pytest.mark.engine
+
+MODELS = ModelSettings(
+    judge_base=str(JUDGE), prover_base=str(PROVER), judge_prompt="compact", max_tokens=128, dtype="float32"
+)
+GENERATION = GenerationSettings(shard_rows=5, kv_cache_mib=64)
+
+
+def generated(
+    tmp_path: Path,
+    builder: str,
+    params: dict[str, Any],
+    model: Path,
+    rows: Sequence[PreferencePair | Item],
+    **more: Any,
+) -> list[Any]:
+    """What a real engine, in a child process, makes of the rows."""
+    write_jsonl(tmp_path / "rows.jsonl", (row.to_json() for row in rows))
+    out = tmp_path / "shards"
+    job = GenerationJob(
+        builder, params, str(tmp_path / "rows.jsonl"), len(rows), str(model), str(out), MODELS.model_dump(mode="json"),
+        GENERATION.model_dump(mode="json"), **more,
+    )  # fmt: skip
+    generate_in_children(job, tmp_path / "log", logging.getLogger(__name__).info, lambda done, total: None)
+    return [line for shard in sorted(out.glob("*.jsonl")) for line in read_jsonl(shard)]
+
+
+def logprob_by_hand(model: Any, prefix: list[int], continuation: list[int]) -> float:
+    """Σ log p(token | all before it) over the continuation, with transformers."""
+    import torch
+
+    with torch.no_grad():
+        logprobs_TV = model(torch.tensor([prefix + continuation])).logits[0].log_softmax(-1)
+    picked = logprobs_TV[len(prefix) - 1 : -1].gather(-1, torch.tensor(continuation)[:, None])
+    return float(picked.sum())
+
+
+def test_eq5_equals_transformers(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    rows = taste.draw_pairs(6, seed=1)
+    alone = PROVE_COMPACT.render_unconditional()
+    params = {"prompt": "prove-compact", "k": 3, "temperature": 1.0, "top_p": 1.0, "max_tokens": 60, "context": 128}
+    params |= {"overlong": "drop", "seed": 9}
+    score_against = [message.to_json() for message in alone]
+    lines = generated(tmp_path, "tasks.prove:proof_requests", params, PROVER, rows, score_against=score_against)
+    encoder = ChatEncoder.load(str(PROVER))
+    model = AutoModelForCausalLM.from_pretrained(PROVER, dtype=torch.float32)
+    prefix = encoder.prompt_ids(alone)
+    checked = 0
+    for row, line in zip(rows, lines, strict=True):
+        for request, shown in zip(line["requests"], (row, row.swapped()), strict=True):
+            prompt = encoder.prompt_ids(PROVE_COMPACT.render(shown))
+            for completion in request["completions"]:
+                if not completion["finished"]:
+                    continue
+                ids = encoder.completion_ids(completion["text"])
+                if len(ids) != completion["n_tokens"]:
+                    continue  # sampled in another tokenization than the canonical one: the ids are not known here
+                given, unconditional = logprob_by_hand(model, prompt, ids), logprob_by_hand(model, prefix, ids)
+                by_engine = score(completion["logprob"], completion["logprob_alone"])
+                assert by_engine == pytest.approx(-given / unconditional, abs=1e-4)
+                assert completion["logprob"] == pytest.approx(given, abs=1e-3)
+                checked += 1
+    assert checked >= 18
+
+
+def test_vote_confidence_equals_a_recount_and_votes_differ_by_seed(tmp_path: Path) -> None:
+    rows = taste.draw_pairs(6, seed=2)
+    params = {"prompt": "compact", "votes": 8, "temperature": 1.0, "top_p": 1.0, "max_tokens": 60, "context": 128}
+    params |= {"overlong": "drop", "seed": 9}
+    lines = generated(tmp_path, "tasks.label:vote_requests", params, JUDGE, rows)
+    texts = set()
+    for line in lines:
+        votes = read_votes(vote_asking(params), line["requests"])
+        assert len({vote.seed for vote in votes}) == 8
+        by_hand = {"A": 0, "B": 0, None: 0}
+        for request in line["requests"]:
+            for completion in request["completions"]:
+                texts.add(completion["text"])
+                reply = re.fullmatch(r"<think>[^<]*</think><answer>([AB])</answer>", completion["text"])
+                verdict = reply[1] if reply and completion["finished"] else None
+                if verdict and request["name"] == "ba":
+                    verdict = "A" if verdict == "B" else "B"
+                by_hand[verdict] += 1
+        counted = tally(votes)
+        assert (counted.for_a, counted.for_b, counted.null) == (by_hand["A"], by_hand["B"], by_hand[None])
+        winner = max(by_hand["A"], by_hand["B"])
+        expected = winner / 8 if by_hand["A"] != by_hand["B"] else 0.0
+        assert counted.confidence == pytest.approx(expected, abs=1e-4)
+    assert len(texts) > len(rows) * 4, "votes of one pair must be samples of their own"
+
+
+def test_a_pair_that_does_not_fit_is_left_out_by_the_engine_process_too(tmp_path: Path) -> None:
+    fits, long = taste.draw_pairs(2, seed=6)
+    long = replace(long, pair=replace(long.pair, response_a="boze " * 200))
+    items = preferences.of_rows([long.to_json(), fits.to_json()]).items
+    asking = Asking("compact", max_tokens=60, context=128)
+    lines = generated(tmp_path, "tasks.benchmark.play:game_requests", asking.to_json(), JUDGE, items)
+    assert lines[0] == {"row": 0, "id": long.pair.id, "dropped": "prompt_too_long"}
+    assert len(lines[1]["requests"]) == 2
+
+
+def refused_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request]:
+    """A prompt that is longer than the context for one row, of the reply's own length for the others."""
+    sampling = Sampling(n=2, temperature=1.0, max_tokens=3, seed=5)
+    long = row["id"] == params["too_long"]
+    return [Request("ab", [7] * (200 if long else 20), sampling), Request("ba", [7] * 20, sampling)]
+
+
+def test_a_request_that_the_engine_refuses_fails_its_row_alone(tmp_path: Path) -> None:
+    rows = taste.draw_pairs(3, seed=7)
+    builder, params = "tests.engine.test_engine:refused_requests", {"too_long": rows[1].pair.id}
+    lines = generated(tmp_path, builder, params, JUDGE, rows)
+    assert lines[1]["failed"] == "engine_refused"
+    assert "200" in lines[1]["detail"]
+    assert "128" in lines[1]["detail"]
+    for line in (lines[0], lines[2]):
+        assert [len(request["completions"]) for request in line["requests"]] == [2, 2]
+        # Three tokens are cut off, and asked for again at six.
+        assert line["asked_longer"]
+        assert {c["n_tokens"] for request in line["requests"] for c in request["completions"]} <= {4, 5, 6}
+
+
+def test_a_longer_second_answer_begins_with_the_first(tmp_path: Path) -> None:
+    """The seed is the same: twice the tokens continue the very sample that was cut off."""
+    rows = taste.draw_pairs(2, seed=8)
+    params = {"prompt": "compact", "votes": 2, "temperature": 1.0, "top_p": 1.0, "context": 128}
+    params |= {"overlong": "drop", "seed": 9}
+    texts = []
+    for tokens in (20, 40):
+        (tmp_path / str(tokens)).mkdir()
+        lines = generated(
+            tmp_path / str(tokens), "tasks.label:vote_requests", params | {"max_tokens": tokens}, JUDGE, rows
+        )
+        texts.append([c["text"] for line in lines for request in line["requests"] for c in request["completions"]])
+        assert any("asked_longer" in line for line in lines) == (tokens == 20)
+    assert texts[0] == texts[1]
+
+
+def test_votes_are_repeatable(tmp_path: Path) -> None:
+    rows = taste.draw_pairs(3, seed=3)
+    params = {"prompt": "compact", "votes": 4, "temperature": 1.0, "top_p": 1.0, "max_tokens": 60, "context": 128}
+    params |= {"overlong": "drop", "seed": 9}
+    runs = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        runs.append(generated(tmp_path / name, "tasks.label:vote_requests", params, JUDGE, rows))
+    assert json.dumps(runs[0]) == json.dumps(runs[1])
+
+
+def test_a_checkpoint_gives_the_same_greedy_verdicts_in_plain_transformers_and_plain_vllm(tmp_path: Path) -> None:
+    """The product's benchmark path, `transformers.generate`, and the text of its own tokenizer agree on every game."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    rows = taste.draw_pairs(10, seed=4)
+    asking = Asking("compact", max_tokens=60, context=128)
+    items = preferences.of_rows(row.to_json() for row in rows).items
+    lines = generated(tmp_path, "tasks.benchmark.play:game_requests", asking.to_json(), JUDGE, items)
+    encoder = ChatEncoder.load(str(JUDGE))
+    model = AutoModelForCausalLM.from_pretrained(JUDGE, dtype=torch.float32)
+    for row, line in zip(rows, lines, strict=True):
+        for request, shown in zip(line["requests"], (row.pair, row.pair.swapped()), strict=True):
+            prompt = torch.tensor([encoder.prompt_ids(COMPACT.render(shown))])
+            out = model.generate(prompt, max_new_tokens=60, do_sample=False, attention_mask=torch.ones_like(prompt))
+            text = encoder.tokenizer.decode(out[0, prompt.shape[1] :], skip_special_tokens=True)
+            assert request["completions"][0]["text"] == text
+            assert COMPACT.parse(text).verdict is not None
+
+
+def test_the_probabilities_of_the_labels_are_those_of_transformers(tmp_path: Path) -> None:
+    """A judge that gives the label alone: softmax over its two tokens, where the reply begins."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    rows = taste.draw_pairs(6, seed=4)
+    items = preferences.of_rows(row.to_json() for row in rows).items
+    asking = Asking("compact-label", max_tokens=60, context=128)
+    lines = generated(tmp_path, "tasks.benchmark.play:game_requests", asking.to_json(), JUDGE, items)
+    encoder = ChatEncoder.load(str(JUDGE))
+    model = AutoModelForCausalLM.from_pretrained(JUDGE, dtype=torch.float32)
+    for row, line in zip(rows, lines, strict=True):
+        for request, shown in zip(line["requests"], (row.pair, row.pair.swapped()), strict=True):
+            ids = torch.tensor([encoder.prompt_ids(COMPACT.render(shown))])
+            with torch.no_grad():
+                logits_V = model(ids).logits[0, -1]
+            first, second = logits_V[list(encoder.label_ids)].softmax(-1).tolist()
+            [completion] = request["completions"]
+            said = answer(asking, completion)
+            assert said.p_first == pytest.approx(first, abs=1e-4)
+            assert (said.verdict, said.n_tokens) == ("A" if first > second else "B", 1)
+            assert "asked_longer" not in line
+
+
+def test_a_row_that_kills_the_engines_process_fails_alone(tmp_path: Path) -> None:
+    rows = [replace(row, pair=replace(row.pair, id=f"{i:x}")) for i, row in enumerate(taste.draw_pairs(16, seed=2))]
+    params = {"prompt": "compact", "votes": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 20, "context": 128}
+    params |= {"overlong": "drop", "seed": 9}
+    lines = generated(tmp_path, "tests.support.child_helpers:deadly_requests", params, JUDGE, rows)
+    assert [line["id"] for line in lines if line.get("failed") == "engine_crashed"] == ["7"]
+    assert sum("requests" in line for line in lines) == 15

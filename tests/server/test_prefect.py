@@ -1,0 +1,245 @@
+"""What Prefect does and does not do by itself, on the version that is installed: what our settings rest on.
+
+Lost machines, which only an automation tells Prefect of, are in `test_up`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from flows.running.lost import crash_lost_stages
+from flows.server.deployments import parts
+from flows.server.local import Services, start_deployment, start_server, start_worker
+from tests.chaos.subject import ENDED, Subject, flow_run_of
+from tests.conftest import ROOT, SECRET, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+OURS: dict[str, Any] = parts()[0]["work_pool"]["job_variables"]
+
+
+@pytest.fixture
+def deployed(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Registers a flow with these job variables; returns the deployment's name."""
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    monkeypatch.setitem(services.environment, "PYTHONPATH", path)
+
+    def deploy(entrypoint: str = "tests.support.prefect_flows.writes_lines", **variables: Any) -> str:
+        env = {**variables.get("env", {}), "PYTHONPATH": path}
+        pool = {"name": "ctl", "job_variables": {**variables, "env": env}}
+        name = f"test-{uuid4().hex[:8]}"
+        told = {"name": name, "entrypoint": entrypoint, "work_pool": pool}
+        content = {"pull": [{"flows.server.deployments.enter_project": {}}], "deployments": [told]}
+        file = tmp_path / "prefect.yaml"
+        file.write_text(yaml.safe_dump(content))
+        services.prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(file))
+        return f"writes-lines/{name}"
+
+    return deploy
+
+
+def state(services: Services, run: str) -> str:
+    try:
+        return str(httpx.get(f"{services.ui}/api/flow_runs/{run}", timeout=5).json()["state"]["type"])
+    except httpx.HTTPError:
+        return "unknown"
+
+
+def process_of(run: str) -> psutil.Process | None:
+    engines = (p for p in psutil.process_iter(["cmdline"]) if "prefect.engine" in (p.info["cmdline"] or []))
+    return next((process for process in engines if flow_run_of(process) == run), None)
+
+
+def at_work(services: Services, name: str, alive: Path, seconds: float) -> str:
+    """Starts a run that works for so long; returns its id once it does."""
+    run = start_deployment(services, name, {"seconds": seconds, "alive": str(alive)})
+    until(alive.exists, 60)
+    return run
+
+
+def test_a_killed_flow_is_crashed_at_once(services: Services, deployed: Any, tmp_path: Path) -> None:
+    run = at_work(services, deployed(**OURS), tmp_path / "alive", 120)
+    process = process_of(run)
+    assert process is not None
+    process.kill()
+    until(lambda: state(services, run) == "CRASHED", 10)
+
+
+def test_a_flow_outlives_its_worker_with_our_settings_only(services: Services, deployed: Any, tmp_path: Path) -> None:
+    """Its output goes to the worker by default: it dies at the next line when nobody reads it any more."""
+    for variables, goes_on in ((OURS, True), ({**OURS, "stream_output": True}, False)):
+        alive = tmp_path / f"alive-{goes_on}"
+        run = at_work(services, deployed(**variables), alive, 25)
+        worker = services.processes.pop("worker")
+        worker.kill()
+        worker.wait()
+        killed = time.time()
+        try:
+            if goes_on:
+                until(lambda run=run: state(services, run) == "COMPLETED", 60)
+                assert alive.stat().st_mtime > killed + 5
+            else:
+                until(lambda run=run: process_of(run) is None, 30)
+                assert alive.stat().st_mtime < killed + 5
+                assert state(services, run) != "COMPLETED"
+        finally:
+            start_worker(services)
+
+
+def test_a_server_that_is_away_at_the_end_costs_nothing(services: Services, deployed: Any, tmp_path: Path) -> None:
+    """Longer than Prefect's own five retries last; the run has ended meanwhile."""
+    run = at_work(services, deployed(**OURS), tmp_path / "alive", 10)
+    services.stop("server")
+    try:
+        time.sleep(80)
+    finally:
+        start_server(services)
+    until(lambda: state(services, run) == "COMPLETED", 120)
+    services.stop("worker")  # it has given up listening for cancelled runs: see flows.running.cancelling
+    start_worker(services)
+
+
+def test_a_module_that_cannot_be_imported_is_not_deployed(deployed: Any, tmp_path: Path) -> None:
+    """With a module path as entrypoint. From a file, Prefect would read the flow without importing it, and deploy it."""
+    source = (ROOT / "tests/support/prefect_flows.py").read_text()
+    (tmp_path / "broken_flows.py").write_text(source + "\nimport no_such_module_at_all\n")
+    with pytest.raises(RuntimeError, match="no_such_module_at_all"):
+        deployed("broken_flows.writes_lines", **OURS)
+
+
+def test_a_nested_parameter_is_replaced_whole(services: Services, deployed: Any, tmp_path: Path) -> None:
+    """Why single values are given as overrides."""
+    name = deployed(**OURS)
+    [found] = httpx.post(
+        f"{services.ui}/api/deployments/filter", json={"deployments": {"name": {"any_": [name.split("/")[1]]}}}
+    ).json()
+    given = {"seconds": 1, "alive": str(tmp_path / "alive"), "nested": {"a": 1, "b": 2}}
+    httpx.patch(f"{services.ui}/api/deployments/{found['id']}", json={"parameters": given}).raise_for_status()
+    run = start_deployment(services, name, {"nested": {"a": 3}})
+    parameters = httpx.get(f"{services.ui}/api/flow_runs/{run}").json()["parameters"]
+    assert parameters["nested"] == {"a": 3}
+    until(lambda: state(services, run) in ENDED, 60)
+
+
+def test_a_deployment_needs_its_whole_name(services: Services) -> None:
+    with pytest.raises(RuntimeError, match="Invalid deployment name"):
+        services.prefect("deployment", "run", "self-train")
+
+
+def test_stages_that_a_killed_attempt_left_are_ended(services: Services) -> None:
+    """Prefect leaves them running, in the timeline of a run that has long been completed."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    api = f"{services.ui}/api"
+    flow = httpx.post(f"{api}/flows/", json={"name": "left-behind"}).json()["id"]
+    run = httpx.post(f"{api}/flow_runs/", json={"flow_id": flow, "state": {"type": "RUNNING"}}).json()["id"]
+    made = {}
+    for name in ("COMPLETED", "RUNNING", "PENDING"):
+        told = {"flow_run_id": run, "task_key": name, "dynamic_key": name, "state": {"type": name}}
+        made[name] = httpx.post(f"{api}/task_runs/", json=told).json()["id"]
+    with temporary_settings({PREFECT_API_URL: api}):
+        assert crash_lost_stages(UUID(run)) == 2
+        assert crash_lost_stages(UUID(run)) == 0
+    now = {name: httpx.get(f"{api}/task_runs/{one}").json()["state"]["type"] for name, one in made.items()}
+    assert now == {"COMPLETED": "COMPLETED", "RUNNING": "CRASHED", "PENDING": "CRASHED"}
+
+
+def whole_shards(subject: Subject) -> dict[str, bytes]:
+    """The finished shards of the stage that the run is at, by their places in its artifact."""
+    found = {}
+    for facts in subject.folder.glob(".work/*/shards-*/.0*.done"):
+        shard = facts.with_name(f"{facts.name[1:7]}.jsonl")
+        stage = facts.parts[-3].rpartition("-")[0].replace("--", "/")
+        with contextlib.suppress(FileNotFoundError):  # the stage has been finished in this moment
+            found[f"{stage}/{shard.parent.name}/{shard.name}"] = shard.read_bytes()
+    return found
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("spread", [False, True], ids=["here", "on other workers"])
+def test_cancelling_ends_engines_within_seconds_and_keeps_what_is_whole(
+    services: Services, tmp_path: Path, spread: bool
+) -> None:
+    subject = Subject(services, tmp_path, "cancelled", spread)
+    subject.start()
+    try:
+        until(lambda: len(subject.children("tasks.generation.worker")) == (2 if spread else 1), 180)
+        kept: dict[str, bytes] = {}
+        until(lambda: kept.update(whole_shards(subject)) or kept, 60)
+        services.prefect("flow-run", "cancel", subject.flow_run)
+        until(lambda: not subject.children("tasks.generation.worker"), 20 if spread else 10)
+        until(lambda: subject.state() == "CANCELLED", 30)
+        assert subject.flow() is None
+        subject.start()
+        stage = subject.folder / next(iter(kept)).rpartition("/shards-")[0]
+        until(lambda: (stage / "manifest.json").is_file(), 180)
+        assert {name: (subject.folder / name).read_bytes() for name in kept} == kept, "what was whole is not made again"
+        services.prefect("flow-run", "cancel", subject.flow_run)
+        until(lambda: subject.state() == "CANCELLED", 60)
+    finally:
+        for name in set(services.processes) - {"server", "worker"}:
+            services.stop(name)
+
+
+@pytest.mark.engine
+def test_cancelling_works_without_the_worker(services: Services, tmp_path: Path) -> None:
+    subject = Subject(services, tmp_path, "left-alone")
+    subject.start()
+    until(lambda: subject.children("tasks.generation.worker"), 180)
+    worker = services.processes.pop("worker")
+    worker.kill()
+    worker.wait()
+    try:
+        services.prefect("flow-run", "cancel", subject.flow_run)
+        until(lambda: not subject.children("tasks.generation.worker") and subject.flow() is None, 40)
+        until(lambda: subject.state() == "CANCELLED", 10)
+    finally:
+        start_worker(services)
+
+
+def test_tokens_come_from_secret_blocks_where_the_environment_has_none(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect import flow
+    from prefect.blocks.system import Secret
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.running.tokens import BLOCKS, tokens_from_blocks
+
+    for name in BLOCKS:
+        monkeypatch.setenv(name, "to be restored")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_TOKEN", "of the environment")
+    seen: dict[str, str] = {}
+
+    @flow(name="sees-tokens", persist_result=False)
+    def sees_tokens() -> list[str]:
+        filled = tokens_from_blocks()
+        seen.update({name: os.environ[name] for name in BLOCKS if name in os.environ})
+        return filled
+
+    assert tokens_from_blocks() == [], "outside a flow run no server is asked"
+    with temporary_settings({PREFECT_API_URL: services.environment["PREFECT_API_URL"]}):
+        for block in ("hf-token", "wandb-api-key"):
+            Secret(value=SECRET).save(block, overwrite=True)
+        assert sees_tokens() == ["WANDB_API_KEY", "AWS_SESSION_TOKEN"], "the last one is of the whole suite"
+        for name in ("WANDB_API_KEY", "AWS_SESSION_TOKEN"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of another account")
+        assert sees_tokens() == ["WANDB_API_KEY"], "keys of two accounts are not mixed"
+        kept = b"".join(path.read_bytes() for path in services.home.rglob("*") if path.is_file())
+        for block in ("hf-token", "wandb-api-key"):
+            Secret.delete(block)
+    assert (seen["HF_TOKEN"], seen["WANDB_API_KEY"]) == ("of the environment", SECRET)
+    assert SECRET.encode() not in kept, "the server keeps it in its database without encryption"

@@ -1,0 +1,157 @@
+"""The main job end to end: a real Prefect server and worker, real vLLM, the small world; short settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from data.files import read_jsonl
+from data.store.artifacts import MANIFEST, Manifest
+from flows.server.local import Services, local_services, run_deployment, start_deployment, start_worker, state_of
+from tests.chaos.subject import Subject
+from tests.conftest import SECRET, free_port, until
+from tests.support.short_run import short_run
+
+pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]
+
+
+@pytest.fixture(scope="module")
+def parameters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The short run's parameters, with a store of its own."""
+    return {
+        "store": str(tmp_path_factory.mktemp("store")),
+        "overrides": short_run(tmp_path_factory.mktemp("short") / "world"),
+    }
+
+
+def manifests(run: Path) -> dict[str, Manifest]:
+    found = (Manifest.load(path) for path in run.rglob(MANIFEST) if not any(p.startswith(".") for p in path.parts))
+    return {manifest.name: manifest for manifest in found}
+
+
+def test_a_short_run_goes_through_and_shows_itself(services: Services, parameters: dict[str, Any]) -> None:
+    run = Path(parameters["store"]) / "short"
+    flow_run, state = run_deployment(services, "self-train/demo", {**parameters, "run_name": "short"})
+    assert state == "Completed"
+    lines = list(read_jsonl(run / "metrics.jsonl"))
+    assert len({line["name"] for line in lines}) == len(lines)
+    benchmarks = [line for line in lines if line["stage"] == "benchmark"]
+    assert [line["round"] for line in benchmarks] == [0, 1, 2]
+    for line in benchmarks:
+        games = list(read_jsonl(run / f"round-{line['round']}" / "benchmark" / "games.jsonl"))
+        assert len(games) == 60
+        better = {"chosen_first": "A", "rejected_first": "B"}
+        right = sum(game["verdict"] == better[game["order"]] for game in games)
+        assert line["accuracy"] == pytest.approx(right / 60)
+    assert {"config.json", "model.safetensors", "prompt.json", "README.md"} <= {
+        p.name for p in (run / "final").iterdir()
+    }
+    report = (run / "report.html").read_text()
+    assert "<svg" in report
+    assert "Planned and actual" in report
+    assert "http://" not in report.replace("http://www.w3.org", "")
+    of_run = {"artifacts": {"flow_run_id": {"any_": [flow_run]}}, "limit": 200}
+    artifacts = httpx.post(f"{services.ui}/api/artifacts/filter", json=of_run).json()
+    kinds = {artifact["type"] for artifact in artifacts}
+    assert {"progress", "table", "markdown"} <= kinds, f"flow run {flow_run} left {kinds}"
+
+
+def test_no_secret_of_the_environment_is_written_anywhere_and_nothing_is_pickled(
+    services: Services, parameters: dict[str, Any]
+) -> None:
+    """Looks through the run folder, and all that server and worker have kept of it: logs, database, artifacts.
+
+    Some of the secrets are in the worker's environment, one comes from a secret block: see `conftest.services`.
+    """
+    run = Path(parameters["store"]) / "short"
+    for folder in (run, services.home):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                assert SECRET.encode() not in path.read_bytes(), f"{path} holds a secret"
+    pickles = [path for path in run.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".pickle")]
+    assert pickles == []
+
+
+def test_a_dry_run_only_plans(services: Services, parameters: dict[str, Any], tmp_path: Path) -> None:
+    told = {**parameters, "store": str(tmp_path), "run_name": "dry", "dry_run": True}
+    flow_run, state = run_deployment(services, "self-train/demo", told)
+    assert state == "Completed"
+    assert [path.name for path in (tmp_path / "dry").rglob("*")] == ["plan.json"]
+    of_run = {"artifacts": {"flow_run_id": {"any_": [flow_run]}}}
+    artifacts = httpx.post(f"{services.ui}/api/artifacts/filter", json=of_run).json()
+    [shown] = [artifact for artifact in artifacts if artifact["type"] == "markdown"]
+    assert shown["key"] == "dry-plan"
+    assert "| round-1/votes |" in shown["data"]
+    of_run = {"flow_runs": {"id": {"any_": [flow_run]}}}
+    assert httpx.post(f"{services.ui}/api/task_runs/filter", json=of_run).json() == []
+
+
+def test_a_killed_worker_loses_nothing_that_was_finished(
+    services: Services, parameters: dict[str, Any], tmp_path: Path
+) -> None:
+    """Kills the worker and the flow in the middle of a round; the second start redoes no finished stage.
+
+    In the end every stage has, byte for byte, the content that it has in the run that nobody disturbed.
+    """
+    undisturbed = manifests(Path(parameters["store"]) / "short")
+    run = tmp_path / "killed"
+    told = {**parameters, "store": str(tmp_path), "run_name": "killed"}
+    start_deployment(services, "self-train/demo", told)
+    until(lambda: list(run.glob(".work/round-1--*")), 300)
+    worker = psutil.Process(services.processes.pop("worker").pid)
+    family = [worker, *worker.children(recursive=True)]
+    for process in family:
+        process.kill()
+    psutil.wait_procs(family, timeout=10)
+    left = [p.pid for p in psutil.process_iter(["cmdline"]) if str(run) in " ".join(p.info["cmdline"] or [])]
+    assert left == [], "a child of the killed flow is still running"
+    finished = manifests(run)
+    assert {"data", "prover", "round-0/judge", "round-0/benchmark"} <= finished.keys()
+
+    start_worker(services)
+    _, state = run_deployment(services, "self-train/demo", told)
+    assert state == "Completed"
+    after = manifests(run)
+    assert {name: after[name] for name in finished} == finished
+    assert {name: after[name].content for name in undisturbed if name != "final"} == {
+        name: undisturbed[name].content for name in undisturbed if name != "final"
+    }  # the card in final/ names the run
+    lines = list(read_jsonl(run / "metrics.jsonl"))
+    assert sorted(line["name"] for line in lines) == sorted(after)
+    assert {line["name"] for line in lines if line["reused"]} == finished.keys()
+
+
+def test_a_new_database_and_a_retry_find_all_that_is_done(parameters: dict[str, Any], tmp_path: Path) -> None:
+    """A server that knows nothing of the run; its flow is killed as it starts, and retried as the UI's button does."""
+    before = manifests(Path(parameters["store"]) / "short")
+
+    with local_services(tmp_path / "prefect", port=free_port()) as fresh:
+        subject = Subject(fresh, tmp_path, "short")
+        subject.told = {**parameters, "run_name": "short"}
+        subject.start()
+        until(subject.flow)
+        process = subject.flow()
+        assert process is not None
+        process.kill()
+        until(lambda: subject.state() == "CRASHED")
+        subject.retry()
+        until(lambda: subject.state() == "COMPLETED")
+        of_run = {"flow_runs": {"id": {"any_": [subject.flow_run]}}}
+        stages = httpx.post(f"{fresh.ui}/api/task_runs/filter", json=of_run).json()
+    assert {stage["name"] for stage in stages} == before.keys()
+    assert {stage["state"]["name"] for stage in stages} == {"Reused"}
+    assert manifests(Path(parameters["store"]) / "short") == before
+
+
+def test_wrong_values_are_refused_before_anything_starts(services: Services, parameters: dict[str, Any]) -> None:
+    overrides = {**parameters["overrides"], "labels.votes": 3}
+    flow_run, state = run_deployment(
+        services, "self-train/demo", {**parameters, "run_name": "wrong", "overrides": overrides}
+    )
+    assert state == "Failed"
+    assert "votes must be even" in state_of(services, flow_run)
+    assert not (Path(parameters["store"]) / "wrong").exists()

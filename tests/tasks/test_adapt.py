@@ -1,0 +1,329 @@
+"""Adapting a judge: which pairs it learns from and in which order, what its report says, and one whole learning curve."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from data.files import write_json, write_jsonl
+from data.records import RationalePair, pair_key, parse_pair, parse_preference
+from data.store.artifacts import Artifact
+from data.store.store import RunStore
+from data.world import taste
+from flows.adapt import learning_curve, prompt_of_judge
+from flows.config.parameters import AdaptConfig
+from flows.config.recipes import ConfigError, checked
+from prompts.prove import PROVE_COMPACT
+from tasks.adapt import VALIDATION, Adapted, role_of, task_examples, train_file
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import FakeEngine, Request
+from tasks.model.scalar import SCALAR
+from tasks.prepare import DataError
+from tasks.report.adaptation import write_adapted
+from tasks.run.stage import Checkpoint, Run
+from tasks.settings import JudgeSettings, TaskSettings
+from tests.conftest import InProcess, artifact, make, rows_of, run_with, shown_pair
+from tests.support.training_jobs import BASE
+
+Row = Mapping[str, Any]
+LABEL = {"judge_prompt": "compact-label"}
+
+
+def task(**changes: Any) -> TaskSettings:
+    """Three sizes of the world's pairs, which all ask the same question."""
+    values = {"pairs": [{"path": "pairs.jsonl"}], "sizes": [3, 6, 9], "validation_share": 0.3, "overlap": "pair"}
+    return TaskSettings.model_validate({**values, **changes})
+
+
+def pairs(n: int, seed: int = 31) -> list[dict[str, Any]]:
+    return [pair.to_json() for pair in taste.draw_pairs(n, seed)]
+
+
+def examples_of(
+    folder: Path, encoder: ChatEncoder, rows: Sequence[Row], prompt: str = "compact-label", **changes: Any
+) -> Artifact:
+    """The stage "task" over these rows, for a judge that is asked by this prompt."""
+    models = LABEL if prompt in ("compact-label", SCALAR) else {"judge_prompt": prompt}
+    run = run_with(folder, encoder, lambda request, j: "", models=models)
+    data = artifact(run, "data", {"labeled.jsonl": rows, "rationale.jsonl": rows})
+    return task_examples(run, data, task(**changes), prompt)
+
+
+def learned(made: Artifact, size: int) -> list[dict[str, Any]]:
+    return rows_of(made.file(train_file(size)))
+
+
+def pairs_in(rows: Iterable[Row]) -> list[str]:
+    """The pairs of these examples, each once, in order."""
+    return list(dict.fromkeys(row["origin"]["pair"] for row in rows))
+
+
+# ---- which pairs ------------------------------------------------------------------------------------------------------
+
+
+def test_sizes_are_exact_and_smaller_ones_begin_larger_ones(tmp_path: Path, encoder: ChatEncoder) -> None:
+    rows = pairs(20)
+    made = examples_of(tmp_path, encoder, rows)
+    three, six, nine = (pairs_in(learned(made, size)) for size in (3, 6, 9))
+    assert (len(three), len(six), len(nine)) == (3, 6, 9)
+    assert (nine[:3], nine[:6]) == (three, six)
+    assert nine != [row["id"] for row in rows if row["id"] in nine], "they are drawn, not the first ones of the file"
+    alone = examples_of(tmp_path / "alone", encoder, rows, sizes=[3])
+    assert pairs_in(learned(alone, 3)) == three, "whatever else is asked for"
+    kept = pairs_in(rows_of(made.file(VALIDATION)))
+    counts = made.manifest.counts
+    assert not set(kept) & set(nine)
+    assert 0 < len(kept) == made.manifest.metrics["validation_pairs"] < 11
+    assert (counts.rows_in, counts.kept) == (20, 9 + len(kept))
+    assert counts.dropped == {"not_needed": 20 - 9 - len(kept)}
+
+
+def test_nothing_is_said_to_be_left_where_all_of_it_is_needed(tmp_path: Path, encoder: ChatEncoder) -> None:
+    made = examples_of(tmp_path, encoder, pairs(5), sizes=[2, 5], validation_share=0)
+    assert (made.manifest.counts.rows_in, made.manifest.counts.kept, made.manifest.counts.dropped) == (5, 5, {})
+    assert made.manifest.metrics == {"validation_pairs": 0}
+    assert rows_of(made.file(VALIDATION)) == []
+
+
+def test_rows_of_one_prompt_stay_together(tmp_path: Path, encoder: ChatEncoder) -> None:
+    """Ten questions with three pairs each: no question is both learned from and looked at."""
+    rows = [
+        {**make(f"{q}-{i}", f"Question {q}?", f"a{i}", f"b{i}").to_json(), "label": "A"}
+        for q in range(10)
+        for i in range(3)
+    ]
+    made = examples_of(tmp_path, encoder, rows, overlap="prompt", sizes=[5])
+    kept, taught = (
+        {name.partition("-")[0] for name in pairs_in(found)}
+        for found in (rows_of(made.file(VALIDATION)), learned(made, 5))
+    )
+    assert kept
+    assert not kept & taught
+    assert made.manifest.metrics["validation_pairs"] == 3 * len(kept)
+
+
+def test_a_pair_that_is_there_in_both_orders_is_on_one_side(tmp_path: Path, encoder: ChatEncoder) -> None:
+    rows = pairs(20)
+    swapped = [{**parse_preference(row).swapped().to_json(), "id": f"{row['id']}-again"} for row in rows]
+    made = examples_of(tmp_path, encoder, [*rows, *swapped])
+    kept, taught = (
+        {pair_key(parse_pair(row)) for row in found} for found in (rows_of(made.file(VALIDATION)), learned(made, 9))
+    )
+    assert kept
+    assert not kept & taught
+
+
+def test_more_pairs_leave_those_there_were_in_their_order(tmp_path: Path, encoder: ChatEncoder) -> None:
+    rows = pairs(40)
+    few = pairs_in(learned(examples_of(tmp_path / "few", encoder, rows[:16], sizes=[9]), 9))
+    more = examples_of(tmp_path / "more", encoder, rows[::-1], sizes=[20])
+    taught = pairs_in(learned(more, 20))
+    both = [name for name in taught if name in few]
+    assert len(both) > 3
+    assert both == [name for name in few if name in both]
+    assert not set(few) & set(pairs_in(rows_of(more.file(VALIDATION)))), "what was learned from stays out of validation"
+
+
+def test_too_few_pairs_are_said_with_their_numbers(tmp_path: Path, encoder: ChatEncoder) -> None:
+    with pytest.raises(DataError) as caught:
+        examples_of(tmp_path, encoder, pairs(7), sizes=[2, 3, 50])
+    said = str(caught.value)
+    kept = 7 - int(said.split("and ")[1].split()[0])
+    assert 0 < kept < 5
+    assert said == (
+        f"task.sizes: 50 pairs are asked for, and {7 - kept} are there for training: 7 of labeled.jsonl, {kept} of them "
+        "kept for validation. Give more pairs, or sizes such as [2, 3]"
+    )
+
+
+def test_an_empty_validation_part_is_refused(tmp_path: Path, encoder: ChatEncoder) -> None:
+    with pytest.raises(DataError, match=r"task\.validation_share = 0\.001 keeps none of 12 pairs"):
+        examples_of(tmp_path, encoder, pairs(12), sizes=[3], validation_share=0.001)
+
+
+# ---- what is learned of a pair ------------------------------------------------------------------------------------------
+
+
+def test_a_label_is_learned_in_both_orders(tmp_path: Path, encoder: ChatEncoder) -> None:
+    [first, second] = learned(examples_of(tmp_path, encoder, pairs(1), sizes=[1], validation_share=0), 1)
+    [row] = pairs(1)
+    assert (first["response_a"], first["response_b"]) == (row["response_a"], row["response_b"])
+    assert (second["response_a"], second["response_b"]) == (row["response_b"], row["response_a"])
+    assert first["label"] == row["label"] != second["label"]
+    assert [one["id"] for one in (first, second)] == [f"{row['id']}:ab", f"{row['id']}:ba"]
+    assert (first["rationale"], second["rationale"]) == ("", "")
+    assert second["origin"] == {"pair": row["id"], "order": "ba", "source": "taste"}
+
+
+def test_a_discriminative_model_needs_one_order(tmp_path: Path, encoder: ChatEncoder) -> None:
+    rows = pairs(4)
+    made = learned(examples_of(tmp_path, encoder, rows, SCALAR, sizes=[4], validation_share=0), 4)
+    assert sorted(one["id"] for one in made) == sorted(f"{row['id']}:ab" for row in rows)
+
+
+def test_a_rationale_that_a_person_wrote_stays_in_its_order(tmp_path: Path, encoder: ChatEncoder) -> None:
+    """It names the responses by their place."""
+    rows = [RationalePair(p.pair, p.label, taste.rationale(p.pair)).to_json() for p in taste.draw_pairs(6, 31)]
+    made = learned(examples_of(tmp_path, encoder, rows, "compact", sizes=[6], validation_share=0), 6)
+    told = {row["id"]: row for row in rows}
+    assert len(made) == 6
+    for one in made:
+        row = told[one["origin"]["pair"]]
+        assert {key: one[key] for key in ("response_a", "response_b", "label", "rationale")} == {
+            key: row[key] for key in ("response_a", "response_b", "label", "rationale")
+        }
+
+
+def test_proofs_are_learned_in_the_orders_in_which_they_are_valid(tmp_path: Path, encoder: ChatEncoder) -> None:
+    """The prover fails at one order of the first pair, and at both of the second."""
+    rows = pairs(5)
+    first, second = (parse_pair(row) for row in rows[:2])
+
+    def reply(request: Request, j: int) -> str:
+        shown = shown_pair(encoder, request)
+        bad = (shown.response_a == first.response_b) or second.response_a in (shown.response_a, shown.response_b)
+        return "no" if bad else PROVE_COMPACT.to_proof(taste.rationale(shown))
+
+    run = run_with(tmp_path, encoder, reply, proofs={"k": 1, "both_orders": False})
+    data = artifact(run, "data", {"labeled.jsonl": rows})
+    made = task_examples(run, data, task(sizes=[4], validation_share=0), "compact", Checkpoint("prover", "none"))
+    assert made.manifest.counts.rows_in == 4, "the pair without a proof is dropped by the stage that selects"
+    found = {one["id"]: one for one in learned(made, 4)}
+    wanted = {f"{row['id']}:{order}" for row in (rows[0], *rows[2:]) for order in ("ab", "ba")} - {f"{first.id}:ba"}
+    assert found.keys() == wanted
+    for one in found.values():
+        assert one["rationale"] == taste.rationale(parse_pair(one)), (
+            "the proof is that of the order in which it is shown"
+        )
+        assert one["label"] == taste.verdict(parse_pair(one))
+
+
+# ---- settings ---------------------------------------------------------------------------------------------------------
+
+
+def recipe(**sections: Any) -> dict[str, Any]:
+    """The smallest parameters of the flow."""
+    return {"run_name": "r", "judge": {"path": "j"}, "task": {"pairs": [{"path": "p.jsonl"}]}, **sections}
+
+
+@pytest.mark.parametrize("sizes", [[4, 2], [2, 2], [0, 2], [-1]])
+def test_sizes_must_grow(sizes: list[int]) -> None:
+    with pytest.raises(ValidationError, match="sizes must be positive and grow"):
+        task(sizes=sizes)
+
+
+def test_early_stopping_needs_something_to_look_at() -> None:
+    without = {"pairs": [{"path": "p.jsonl"}], "validation_share": 0}
+    with pytest.raises(ConfigError, match=r"early_stopping needs a validation part: set task\.validation_share"):
+        checked(recipe(task=without), AdaptConfig)
+    checked(recipe(task=without, training={"optimization": {"epochs": 1}}), AdaptConfig)
+
+
+def test_an_endpoint_cannot_be_adapted() -> None:
+    with pytest.raises(ValueError, match="is an endpoint: only a checkpoint can be adapted"):
+        prompt_of_judge(JudgeSettings(path="http://localhost:8000/v1#judge", prompt="compact"))
+
+
+def test_how_a_judge_is_asked_is_read_from_its_folder(tmp_path: Path) -> None:
+    write_json(tmp_path / "prompt.json", {"name": "compact-label"})
+    assert prompt_of_judge(JudgeSettings(path=str(tmp_path))) == "compact-label"
+    assert prompt_of_judge(JudgeSettings(path=str(tmp_path), prompt="compact")) == "compact"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prover", "with_rationales", "reply_tokens", "role"),
+    [
+        ("compact-label", "", False, 2, "label-judge"),
+        ("gram", "", False, 2, "label-judge"),
+        ("gram-r2", "", True, 1024, "judge"),
+        ("gram-r2", "some/prover", False, 1024, "judge"),
+        (SCALAR, "", False, 2, "scalar"),
+    ],
+)
+def test_what_each_kind_of_judge_is_adapted_with(
+    prompt: str, prover: str, with_rationales: bool, reply_tokens: int, role: str
+) -> None:
+    given = recipe(task={"pairs": [{"path": "p.jsonl"}], "prover": prover}, training={"label_smoothing": 0.15})
+    settings = checked(given, AdaptConfig).settings(prompt)
+    assert bool(settings.data.rationale) == with_rationales
+    assert settings.data.labeled[0].path == "p.jsonl"
+    assert (settings.models.judge_base, settings.models.prover_base) == ("j", prover)
+    assert settings.reply_tokens == settings.labels.max_tokens == reply_tokens
+    assert settings.judge_prompt.has_rationale == (reply_tokens > 2)
+    assert role_of(Run(RunStore("none", "r"), settings, 0), prompt) == role
+    assert settings.training.label_smoothing == 0.15
+    assert (settings.rounds.count, settings.writes_proofs()) == (0, False)
+
+
+def test_a_label_can_be_learned_over_the_whole_vocabulary() -> None:
+    settings = checked(recipe(training={"label_loss": "vocabulary"}), AdaptConfig).settings("gram")
+    assert role_of(Run(RunStore("none", "r"), settings, 0), "gram") == "judge"
+
+
+# ---- a whole learning curve ---------------------------------------------------------------------------------------------
+
+
+def label_of_longer(encoder: ChatEncoder) -> FakeEngine:
+    """A judge by label that is always right."""
+
+    def logprobs(request: Request) -> Sequence[float]:
+        return (-0.1, -2.0) if taste.verdict(shown_pair(encoder, request)) == "A" else (-2.0, -0.1)
+
+    return FakeEngine(lambda request, j: "A", id_logprobs=logprobs)
+
+
+@pytest.mark.train
+def test_a_learning_curve(tmp_path: Path, encoder: ChatEncoder) -> None:
+    """Real trainings of a judge by label, each of them stopped early or not; a second start makes nothing again."""
+    shutil.copytree(BASE, tmp_path / "judge")
+    write_json(tmp_path / "judge/prompt.json", {"name": "compact-label"})
+    for name, rows in (("pairs", pairs(16)), ("heldout", pairs(4, 32)), ("general", pairs(3, 33))):
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
+    source = {name: [{"path": str(tmp_path / f"{name}.jsonl")}] for name in ("pairs", "heldout")}
+    stopping = {"early_stopping": {"every": 1, "patience": 1}}
+    played = {"benchmark": "preferences", "data": str(tmp_path / "general.jsonl"), "name": "general"}
+    told = {
+        "run_name": "adapted",
+        "store": str(tmp_path),
+        "judge": {"path": str(tmp_path / "judge"), "max_tokens": 128, "dtype": "float32"},
+        "task": task(sizes=[2, 4], **source).model_dump(),
+        "training": {"optimization": {"max_steps": 4, "batch_size": 4, "learning_rate": 1e-3, **stopping}},
+        "benchmarks": {"sets": [played]},
+    }
+    config = checked(told, AdaptConfig)
+    prompt = prompt_of_judge(config.judge)
+    engine = InProcess(label_of_longer(encoder), encoder)
+
+    def started() -> tuple[Run, list[Adapted]]:
+        run = Run(RunStore(tmp_path, "adapted"), config.settings(prompt), config.seed, generator=engine)
+        return run, learning_curve(run, config, prompt)
+
+    run, made = started()
+    assert [artifact.manifest.name for artifact in run.passed_stages()] == [
+        "benchmarks/general", "data", "benchmarks/held-out", "overlap", "task",
+        "before/benchmark", "before/benchmark-general",
+        "size-2/judge", "size-2/benchmark", "size-4/judge", "size-4/benchmark", "size-4/benchmark-general", "final",
+    ]  # fmt: skip
+    assert [(one.size, one.heldout.manifest.metrics["accuracy"], len(one.general)) for one in made] == [
+        (0, 1.0, 1), (2, 1.0, 0), (4, 1.0, 1),
+    ]  # fmt: skip
+    final = run.passed_stage("export")
+    assert final is not None
+    assert json.loads(final.file("prompt.json").read_text())["name"] == "compact-label"
+    assert final.manifest.metrics["chosen_round"] == 2, "the earlier of equals"
+    assert {"report.html", "report.md"} <= {p.name for p in write_adapted(run, made).parent.iterdir()}
+    for one in made[1:]:
+        assert one.trained is not None
+        assert one.trained.manifest.config["role"] == "label-judge"
+        assert one.trained.manifest.metrics["best_step"] in (1, 2, 3, 4)
+        assert one.trained.manifest.counts.kept == 2 * one.size
+    asked = engine.requests
+    again, _ = started()
+    assert all(artifact.reused for artifact in again.passed_stages())
+    assert engine.requests == asked

@@ -1,0 +1,353 @@
+"""Ways to a judge, side by side: what each learns from, what counts as its cost, and what the comparison says."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.files import write_jsonl
+from data.records import flip
+from data.store.artifacts import Artifact, Counts, Outcome
+from data.store.store import RunStore
+from data.world import taste
+from flows.baselines import side_by_side
+from flows.config.parameters import BaselinesConfig
+from flows.config.recipes import ConfigError, checked, load_recipe_of, with_overrides
+from prompts.prove import PROVE_COMPACT
+from tasks.baselines import Method, labeled_pairs, of_rounds, per_cost, preference_examples, response_pairs
+from tasks.benchmark.play import benchmark
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import FakeEngine, Request
+from tasks.report.baselines import TITLES, mean_sd, summary, write_comparison
+from tasks.report.benchmarks import benchmark_table
+from tasks.report.self_training import metrics_lines
+from tasks.run.changes import announce
+from tasks.run.stage import Run
+from tests.conftest import InProcess, artifact, make, rows_of, run_with, shown_pair, true_judge
+from tests.support.short_run import short_baselines
+from tests.tasks.test_benchmark import heldout_of, judge_of
+
+METHODS = ["discriminative", "label-only", "gram", "rationale", "self-trained"]
+
+
+@pytest.fixture
+def run(tmp_path: Path, encoder: ChatEncoder) -> Run:
+    return run_with(tmp_path, encoder, lambda request, j: "")
+
+
+# ---- what a method costs --------------------------------------------------------------------------------------------------
+
+
+def test_points_for_a_cost_by_hand() -> None:
+    """25 points over chance for 4 + 1 million tokens and half an hour; a judge worse than chance has points below 0."""
+    row = {"accuracy": 0.75, "tokens_trained": 4_000_000, "tokens_generated": 1_000_000, "seconds": 1800.0}
+    assert per_cost(row) == {"points_a_million_tokens": 5.0, "points_an_hour": 50.0}
+    assert per_cost({**row, "accuracy": 0.4, "tokens_generated": 0}) == {
+        "points_a_million_tokens": -2.5,
+        "points_an_hour": -20.0,
+    }
+
+
+def stage(run: Run, name: str, kind: str, round: int | None = None, seconds: float = 1.0, **metrics: Any) -> Artifact:
+    """A finished stage with these metrics, that is said to have taken this long."""
+    made = run.do(name, kind, {}, {}, lambda context: Outcome(Counts(0, 0), metrics), round)
+    return replace(made, manifest=replace(made.manifest, seconds=seconds))
+
+
+def test_the_row_of_a_method_by_hand(run: Run) -> None:
+    stages = (
+        stage(run, "gram/pretrained", "pretrain", seconds=10, tokens=1000, epochs=0.5),
+        stage(run, "prover", "train-prover", seconds=20, tokens=400, epochs=2.0),
+        stage(run, "round-0/proofs", "prove", 0, seconds=5.25, tokens_generated=700, tokens=9),
+        stage(run, "round-0/judge", "train-judge", 0, seconds=30, tokens=2000, epochs=1.5),
+        stage(run, "round-1/votes", "vote", 1, seconds=4, tokens_generated=50),
+    )
+    games = (
+        stage(run, "x/benchmark-own", "benchmark-own", accuracy=0.9, interval=None, mean_tokens=1.0, seconds=1e6),
+        stage(run, "x/benchmark", "benchmark", accuracy=0.8, interval=[0.7, 0.9], mean_tokens=31.5, seconds=1e6),
+        stage(run, "x/benchmark-part", "benchmark-part", accuracy=None, interval=None, mean_tokens=1.0),
+    )
+    assert Method("self-trained", stages, games).to_json() == {
+        "method": "self-trained",
+        "accuracy": 0.8,
+        "interval": [0.7, 0.9],
+        "tokens_trained": 500 + 800 + 3000,
+        "tokens_generated": 750,
+        "seconds": 69.2,
+        "tokens_a_judgment": 31.5,
+        "sets": {"own": 0.9, "part": None},
+        "points_a_million_tokens": round(30 / 5050 * 1e6, 2),
+        "points_an_hour": round(30 / 69.2 * 3600, 2),
+    }
+
+
+def test_the_cost_of_a_round_is_what_led_to_it(run: Run) -> None:
+    """Of two rounds and the baselines beside them: no benchmark, no audit, no later round, and not the baselines' trainings."""
+    stage(run, "discriminative/judge", "train-judge")
+    stage(run, "gram/pretrained", "pretrain")
+    stage(run, "gram/benchmark", "benchmark")
+    stage(run, "human-examples", "human-examples")
+    stage(run, "pretrained", "pretrain")
+    stage(run, "prover", "train-prover")
+    stage(run, "round-0/proofs", "prove", 0)
+    stage(run, "round-0/judge", "train-judge", 0)
+    for i in (0, 1, 2):
+        if i:
+            for name, kind in (("votes", "vote"), ("labels", "label"), ("audit", "audit"), ("proofs", "prove")):
+                stage(run, f"round-{i}/{name}", kind, i)
+            stage(run, f"round-{i}/selected", "select", i)
+            stage(run, f"round-{i}/training-set", "training-set", i)
+            stage(run, f"round-{i}/judge", "train-judge", i)
+        stage(run, f"round-{i}/benchmark", "benchmark", i)
+        stage(run, f"round-{i}/benchmark-own", "benchmark-own", i)
+
+    def named(last: int) -> tuple[list[str], list[str]]:
+        method = of_rounds(run, "any", last)
+        return [a.manifest.name for a in method.stages], [a.manifest.name for a in method.benchmarks]
+
+    first = ["pretrained", "prover", "round-0/proofs", "round-0/judge"]
+    second = ["round-1/votes", "round-1/proofs", "round-1/judge"]
+    assert named(0) == (first, ["round-0/benchmark", "round-0/benchmark-own"])
+    assert named(1) == ([*first, *second], ["round-1/benchmark", "round-1/benchmark-own"])
+    assert len(named(2)[0]) == 10
+
+
+# ---- what a method learns from --------------------------------------------------------------------------------------------
+
+
+def test_labels_are_learned_in_the_orders_asked_for(run: Run) -> None:
+    rows = [pair.to_json() for pair in taste.draw_pairs(6, 41)]
+    human = [{**pair.to_json(), "rationale": "r"} for pair in taste.draw_pairs(2, 42)]
+    data = artifact(run, "data", {"labeled.jsonl": rows, "rationale.jsonl": human})
+    made = preference_examples(run, "label-only/examples", labeled_pairs(run, data))
+    found = rows_of(made.file("examples.jsonl"))
+    assert (made.manifest.counts.rows_in, made.manifest.counts.kept) == (16, 16)
+    assert made.manifest.metrics == {"label_balance": {"A": 8, "B": 8}}
+    assert [one["id"] for one in found[:2]] == [f"{rows[0]['id']}:ab", f"{rows[0]['id']}:ba"]
+    for row, as_is, swapped in zip([*rows, *human], found[::2], found[1::2], strict=True):
+        assert (as_is["response_a"], as_is["response_b"], as_is["label"]) == (
+            row["response_a"], row["response_b"], row["label"],
+        )  # fmt: skip
+        assert (swapped["response_a"], swapped["label"]) == (row["response_b"], flip(row["label"]))
+        assert as_is["rationale"] == swapped["rationale"] == "", "a human rationale is none of a judge by label"
+    one_order = preference_examples(run, "discriminative/examples", labeled_pairs(run, data), ["ab"])
+    assert [one["id"] for one in rows_of(one_order.file("examples.jsonl"))] == [
+        f"{r['id']}:ab" for r in [*rows, *human]
+    ]
+    assert Counter(row["label"] for row in [*rows, *human]) == one_order.manifest.metrics["label_balance"]
+
+
+def test_pretraining_reads_the_pairs_of_all_rounds(run: Run) -> None:
+    batches = {f"batch-{i}.jsonl": [make(f"{i}-{j}").to_json() for j in range(3)] for i in (1, 2)}
+    data = artifact(run, "data", batches)
+    made = response_pairs(run, "gram/responses", [data.ref(name) for name in batches])
+    assert rows_of(made.file("examples.jsonl")) == [*batches["batch-1.jsonl"], *batches["batch-2.jsonl"]]
+    assert (made.manifest.counts.rows_in, made.manifest.counts.kept) == (6, 6)
+
+
+# ---- settings -----------------------------------------------------------------------------------------------------------
+
+
+def recipe(**sections: Any) -> dict[str, Any]:
+    """Parameters of the flow that say {seed} in several places."""
+    kinds = ("rationale", "labeled", "unlabeled", "heldout")
+    return {
+        "run_name": "sides",
+        "models": {"judge_base": "judge-{seed}", "prover_base": "p"},
+        "data": {kind: [{"path": f"w/{{seed}}/{kind}.jsonl"}, {"path": "{seed}.jsonl"}] for kind in kinds},
+        "benchmarks": {"sets": [{"benchmark": "preferences", "data": "{seed}/own.jsonl"}]},
+        **sections,
+    }
+
+
+def test_each_seed_has_a_run_and_data_of_its_own() -> None:
+    config = checked(recipe(seeds=[3, 5], seed=9), BaselinesConfig)
+    each = config.each_seed()
+    assert [(one.run_name, one.seed, one.seeds) for one in each] == [("sides-seed-3", 3, ()), ("sides-seed-5", 5, ())]
+    for one in each:
+        for kind in ("rationale", "labeled", "unlabeled", "heldout"):
+            paths = [source.path for source in getattr(one.data, kind)]
+            assert paths == [f"w/{one.seed}/{kind}.jsonl", f"{one.seed}.jsonl"]
+        same = {"run_name", "seed", "seeds", "data"}
+        assert one.model_dump(exclude=same) == config.model_dump(exclude=same), "nothing else is replaced"
+
+
+@pytest.mark.parametrize(("given", "seed"), [({"seeds": [4]}, 4), ({"seed": 6}, 6), ({}, 0)])
+def test_one_seed_is_the_run_itself(given: Mapping[str, Any], seed: int) -> None:
+    [one] = checked(recipe(**given), BaselinesConfig).each_seed()
+    assert (one.run_name, one.seed, one.data.labeled[1].path) == ("sides", seed, f"{seed}.jsonl")
+
+
+@pytest.mark.parametrize("seeds", [[1, 1], [0, -1]])
+def test_seeds_must_differ_and_not_be_negative(seeds: list[int]) -> None:
+    with pytest.raises(ConfigError, match="seeds must differ and not be negative, got"):
+        checked(recipe(seeds=seeds), BaselinesConfig)
+
+
+def test_the_judge_that_is_compared_must_reason() -> None:
+    models = {"judge_base": "j", "prover_base": "p", "judge_prompt": "gram"}
+    with pytest.raises(ConfigError, match=r'models\.judge_prompt = "gram" has no rationale'):
+        checked(recipe(models=models), BaselinesConfig)
+    with pytest.raises(ConfigError, match=r"baselines\.label_prompt: Input should be 'gram', 'gram-card' or 'compact"):
+        checked(recipe(baselines={"label_prompt": "gram-r2"}), BaselinesConfig)
+
+
+# ---- the comparison -----------------------------------------------------------------------------------------------------
+
+
+def row(method: str, accuracy: float, **changes: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "method": method, "accuracy": accuracy, "interval": [accuracy - 0.05, accuracy + 0.05], "tokens_trained": 1000,
+        "tokens_generated": 0, "seconds": 60.0, "tokens_a_judgment": 1.0, "sets": {"own": 0.5, "part": None},
+    }  # fmt: skip
+    values |= changes
+    return {**values, **per_cost(values)}
+
+
+FOUND = {
+    0: [row("gram", 0.70), row("rationale", 0.80, tokens_trained=3000, tokens_generated=500, tokens_a_judgment=30.5)],
+    1: [row("gram", 0.75, sets={"own": 0.6, "part": 0.9}), row("rationale", 0.80, tokens_trained=5000, seconds=300.0)],
+    2: [row("gram", 0.80, sets={"own": 0.7, "part": 0.9}), row("rationale", 0.95, tokens_trained=4000, seconds=240.0)],
+}
+
+
+def test_means_and_standard_deviations_by_hand() -> None:
+    """70, 75, 80: mean 75, sd √(50 ÷ 2) = 5. 80, 80, 95: mean 85, sd √(150 ÷ 2) = 8.66."""
+    methods, sets = summary("sides", FOUND).tables
+    gram, rationale = methods.rows
+    assert (gram["method"], gram["accuracy (%)"]) == (TITLES["gram"], "75.0 ± 5.0")
+    assert (rationale["method"], rationale["accuracy (%)"]) == (TITLES["rationale"], "85.0 ± 8.7")
+    assert "95% interval" not in gram
+    assert (rationale["tokens trained"], rationale["tokens generated"], rationale["time"]) == (
+        "4,000",
+        "167",
+        "3.3 min",
+    )
+    assert rationale["tokens / judgment"] == "10.8"  # (30.5 + 1 + 1) ÷ 3
+    assert gram["points / M tokens"] == "25,000.0"  # 20, 25 and 30 points for 1,000 tokens each
+    assert gram["points / hour"] == "1,500"
+    assert sets.rows[0] == {"method": TITLES["gram"], "own": "60.0 ± 10.0", "part": "–"}
+    assert methods.notes[-1] == "Mean ± standard deviation over the seeds 0, 1, 2."
+
+
+def test_one_seed_has_an_interval_and_no_deviation() -> None:
+    methods, sets = summary("sides", {7: FOUND[1]}).tables
+    assert methods.rows[0]["accuracy (%)"] == "75.0"
+    assert methods.rows[0]["95% interval"] == "70.0% – 80.0%"
+    assert methods.notes[-1] == "One seed: 7."
+    assert sets.rows[0]["part"] == "90.0"
+    assert mean_sd([1.25]) == "1.2"
+
+
+def test_without_other_sets_there_is_one_table() -> None:
+    assert len(summary("sides", {0: [row("gram", 0.7, sets={}, interval=None)]}).tables) == 1
+
+
+def test_the_comparison_is_written_in_three_ways(tmp_path: Path) -> None:
+    page = write_comparison(str(tmp_path), "sides", FOUND)
+    assert page == tmp_path / "sides" / "comparison.html"
+    assert json.loads(page.with_suffix(".json").read_text()) == {str(seed): rows for seed, rows in FOUND.items()}
+    text = page.with_suffix(".md").read_text()
+    assert f"| {TITLES['gram']} | 75.0 ± 5.0 |" in text
+    assert "<svg" in page.read_text()
+    assert "75.0 ± 5.0" in page.read_text()
+
+
+# ---- all of it, small ---------------------------------------------------------------------------------------------------
+
+
+def world_engine(encoder: ChatEncoder) -> FakeEngine:
+    """Stands in for every model: judges that are right, a prover that writes true proofs."""
+    judged = true_judge(encoder)
+
+    def reply(request: Request, j: int) -> str:
+        text = encoder.tokenizer.decode(list(request.prompt_ids))
+        if "Why?" in text:
+            return PROVE_COMPACT.to_proof(taste.rationale(shown_pair(encoder, request)))
+        return judged(request, j) if "Better?" in text else ""
+
+    def logprobs(request: Request) -> tuple[float, float]:
+        return (-0.1, -2.0) if taste.verdict(shown_pair(encoder, request)) == "A" else (-2.0, -0.1)
+
+    def score(request: Request) -> float:
+        text = encoder.tokenizer.decode(list(request.prompt_ids))
+        return float(sum(map(taste.likes, text.replace("<|", " ").replace("|>", " ").split())))
+
+    return FakeEngine(reply, id_logprobs=logprobs, scores=score)
+
+
+@pytest.mark.train
+def test_five_methods_side_by_side(tmp_path: Path, encoder: ChatEncoder) -> None:
+    """Real trainings of a step or two, which a second call finds done; what a change would redo is said once."""
+    tiny = {"max_steps": 1, "batch_size": 4}
+    trainings = (
+        "training.prover",
+        "training.first_judge",
+        "training.judge",
+        "baselines.discriminative",
+        "baselines.gram",
+    )
+    write_jsonl(tmp_path / "own.jsonl", [pair.to_json() for pair in taste.draw_pairs(3, 43)])
+    overrides = {
+        **short_baselines(tmp_path / "world", (5,)),
+        **dict.fromkeys([*trainings, "baselines.label_only", "baselines.gram_pretraining"], tiny),
+        "store": str(tmp_path),
+        "benchmarks.sets": [{"benchmark": "preferences", "data": str(tmp_path / "own.jsonl"), "name": "own"}],
+    }
+    loaded = load_recipe_of("baselines", "world").model_dump(mode="json")
+    [config] = with_overrides(loaded, overrides, BaselinesConfig).each_seed()
+    engine = InProcess(world_engine(encoder), encoder)
+
+    def started() -> tuple[Run, list[Method]]:
+        run = Run(RunStore(tmp_path, "sides"), config, config.seed, generator=engine)
+        methods, judges = side_by_side(run, config.baselines)
+        assert [round for round, _, _ in judges] == [0, 1]
+        return run, methods
+
+    run, methods = started()
+    rows = [method.to_json() for method in methods]
+    assert [one["method"] for one in rows] == METHODS
+    assert [[a.manifest.name for a in method.stages] for method in methods] == [
+        ["discriminative/judge"], ["label-only/judge"], ["gram/pretrained", "gram/judge"],
+        ["prover", "round-0/proofs", "round-0/judge"],
+        ["prover", "round-0/proofs", "round-0/judge", "round-1/votes", "round-1/proofs", "round-1/judge"],
+    ]  # fmt: skip
+    stages = [a.manifest for method in methods for a in method.stages]
+    assert {made.name: made.config["role"] for made in stages if "role" in made.config} == {
+        "discriminative/judge": "scalar", "label-only/judge": "judge", "gram/pretrained": "pretrained",
+        "gram/judge": "label-judge", "prover": "prover", "round-0/judge": "judge", "round-1/judge": "judge",
+    }  # fmt: skip
+    for method, one in zip(methods, rows, strict=True):
+        [heldout] = [a for a in method.benchmarks if a.manifest.kind == "benchmark"]
+        assert heldout.manifest.counts.rows_in == 30, f"{method.name} is measured on the held-out pairs"
+        assert (one["accuracy"], one["sets"]) == (1.0, {"own": 1.0})
+        assert min(one["tokens_trained"], one["seconds"], one["points_an_hour"]) > 0
+        assert bool(one["tokens_generated"]) == (method.name in METHODS[3:])
+    assert not any(line["reused"] for line in metrics_lines(run)), "all of it was made now"
+    asked = engine.requests
+    again, same = started()
+    assert all(a.reused for a in again.passed)
+    assert engine.requests == asked
+    assert [method.to_json() for method in same] == rows
+    said: list[str] = []
+    changed = config.model_copy(update={"rounds": config.rounds.model_copy(update={"pairs": 35})})
+    other = Run(RunStore(tmp_path, "sides"), changed, config.seed)
+    announce(other, lambda run: side_by_side(run, config.baselines), "redo", said.append)
+    [line] = said
+    assert line.startswith("data: rounds.pairs 40 → 35, will redo: data, ")
+    assert line.count(" data, ") == 1
+    assert "round-1/judge" in line
+
+
+def test_the_table_of_benchmarks_says_whose_games_they_are(tmp_path: Path, encoder: ChatEncoder) -> None:
+    run = run_with(tmp_path, encoder, true_judge(encoder))
+    heldout = heldout_of(run)
+    benchmark(run, None, judge_of(run), heldout, place="discriminative")
+    benchmark(run, 0, judge_of(run), heldout)
+    assert [row["round"] for row in benchmark_table(run)] == ["discriminative", "0"]

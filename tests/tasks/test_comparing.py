@@ -1,0 +1,77 @@
+"""Two judges on the same games: differences with intervals over the same prompts, and McNemar's exact test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data.benchmarks import judgebench
+from data.benchmarks.items import Benchmark
+from tasks.benchmark.compare import compare, comparison_chart, comparison_table, mcnemar
+from tasks.benchmark.games import GamesError, of_rows
+from tests.support.scoring_rows import (
+    game_rows,
+    judgebench_row,
+    played,
+    right_always,
+    verdict,
+    write_rows,
+)
+
+DRAWS = 50
+
+
+@pytest.fixture
+def jb(tmp_path: Path) -> Benchmark:
+    """Three knowledge pairs and one in each other category of JudgeBench."""
+    sources = ["mmlu-pro-law"] * 3 + ["livebench-reasoning", "livebench-math", "livecodebench"]
+    rows = [judgebench_row(f"p{i}", source, "A>B" if i % 2 else "B>A") for i, source in enumerate(sources)]
+    return judgebench.load(write_rows(tmp_path / "jb.jsonl", rows))
+
+
+# ---- two judges -------------------------------------------------------------------------------------------------------
+
+
+def test_two_judges_are_compared_pair_by_pair(jb: Benchmark) -> None:
+    better = played(jb, right_always)
+    worse = played(jb, lambda i, c, o: verdict((i.group == "knowledge") == i.right[0], o))
+    found = compare(worse, better, draws=DRAWS)
+    assert found["difference"]["micro"] == 0.5
+    assert found["difference"]["categories"] == {"knowledge": 0.0, "reasoning": 1.0, "math": 1.0, "coding": 1.0}
+    assert found["intervals"]["categories"]["math"] == [1.0, 1.0]
+    assert found["mcnemar"] == {"outcomes": 6, "only_first": 0, "only_second": 3, "p_value": 0.25}
+    table = comparison_table(found, ["old", "new"])
+    assert "| micro | 50.0% | 100.0% | +50.0 | " in table
+    assert "0 right by old alone, 3 by new alone, p = 0.25" in table
+    assert comparison_chart(found, ["old", "new"]).count("<svg") == 1
+
+
+def test_a_judge_differs_from_itself_by_nothing(jb: Benchmark) -> None:
+    found = compare(played(jb, right_always), played(jb, right_always), draws=DRAWS)
+    assert found["difference"]["total"] == 0.0
+    assert found["intervals"]["total"] == [0.0, 0.0]
+    assert found["mcnemar"]["p_value"] == 1.0
+
+
+def test_pairing_makes_the_interval_narrower(tmp_path: Path) -> None:
+    """Both judges fail on the same half; the second also on one pair more."""
+    rows = [judgebench_row(f"p{i}") for i in range(100)]
+    benchmark = judgebench.load(write_rows(tmp_path / "a.jsonl", rows))
+    judges = [played(benchmark, lambda i, c, o, n=n: verdict(int(i.id[1:]) < n, o)) for n in (50, 49)]  # type: ignore[misc]
+    low, high = compare(*judges)["intervals"]["categories"]["knowledge"]
+    assert -0.05 < low < high <= 0.0
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "p"), [(0, 0, 1.0), (1, 0, 1.0), (5, 0, 0.0625), (8, 2, 0.109375), (2, 8, 0.109375)]
+)
+def test_mcnemar_is_exact(a: int, b: int, p: float) -> None:
+    outcomes = [(True, False)] * a + [(False, True)] * b + [(True, True)] * 7
+    assert mcnemar(outcomes)["p_value"] == p
+
+
+def test_judges_on_other_games_are_not_compared(jb: Benchmark) -> None:
+    some = of_rows(jb, game_rows(jb, right_always)[:-1])
+    with pytest.raises(GamesError, match="0 are the first's alone and 1 the second's"):
+        compare(some, played(jb, right_always))

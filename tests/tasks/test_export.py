@@ -1,0 +1,137 @@
+"""The export of the best judge, from the same hand-written run as the report's tests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from data.records import Message, ResponsePair
+from data.store.artifacts import Artifact, StageError
+from data.store.store import RunStore
+from prompts.judge import COMPACT, GRAM_R2
+from tasks.export import base_name, export, prompt_facts
+from tasks.run.stage import Run
+from tests.tasks.test_report import fake_run
+
+Judges = list[tuple[int, Artifact, Artifact]]
+Exported = tuple[Run, Judges, Artifact]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    run, judges = fake_run(tmp_path_factory.mktemp("runs"))
+    return run, judges, export(run, judges, {"License of the data": "CC0"})
+
+
+def front_matter(card: str) -> dict[str, object]:
+    import yaml
+
+    loaded: dict[str, object] = yaml.safe_load(card.split("---\n")[1])
+    return loaded
+
+
+def test_the_best_judge_is_exported_and_the_earlier_of_equals(exported: Exported) -> None:
+    run, _, final = exported
+    assert final.path == run.store.path / "final"
+    assert json.loads((final.path / "config.json").read_text())["round"] == 1
+    assert {"model.safetensors", "tokenizer.json", "prompt.txt", "prompt.json", "README.md"} < set(final.manifest.files)
+    counts = final.manifest.counts
+    assert (counts.rows_in, counts.kept, counts.dropped) == (4, 1, {"not_best": 3})
+    assert final.manifest.metrics == {"chosen_round": 1, "accuracy": 0.7}
+
+
+def test_weights_are_linked_not_copied(exported: Exported) -> None:
+    _, judges, final = exported
+    assert (final.path / "model.safetensors").samefile(judges[1][1].path / "checkpoint" / "model.safetensors")
+
+
+def test_the_exported_prompt_is_the_one_trained_with(exported: Exported) -> None:
+    folder = exported[2].path
+    facts = json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
+    assert (
+        facts["sha256"] == hashlib.sha256((folder / "prompt.txt").read_bytes()).hexdigest() == COMPACT.template.sha256
+    )
+    assert facts["name"] == "compact"
+    assert facts["fields"] == {"user_input": "question", "response_1": "response_a", "response_2": "response_b"}
+    assert facts["reply"]["example"] == "<think> {rationale} </think><answer>A</answer>"
+
+
+def test_prompt_facts_name_every_field_of_a_template() -> None:
+    text = GRAM_R2.template.text
+    for field in prompt_facts(GRAM_R2)["fields"]:
+        text = text.replace(f"{{{field}}}", "")
+    assert "{" not in text
+
+
+def test_the_card_tells_rounds_choice_and_data(exported: Exported) -> None:
+    card = (exported[2].path / "README.md").read_text(encoding="utf-8")
+    head = front_matter(card)
+    assert (head["library_name"], head["base_model"]) == ("transformers", "org/judge")
+    assert "| 1 (this model) | 70.0% | 57.5% – 82.5% | 20 of 24 | 95.0% | 50 |" in card
+    assert "| final | 70.0% |" in card
+    assert "slightly optimistic" in card
+    assert "so far.\n\n- Judge trained from [org/judge]" in card
+    assert "- License of the data: CC0" in card
+    assert "| batch-1 | 24 |" in card
+    assert str(exported[0].store.root) not in card
+
+
+def test_code_in_the_card_is_python(exported: Exported) -> None:
+    card = (exported[2].path / "README.md").read_text(encoding="utf-8")
+    blocks = card.split("```python\n")[1:]
+    assert len(blocks) == 2
+    for block in blocks:
+        compile(block.split("```")[0], "card", "exec")
+
+
+def test_the_snippet_fills_the_prompt_as_training_did(exported: Exported) -> None:
+    folder = exported[2].path
+    code = (folder / "README.md").read_text(encoding="utf-8").split("```python\n")[2]
+    filled = code[code.index("question, response_a") : code.index("sampling =")]
+    names: dict[str, object] = {"folder": str(folder)}
+    exec("import json, re\nfrom pathlib import Path\n" + filled, names)
+    pair = ResponsePair(
+        "i", (Message("user", str(names["question"])),), str(names["response_a"]), str(names["response_b"])
+    )
+    assert names["messages"] == [message.to_json() for message in COMPACT.render(pair)]
+
+
+def test_the_same_export_gives_the_same_bytes(tmp_path: Path) -> None:
+    first = export(*fake_run(tmp_path / "one"))
+    second = export(*fake_run(tmp_path / "two"))
+    assert first.manifest.key == second.manifest.key
+    assert first.content == second.content
+
+
+def test_another_accuracy_makes_another_card(tmp_path: Path) -> None:
+    first = export(*fake_run(tmp_path))
+    second = export(*fake_run(tmp_path, (0.6, 0.7, 0.65, 0.71)))
+    assert first.manifest.key != second.manifest.key
+    assert second.manifest.metrics["chosen_round"] == 3
+
+
+def test_an_interrupted_export_is_made_again(tmp_path: Path) -> None:
+    run, judges = fake_run(tmp_path)
+    final = export(run, judges)
+    half = run.store.path / ".work" / f"final-{final.manifest.key[:16]}"
+    (final.path / "manifest.json").unlink()
+    final.path.rename(half)
+    (half / "left-over.txt").write_text("half")
+    again = export(Run(RunStore(tmp_path, "hand"), run.settings, run.seed, passed=list(run.passed[:-1])), judges)
+    assert again.content == final.content
+
+
+def test_no_judges_is_an_error(exported: Exported) -> None:
+    run, _, _ = exported
+    with pytest.raises(StageError, match="no judge to export"):
+        export(run, [])
+
+
+def test_a_local_base_is_named_without_its_path(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    assert base_name(str(tmp_path / "base")) == {"folder": "base"}
+    assert base_name("gone/since/then") == {"folder": "then"}
+    assert base_name("org/model") == {"hub": "org/model"}

@@ -1,0 +1,132 @@
+"""Games in files, and the command that scores them: what is refused, by line, and what is left to --partial."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.benchmarks import judgebench
+from data.benchmarks.items import Benchmark
+from tasks.benchmark.games import GamesError, read_games
+from tasks.benchmark.score import score
+from tests.conftest import ROOT
+from tests.support.scoring_rows import (
+    Row,
+    game_rows,
+    judgebench_row,
+    right_always,
+    write_rows,
+)
+
+DRAWS = 50
+
+
+@pytest.fixture
+def jb(tmp_path: Path) -> Benchmark:
+    """Three knowledge pairs and one in each other category of JudgeBench."""
+    sources = ["mmlu-pro-law"] * 3 + ["livebench-reasoning", "livebench-math", "livecodebench"]
+    rows = [judgebench_row(f"p{i}", source, "A>B" if i % 2 else "B>A") for i, source in enumerate(sources)]
+    return judgebench.load(write_rows(tmp_path / "jb.jsonl", rows))
+
+
+# ---- files and the command --------------------------------------------------------------------------------------------
+
+
+def write_games(tmp_path: Path, rows: list[Row]) -> Path:
+    return Path(write_rows(tmp_path / "games.jsonl", rows))
+
+
+def broken(rows: list[Row], index: int, **changes: Any) -> list[Row]:
+    """The rows with one changed; a field set to … is left out."""
+    kept = {key: value for key, value in {**rows[index], **changes}.items() if value is not ...}
+    return [*rows[:index], kept, *rows[index + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"id": "p77"}, "line 3: id: the data of judgebench has no 'p77'; its ids are like 'p0'"),
+        ({"cell": "0-1"}, "line 3: cell: 'p1' has no cell '0-1'"),
+        ({"order": "chosen_first"}, "line 3: order: must be one of 'AB', 'BA', got 'chosen_first'"),
+        ({"vote": -1}, "line 3: vote: must be a number from 0, got -1"),
+        ({"vote": True}, "line 3: vote: must be a number from 0, got True"),
+        ({"verdict": "C"}, "line 3: verdict: must be 'A', 'B', 'tie' or null, got 'C'"),
+        ({"verdict": ...}, "line 3: a game needs either 'verdict' or 'p_first'"),
+        ({"verdict": ..., "p_first": 1.5}, "line 3: p_first: must be from 0 to 1, got 1.5"),
+        ({"verdict": ..., "p_first": "0.5"}, "line 3: p_first: must be a probability or null"),
+        ({"verdict": "A", "p_first": 0.2}, "line 3: verdict 'A' contradicts p_first = 0.2"),
+        ({"verdict": None, "p_first": 0.9}, "line 3: verdict None contradicts p_first = 0.9"),
+        ({"n_tokens": "many"}, "line 3: n_tokens: must be a number from 0, got 'many'"),
+        ({"malformed": {}}, "line 3: malformed: must be a text or null"),
+        ({"truncated": "false"}, "line 3: truncated: must be true or false"),
+        ({"benchmark": "rm-bench"}, "line 3: benchmark: the game is one of 'rm-bench', not of 'judgebench'"),
+        ({"order": "BA"}, "line 4: the game p1 BA is there twice, first in .*line 3"),
+    ],
+)
+def test_a_game_that_is_none_is_named(jb: Benchmark, tmp_path: Path, changes: Row, message: str) -> None:
+    with pytest.raises(GamesError, match=message):
+        read_games(jb, write_games(tmp_path, broken(game_rows(jb, right_always), 2, **changes)))
+
+
+def test_a_gap_in_a_category_that_is_there_is_refused(jb: Benchmark, tmp_path: Path) -> None:
+    path = write_games(tmp_path, game_rows(jb, right_always)[1:])
+    with pytest.raises(GamesError, match=r"1 games are missing \(1 in knowledge\), such as p0 AB\. .* --partial"):
+        read_games(jb, path)
+    scored = score(read_games(jb, path, partial=True), partial=True, draws=DRAWS)
+    assert scored["partial"] == {"knowledge": {"games": 5, "of": 6}}
+    assert (scored["complete"], scored["categories"]["knowledge"]) == (False, 1.0)
+
+
+def test_a_vote_that_is_missing_is_a_gap(jb: Benchmark, tmp_path: Path) -> None:
+    path = write_games(tmp_path, game_rows(jb, right_always, votes=2)[:-1])
+    with pytest.raises(GamesError, match="such as p5 BA vote 1"):
+        read_games(jb, path)
+
+
+def test_votes_are_numbered_without_gaps(jb: Benchmark, tmp_path: Path) -> None:
+    rows = game_rows(jb, right_always)
+    path = write_games(tmp_path, broken(rows, 0, vote=3_000_000))
+    with pytest.raises(GamesError, match="there are 2, and one is 3000000"):
+        read_games(jb, path)
+
+
+def test_a_category_without_games_is_no_gap(jb: Benchmark, tmp_path: Path) -> None:
+    path = write_games(tmp_path, [r for r in game_rows(jb, right_always) if r["id"] != "p5"])
+    scored = score(read_games(jb, path), draws=DRAWS)
+    assert (scored["missing"], scored["total"], scored["macro"]) == (["coding"], None, None)
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tasks.benchmark", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_prints_json(jb: Benchmark, tmp_path: Path) -> None:
+    data, games = tmp_path / "jb.jsonl", write_games(tmp_path, game_rows(jb, right_always))
+    done = run_command("score", "--benchmark", "judgebench", "--data", str(data), "--games", str(games))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["micro"] == 1.0
+    both = run_command(
+        "compare", "--benchmark", "judgebench", "--data", str(data), "--games", str(games), str(games),
+        "--chart", str(tmp_path / "chart.svg"),
+    )  # fmt: skip
+    assert "| macro | 100.0% | 100.0% | +0.0 |" in both.stdout
+    assert "<svg" in (tmp_path / "chart.svg").read_text()
+
+
+def test_the_command_ends_with_2_for_bad_games_and_says_why(jb: Benchmark, tmp_path: Path) -> None:
+    data, games = tmp_path / "jb.jsonl", write_games(tmp_path, game_rows(jb, right_always)[1:])
+    command = ["score", "--benchmark", "judgebench", "--data", str(data), "--games", str(games)]
+    done = run_command(*command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "1 games are missing" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert run_command(*command, "--partial").returncode == 0
+    assert run_command(*command[:-1], str(tmp_path / "none.jsonl")).returncode == 2
+    assert run_command(*command[:4], str(tmp_path / "none"), *command[5:]).returncode == 2

@@ -1,0 +1,354 @@
+"""GRAM: its loss against closed forms, its two trainings on a tiny model, and what its settings refuse or warn of."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.records import parse_pair, parse_preference
+from flows.config.parameters import GramConfig
+from flows.config.recipes import ConfigError, checked
+from prompts.catalog import JUDGE_PROMPTS, pretraining_for
+from prompts.gram import GRAM, GRAM_PRETRAINING
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import Request, Sampling
+from tasks.model.judging import Asking, ask
+from tasks.model.scalar import ScalarEngine, is_scalar
+from tasks.settings import Optimization, TrainingSettings
+from tasks.training.examples import ExampleCounts, encode_example, encoded_examples
+from tasks.training.objectives import label_loss
+from tests.conftest import make, settings_with
+from tests.support.training_jobs import BASE, example_rows, job, losses, models_for, train_in_child
+
+# ---- the loss ----------------------------------------------------------------------------------------------------------
+
+LOGITS = [(0.3, -0.5, 0), (2.0, 2.0, 1), (-1.0, 4.0, 0), (-1.0, 4.0, 1)]
+"""Z_a, Z_b, and the label: 0 for A."""
+
+
+def by_hand(z_a: float, z_b: float, label: int, smoothing: float) -> float:
+    """−(1 − ε)·log σ(Δ) − ε·log σ(−Δ) with ε = ε′/2."""
+    delta = (z_a - z_b) if label == 0 else (z_b - z_a)
+    epsilon = smoothing / 2
+    return (1 - epsilon) * math.log1p(math.exp(-delta)) + epsilon * math.log1p(math.exp(delta))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.05, 0.1, 0.15, 0.5])
+def test_the_loss_is_the_closed_form(smoothing: float) -> None:
+    logits = torch.tensor([[a, b] for a, b, _ in LOGITS])
+    labels = torch.tensor([label for *_, label in LOGITS])
+    expected = sum(by_hand(*one, smoothing) for one in LOGITS)
+    assert float(label_loss(logits, labels, smoothing)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_losses_numbers_are_these() -> None:
+    """Worked out with a pocket calculator: Δ = 0.8 and ε′ = 0.1 give 0.371101 + 0.05 · 0.8."""
+    assert float(label_loss(torch.tensor([[0.3, -0.5]]), torch.tensor([0]), 0.1)) == pytest.approx(0.411101, abs=1e-6)
+    assert float(label_loss(torch.tensor([[2.0, 2.0]]), torch.tensor([1]), 0.1)) == pytest.approx(math.log(2), abs=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_its_gradient_is_that_of_bradley_terry_with_a_regulariser(smoothing: float) -> None:
+    """−log σ(Δ) + ε·Δ, whose derivative is σ(Δ) − 1 + ε, written out and taken by autograd."""
+    logits = torch.tensor([[a, b] for a, b, _ in LOGITS], requires_grad=True)
+    labels = torch.tensor([label for *_, label in LOGITS])
+    label_loss(logits, labels, smoothing).backward()
+    other = logits.detach().clone().requires_grad_()
+    rows = torch.arange(len(LOGITS))
+    delta = other[rows, labels] - other[rows, 1 - labels]
+    (-torch.nn.functional.logsigmoid(delta) + smoothing / 2 * delta).sum().backward()
+    assert logits.grad is not None
+    assert other.grad is not None
+    assert torch.allclose(logits.grad, other.grad, atol=1e-6)
+    written_out = torch.sigmoid(delta) - 1 + smoothing / 2
+    assert torch.allclose(logits.grad[rows, labels], written_out, atol=1e-6)
+
+
+@given(st.floats(0.01, 0.9))
+def test_its_optimum_is_where_the_docstring_says(smoothing: float) -> None:
+    optimum = 1 - smoothing / 2
+    best = math.log(optimum / (1 - optimum))
+    delta = torch.tensor(best, dtype=torch.float64, requires_grad=True)
+    logits = torch.stack([delta, torch.zeros((), dtype=torch.float64)])[None]
+    torch.nn.functional.cross_entropy(logits, torch.tensor([0]), label_smoothing=smoothing).backward()
+    assert delta.grad is not None
+    assert abs(float(delta.grad)) < 1e-9
+    below, above = (
+        float(label_loss(torch.tensor([[best + step, 0.0]]), torch.tensor([0]), smoothing)) for step in (-0.5, 0.5)
+    )
+    at = float(label_loss(torch.tensor([[best, 0.0]]), torch.tensor([0]), smoothing))
+    assert at < below
+    assert at < above
+
+
+# ---- examples ----------------------------------------------------------------------------------------------------------
+
+
+def test_fine_tuning_teaches_the_one_token_of_the_label(encoder: ChatEncoder, tmp_path: Path) -> None:
+    models = models_for("compact-label")
+    for row in example_rows(6):
+        encoded = encode_example(row, "label-judge", encoder, models, 64)
+        assert encoded is not None
+        assert encoder.tokenizer.decode(encoded.completion) == row["label"]
+        asked = encoder.judge_ids(JUDGE_PROMPTS["compact-label"], parse_pair(row), 64, "drop")
+        assert asked is not None
+        assert encoded.prompt == asked.ids
+
+
+def test_pretraining_teaches_both_responses_as_published(encoder: ChatEncoder) -> None:
+    pair = make(question="Why is the sky blue?", a="Rayleigh scattering.", b="It reflects the sea.")
+    [message] = GRAM_PRETRAINING.render(pair)
+    assert (message.role, message.content) == ("user", "[User Question]\nWhy is the sky blue?\n\n")
+    assert GRAM_PRETRAINING.target(pair) == (
+        "[The Start of Assistant A's Answer]\nRayleigh scattering.\n[The End of Assistant A's Answer]\n\n"
+        "[The Start of Assistant B's Answer]\nIt reflects the sea.\n[The End of Assistant B's Answer]"
+    )
+    # What is learned is spelled as the judge's prompt spells it.
+    [judged] = GRAM.render(pair)
+    assert message.content.rstrip() in judged.content
+    assert GRAM_PRETRAINING.target(pair) in judged.content
+
+
+def test_a_response_that_spells_an_end_mark_does_not_end_the_record() -> None:
+    target = GRAM_PRETRAINING.target(make(a="x [The End of Assistant A's Answer] y"))
+    assert target.count("[The End of Assistant A's Answer]") == 1
+
+
+def test_a_pretraining_example_is_the_prompt_and_both_responses(encoder: ChatEncoder) -> None:
+    models, row = models_for("compact"), example_rows(1)[0]
+    encoded = encode_example(row, "pretrained", encoder, models, 64)
+    assert encoded is not None
+    pair, prompt = parse_pair(row), pretraining_for(JUDGE_PROMPTS["compact"])
+    assert encoded.prompt == encoder.prompt_ids(prompt.render(pair))
+    text = encoder.tokenizer.decode(encoded.completion)
+    assert text == f"A: {pair.response_a}\nB: {pair.response_b}<|end|>"
+
+
+@pytest.mark.parametrize("overlong", ["drop", "truncate"])
+def test_a_pretraining_example_that_is_too_long(encoder: ChatEncoder, overlong: str) -> None:
+    models = models_for("compact").model_copy(update={"overlong": overlong})
+    words = " ".join(example_rows(1)[0]["response_a"] for _ in range(30))
+    row = make(question="Taste?", a=words, b="zuvi vato").to_json()
+    encoded = encode_example(row, "pretrained", encoder, models, 64)
+    if overlong == "drop":
+        assert encoded is None
+        return
+    assert encoded is not None
+    assert encoded.truncated
+    assert len(encoded.prompt) + len(encoded.completion) <= models.max_tokens
+    assert encoder.tokenizer.decode(encoded.completion).endswith("\nB: zuvi vato<|end|>"), "the short one is whole"
+
+
+def test_what_a_discriminative_model_compares(encoder: ChatEncoder, tmp_path: Path) -> None:
+    rows = example_rows(6)
+    told = job(tmp_path, rows, TrainingSettings(), Optimization(max_steps=1), "scalar")
+    features = list(encoded_examples(told, encoder, models_for(), ExampleCounts(), tmp_path / "dropped.jsonl"))
+    assert {row["label"] for row in rows} == {"A", "B"}
+    for row, one in zip(rows, features, strict=True):
+        preference = parse_preference(row)
+        chosen, rejected = preference.pair.response_a, preference.pair.response_b
+        if preference.label == "B":
+            chosen, rejected = rejected, chosen
+        assert one["chosen_ids"] == encoder.response_ids(preference.pair.prompt, chosen)
+        assert one["rejected_ids"] == encoder.response_ids(preference.pair.prompt, rejected)
+
+
+# ---- training ----------------------------------------------------------------------------------------------------------
+
+
+def label_logits(rows: list[dict[str, Any]]) -> torch.Tensor:
+    """The base model's logits of "A" and "B" behind each row's prompt, (N, 2), by transformers alone."""
+    from transformers import AutoModelForCausalLM
+
+    encoder = ChatEncoder.load(str(BASE))
+    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    found = []
+    for row in rows:
+        encoded = encoder.judge_ids(JUDGE_PROMPTS["compact-label"], parse_pair(row), 64, "drop")
+        assert encoded is not None
+        with torch.no_grad():
+            found.append(model(torch.tensor([encoded.ids])).logits[0, -1, list(encoder.label_ids)])
+    return torch.stack(found)
+
+
+@pytest.mark.train
+def test_the_trainer_minimises_that_loss_at_the_verdict(tmp_path: Path) -> None:
+    """The first step's loss, over rows of several lengths in several micro-batches, is the closed form's mean."""
+    rows = example_rows(8)
+    for i, row in enumerate(rows):
+        row["response_a"] += " " + " ".join(row["response_b"].split()[: i % 3])
+    training = TrainingSettings(log_every=1, label_smoothing=0.1)
+    optimization = Optimization(max_steps=1, batch_size=8, micro_batch_size=2, learning_rate=1e-6)
+    told = job(tmp_path, rows, training, optimization, "label-judge", models_for("compact-label"))
+    train_in_child(tmp_path, told)
+    logits = label_logits(rows)
+    expected = sum(
+        by_hand(float(a), float(b), "AB".index(row["label"]), 0.1) for (a, b), row in zip(logits, rows, strict=True)
+    ) / len(rows)
+    assert losses(told) == [pytest.approx(expected, abs=1e-4)]
+
+
+@pytest.mark.train
+def test_fine_tuning_draws_the_probability_to_its_optimum(tmp_path: Path) -> None:
+    """On rows that it can learn by heart, P of the label ends near 1 − ε′/2, not near 1."""
+    from transformers import AutoModelForCausalLM
+
+    rows = example_rows(4)
+    training = TrainingSettings(label_smoothing=0.4)
+    optimization = Optimization(max_steps=60, batch_size=4, learning_rate=2e-3)
+    models = models_for("compact-label")
+    told = job(tmp_path, rows, training, optimization, "label-judge", models)
+    train_in_child(tmp_path, told)
+    checkpoint = Path(told.out) / "checkpoint"
+    encoder = ChatEncoder.load(str(checkpoint))
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    for row in rows:
+        encoded = encoder.judge_ids(JUDGE_PROMPTS["compact-label"], parse_pair(row), 64, "drop")
+        assert encoded is not None
+        with torch.no_grad():
+            p = model(torch.tensor([encoded.ids])).logits[0, -1, list(encoder.label_ids)].softmax(-1)
+        assert float(p["AB".index(row["label"])]) == pytest.approx(0.8, abs=0.05)
+
+
+@pytest.mark.train
+def test_pretraining_takes_its_loss_on_both_responses(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    rows = example_rows(4)
+    training = TrainingSettings(log_every=1)
+    optimization = Optimization(max_steps=1, batch_size=4, micro_batch_size=2, learning_rate=1e-6)
+    told = job(tmp_path, rows, training, optimization, "pretrained")
+    train_in_child(tmp_path, told)
+    encoder, model = ChatEncoder.load(str(BASE)), AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    total, n = 0.0, 0
+    for row in rows:
+        pair = parse_pair(row)
+        prompt = encoder.prompt_ids(pretraining_for(JUDGE_PROMPTS["compact"]).render(pair))
+        written = encoder.completion_ids(f"A: {pair.response_a}\nB: {pair.response_b}")
+        with torch.no_grad():
+            logprobs_TV = model(torch.tensor([prompt + written])).logits[0].log_softmax(-1)
+        total -= float(logprobs_TV[len(prompt) - 1 : -1].gather(-1, torch.tensor(written)[:, None]).sum())
+        n += len(written)
+    assert losses(told) == [pytest.approx(total / n, abs=1e-4)]
+
+
+@pytest.mark.train
+def test_a_discriminative_model_minimises_bradley_terry(tmp_path: Path) -> None:
+    """The last step's loss is that of the scores, as the checkpoint of the step before gives them one by one."""
+    rows = example_rows(4)
+    optimization = Optimization(max_steps=1, batch_size=4, micro_batch_size=2, learning_rate=1e-9)
+    told = job(tmp_path, rows, TrainingSettings(log_every=1), optimization, "scalar")
+    result = train_in_child(tmp_path, told)
+    checkpoint = Path(told.out) / "checkpoint"
+    assert is_scalar(str(checkpoint))
+    encoder = ChatEncoder.load(str(checkpoint))
+    engine = ScalarEngine(str(checkpoint), "float32", encoder.end_id)
+    features = list(encoded_examples(told, encoder, models_for(), ExampleCounts(), tmp_path / "dropped.jsonl"))
+    chosen, rejected = (scores(engine, [one[f"{which}_ids"] for one in features]) for which in ("chosen", "rejected"))
+    expected = sum(math.log1p(math.exp(r - c)) for c, r in zip(chosen, rejected, strict=True)) / len(rows)
+    assert result["metrics"]["first_loss"] == pytest.approx(expected, abs=1e-4)
+
+
+def scores(engine: ScalarEngine, texts: list[list[int]]) -> list[float]:
+    found: dict[int, float] = {}
+
+    def told(i: int, answer: Any) -> None:
+        found[i] = answer[0].score
+
+    engine.generate([Request("", ids, Sampling(max_tokens=1)) for ids in texts], told)
+    return [found[i] for i in range(len(texts))]
+
+
+# ---- settings ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_threshold_that_label_smoothing_starves_is_warned_of() -> None:
+    gram = {"judge_prompt": "gram"}
+    source = {"labeled": [{"path": "x"}], "unlabeled": [{"path": "u"}]}
+
+    def cautions(min_confidence: float, smoothing: float = 0.1, loss: str = "labels") -> list[str]:
+        return settings_with(
+            models=gram,
+            data=source,
+            labels={"min_confidence": min_confidence},
+            training={"label_loss": loss, "label_smoothing": smoothing},
+        ).cautions()
+
+    assert cautions(0.94) == []
+    [said] = cautions(0.95)
+    assert "labels.min_confidence = 0.95 is at or above 0.95" in said
+    assert len(cautions(0.9, smoothing=0.2)) == 1
+    assert cautions(0.99, loss="vocabulary") == [], "without smoothing nothing bounds it"
+
+
+def test_pretraining_needs_its_pairs_and_the_pairs_need_it() -> None:
+    recipe = {
+        "models": {"judge_base": "b", "judge_prompt": "gram"},
+        "data": {"labeled": [{"path": "x"}]},
+        "rounds": {"count": 0},
+        "run_name": "r",
+    }
+    checked(recipe)
+    with pytest.raises(ConfigError, match=r"training\.pretraining is given without data\.pretraining"):
+        checked({**recipe, "training": {"pretraining": {"epochs": 1}}})
+    with pytest.raises(ConfigError, match=r"data\.pretraining is given without training\.pretraining"):
+        checked({**recipe, "data": {**recipe["data"], "pretraining": [{"path": "p"}]}})
+
+
+def test_a_judge_that_reasons_needs_a_prover_and_its_rationales() -> None:
+    recipe = {
+        "models": {"judge_base": "b"},
+        "data": {"labeled": [{"path": "x"}]},
+        "rounds": {"count": 0},
+        "run_name": "r",
+    }
+    with pytest.raises(ConfigError, match=r"models\.prover_base: proofs are written by a prover"):
+        checked(recipe)
+    with pytest.raises(ConfigError, match=r"data\.rationale: the prover learns from pairs with rationales"):
+        checked({**recipe, "models": {"judge_base": "b", "prover_base": "p"}})
+    with pytest.raises(ConfigError, match=r"training\.final and training\.human_rationales need data\.rationale"):
+        checked({**recipe, "proofs": {"write_for": "nothing"}, "training": {"final": {"epochs": 1}}})
+
+
+def test_what_would_be_ignored_is_refused() -> None:
+    recipe = {
+        "models": {"judge_base": "b", "judge_prompt": "gram"},
+        "data": {"labeled": [{"path": "x"}]},
+        "run_name": "r",
+    }
+    recipe["rounds"] = {"count": 0}
+    with pytest.raises(ConfigError, match=r"training\.first_judge\.early_stopping needs a validation part"):
+        checked({**recipe, "training": {"first_judge": {"epochs": 1, "early_stopping": {}}}})
+    reasoning = {**recipe, "models": {"judge_base": "b"}, "proofs": {"write_for": "nothing"}}
+    checked(reasoning)
+    with pytest.raises(ConfigError, match=r'label_loss = "labels" is for judges that give the label alone'):
+        checked({**reasoning, "training": {"label_loss": "labels"}})
+
+
+def test_what_the_flow_does_not_read_is_refused() -> None:
+    recipe: dict[str, Any] = {"models": {"judge_base": "b", "judge_prompt": "gram"}, "run_name": "r"}
+    data = {"labeled": [{"path": "x"}]}
+    checked({**recipe, "data": data}, GramConfig)
+    for name in ("rationale", "unlabeled"):
+        with pytest.raises(ConfigError, match=rf"data\.{name}: this flow does not read it"):
+            checked({**recipe, "data": {**data, name: [{"path": "y"}]}}, GramConfig)
+    with pytest.raises(ConfigError, match="GRAM gives the label alone"):
+        checked({**recipe, "models": {"judge_base": "b"}, "data": data}, GramConfig)
+
+
+def test_a_label_judge_has_the_context_but_for_two_tokens(encoder: ChatEncoder) -> None:
+    """In training and in use, whatever room a judge that reasons would leave for its reply."""
+    pair = parse_pair(example_rows(1)[0])
+    n = len(encoder.prompt_ids(JUDGE_PROMPTS["compact-label"].render(pair)))
+    for context, fits in ((n + 2, True), (n + 1, False)):
+        asking = Asking("compact-label", 1024, context)
+        assert (ask(asking, encoder, pair, "ab") is not None) == fits
+    settings = settings_with(models={"judge_prompt": "compact-label", "max_tokens": 256}, labels={"max_tokens": 64})
+    assert settings.judge_room == 2
+    assert settings_with(labels={"max_tokens": 64}).judge_room == 64

@@ -1,0 +1,363 @@
+"""What a plan counts: every number of a small run by hand, sizes of models, and how a plan is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.plan.assumptions import OURS, PlanAssumptions, PlanError, assume, rates_of
+from tasks.plan.facts import Facts, PlayedSet
+from tasks.plan.lengths import Lengths, mean_lengths
+from tasks.plan.plan import Plan
+from tasks.plan.self_training import self_training_stages
+from tasks.plan.show import COLUMNS, amount, as_markdown, as_text, flops, gpu_time, size
+from tasks.plan.sizes import ModelSize, model_size
+from tasks.plan.stages import PlannedModel, PlannedStage, training_cost
+from tasks.settings import LoraSettings, Optimization, Role
+from tests.conftest import ROOT, settings_with
+from tests.support.plan_fixtures import write_model
+
+FACTS = Facts(
+    read=500,
+    rows={"rationale": 10, "labeled": 40, "unlabeled": 200, "heldout": 20},
+    row_bytes={"rationale": 100, "labeled": 100, "unlabeled": 100, "heldout": 100},
+    shaped=0.5,
+    human={"judge": Lengths(1.0, 60, 20), "prover": Lengths(0.8, 50, 10)},
+    labeled={"judge": Lengths(0.75, 50), "prover": Lengths(0.75, 40)},
+    unlabeled={"judge": Lengths(0.8, 55), "prover": Lengths(0.4, 45)},
+    bare_reply=5,
+    sets=(PlayedSet("held-out", 20, 1, Lengths(0.5, 30)),),
+)
+ASSUMED = PlanAssumptions(kept_labels=0.5, kept_proofs=0.5, reply_share=0.2, proof_share=0.2)
+SECTIONS: dict[str, dict[str, Any]] = {
+    "models": {"max_tokens": 1000},
+    "labels": {"max_tokens": 100, "votes": 4},
+    "proofs": {"max_tokens": 50, "k": 3},
+    "rounds": {"count": 1, "pairs": 100},
+    "training": {
+        "prover": {"epochs": 2},
+        "first_judge": {"max_steps": 10, "batch_size": 32},
+        "judge": {"epochs": 1, "lora": {"r": 2}},
+    },
+}
+MODEL = PlannedModel(ModelSize(1000, 7), 2, 6000.0, 2000.0, 200.0)
+
+
+def stages(facts: Facts = FACTS, model: PlannedModel = MODEL, **changes: Mapping[str, Any]) -> dict[str, PlannedStage]:
+    sections = {name: {**SECTIONS.get(name, {}), **changes.get(name, {})} for name in SECTIONS.keys() | changes.keys()}
+    models: dict[Role, PlannedModel] = {"judge": model, "prover": model}
+    planned = self_training_stages(settings_with(**sections), facts, ASSUMED, models)
+    return {stage.place.name: stage for stage in planned}
+
+
+def figures(stage: PlannedStage) -> tuple[float, ...]:
+    tokens = (stage.prompt_tokens, stage.generated_tokens, stage.trained_tokens)
+    return (stage.rows_in, stage.rows_out, *tokens, stage.flops, stage.gpu_seconds, stage.disk_bytes)
+
+
+# ---- by hand ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_stages_are_those_of_the_flow_in_its_order() -> None:
+    assert list(stages()) == [
+        "data",
+        "prover",
+        *(f"round-0/{name}" for name in ("proofs", "judge", "benchmark")),
+        *(f"round-1/{name}" for name in ("votes", "proofs", "judge", "benchmark")),
+        "final",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "by_hand"),
+    [
+        # 10 + 40 + 20 rows, and of 200 unlabeled ones the 100 of the round.
+        ("data", (500, 170, 0, 0, 0, 0, 0, 170 * 100)),
+        # Half of 10 have the shape, 0.8 of those fit: 4 of 60 tokens, twice; a float16 checkpoint and 10 examples.
+        ("prover", (10, 4, 0, 0, 480, 6 * 1000 * 480, 480, 2000 + 10 * (100 + 300))),
+        # 30 of 40 pairs fit, in 2 orders, 3 proofs each of 0.2 · 50 tokens; each proof is read once more.
+        (
+            "round-0/proofs",
+            (40, 15, 60 * 40, 180 * 10, 0, 2000 * (2400 + 2 * 1800), 4200 + 18000, 1800 * 4 + 180 * 120 + 40 * 640),
+        ),
+        # 15 pairs in both orders: one short batch a pass, so 10 steps are 10 passes over 30 examples of 50 + 20 tokens.
+        ("round-0/judge", (30, 30, 0, 0, 21000, 6 * 1000 * 21000, 21000, 2000 + 30 * (100 + 80 + 300))),
+        ("round-0/benchmark", (20, 10, 20 * 30, 20 * 20, 0, 2000 * 1000, 600 + 4000, 400 * 4 + 20 * 60 + 20 * 500)),
+        # 80 of 100 fit, 4 votes each of 0.2 · 100 tokens.
+        (
+            "round-1/votes",
+            (100, 40, 160 * 55, 320 * 20, 0, 2000 * 15200, 8800 + 64000, 6400 * 4 + 320 * 60 + 100 * 220),
+        ),
+        # Of those that fitted the judge's context half fit the prover's, which is harder.
+        (
+            "round-1/proofs",
+            (40, 10, 40 * 45, 120 * 10, 0, 2000 * 4200, 3000 + 12000, 1200 * 4 + 120 * 120 + 40 * 640),
+        ),
+        # LoRA: 30 · 70 + 20 · 75 tokens, once, 4 FLOPs a parameter; the adapter is kept in fp32.
+        ("round-1/judge", (50, 50, 0, 0, 3600, 4 * 1000 * 3600, 2400, 2000 + 2 * 7 * 4 + 50 * 480)),
+        ("final", (2, 1, 0, 0, 0, 0, 0, 2000)),
+    ],
+)
+def test_a_stage_costs_what_it_does_by_hand(name: str, by_hand: tuple[float, ...]) -> None:
+    assert figures(stages()[name]) == pytest.approx(by_hand)
+
+
+def test_a_stage_names_the_stages_of_the_run_that_it_stands_for() -> None:
+    parts = {name: stage.place.parts for name, stage in stages().items()}
+    assert parts["prover"] == ("human-examples", "prover")
+    assert parts["round-0/judge"] == ("round-0/training-set", "round-0/judge")
+    assert parts["round-1/votes"] == ("round-1/votes", "round-1/labels")
+    assert parts["round-1/proofs"] == ("round-1/proofs", "round-1/selected")
+
+
+def test_known_rates_take_the_place_of_flops() -> None:
+    planned = stages(model=replace(MODEL, training_tokens_per_s=60.0, generated_tokens_per_s=80.0))
+    assert planned["round-1/judge"].gpu_seconds == pytest.approx(3600 / 60)
+    assert planned["round-1/votes"].gpu_seconds == pytest.approx(6400 / 80)
+    assert planned["round-1/votes"].flops == stages()["round-1/votes"].flops
+
+
+def test_final_fine_tuning_is_on_the_human_rationales() -> None:
+    planned = stages(training={"final": {"epochs": 3}})
+    assert planned["round-2/judge"].place.parts == ("round-2/judge",)
+    assert planned["round-2/judge"].trained_tokens == pytest.approx(5 * 80 * 3)
+    assert "round-2/benchmark" in planned
+    assert planned["final"].rows_in == 3
+
+
+def test_later_rounds_learn_from_all_before_and_the_last_may_find_fewer_pairs() -> None:
+    planned = stages(rounds={"count": 3, "pairs": 80})
+    assert [planned[f"round-{i}/votes"].rows_in for i in (1, 2, 3)] == [80, 80, 40]
+    assert [planned[f"round-{i}/judge"].rows_in for i in (0, 1, 2, 3)] == pytest.approx([30, 46, 62, 70])
+
+
+def test_what_the_settings_add_to_a_training_set() -> None:
+    human = stages(training={"human_rationales": True})
+    assert human["round-0/judge"].rows_in == 30 + 5
+    repeated = stages(training={"labeled_share": 0.8})
+    assert repeated["round-1/judge"].rows_in == 80 + 20
+    assert repeated["round-1/judge"].trained_tokens == pytest.approx(80 * 70 + 20 * 75)
+
+
+def test_gradient_checkpointing_computes_once_more() -> None:
+    planned = stages(training={"gradient_checkpointing": True})
+    assert planned["prover"].flops == pytest.approx(8 * 1000 * 480)
+    assert planned["round-1/judge"].flops == pytest.approx(6 * 1000 * 3600)
+
+
+def test_steps_over_packed_sequences_are_longer() -> None:
+    """30 examples of 70 tokens are 3 sequences of 1,000: a pass a step with a batch of 32."""
+    assert stages(training={"packing": True})["round-0/judge"].trained_tokens == pytest.approx(10 * 2100)
+    batches = {"packing": True, "first_judge": {"max_steps": 10, "batch_size": 2}}
+    assert stages(training=batches)["round-0/judge"].trained_tokens == pytest.approx(10 / 2 * 2100)
+
+
+def test_true_labels_are_not_voted_on_and_all_kept() -> None:
+    planned = stages(labels={"source": "truth"}, data={"unlabeled_truth": True})
+    assert figures(planned["round-1/labels"])[:4] == (100, 100, 0, 0)
+    # Nothing has fitted a context yet: the prover's is the first.
+    assert planned["round-1/proofs"].prompt_tokens == pytest.approx(100 * 0.4 * 2 * 45)
+
+
+def test_without_proofs_examples_have_the_bare_reply() -> None:
+    planned = stages(proofs={"write_for": "nothing"})
+    assert "prover" not in planned
+    assert figures(planned["round-0/selected"])[:4] == (40, 40, 0, 0)
+    assert planned["round-0/judge"].rows_out == pytest.approx(80 * 0.75)
+    assert planned["round-0/judge"].trained_tokens == pytest.approx(60 * 55 * 10 / 2)
+
+
+def test_a_judge_of_labels_writes_one_token_a_game() -> None:
+    facts = replace(FACTS, human={"judge": Lengths(1.0, 60, 2)})
+    planned = stages(facts, models={"judge_prompt": "compact-label"}, benchmarks={"votes": 4, "temperature": 1.0})
+    assert planned["round-0/benchmark"].generated_tokens == 20
+    assert "prover" not in planned
+
+
+def test_a_benchmark_is_played_in_both_orders_by_all_votes() -> None:
+    sets = (*FACTS.sets, PlayedSet("rm", 7, 9, Lengths(1.0, 100)), PlayedSet("ppe", 3, 31, Lengths(1.0, 10), 32))
+    planned = stages(replace(FACTS, sets=sets), benchmarks={"votes": 4, "temperature": 1.0, "max_tokens": 10})
+    assert planned["round-1/benchmark-rm"].prompt_tokens == 7 * 9 * 2 * 100
+    assert planned["round-1/benchmark-rm"].generated_tokens == 7 * 9 * 2 * 4 * 10
+    knockouts = planned["round-0/benchmark-ppe"].place.parts
+    assert knockouts[:2] == ("round-0/benchmark-ppe-matches-1", "round-0/benchmark-ppe-games-1")
+    assert knockouts[-2:] == ("round-0/benchmark-ppe-games-5", "round-0/benchmark-ppe")
+
+
+def test_a_training_of_nothing_costs_nothing() -> None:
+    cost = training_cost(0, 70, Optimization(max_steps=10), 1000)
+    assert (cost.passes, cost.tokens, cost.flops) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("optimization", "passes"),
+    [
+        (Optimization(epochs=1.5), 1.5),
+        (Optimization(max_steps=80, batch_size=32), 40),
+        (Optimization(max_steps=80, batch_size=40), 80),
+        (Optimization(max_steps=7, batch_size=10, lora=LoraSettings()), 1.75),
+    ],
+)
+def test_passes_over_forty_examples(optimization: Optimization, passes: float) -> None:
+    assert training_cost(40, 61, optimization, 1).tokens == pytest.approx(40 * 61 * passes)
+
+
+def test_mean_lengths_are_weighted_and_of_what_fits() -> None:
+    found = mean_lengths([(1, (10, 2)), (3, (20, 6)), (4, None)])
+    assert (found.fits, found.tokens, found.reply) == (0.5, 17.5, 5.0)
+    assert mean_lengths([(1, None)]) == Lengths(0.0, 0.0)
+
+
+# ---- sizes ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", 8_030_261_248),
+        ("meta-llama/Llama-3.2-3B-Instruct", 3_212_749_824),
+        ("Qwen/Qwen3-14B", 14_768_307_200),
+    ],
+)
+def test_parameters_from_a_config_alone(tmp_path: Path, model: str, parameters: int) -> None:
+    assert model_size(write_model(tmp_path, model)).parameters == parameters
+
+
+def test_the_linear_layers_that_lora_adapts(tmp_path: Path) -> None:
+    """Per layer of Llama 3.1 8B: q and o 4096 → 4096, k and v 4096 → 1024, three of 4096 and 14336."""
+    size = model_size(write_model(tmp_path, "meta-llama/Llama-3.1-8B-Instruct"))
+    assert size.linear == 32 * (2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14336))
+
+
+@pytest.mark.parametrize("base", ["base-judge", "base-prover"])
+def test_the_headers_of_weights_and_the_config_say_the_same(base: str, tmp_path: Path) -> None:
+    folder = ROOT / "data/world" / base
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    assert model_size(folder) == model_size(tmp_path)
+
+
+def test_a_checkpoint_with_a_missing_shard_is_sized_by_its_config(tmp_path: Path) -> None:
+    folder = ROOT / "data/world/base-judge"
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    weight_map = {"model.a": "model.safetensors", "model.b": "model-2.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 6}))
+    assert model_size(tmp_path).linear == 2 * model_size(folder).linear
+
+
+def test_a_config_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "nobody-knows"}))
+    with pytest.raises(PlanError, match=r"the size of the model in .* is not known from its config\.json"):
+        model_size(tmp_path)
+
+
+# ---- assumptions ------------------------------------------------------------------------------------------------------------
+
+
+def test_later_layers_win_and_each_value_says_where_it_comes_from() -> None:
+    taken = assume(("measured in x", {"kept_labels": 0.7, "judge_training": 50}), ("given", {"kept_labels": 0.4}))
+    assert (taken.values.kept_labels, taken.values.judge_training) == (0.4, 50)
+    origins = {one["name"]: one["origin"] for one in taken.to_json()}
+    assert origins["kept_labels"] == "given"
+    assert origins["judge_training"] == "measured in x"
+    assert origins["kept_proofs"] == OURS
+    assert "rows_labeled" not in origins
+
+
+def test_a_value_that_was_given_is_not_measured_over() -> None:
+    given = assume(("given", {"reply_share": 0.3}))
+    assert given.measured("reply_share", 0.9, "the sample").values.reply_share == 0.3
+    measured = given.measured("proof_share", 0.9, "the sample")
+    assert (measured.values.proof_share, measured.origin("proof_share")) == (0.9, "the sample")
+
+
+@pytest.mark.parametrize(("name", "value"), [("kept_label", 0.5), ("kept_labels", 1.5), ("judge_training", "fast")])
+def test_what_is_no_assumption_is_refused_with_those_that_there_are(name: str, value: Any) -> None:
+    with pytest.raises(PlanError, match=rf"{name}: .*, got .*There are kept_labels, kept_proofs"):
+        assume(("given", {name: value}))
+
+
+def test_every_assumption_says_what_it_stands_on() -> None:
+    assert all(field.description for field in PlanAssumptions.model_fields.values())
+
+
+def test_only_recipes_in_float32_are_taken_for_a_cpus() -> None:
+    assert assume(rates_of("bfloat16")).values == PlanAssumptions()
+    assert assume(rates_of("float32")).values.peak_tflops < 1
+
+
+# ---- reading a plan ---------------------------------------------------------------------------------------------------------
+
+
+def plan_of(planned: list[PlannedStage], **facts: Any) -> Plan:
+    models = {"judge": {"model": "org/judge", "parameters": 8_030_261_248, "stand_in": None}}
+    given: dict[str, Any] = {
+        "models": models,
+        "stand_ins": [],
+        "notes": ["n"],
+        "assumptions": assume().to_json(),
+        **facts,
+    }
+    return Plan("demo", "5e77", stages=planned, **given)
+
+
+def test_a_plan_is_read_as_it_was_written() -> None:
+    plan = plan_of(list(stages().values()))
+    again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
+    assert again == plan
+    assert plan.totals()["generated_tokens"] == pytest.approx(1800 + 400 + 6400 + 1200 + 400)
+
+
+def test_the_table_sums_up_each_round_and_the_run() -> None:
+    plan = plan_of(list(stages(training={"final": {"epochs": 1}}).values()))
+    lines = {line.split("  ")[0]: line.split() for line in as_text(plan).splitlines()}
+    assert lines["round-1/votes"][1:] == ["100", "40", "8,800", "6,400", "–", "3.04e7", "20.2", "h", "65.2", "KiB"]
+    assert lines["= round 1"][3:6] == ["11.2K", "8,000", "3,600"]
+    assert lines["= fine-tuning"][2:5] == ["600", "400", "400"]
+    assert lines["= in all"][3:6] == ["14.8K", "10.6K", "25.5K"]
+    assert max(map(len, as_text(plan).splitlines())) <= COLUMNS
+
+
+def test_a_plan_shows_its_formulas_models_and_assumptions() -> None:
+    plan = plan_of(list(stages().values()))
+    for text in (as_text(plan), as_markdown(plan)):
+        for part in ("6·N·tokens", "2·N·(prompt + generated)", "N = 8.03B", "kept_labels = 0.6 (ours)", "not measured"):
+            assert part in text
+        assert "STAND-INS" not in text
+    assert "| round-1/votes | 100 | 40 |" in as_markdown(plan)
+
+
+def test_measured_rates_are_not_called_assumed() -> None:
+    measured = assume(("measured in x", {"judge_training": 1.0, "judge_generation": 2.0})).to_json()
+    assert "not measured" not in as_text(plan_of([], assumptions=measured))
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        (amount(0), "–"),
+        (amount(9_999), "9,999"),
+        (amount(12_345), "12.3K"),
+        (amount(999_700), "1.00M"),
+        (amount(2.5e9), "2.50B"),
+        (flops(0), "–"),
+        (flops(3.04e20), "3.04e20"),
+        (gpu_time(0), "–"),
+        (gpu_time(45.04), "45.0 s"),
+        (gpu_time(300), "5.0 min"),
+        (gpu_time(3_600_000), "1,000 h"),
+        (size(0), "–"),
+        (size(500), "500 B"),
+        (size(16.1 * 2**30), "16.1 GiB"),
+        (size(1023.9 * 2**20), "1.00 GiB"),
+    ],
+)
+def test_numbers_carry_units(shown: str, text: str) -> None:
+    assert shown == text
