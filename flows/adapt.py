@@ -15,13 +15,14 @@ from tasks.adapt import Adapted, adapt, task_examples
 from tasks.benchmark.sets import prepare_heldout, prepare_set
 from tasks.export import export
 from tasks.model.endpoint import is_endpoint
+from tasks.model.location import find_model
 from tasks.model.scalar import SCALAR
 from tasks.overlap import report_overlap
 from tasks.prepare import prepare
 from tasks.rank import prompt_of
 from tasks.report.adaptation import publish_adapted, write_adapted
 from tasks.report.self_training import write_metrics
-from tasks.run.stage import Run, find_model
+from tasks.run.stage import Run
 from tasks.settings import (
     BenchmarkSettings,
     GenerationSettings,

@@ -14,7 +14,7 @@ from tasks.baselines import Method, discriminative, gram, label_only, labeled_pa
 from tasks.benchmark.sets import prepare_heldout, prepare_set
 from tasks.export import Candidate
 from tasks.prepare import batch_of, prepare
-from tasks.report.baselines import publish, write_comparison
+from tasks.report.baselines import publish_comparison, write_comparison
 from tasks.run.stage import Run
 from tasks.settings import (
     BaselineSettings,
@@ -84,7 +84,7 @@ def compare_methods(
 
         carry_out(one, one, lambda run, one=one: side_by_side(run, one.baselines), finished)  # type: ignore[misc]
     report = write_comparison(config.store, config.run_name, found)
-    publish(config.run_name, found)
+    publish_comparison(config.run_name, found)
     return {"report": str(report), "accuracy": {row["method"]: row["accuracy"] for row in found[min(found)]}}
 
 

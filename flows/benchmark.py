@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from prefect import flow
-from prefect.logging import get_run_logger
 
 from data.records import content_id
 from flows.config.parameters import BenchmarkConfig, parameters_of
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out
-from tasks.benchmark.play import asking_by, benchmark
+from tasks.benchmark.play import asking_by, benchmark, measured, set_name
 from tasks.benchmark.sets import prepare_set
 from tasks.model.endpoint import is_endpoint
+from tasks.model.location import Checkpoint, find_model
 from tasks.rank import prompt_of
-from tasks.report.benchmarks import measured, publish_benchmarks, set_name, slug_of, summary_markdown
-from tasks.run.stage import Checkpoint, Run, find_model
+from tasks.report.benchmarks import publish_scores
+from tasks.run.stage import Run
 from tasks.settings import BenchmarkSettings, GenerationSettings, JudgeSettings, RetentionSettings
 
 
@@ -48,7 +48,7 @@ def benchmark_judge(
     config = with_overrides(parameters_of(BenchmarkConfig, locals()), overrides or {}, BenchmarkConfig)
 
     def finish(run: Run, _: None) -> dict[str, Any]:
-        _publish(run)
+        publish_scores(run)
         return {set_name(made): made.manifest.metrics["accuracy"] for made in measured(run)}
 
     return carry_out(config, config.settings(), lambda run: play_all(run, config), finish)
@@ -69,13 +69,3 @@ def find_judge(path: str) -> Checkpoint:
         return Checkpoint(content_id("endpoint", path), path)
     folder, known = find_model(path)
     return Checkpoint(content_id(known), folder)
-
-
-def _publish(run: Run) -> None:
-    from prefect.artifacts import create_markdown_artifact
-
-    try:
-        publish_benchmarks(run, slug_of(run))
-        create_markdown_artifact(key=f"{slug_of(run)}-scores", markdown=summary_markdown(run, run.store.run_name))
-    except Exception as error:  # the scores are in the run folder: a view that cannot be had must not cost the run
-        get_run_logger().warning("the scores are not shown: %s", error)

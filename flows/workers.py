@@ -18,7 +18,7 @@ from flows.running.cancelling import cancellable
 from flows.running.tokens import tokens_from_blocks
 from tasks.generation.local import run_engines
 from tasks.generation.shards import GenerationJob
-from tasks.run.stage import find_model
+from tasks.model.location import find_model
 from tasks.train import STEPS, train_in_child
 from tasks.training.job import RESULT, TrainingJob
 

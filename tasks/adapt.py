@@ -15,13 +15,14 @@ from typing import Any
 from data.files import json_line, read_jsonl
 from data.records import pair_key, parse_pair, prompt_key
 from data.seeds import derive_seed
+from data.sources.rows import DataError
 from data.store.artifacts import Artifact, Counts, FileRef, Outcome
 from tasks.benchmark.play import asking_by, benchmark
+from tasks.model.location import Checkpoint
 from tasks.model.orders import ORDERS
 from tasks.model.scalar import SCALAR
-from tasks.prepare import DataError
 from tasks.prove import select_proofs, write_proofs
-from tasks.run.stage import Checkpoint, Context, Run
+from tasks.run.stage import Context, Run
 from tasks.settings import Optimization, Role, TaskSettings
 from tasks.train import Lesson, judge_role, train
 from tasks.training_set import example_of, human_examples

@@ -12,10 +12,9 @@ from typing import Any
 
 from data.files import json_line, read_jsonl
 from data.store.artifacts import Artifact, Counts, FileRef, Outcome
-from tasks.benchmark.play import asking_by, benchmark
+from tasks.benchmark.play import asking_by, benchmark, set_name
 from tasks.model.orders import ORDERS
 from tasks.model.scalar import SCALAR
-from tasks.report.benchmarks import set_name
 from tasks.run.stage import Context, Run
 from tasks.settings import BaselineSettings, Optimization
 from tasks.train import Lesson, train

@@ -16,7 +16,7 @@ from data.files import link_tree, write_json, write_text
 from data.store.artifacts import Artifact, Counts, Outcome, StageError
 from prompts.judge import JudgePrompt
 from tasks.page.rendering import TEMPLATES, template
-from tasks.report.self_training import round_table
+from tasks.run.rounds import round_table
 from tasks.run.stage import Context, Run
 
 Candidate = tuple[int, Artifact, Artifact]

@@ -20,13 +20,14 @@ from data.files import json_line, read_jsonl
 from data.records import Label, flip, parse_pair
 from data.seeds import derive_seed
 from data.store.artifacts import Artifact, Counts, FileRef, Outcome, StageError
-from tasks.generation.local import generate_rows, generated_for
-from tasks.generation.worker import Skip
 from tasks.model.chat import ChatEncoder
+from tasks.model.device import resolved_dtype
 from tasks.model.engine import Request
-from tasks.model.judging import PROMPT_TOO_LONG, Asking, answer, ask
+from tasks.model.judging import Asking, answer, ask
 from tasks.model.orders import ORDERS, shown
-from tasks.run.stage import Context, Run, resolved_dtype
+from tasks.model.requests import PROMPT_TOO_LONG, Skip
+from tasks.run.rows import generate_rows, generated_for
+from tasks.run.stage import Context, Run
 from tasks.settings import LabelSettings
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from data.files import json_line
+from data.overlap import Index, leaked
 from data.records import (
     PreferencePair,
     RationalePair,
@@ -26,18 +27,15 @@ from data.records import (
 )
 from data.seeds import derive_seed
 from data.sources.mixture import Mixture, needs_drawing
+from data.sources.rows import DataError
 from data.sources.sources import Dropped, Source, assign_order, read_source, source_fingerprint
 from data.store.artifacts import Artifact, Counts, FileRef, Outcome
-from tasks.overlap import Index, index_of, leaked
+from tasks.overlap import index_of
 from tasks.run.stage import Context, Run
 from tasks.settings import DataSettings, RoundSettings
 
 Numbered = tuple[int, Mapping[str, Any]]
 """A row with the number of its source among those of its kind."""
-
-
-class DataError(ValueError):
-    """Data with which the run cannot be carried out: what was found, and what to change."""
 
 
 def prepare(run: Run, sets: Sequence[Artifact] = ()) -> Artifact:

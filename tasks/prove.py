@@ -20,12 +20,14 @@ from data.store.artifacts import Artifact, Counts, FileRef, Outcome, StageError
 from prompts.catalog import PROVER_PROMPTS, prover_for
 from prompts.judge import JudgePrompt
 from prompts.prove import ProverPrompt
-from tasks.generation.local import generate_rows, generated_for
-from tasks.generation.worker import Skip
 from tasks.model.chat import ChatEncoder
+from tasks.model.device import resolved_dtype
 from tasks.model.engine import Request, Sampling
+from tasks.model.location import Checkpoint
 from tasks.model.orders import ORDERS, requests_in_both_orders, shown
-from tasks.run.stage import Checkpoint, Context, Run, resolved_dtype
+from tasks.model.requests import Skip
+from tasks.run.rows import generate_rows, generated_for
+from tasks.run.stage import Context, Run
 from tasks.settings import ProofSettings
 
 _WORST = -1e9

@@ -23,9 +23,11 @@ from prompts.judge import JudgePrompt
 from tasks.machine import child
 from tasks.machine.gpus import visible_gpus
 from tasks.machine.remote_runs import Part, see_through
+from tasks.model.device import resolved_dtype
+from tasks.model.location import find_model
 from tasks.model.scalar import SCALAR
 from tasks.run.space import check_room, training_bytes
-from tasks.run.stage import Context, Run, find_model, resolved_dtype
+from tasks.run.stage import Context, Run
 from tasks.settings import Mechanics, Optimization, Role
 from tasks.training.job import RESULT, TrainingJob
 

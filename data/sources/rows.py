@@ -27,6 +27,10 @@ class SourceError(ValueError):
     """A source that cannot be read as asked. The message names the file, the row, the field, and what to do."""
 
 
+class DataError(ValueError):
+    """Data with which the run cannot be carried out: what was found, and what to change."""
+
+
 @dataclass(frozen=True, slots=True)
 class BrokenRow:
     """What stands where a row should be, in a file whose other rows may be fine."""

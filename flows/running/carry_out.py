@@ -18,7 +18,8 @@ from flows.running.lost import crash_lost_stages
 from flows.running.tokens import tokens_from_blocks
 from tasks.plan.begun import PlanBeside
 from tasks.plan.show import as_markdown, as_text
-from tasks.report.benchmarks import slug
+from tasks.report.publish import publish, slug
+from tasks.report.samples import sample_pairs
 from tasks.report.self_training import publish_round, write_metrics
 from tasks.run.changes import announce
 from tasks.run.retention import retire
@@ -50,6 +51,8 @@ def opened(
 
 def _end_round(run: Run, round: int) -> None:
     publish_round(run, round)
+    # The report shows pairs with their votes and proofs, which may be gone when it is written.
+    sample_pairs(run, round)
     retire(run, round)
 
 
@@ -78,5 +81,6 @@ def only_plan(config: PlannedParameters) -> dict[str, Any]:
     tokens_from_blocks()
     plan, path = write_plan(config)
     get_run_logger().info("%s", as_text(plan))
-    create_markdown_artifact(key=f"{slug(plan.run_name)}-plan", markdown=as_markdown(plan))
+    key = f"{slug(plan.run_name)}-plan"
+    publish("the plan", lambda: create_markdown_artifact(key=key, markdown=as_markdown(plan)))
     return {"plan": path, **plan.totals()}

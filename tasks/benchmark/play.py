@@ -24,12 +24,14 @@ from tasks.benchmark.best_of import next_matches
 from tasks.benchmark.games import adaptive, of_rows
 from tasks.benchmark.score import parts, score
 from tasks.benchmark.sets import HELD_OUT, ITEMS, read_set
-from tasks.generation.local import generate_rows, generated_for, read_generated
-from tasks.generation.worker import Skip
 from tasks.model.chat import ChatEncoder
+from tasks.model.device import resolved_dtype
 from tasks.model.engine import Request
-from tasks.model.judging import PROMPT_TOO_LONG, Asking, Said, answer, ask, ask_score, compare_scores
-from tasks.run.stage import Checkpoint, Context, Run, resolved_dtype
+from tasks.model.judging import Asking, Said, answer, ask, ask_score, compare_scores
+from tasks.model.location import Checkpoint
+from tasks.model.requests import PROMPT_TOO_LONG, Skip
+from tasks.run.rows import generate_rows, generated_for, read_generated
+from tasks.run.stage import Context, Run
 from tasks.settings import BenchmarkSettings, ModelSettings
 
 GAMES, SCORES = "games.jsonl", "scores.json"
@@ -247,3 +249,16 @@ def _score(work: Path, known: Benchmark, games: Iterator[dict[str, Any]], outcom
         "mean_tokens": round(found["mean_tokens"], 2),
     }
     return Outcome(outcome.counts, metrics)
+
+
+# ---- what a run has played -----------------------------------------------------------------------------------------------
+
+
+def measured(run: Run) -> list[Artifact]:
+    """The benchmarks that a run has gone through, in order."""
+    return [a for a in run.passed_stages() if a.manifest.kind.startswith("benchmark") and "games" in a.manifest.metrics]
+
+
+def set_name(artifact: Artifact) -> str:
+    """What a benchmark's stage is called in tables: "held-out", or the name of its set."""
+    return artifact.manifest.kind.removeprefix("benchmark").removeprefix("-") or "held-out"

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -29,6 +29,7 @@ from tasks.model.chat import ChatEncoder
 from tasks.model.endpoint import MessageEncoder, is_endpoint
 from tasks.model.engine import Completion, Engine, Failure, Request
 from tasks.model.opening import open_engine
+from tasks.model.requests import Builder, PendingRow, Skip
 from tasks.settings import GenerationSettings, ModelSettings
 
 _REPORT_EVERY_S = 1.0
@@ -37,14 +38,6 @@ _T = TypeVar("_T")
 _CRASHED = "the engine's process died while it worked on this row alone"
 
 
-@dataclass(frozen=True)
-class Skip:
-    """A row that no request is made for, and why."""
-
-    reason: str
-
-
-Builder = Callable[[Mapping[str, Any], Mapping[str, Any], ChatEncoder], list[Request] | Skip]
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -56,68 +49,6 @@ class _Work:
     build: Builder
     encoder: ChatEncoder
     engine: Engine
-
-
-@dataclass
-class AskedRow:
-    """A row whose requests are in the engine: its answers so far, and the requests that are open."""
-
-    line: dict[str, Any]
-    requests: list[Request]
-    answers: dict[int, list[Completion] | Failure]
-    open: set[int]
-
-    def take(self, i: int, answer: list[Completion] | Failure, context: int) -> Request | None:
-        """Takes the answer to request i. Returns the request to be made instead where a reply was cut off: twice as long.
-
-        The answer to that one serves only the completions that were cut off; it is the last.
-        """
-        first, request = self.answers.get(i), self.requests[i]
-        if first is None:
-            self.answers[i] = answer
-            longer = min(2 * request.sampling.max_tokens, context - len(request.prompt_ids))
-            cut = isinstance(answer, list) and not all(completion.finished for completion in answer)
-            if cut and longer > request.sampling.max_tokens:
-                self.line["asked_longer"] = True
-                return replace(request, sampling=replace(request.sampling, max_tokens=longer))
-        elif isinstance(first, list) and isinstance(answer, list):
-            self.answers[i] = [a if a.finished else b for a, b in zip(first, answer, strict=True)]
-        self.open.discard(i)
-        return None
-
-    def finished_line(self, with_ids: bool) -> dict[str, Any]:
-        """What is written for the row. Where one of its requests failed, the row has; what others got is "answered"."""
-        failures = [answer for _, answer in sorted(self.answers.items()) if isinstance(answer, Failure)]
-        answered = [
-            {
-                "name": request.name,
-                "seed": request.sampling.seed,
-                "completions": [_completion_fields(c, with_ids and not failures) for c in answer],
-            }
-            for i, request in enumerate(self.requests)
-            if not isinstance(answer := self.answers[i], Failure)
-        ]
-        if not failures:
-            return {**self.line, "requests": answered}
-        detail = {"detail": failures[0].detail} if failures[0].detail else {}
-        return {**self.line, "failed": failures[0].reason, **detail, "answered": answered}
-
-
-def _completion_fields(completion: Completion, with_ids: bool) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "text": completion.text,
-        "finished": completion.finished,
-        "n_tokens": len(completion.token_ids),
-    }
-    if completion.sum_logprob is not None:
-        fields["logprob"] = completion.sum_logprob
-    if completion.id_logprobs is not None:
-        fields["id_logprobs"] = list(completion.id_logprobs)
-    if completion.score is not None:
-        fields["score"] = completion.score
-    if with_ids:
-        fields["ids"] = list(completion.token_ids)
-    return fields
 
 
 def run_shards(
@@ -189,7 +120,7 @@ def _make_lines(
     meter: _Meter,
 ) -> None:
     """Writes the line of each row as soon as it is done, in no order."""
-    asked: list[tuple[AskedRow, int]] = []
+    asked: list[tuple[PendingRow, int]] = []
     for index, row in rows:
         made = work.build(row, work.job.params, work.encoder)
         line: dict[str, Any] = {"row": index, "id": str(row["id"])}
@@ -199,7 +130,7 @@ def _make_lines(
         line["prompt_tokens"] = sum(len(request.prompt_ids) for request in made)
         if any(request.shortened for request in made):
             line["shortened"] = True
-        one = AskedRow(line, made, {}, set(range(len(made))))
+        one = PendingRow(line, made, {}, set(range(len(made))))
         asked += [(one, i) for i in range(len(made))]
 
     def answered(number: int, answer: list[Completion] | Failure) -> Request | None:

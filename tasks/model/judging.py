@@ -17,10 +17,9 @@ from prompts.catalog import JUDGE_PROMPTS
 from prompts.judge import JudgePrompt
 from tasks.model.chat import ChatEncoder, Encoded
 from tasks.model.engine import Completion, Request, Sampling
+from tasks.model.requests import PROMPT_TOO_LONG
 from tasks.model.scalar import SCALAR
 from tasks.settings import LABEL_TOKENS
-
-PROMPT_TOO_LONG = "prompt_too_long"
 
 
 class JudgeEncoder(Protocol):

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from data.records import PreferencePair, ResponsePair
-from tasks.generation.worker import Skip
 from tasks.model.chat import Encoded
 from tasks.model.engine import Request, Sampling
+from tasks.model.requests import PROMPT_TOO_LONG, Skip
 
 ORDERS = ("ab", "ba")
 
@@ -28,6 +28,6 @@ def requests_in_both_orders(
     for order in ORDERS:
         encoded = encode(order)
         if encoded is None:
-            return Skip("prompt_too_long")
+            return Skip(PROMPT_TOO_LONG)
         requests.append(Request(order, encoded.ids, sampling(order), encoded.truncated))
     return requests

@@ -17,10 +17,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from tasks.generation.local import engine_environment
 from tasks.machine import child
 from tasks.machine.gpus import claim_gpus, visible_gpus
 from tasks.model.chat import ChatEncoder
+from tasks.model.device import engine_environment
 from tasks.model.engine import Completion, Failure, OnAnswer, Request, Sampling
 from tasks.model.opening import open_engine
 from tasks.settings import GenerationSettings, ModelSettings

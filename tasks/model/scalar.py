@@ -42,7 +42,7 @@ class ScalarEngine:
         import torch
         from transformers import AutoModelForSequenceClassification
 
-        from tasks.model.vllm import engine_dtype, has_gpu
+        from tasks.model.device import engine_dtype, has_gpu
 
         self.device = "cuda" if has_gpu() else "cpu"
         loaded: Any = AutoModelForSequenceClassification.from_pretrained(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count
-from typing import Any, Literal
+from typing import Any
 
+from tasks.model.device import engine_dtype, has_gpu
 from tasks.model.engine import Completion, Failure, OnAnswer, Request
 from tasks.settings import GenerationSettings, ModelSettings
 
@@ -17,12 +18,6 @@ _SCORING_CHUNK_TOKENS = 2048
 """Bounds the memory of prompt logprobs on a GPU: a chunk's logits are tokens × vocabulary in fp32, 1.2 GB at 152K words."""
 
 _CPU_BATCH_TOKENS = 4096
-
-
-def has_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
 
 
 class VLLMEngine:
@@ -136,13 +131,6 @@ class VLLMEngine:
             skip_special_tokens=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-
-
-def engine_dtype(dtype: str, gpu: bool) -> Literal["bfloat16", "float16", "float32"]:
-    """The number format that "auto" stands for on this device."""
-    if dtype == "auto":
-        return "bfloat16" if gpu else "float32"
-    return dtype  # type: ignore[return-value]
 
 
 def _completions(output: Any, request: Request) -> list[Completion] | Failure:

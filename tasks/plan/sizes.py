@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.model.location import model_folder
 from tasks.plan.assumptions import PlanError
-from tasks.run.stage import model_folder
 
 
 @dataclass(frozen=True)

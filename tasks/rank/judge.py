@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from data.records import Message, ResponsePair, parse_pair, prompt_key
-from tasks.generation.worker import AskedRow
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Completion, Failure, OnAnswer, Request
-from tasks.model.judging import PROMPT_TOO_LONG, Asking, JudgeEncoder, Said, answer, ask, ask_score, compare_scores
+from tasks.model.judging import Asking, JudgeEncoder, Said, answer, ask, ask_score, compare_scores
+from tasks.model.requests import PROMPT_TOO_LONG, PendingRow
 from tasks.rank.tournaments import Best, Method, Ranking, RankMethod, Running, best_of, ranking
 
 Prompt = str | Sequence[Message] | Sequence[dict[str, str]]
@@ -229,7 +229,7 @@ class Judge:
     def _generate(
         self, requests: Sequence[tuple[int, int, Request]], asking: Asking
     ) -> list[list[Completion] | Failure]:
-        rows = [AskedRow({}, [request], {}, {0}) for _, _, request in requests]
+        rows = [PendingRow({}, [request], {}, {0}) for _, _, request in requests]
 
         def answered(i: int, told: list[Completion] | Failure) -> Request | None:
             return rows[i].take(0, told, asking.context)

@@ -12,10 +12,10 @@ from prompts.catalog import JUDGE_PROMPTS
 from tasks.model.chat import ChatEncoder
 from tasks.model.endpoint import EndpointEngine, MessageEncoder, is_endpoint
 from tasks.model.judging import Asking
+from tasks.model.location import model_folder
 from tasks.model.process import EngineProcess
 from tasks.model.scalar import SCALAR, is_scalar
 from tasks.rank.judge import Judge
-from tasks.run.stage import model_folder
 from tasks.settings import GenerationSettings, ModelSettings
 
 RELEASED = {"gram-rr": "gram-r2", "gram-qwen": "gram", "gram-llama": "gram"}

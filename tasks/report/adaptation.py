@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.adapt import Adapted
+from tasks.benchmark.play import set_name
 from tasks.page import charts
 from tasks.page.rendering import duration, number, percent
 from tasks.page.summary import Summary, Table
-from tasks.report.benchmarks import set_name, slug_of
+from tasks.report.publish import publish, slug_of
 from tasks.run.stage import Run
 
 _CURVE_NOTE = (
@@ -70,14 +71,11 @@ def write_adapted(run: Run, made: Sequence[Adapted]) -> Path:
 
 
 def publish_adapted(run: Run, made: Sequence[Adapted]) -> None:
-    """Puts the page into Prefect's UI; a view that cannot be had must not cost the run."""
-    from prefect.artifacts import create_markdown_artifact
-    from prefect.context import FlowRunContext
-    from prefect.logging import get_run_logger
+    """Puts the page into Prefect's UI."""
 
-    if FlowRunContext.get() is None:
-        return
-    try:
+    def show() -> None:
+        from prefect.artifacts import create_markdown_artifact
+
         create_markdown_artifact(key=f"{slug_of(run)}-adapted", markdown=summary(run, made).markdown())
-    except Exception as error:
-        get_run_logger().warning("the learning curve is not shown: %s", error)
+
+    publish("the learning curve", show)

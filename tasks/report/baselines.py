@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from data.store.store import RunStore
 from tasks.page import charts
 from tasks.page.rendering import duration, number, percent
 from tasks.page.summary import Summary, Table
+from tasks.report.publish import publish, slug
 
 Row = dict[str, Any]
 Found = Mapping[int, Sequence[Row]]
@@ -110,13 +110,12 @@ def mean_sd(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
 
 
-def publish(run_name: str, found: Found) -> None:
-    """Puts the page into Prefect's UI; a view that cannot be had must not cost the run."""
-    from prefect.artifacts import create_markdown_artifact
-    from prefect.logging import get_run_logger
+def publish_comparison(run_name: str, found: Found) -> None:
+    """Puts the page into Prefect's UI."""
 
-    slug = re.sub(r"[^a-z0-9]+", "-", run_name.lower()).strip("-")
-    try:
-        create_markdown_artifact(key=f"{slug}-comparison", markdown=summary(run_name, found).markdown())
-    except Exception as error:
-        get_run_logger().warning("the comparison is not shown: %s", error)
+    def show() -> None:
+        from prefect.artifacts import create_markdown_artifact
+
+        create_markdown_artifact(key=f"{slug(run_name)}-comparison", markdown=summary(run_name, found).markdown())
+
+    publish("the comparison", show)

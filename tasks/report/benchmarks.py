@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from data.store.artifacts import Artifact
-from tasks.benchmark.play import GAMES, SCORES
+from tasks.benchmark.play import GAMES, SCORES, measured, set_name
 from tasks.page import charts
 from tasks.page.rendering import number, percent
+from tasks.report.publish import publish, slug_of
 from tasks.run.stage import Run
-
-
-def slug_of(run: Run) -> str:
-    """A run's part of the keys of its artifacts: keys are the server's, so that each run must have its own."""
-    return slug(run.store.run_name)
-
-
-def slug(run_name: str) -> str:
-    """A run name in the letters that keys may have."""
-    return re.sub(r"[^a-z0-9]+", "-", run_name.lower()).strip("-")
-
-
-def measured(run: Run) -> list[Artifact]:
-    """The benchmarks that a run has gone through, in order."""
-    return [a for a in run.passed_stages() if a.manifest.kind.startswith("benchmark") and "games" in a.manifest.metrics]
-
-
-def set_name(artifact: Artifact) -> str:
-    """What a benchmark's stage is called in tables: "held-out", or the name of its set."""
-    return artifact.manifest.kind.removeprefix("benchmark").removeprefix("-") or "held-out"
 
 
 def benchmark_table(run: Run) -> list[dict[str, str]]:
@@ -82,7 +62,7 @@ def benchmark_charts(run: Run) -> list[tuple[str, str]]:
     return [("Benchmarks after each round", charts.benchmark_curves([str(round) for round in rounds], curves))]
 
 
-def publish_benchmarks(run: Run, slug: str) -> None:
+def show_benchmarks(run: Run, slug: str) -> None:
     """Puts the table of benchmarks, and links to the games and scores, into Prefect's UI."""
     from prefect.artifacts import create_link_artifact, create_table_artifact
 
@@ -134,3 +114,15 @@ def _leaves(scores: Mapping[str, Any]) -> list[tuple[str, float, Any]]:
 
 def _interval(low_high: Any) -> str:
     return f"{percent(low_high[0])} – {percent(low_high[1])}" if low_high else "–"
+
+
+def publish_scores(run: Run) -> None:
+    """Puts the table of benchmarks and every number of them into Prefect's UI, for the flow `benchmark`."""
+
+    def show() -> None:
+        from prefect.artifacts import create_markdown_artifact
+
+        show_benchmarks(run, slug_of(run))
+        create_markdown_artifact(key=f"{slug_of(run)}-scores", markdown=summary_markdown(run, run.store.run_name))
+
+    publish("the scores", show)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from data.store.artifacts import SHARDS, Artifact
-from tasks.report.samples import sample_pairs
 from tasks.run.stage import Run
 
 
 def retire(run: Run, round: int) -> None:
     """Removes what the settings do not keep, now that a round's judge has been measured."""
     retention, store = run.settings.retention, run.store
-    # The report shows pairs with their votes and proofs, which may be gone when it is written.
-    sample_pairs(run, round)
     for judge in _other_judges(run, round):
         if retention.judges == "last_and_best":
             store.retire(judge, _weights(judge))

@@ -64,7 +64,7 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
     import transformers
     from trl import RewardTrainer, SFTTrainer
 
-    from tasks.model.vllm import engine_dtype
+    from tasks.model.device import engine_dtype
 
     models, mechanics, optimization = job.settings()
     gpu = torch.cuda.is_available()
@@ -107,7 +107,7 @@ def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) 
     import torch
     from trl import RewardConfig, SFTConfig
 
-    from tasks.model.vllm import engine_dtype
+    from tasks.model.device import engine_dtype
 
     models, mechanics, optimization = job.settings()
     gpu = torch.cuda.is_available()

@@ -32,7 +32,7 @@ def train_part(job: TrainingJob) -> dict[str, Any]:
     import transformers
     from datasets import disable_progress_bars
 
-    from tasks.model.vllm import engine_dtype
+    from tasks.model.device import engine_dtype
 
     models, mechanics, optimization = job.settings()
     disable_progress_bars()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
-from tasks.generation.local import engine_environment
+from tasks.model.device import engine_environment
 
 
 def measure(*arguments: str) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from typing import Any
 from data.files import read_jsonl, write_jsonl
 from data.world import taste
 from tasks.generation.shards import GenerationJob
-from tasks.generation.worker import Skip, run_shards
+from tasks.generation.worker import run_shards
 from tasks.label import vote_requests
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Request
+from tasks.model.requests import Skip
 from tasks.settings import GenerationSettings, ModelSettings
 
 BASE = Path("data/world/base-judge")

@@ -31,9 +31,9 @@ from data.records import RationalePair, ResponsePair, parse_preference
 from data.world import taste
 from data.world.tokenizer import build_tokenizer
 from prompts.judge import COMPACT
-from tasks.generation.local import engine_environment
 from tasks.machine.gpus import claim_gpus, visible_gpus
 from tasks.model.chat import ChatEncoder
+from tasks.model.device import engine_environment
 from tasks.model.engine import Request, Sampling
 from tasks.settings import GenerationSettings, LoraSettings, ModelSettings, Optimization, TrainingSettings
 from tests.support.training_jobs import Setup

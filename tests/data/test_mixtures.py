@@ -15,10 +15,11 @@ from pydantic import ValidationError
 
 from data.files import write_jsonl
 from data.sources.mixture import Take, takes
+from data.sources.rows import DataError
 from data.sources.sources import Source
 from data.store.artifacts import Artifact
 from tasks.model.chat import ChatEncoder
-from tasks.prepare import DataError, prepare
+from tasks.prepare import prepare
 from tasks.settings import DataSettings
 from tests.conftest import rows_of, run_with
 

@@ -19,9 +19,10 @@ from data.benchmarks import preferences
 from data.files import read_jsonl, write_jsonl
 from data.world import taste
 from tasks.benchmark.play import read_games
-from tasks.generation.local import engine_environment, generate_in_children
+from tasks.generation.local import generate_in_children
 from tasks.generation.shards import GenerationJob
 from tasks.machine.child import ChildError
+from tasks.model.device import engine_environment
 from tasks.model.endpoint import EndpointEngine
 from tasks.model.engine import Request, Sampling
 from tasks.model.judging import Asking

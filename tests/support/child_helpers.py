@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tasks.generation.worker import Skip
 from tasks.label import vote_requests
 from tasks.machine import child, gpus
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Request
+from tasks.model.requests import Skip
 
 
 def say(*texts: str) -> None:

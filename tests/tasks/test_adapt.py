@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from data.files import write_json, write_jsonl
 from data.records import RationalePair, pair_key, parse_pair, parse_preference
+from data.sources.rows import DataError
 from data.store.artifacts import Artifact
 from data.store.store import RunStore
 from data.world import taste
@@ -23,10 +24,10 @@ from prompts.prove import PROVE_COMPACT
 from tasks.adapt import VALIDATION, Adapted, role_of, task_examples, train_file
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import FakeEngine, Request
+from tasks.model.location import Checkpoint
 from tasks.model.scalar import SCALAR
-from tasks.prepare import DataError
 from tasks.report.adaptation import write_adapted
-from tasks.run.stage import Checkpoint, Run
+from tasks.run.stage import Run
 from tasks.settings import JudgeSettings, TaskSettings
 from tests.conftest import InProcess, artifact, make, rows_of, run_with, shown_pair
 from tests.support.training_jobs import BASE

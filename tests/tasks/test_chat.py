@@ -17,12 +17,12 @@ from prompts.catalog import JUDGE_PROMPTS, prover_for
 from prompts.judge import COMPACT, GRAM_R2, JudgePrompt, join_headings
 from prompts.prove import PROVE_COMPACT
 from tasks.benchmark.play import game_requests
-from tasks.generation.worker import Skip
 from tasks.label import vote_requests
 from tasks.model.chat import ChatEncoder, ChatTemplateError, fair_shares
 from tasks.model.engine import Request
 from tasks.model.judging import Asking
 from tasks.model.orders import shown
+from tasks.model.requests import Skip
 from tasks.prove import proof_requests
 from tasks.settings import ModelSettings
 from tasks.training.examples import encode_example

@@ -16,11 +16,12 @@ from data.files import StoreError, write_jsonl
 from data.store.artifacts import Artifact, StageError
 from data.world import taste
 from prompts.prove import PROVE
-from tasks.generation.local import generate_rows, generated_for
 from tasks.generation.shards import GenerationJob, Shard, read_shards, with_rows
-from tasks.generation.worker import Skip, run_shards
+from tasks.generation.worker import run_shards
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Completion, Engine, FakeEngine, Request, Sampling
+from tasks.model.requests import Skip
+from tasks.run.rows import generate_rows, generated_for
 from tasks.run.stage import Context, Run
 from tests.conftest import FlakyEngine, InProcess, Reply, run_with, settings_with
 

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from data.benchmarks import judgebench
 from data.benchmarks.items import Benchmark
 from data.files import write_jsonl
+from data.overlap import Hit, Index, N, leaked
 from data.records import ResponsePair
 from data.store.artifacts import Artifact
 from tasks.benchmark.sets import prepare_set
 from tasks.model.chat import ChatEncoder
-from tasks.overlap import Hit, Index, N, leaked, report_overlap
+from tasks.overlap import report_overlap
 from tasks.prepare import prepare
 from tasks.run.stage import Run
 from tasks.settings import BenchmarkSet

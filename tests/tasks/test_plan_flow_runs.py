@@ -22,8 +22,8 @@ from tasks.adapt import task_examples, train_file
 from tasks.baselines import labeled_pairs, preference_examples, response_pairs
 from tasks.benchmark.play import asking_by, game_requests
 from tasks.benchmark.sets import ITEMS, prepare_heldout
-from tasks.generation.worker import Skip
 from tasks.model.chat import ChatEncoder
+from tasks.model.requests import Skip
 from tasks.model.scalar import SCALAR
 from tasks.plan.assumptions import assume
 from tasks.plan.baselines import settings_of_label_judges

@@ -11,10 +11,11 @@ import pytest
 
 from data.files import write_jsonl
 from data.records import content_id, pair_key, parse_pair, parse_preference, prompt_key
+from data.sources.rows import DataError
 from data.store.artifacts import Artifact
 from data.world import taste
 from tasks.model.chat import ChatEncoder
-from tasks.prepare import DataError, batch_of, prepare, truth_of
+from tasks.prepare import batch_of, prepare, truth_of
 from tests.conftest import rows_of, run_with
 
 KINDS = ("rationale", "labeled", "unlabeled", "heldout")

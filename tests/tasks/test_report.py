@@ -22,15 +22,14 @@ from tasks.prepare import batch_of, truth_of
 from tasks.prove import select_proofs
 from tasks.report.samples import sample_pairs
 from tasks.report.self_training import (
-    best_round,
     metrics_lines,
     progress_markdown,
     publish_round,
-    round_table,
     short_table,
     write_metrics,
     write_report,
 )
+from tasks.run.rounds import best_round, round_table
 from tasks.run.stage import Context, Run
 from tasks.settings import Settings
 from tasks.training_set import judge_examples

@@ -8,9 +8,11 @@ import pytest
 
 from data.seeds import derive_seed
 from data.store.store import RunStore
-from tasks.generation.local import engine_environment
 from tasks.model.chat import ChatEncoder
-from tasks.run.stage import Run, find_model, progress_text
+from tasks.model.device import engine_environment
+from tasks.model.location import find_model
+from tasks.run.stage import Run
+from tasks.run.watch import progress_text
 from tests.conftest import settings_with
 
 

@@ -1,0 +1,115 @@
+"""The table of rounds: what each round of a run labeled, proved, trained and reached, read from its finished stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from data.store.artifacts import Artifact
+from tasks.run.stage import Run
+
+Row = dict[str, Any]
+
+
+def round_table(run: Run) -> list[Row]:
+    """One row a round, in order, the final fine-tuning last; None where a round has no such stage (yet)."""
+    rounds = sorted({a.manifest.round for a in run.passed_stages() if a.manifest.round is not None})
+    return [_round_row(run, round) for round in rounds]
+
+
+def _round_row(run: Run, round: int) -> Row:
+    stages = [a for a in run.passed_stages() if a.manifest.round == round]
+    kinds = {a.manifest.kind: a for a in stages}
+    # Every round of self-training selects pairs; the fine-tuning after the last one only trains.
+    final = round > 0 and "train-judge" in kinds and "select" not in kinds
+    audit = kinds["audit"].manifest.metrics if "audit" in kinds else {}
+    return {
+        "round": round,
+        "name": "final" if final else str(round),
+        **_heldout(kinds.get("benchmark")),
+        **_labels(kinds.get("label")),
+        "kept_right": audit.get("kept_right"),
+        "all_right": audit.get("all_right"),
+        **_proofs(kinds.get("select")),
+        **_training(run, kinds.get("train-judge")),
+        "tokens_per_s": _rate([kinds[kind] for kind in ("vote", "prove", "benchmark") if kind in kinds]),
+        "seconds": round_seconds(stages),
+    }
+
+
+def _heldout(benchmark: Artifact | None) -> Row:
+    metrics = benchmark.manifest.metrics if benchmark else {}
+    pairs = benchmark.manifest.counts.rows_in if benchmark else None
+    return {
+        "accuracy": metrics.get("accuracy"),
+        "interval": metrics.get("interval"),
+        "heldout_pairs": pairs,
+        "position_consistency": metrics.get("position_consistency"),
+        "reply_tokens": metrics.get("mean_tokens"),
+    }
+
+
+def _labels(labels: Artifact | None) -> Row:
+    counts = labels.manifest.counts if labels else None
+    metrics = labels.manifest.metrics if labels else {}
+    malformed, votes = metrics.get("malformed", {}), metrics.get("votes")
+    return {
+        "labels_kept": counts.kept if counts else None,
+        "labels_of": counts.rows_in if counts else None,
+        "labels_dropped": {**counts.dropped, **counts.failed} if counts else {},
+        "label_balance": metrics.get("label_balance", {}),
+        "vote_margins": metrics.get("vote_margins", {}),
+        "orders_agree": metrics.get("orders_agree"),
+        "malformed_share": sum(malformed.values()) / votes if votes else None,
+    }
+
+
+def _proofs(selected: Artifact | None) -> Row:
+    counts = selected.manifest.counts if selected else None
+    metrics = selected.manifest.metrics if selected else {}
+    # A judge without rationales selects every labeled pair and has no proofs to count.
+    wrote = bool(metrics.get("candidates"))
+    return {
+        "proofs_valid": metrics.get("valid") if wrote else None,
+        "proof_candidates": metrics.get("candidates") if wrote else None,
+        "proof_score": metrics.get("mean_score"),
+        "proof_tokens": metrics.get("mean_tokens"),
+        "proofs_rejected": metrics.get("rejected", {}),
+        "pairs_selected": counts.kept if counts else None,
+        "pairs_dropped": {**counts.dropped, **counts.failed} if counts else {},
+    }
+
+
+def _training(run: Run, judge: Artifact | None) -> Row:
+    metrics = judge.manifest.metrics if judge else {}
+    wanted = judge.manifest.inputs.get("examples") if judge else None
+    of = (
+        a for a in run.passed_stages() if wanted and a.manifest.files.get("examples.jsonl", {}).get("sha256") == wanted
+    )
+    examples = next(of, None)
+    sizes = examples.manifest.metrics if examples else {}
+    return {
+        "examples": examples.manifest.counts.kept if examples else None,
+        "labeled": sizes.get("labeled"),
+        "pseudo_labeled": sizes.get("pseudo_labeled"),
+        "repeated": sizes.get("repeated"),
+        "first_loss": metrics.get("first_loss"),
+        "last_loss": metrics.get("last_loss"),
+    }
+
+
+def _rate(generated: list[Artifact]) -> float | None:
+    """Tokens/s over several stages; those that generated nothing in their last attempt have no rate."""
+    parts = [a.manifest.metrics for a in generated if a.manifest.metrics.get("tokens_per_s")]
+    seconds = sum(m["tokens_generated"] / m["tokens_per_s"] for m in parts)
+    return round(sum(m["tokens_generated"] for m in parts) / seconds, 1) if seconds else None
+
+
+def round_seconds(stages: list[Artifact]) -> float:
+    """What the stages took when they were made, reused ones included."""
+    return round(sum(a.manifest.seconds for a in stages), 1)
+
+
+def best_round(table: list[Row]) -> Row | None:
+    """The row with the highest held-out accuracy, the earliest of equals."""
+    measured = [row for row in table if row["accuracy"] is not None]
+    return max(measured, key=lambda row: (row["accuracy"], -row["round"]), default=None)

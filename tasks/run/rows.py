@@ -1,0 +1,132 @@
+"""Generation as seen by a stage: its rows go to engines in shards, on this machine or on others, and come back counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from data.files import read_jsonl
+from data.store.artifacts import SHARDS, Artifact, Counts, Outcome, StageError
+from tasks.generation.local import GenerationStats, generate_in_children
+from tasks.generation.pool import generate_in_pool
+from tasks.generation.shards import GenerationJob, with_rows
+from tasks.run.space import check_room, generation_bytes
+from tasks.run.stage import Context
+from tasks.settings import Role
+
+_SEEN = ("prompt_tokens", "tokens_generated", "shortened", "asked_longer", "cut_off")
+
+
+def generate_rows(
+    context: Context,
+    builder: str,
+    params: Mapping[str, Any],
+    rows: Path,
+    model: Path | str,
+    role: Role = "judge",
+    score_against: Sequence[Mapping[str, str]] | None = None,
+) -> Outcome:
+    """Generates for every row of a file into the stage's ``shards-…`` and counts what became of each.
+
+    Raises StageError where more rows failed than the settings allow; those that did not are kept for the next attempt.
+    """
+    generation = context.run.settings.generation
+    n_rows = sum(1 for _ in read_jsonl(rows))
+    shards = _shard_folder(context.work, generation.shard_rows)
+    shard_rows = int(shards.name.removeprefix(SHARDS))
+    job = GenerationJob(
+        builder,
+        params,
+        str(rows),
+        n_rows,
+        str(model),
+        str(shards),
+        context.run.settings.models.for_role(role).model_dump(mode="json"),
+        {**generation.model_dump(mode="json"), "shard_rows": shard_rows},
+        score_against,
+    )
+    reserve = context.run.settings.retention.reserve_gib
+    check_room(context.work, f"generating for {n_rows} rows", generation_bytes(params, n_rows), reserve)
+    attempts, stats = _generate_with_retry(context, job)
+    dropped: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    seen: Counter[str] = Counter(dict.fromkeys(_SEEN, 0))
+    for _, line in with_rows(job):
+        completions = [c for request in line.get("requests", ()) for c in request["completions"]]
+        seen["prompt_tokens"] += line.get("prompt_tokens", 0)
+        seen["tokens_generated"] += sum(c["n_tokens"] for c in completions)
+        seen["cut_off"] += sum(not c["finished"] for c in completions)
+        seen["shortened"] += line.get("shortened", False)
+        seen["asked_longer"] += line.get("asked_longer", False)
+        if "dropped" in line:
+            dropped[line["dropped"]] += 1
+        elif "failed" in line:
+            failed[line["failed"]] += 1
+            first.setdefault(line["failed"], f"row {line['id']!r}: {line.get('detail', 'the engine gives no reason')}")
+    if failed.total() > generation.max_failed_share * max(n_rows, 1):
+        shown = "".join(f"\n  {reason}, {failed[reason]} times; {what}" for reason, what in first.items())
+        raise StageError(
+            f"{failed.total()} of {n_rows} rows failed, over generation.max_failed_share = "
+            f"{generation.max_failed_share:.2%}. The first of each kind:{shown}\n"
+            "The rows that did not fail are kept; starting the run again asks for the failed ones only"
+        )
+    kept = n_rows - dropped.total() - failed.total()
+    metrics = {**seen, **stats.to_json(), "gpus_an_engine": generation.tensor_parallel}
+    metrics |= {"shard_rows": shard_rows, "attempts": attempts}
+    return Outcome(Counts(n_rows, kept, dict(dropped), dict(failed)), metrics)
+
+
+def _generate_with_retry(context: Context, job: GenerationJob) -> tuple[int, GenerationStats]:
+    """Generates, and once more for rows that failed; how often they have been tried in all, and what the engines did."""
+    earlier = context.earlier()
+    if earlier is not None:
+        for shard in job.shards():
+            shard.adopt()
+    most = context.run.settings.generation.max_attempts
+    before = int(earlier.metrics["attempts"]) if earlier is not None and earlier.counts.failed else 0
+    # Those of a stage that was stopped because too many rows had failed count too, once all of it has been tried.
+    before = max(before, min((shard.attempts() for shard in job.shards() if not shard.is_finished()), default=0))
+    if before:
+        context.watch.log(f"rows that failed earlier are tried again: attempt {before + 1} of {max(most, before + 1)}")
+    stats = _carry_out(context, replace(job, attempt=before + 1))
+    attempts = before + 1
+    if attempts < most and not all(shard.is_finished() for shard in job.shards()):
+        context.watch.log("some rows failed; asking for them once more")
+        attempts += 1
+        stats = stats.plus(_carry_out(context, replace(job, attempt=attempts)))
+    return attempts, stats
+
+
+def _carry_out(context: Context, job: GenerationJob) -> GenerationStats:
+    """Does a job on this machine or, where the settings say so, on workers of the pool ``gpu``."""
+    if context.run.settings.generation.workers:
+        return generate_in_pool(job, context.watch.log, context.progress, context.run.store)
+    generate = context.run.generator or generate_in_children
+    return generate(job, context.log_file, context.watch.log, context.progress)
+
+
+def generated_for(generated: Artifact, rows: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each row of `rows` with what a finished generation stage made for it, streamed."""
+    manifest = generated.manifest
+    if manifest.counts.rows_in:
+        generated.folder(f"{SHARDS}{manifest.metrics['shard_rows']}")
+    return read_generated(generated.path, rows, Outcome(manifest.counts, manifest.metrics))
+
+
+def read_generated(folder: Path, rows: Path, outcome: Outcome) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Like `generated_for`, inside the stage that has just generated."""
+    shard_rows = int(outcome.metrics["shard_rows"])
+    shards = str(folder / f"{SHARDS}{shard_rows}")
+    return with_rows(
+        GenerationJob("", {}, str(rows), outcome.counts.rows_in, "", shards, {}, {"shard_rows": shard_rows})
+    )
+
+
+def _shard_folder(work: Path, shard_rows: int) -> Path:
+    """Where shards go. Those of an attempt with another size are gone on with: a setting must not cost finished work."""
+    begun = sorted(work.glob(f"{SHARDS}*"))
+    return begun[0] if begun else work / f"{SHARDS}{shard_rows}"

@@ -1,0 +1,138 @@
+"""Where a stage is watched: as a Prefect task with a log and a progress bar, or in the log of a plain program."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from data.store.artifacts import Artifact, Stage
+
+_ARTIFACT_EVERY_S = 2.0
+_PAUSE_S = 60.0
+
+
+class Watch(Protocol):
+    """Where a stage's log lines and progress go."""
+
+    def log(self, line: str) -> None: ...
+
+    def progress(self, done: int, total: int) -> None: ...
+
+    def done(self, summary: str) -> None: ...
+
+
+def in_task(stage: Stage, function: Callable[[], Artifact]) -> Artifact:
+    """Runs `function` as a Prefect task named after the stage, or plainly where no flow is running.
+
+    A stage that did not have to be made ends in a state of its own name, so that the UI shows it.
+    """
+    from prefect import State, task
+    from prefect.cache_policies import NO_CACHE
+    from prefect.context import FlowRunContext
+    from prefect.states import Completed
+
+    if FlowRunContext.get() is None:
+        return function()
+    made: list[Artifact] = []
+
+    def step() -> State[Any]:
+        made.append(function())
+        return Completed(name="Reused" if made[0].reused else "Completed", message=describe(made[0]))
+
+    # Prefect's result cache stays out of it: a second cache could point at files that are gone.
+    task(name=stage.kind, task_run_name=stage.name, cache_policy=NO_CACHE, persist_result=False)(step)()
+    return made[0]
+
+
+def describe(artifact: Artifact) -> str:
+    """One line on a finished stage, for logs."""
+    manifest = artifact.manifest
+    counts = manifest.counts
+    lost = {**counts.dropped, **{f"failed: {reason}": n for reason, n in counts.failed.items()}}
+    reused = f"reused from {manifest.reused_from}" if manifest.reused_from else "reused"
+    how = reused if artifact.reused else f"done in {manifest.seconds:.1f} s"
+    line = f"{manifest.name}: {how}; {counts.rows_in} in, {counts.kept} kept" + (f", lost {lost}" if lost else "")
+    accuracy = manifest.metrics.get("accuracy")
+    return line if accuracy is None else f"{line}; accuracy {accuracy:.1%}"
+
+
+def open_watch(name: str) -> Watch:
+    """The watch that fits where we are: a Prefect task run, or a plain program."""
+    from prefect.context import TaskRunContext
+
+    return _PrefectWatch(name) if TaskRunContext.get() is not None else _LogWatch(name)
+
+
+class _LogWatch:
+    def __init__(self, name: str) -> None:
+        self.logger = logging.getLogger("gram_r2")
+        self.name = name
+
+    def log(self, line: str) -> None:
+        self.logger.info("%s", line)
+
+    def progress(self, done: int, total: int) -> None:
+        self.logger.debug("%s: %d of %d", self.name, done, total)
+
+    def done(self, summary: str) -> None:
+        pass
+
+
+class _PrefectWatch:
+    """Lines go to the task run's log; progress is one artifact a stage, with rows, rows/s and the time left.
+
+    What is only a view must not cost the work: when the server does not answer, progress is left out for a while.
+    """
+
+    def __init__(self, name: str) -> None:
+        from prefect.logging import get_run_logger
+
+        self.name = name
+        self.logger = get_run_logger()
+        self.started = self.last = time.monotonic()
+        self.first_done: int | None = None
+        self.text = f"{name}: starting"
+        self.artifact: Any = None
+        self._show(0.0)
+
+    def log(self, line: str) -> None:
+        self.logger.info("%s", line)
+
+    def progress(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self.first_done is None:
+            # What an earlier attempt did must not count into this attempt's rate.
+            self.first_done, self.started = done if done < total else 0, now
+        if now - self.last < _ARTIFACT_EVERY_S and done < total:
+            return
+        self.last = now
+        self.text = progress_text(self.name, done, total, done - self.first_done, now - self.started)
+        self._show(100.0 * done / max(total, 1))
+
+    def done(self, summary: str) -> None:
+        self.text = summary
+        self._show(100.0)
+
+    def _show(self, percent: float) -> None:
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+        try:
+            if self.artifact is None:
+                self.artifact = create_progress_artifact(percent, description=self.text)
+            else:
+                update_progress_artifact(self.artifact, percent, description=self.text)
+        except Exception as error:
+            self.last = time.monotonic() + _PAUSE_S
+            self.logger.warning("progress is not shown for %.0f s: %s", _PAUSE_S, error)
+
+
+def progress_text(name: str, done: int, total: int, done_now: int, seconds: float) -> str:
+    """Rows, rows/s and ETA in one line."""
+    rate = done_now / seconds if seconds > 0 and done_now > 0 else None
+    text = f"{name}: {done:,} of {total:,}"
+    if rate is None or done >= total:
+        return text
+    left = (total - done) / rate
+    return f"{text}, {rate:,.1f}/s, " + (f"{left / 60:.0f} min left" if left >= 120 else f"{left:.0f} s left")
