@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from data.files import json_line, read_jsonl
@@ -69,9 +70,9 @@ def task_examples(
     }
 
     def body(context: Context) -> Outcome:
-        return _split(context, source, task, orders, run.seed)
+        return _split(context, context.file("pairs"), task, orders, run.seed)
 
-    return run.do("task", "task", config, {"pairs": source.sha256}, body)
+    return run.find_or_make("task", "task", config, {"pairs": source}, body)
 
 
 def _source(run: Run, data: Artifact, prompt: str, prover: Checkpoint | None) -> FileRef:
@@ -84,12 +85,12 @@ def _source(run: Run, data: Artifact, prompt: str, prover: Checkpoint | None) ->
     return select_proofs(run, 0, write_proofs(run, 0, prover, labeled), labeled).ref("selected.jsonl")
 
 
-def _split(context: Context, source: FileRef, task: TaskSettings, orders: Sequence[str], seed: int) -> Outcome:
+def _split(context: Context, source: Path, task: TaskSettings, orders: Sequence[str], seed: int) -> Outcome:
     n_rows = n_validation = 0
     # A pair's place in the shuffled order is its own, so a larger source keeps the order of what it had.
     drawn: list[tuple[int, str, list[dict[str, Any]]]] = []
     with (context.work / VALIDATION).open("w", encoding="utf-8") as validation:
-        for row in read_jsonl(source.path):
+        for row in read_jsonl(source):
             n_rows += 1
             pair = parse_pair(row)
             key = prompt_key(pair.prompt) if task.overlap == "prompt" else pair_key(pair)
@@ -112,7 +113,7 @@ def _split(context: Context, source: FileRef, task: TaskSettings, orders: Sequen
         fitting = [size for size in task.sizes if size <= len(drawn)]
         raise DataError(
             f"task.sizes: {task.sizes[-1]} pairs are asked for, and {len(drawn)} are there for training: {n_rows} of "
-            f"{source.location.name}, {n_validation} of them kept for validation. Give more pairs, or sizes such as "
+            f"{source.name}, {n_validation} of them kept for validation. Give more pairs, or sizes such as "
             f"{fitting or [len(drawn)]}"
         )
     ordered = [examples for _, _, examples in sorted(drawn, key=lambda place: (-place[0], place[1]))]

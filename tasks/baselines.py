@@ -6,8 +6,9 @@ Each becomes a `Method`: its benchmarks, and the stages that it took to have it,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from data.files import json_line, read_jsonl
@@ -71,40 +72,40 @@ def labeled_pairs(run: Run, data: Artifact) -> list[FileRef]:
 
 def preference_examples(run: Run, name: str, pairs: Sequence[FileRef], orders: Sequence[str] = ORDERS) -> Artifact:
     """A stage of training examples without rationales: each labeled pair, in these orders."""
+    inputs = {f"pairs-{i}": ref for i, ref in enumerate(pairs)}
 
     def body(context: Context) -> Outcome:
         labels: Counter[str] = Counter()
         with (context.work / "examples.jsonl").open("w", encoding="utf-8") as stream:
-            for example in _examples(pairs, orders):
+            for example in _examples(map(context.file, inputs), orders):
                 labels[example["label"]] += 1
                 stream.write(json_line(example))
         n = labels.total()
         return Outcome(Counts(n, n), {"label_balance": dict(sorted(labels.items()))})
 
-    inputs = {f"pairs-{i}": ref.sha256 for i, ref in enumerate(pairs)}
-    return run.do(name, "examples", {"orders": list(orders)}, inputs, body)
+    return run.find_or_make(name, "examples", {"orders": list(orders)}, inputs, body)
 
 
-def _examples(pairs: Sequence[FileRef], orders: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for ref in pairs:
-        for row in read_jsonl(ref.path):
+def _examples(files: Iterable[Path], orders: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for file in files:
+        for row in read_jsonl(file):
             yield from (example_of(row, order, "") for order in orders)
 
 
 def response_pairs(run: Run, name: str, batches: Sequence[FileRef]) -> Artifact:
     """A stage of pairs for pre-training: several files of unlabeled pairs as one."""
+    inputs = {f"batch-{i}": ref for i, ref in enumerate(batches)}
 
     def body(context: Context) -> Outcome:
         n = 0
         with (context.work / "examples.jsonl").open("w", encoding="utf-8") as stream:
-            for ref in batches:
-                for row in read_jsonl(ref.path):
+            for role in inputs:
+                for row in read_jsonl(context.file(role)):
                     n += 1
                     stream.write(json_line(row))
         return Outcome(Counts(n, n))
 
-    inputs = {f"batch-{i}": ref.sha256 for i, ref in enumerate(batches)}
-    return run.do(name, "examples", {}, inputs, body)
+    return run.find_or_make(name, "examples", {}, inputs, body)
 
 
 # ---- the three methods ------------------------------------------------------------------------------------------------

@@ -54,14 +54,14 @@ def export(
         "card": {**card_facts(run, judges, chosen, facts or {}), "method": _method(run, method)},
         "card_template_sha256": hashlib.sha256((TEMPLATES / "model-card.md.jinja").read_bytes()).hexdigest(),
     }
-    inputs = {f"judge-{round}": judge.content for round, judge, _ in judges}
+    inputs = {f"judge-{round}": judge for round, judge, _ in judges}
 
     def body(context: Context) -> Outcome:
         # What an earlier attempt linked must go: a link cannot be made over a link.
         shutil.rmtree(context.work)
         context.work.mkdir(parents=True)
         # Weights are linked; the rest is small, and somebody may well edit it here.
-        link_tree(chosen[1].folder("checkpoint"), context.work, linked="*.safetensors")
+        link_tree(Path(context.model(f"judge-{chosen[0]}")), context.work, linked="*.safetensors")
         write_text(context.work / "prompt.txt", prompt.template.text)
         write_json(context.work / "prompt.json", config["prompt"])
         write_text(context.work / "README.md", render_card(config))
@@ -69,7 +69,7 @@ def export(
         metrics = {"chosen_round": chosen[0], "accuracy": _accuracy(chosen)}
         return Outcome(Counts(len(judges), 1, worse), metrics)
 
-    return run.do("final", "export", config, inputs, body)
+    return run.find_or_make("final", "export", config, inputs, body)
 
 
 def _method(run: Run, method: str) -> str:

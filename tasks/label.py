@@ -19,7 +19,7 @@ from typing import Any
 from data.files import json_line, read_jsonl
 from data.records import Label, flip, parse_pair
 from data.seeds import derive_seed
-from data.store.artifacts import Artifact, Counts, FileRef, Outcome, StageError
+from data.store.artifacts import Artifact, Counts, FileRef, Input, Outcome, StageError
 from tasks.model.chat import ChatEncoder
 from tasks.model.device import resolved_dtype
 from tasks.model.engine import Request
@@ -174,10 +174,12 @@ def cast_votes(run: Run, round: int, judge: Artifact, batch: FileRef) -> Artifac
         config["read"] = "probabilities of the labels"
 
     def body(context: Context) -> Outcome:
-        return generate_rows(context, "tasks.label:vote_requests", params, batch.path, judge.folder("checkpoint"))
+        return generate_rows(
+            context, "tasks.label:vote_requests", params, context.file("batch"), context.model("judge")
+        )
 
-    inputs = {"judge": judge.content, "batch": batch.sha256}
-    return run.do(f"round-{round}/votes", "vote", config, inputs, body, round)
+    inputs: dict[str, Input] = {"judge": judge, "batch": batch}
+    return run.find_or_make(f"round-{round}/votes", "vote", config, inputs, body, round)
 
 
 def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef) -> Artifact:
@@ -195,11 +197,12 @@ def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef) -> Artifa
 
     def body(context: Context) -> Outcome:
         asking = vote_asking(vote_params(run, round))
-        outcome = _split_labels(context.work, generated_for(votes, batch.path), asking, labels)
+        rows = generated_for(context.artifact("votes"), context.file("batch"))
+        outcome = _split_labels(context.work, rows, asking, labels)
         _check_labels(outcome, labels)
         return outcome
 
-    return run.do(f"round-{round}/labels", "label", config, {"votes": votes.content}, body, round)
+    return run.find_or_make(f"round-{round}/labels", "label", config, {"votes": votes, "batch": batch}, body, round)
 
 
 def _split_labels(
@@ -278,14 +281,14 @@ def _labels_from_truth(run: Run, round: int, batch: FileRef, truth: FileRef) -> 
     """The stage "label" of the gold control: the true labels in place of the judge's."""
 
     def body(context: Context) -> Outcome:
-        known = {row["id"]: row["label"] for row in read_jsonl(truth.path)}
+        known = {row["id"]: row["label"] for row in read_jsonl(context.file("truth"))}
         sides: Counter[str] = Counter()
         n_rows = 0
         with (
             (context.work / "labels.jsonl").open("w", encoding="utf-8") as kept_file,
             (context.work / "dropped.jsonl").open("w", encoding="utf-8") as dropped_file,
         ):
-            for row in read_jsonl(batch.path):
+            for row in read_jsonl(context.file("batch")):
                 n_rows += 1
                 label = known.get(row["id"])
                 if label is None:
@@ -298,19 +301,19 @@ def _labels_from_truth(run: Run, round: int, batch: FileRef, truth: FileRef) -> 
         counts = Counts(n_rows, sides.total(), {"truth_unknown": unknown} if unknown else {})
         return Outcome(counts, {"label_balance": dict(sides)})
 
-    inputs = {"batch": batch.sha256, "truth": truth.sha256}
-    return run.do(f"round-{round}/labels", "label", {"source": "truth"}, inputs, body, round)
+    inputs = {"batch": batch, "truth": truth}
+    return run.find_or_make(f"round-{round}/labels", "label", {"source": "truth"}, inputs, body, round)
 
 
 def audit_labels(run: Run, round: int, labels: Artifact, truth: FileRef) -> Artifact:
     """The stage "audit": how often the pseudo-labels are right, where the truth is known. No model sees its result."""
 
     def body(context: Context) -> Outcome:
-        known = {row["id"]: row["label"] for row in read_jsonl(truth.path)}
+        known = {row["id"]: row["label"] for row in read_jsonl(context.file("truth"))}
         right: dict[str, list[bool]] = {"kept": [], "all": []}
         n_rows = 0
         for name in ("labels.jsonl", "dropped.jsonl"):
-            for row in read_jsonl(labels.file(name)):
+            for row in read_jsonl(context.artifact("labels").file(name)):
                 n_rows += 1
                 if row.get("label") is None or row["id"] not in known:
                     continue
@@ -320,8 +323,8 @@ def audit_labels(run: Run, round: int, labels: Artifact, truth: FileRef) -> Arti
         metrics = {f"{which}_right": _mean(values) for which, values in right.items()}
         return Outcome(Counts(n_rows, n_rows), metrics)
 
-    inputs = {"labels": labels.content, "truth": truth.sha256}
-    return run.do(f"round-{round}/audit", "audit", {}, inputs, body, round)
+    inputs: dict[str, Input] = {"labels": labels, "truth": truth}
+    return run.find_or_make(f"round-{round}/audit", "audit", {}, inputs, body, round)
 
 
 def _mean(values: Sequence[bool]) -> float | None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from data.files import json_line, read_jsonl
 from data.overlap import NEAR, SHORTEST, Index, N
 from data.records import parse_pair
-from data.store.artifacts import Artifact, Counts, Outcome
+from data.store.artifacts import Artifact, Counts, Input, Outcome
 from tasks.benchmark.sets import read_set
 from tasks.run.stage import Context, Run
 
 
-def index_of(sets: Sequence[Artifact]) -> Index:
+def index_of(sets: Iterable[Artifact]) -> Index:
     """The index over finished stages "benchmarks/NAME"."""
     return Index({made.manifest.name.removeprefix("benchmarks/"): read_set(made) for made in sets})
 
@@ -26,16 +26,17 @@ def report_overlap(run: Run, data: Artifact, sets: Sequence[Artifact]) -> Artifa
     What `data.contamination` = "drop" has dropped is not in the data any more; what is left is reported.
     """
     names = [name for name in data.manifest.files if _is_training(name)]
-    inputs = {made.manifest.name: made.content for made in sets} | {name: data.ref(name).sha256 for name in names}
+    inputs: dict[str, Input] = {made.manifest.name: made for made in sets}
+    inputs |= {name: data.ref(name) for name in names}
 
     def body(context: Context) -> Outcome:
-        index = index_of(sets)
+        index = index_of(context.artifact(made.manifest.name) for made in sets)
         n_rows = 0
         rows: dict[str, Counter[str]] = {}
         items: dict[str, set[str]] = {}
         with (context.work / "hits.jsonl").open("w", encoding="utf-8") as stream:
             for name in names:
-                for row in read_jsonl(data.file(name)):
+                for row in read_jsonl(context.file(name)):
                     n_rows += 1
                     hits = index.find(parse_pair(row))
                     for hit in hits:
@@ -53,7 +54,7 @@ def report_overlap(run: Run, data: Artifact, sets: Sequence[Artifact]) -> Artifa
             context.watch.log(f"overlap with {name}: {told} (training rows; see hits.jsonl)")
         return Outcome(Counts(n_rows, n_rows), metrics)
 
-    return run.do("overlap", "overlap", {"n": N, "near": NEAR, "shortest": SHORTEST}, inputs, body)
+    return run.find_or_make("overlap", "overlap", {"n": N, "near": NEAR, "shortest": SHORTEST}, inputs, body)
 
 
 def _is_training(name: str) -> bool:

@@ -19,7 +19,6 @@ from data.records import (
     RationalePair,
     Record,
     ResponsePair,
-    content_id,
     flip,
     pair_key,
     parse_pair,
@@ -28,8 +27,8 @@ from data.records import (
 from data.seeds import derive_seed
 from data.sources.mixture import Mixture, needs_drawing
 from data.sources.rows import DataError
-from data.sources.sources import Dropped, Source, assign_order, read_source, source_fingerprint
-from data.store.artifacts import Artifact, Counts, FileRef, Outcome
+from data.sources.sources import Dropped, Source, as_published, assign_order, read_source
+from data.store.artifacts import Artifact, Counts, FileRef, Input, Outcome
 from tasks.overlap import index_of
 from tasks.run.stage import Context, Run
 from tasks.settings import DataSettings, RoundSettings
@@ -41,19 +40,20 @@ Numbered = tuple[int, Mapping[str, Any]]
 def prepare(run: Run, sets: Sequence[Artifact] = ()) -> Artifact:
     """The stage "data". `sets` are the benchmarks whose copies are left out, where the settings say so."""
     data, rounds = run.settings.data, run.settings.rounds
-    sources = {
-        f"{kind}-{i}": content_id(source_fingerprint(source))
+    inputs: dict[str, Input] = {
+        f"{kind}-{i}": as_published(source)
         for kind in ("rationale", "labeled", "unlabeled", "pretraining", "heldout")
         for i, source in enumerate(getattr(data, kind))
     }
     config = {"data": data.model_dump(mode="json"), "rounds": rounds.model_dump(), "seed": run.seed}
     kept_out = sets if data.contamination == "drop" else ()
-    inputs = sources | {made.manifest.name: made.content for made in kept_out}
+    inputs |= {made.manifest.name: made for made in kept_out}
 
     def body(context: Context) -> Outcome:
-        return _Splitter(context, data, rounds, run.seed, index_of(kept_out)).split()
+        benchmarks = index_of(context.artifact(made.manifest.name) for made in kept_out)
+        return _Splitter(context, data, rounds, run.seed, benchmarks).split()
 
-    return run.do("data", "data", config, inputs, body)
+    return run.find_or_make("data", "data", config, inputs, body)
 
 
 class _Splitter:

@@ -16,7 +16,7 @@ from typing import Any
 from data.files import json_line, read_jsonl
 from data.records import Label, flip, parse_preference
 from data.seeds import derive_seed
-from data.store.artifacts import Artifact, Counts, FileRef, Outcome, StageError
+from data.store.artifacts import Artifact, Counts, FileRef, Input, Outcome, StageError
 from prompts.catalog import PROVER_PROMPTS, prover_for
 from prompts.judge import JudgePrompt
 from prompts.prove import ProverPrompt
@@ -131,13 +131,18 @@ def write_proofs(run: Run, round: int, prover: Artifact | Checkpoint, labeled: F
     alone = [message.to_json() for message in prompt.render_unconditional()]
 
     def body(context: Context) -> Outcome:
-        checkpoint = prover.model if isinstance(prover, Checkpoint) else prover.folder("checkpoint")
         return generate_rows(
-            context, "tasks.prove:proof_requests", params, labeled.path, checkpoint, "prover", score_against=alone
+            context,
+            "tasks.prove:proof_requests",
+            params,
+            context.file("labeled"),
+            context.model("prover"),
+            "prover",
+            score_against=alone,
         )
 
-    inputs = {"prover": prover.content, "labeled": labeled.sha256}
-    return run.do(f"round-{round}/proofs", "prove", config, inputs, body, round)
+    inputs: dict[str, Input] = {"prover": prover, "labeled": labeled}
+    return run.find_or_make(f"round-{round}/proofs", "prove", config, inputs, body, round)
 
 
 def select_proofs(run: Run, round: int, proofs_made: Artifact, labeled: FileRef) -> Artifact:
@@ -158,7 +163,8 @@ def select_proofs(run: Run, round: int, proofs_made: Artifact, labeled: FileRef)
     }
 
     def body(context: Context) -> Outcome:
-        outcome = _select(context.work, generated_for(proofs_made, labeled.path), judge, proofs, seed)
+        rows = generated_for(context.artifact("proofs"), context.file("labeled"))
+        outcome = _select(context.work, rows, judge, proofs, seed)
         if outcome.counts.kept == 0:
             raise StageError(
                 f"no pair has a valid proof: {outcome.counts.rows_in} pairs, rejected proofs {outcome.metrics['rejected']}. "
@@ -166,7 +172,9 @@ def select_proofs(run: Run, round: int, proofs_made: Artifact, labeled: FileRef)
             )
         return outcome
 
-    return run.do(f"round-{round}/selected", "select", config, {"proofs": proofs_made.content}, body, round)
+    return run.find_or_make(
+        f"round-{round}/selected", "select", config, {"proofs": proofs_made, "labeled": labeled}, body, round
+    )
 
 
 def _select(
@@ -258,10 +266,9 @@ def _select_without_proofs(run: Run, round: int, labeled: FileRef) -> Artifact:
     def body(context: Context) -> Outcome:
         n_rows = 0
         with (context.work / "selected.jsonl").open("w", encoding="utf-8") as stream:
-            for row in read_jsonl(labeled.path):
+            for row in read_jsonl(context.file("labeled")):
                 n_rows += 1
                 stream.write(json_line({**row, "proofs": {order: {"rationale": ""} for order in ORDERS}}))
         return Outcome(Counts(n_rows, n_rows), {"candidates": 0})
 
-    inputs = {"labeled": labeled.sha256}
-    return run.do(f"round-{round}/selected", "select", {"proofs": False}, inputs, body, round)
+    return run.find_or_make(f"round-{round}/selected", "select", {"proofs": False}, {"labeled": labeled}, body, round)

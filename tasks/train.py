@@ -17,14 +17,14 @@ from typing import Any
 
 from data.files import write_json
 from data.seeds import derive_seed
-from data.store.artifacts import DONE, SCRATCH, Artifact, Counts, FileRef, Outcome
+from data.store.artifacts import DONE, SCRATCH, Artifact, Counts, FileRef, Input, Outcome
 from prompts.catalog import pretraining_for, prover_for
 from prompts.judge import JudgePrompt
 from tasks.machine import child
 from tasks.machine.gpus import visible_gpus
 from tasks.machine.remote_runs import Part, see_through
 from tasks.model.device import resolved_dtype
-from tasks.model.location import find_model
+from tasks.model.location import Checkpoint, find_model
 from tasks.model.scalar import SCALAR
 from tasks.run.space import check_room, training_bytes
 from tasks.run.stage import Context, Run
@@ -101,14 +101,17 @@ def train(run: Run, lesson: Lesson, base: str | Artifact) -> Artifact:
     # judge that is trained on goes on with a seed of its own.
     seed = derive_seed(run.seed, "train", role, *seed_parts)
     config = _config(run, lesson, seed)
+    inputs: dict[str, Input] = {"examples": lesson.examples}
     if isinstance(base, Artifact):
-        known = {"base": base.content}
+        inputs["base"] = base
     else:
         folder, known = find_model(base)
+        inputs |= {name: Checkpoint(value, folder) for name, value in known.items()}
+    if lesson.validation is not None:
+        inputs["validation"] = lesson.validation
 
     def body(context: Context) -> Outcome:
-        start = str(base.folder("checkpoint")) if isinstance(base, Artifact) else folder
-        job = _job(run, lesson, start, context.work, seed)
+        job = _job(run, lesson, context, seed)
         if (context.work / RESULT).exists():
             context.watch.log("the training had ended; only its commit was missing")
         elif run.settings.training.in_pool:
@@ -119,10 +122,7 @@ def train(run: Run, lesson: Lesson, base: str | Artifact) -> Artifact:
             train_in_child(job, context.log_file, reserve, context.watch.log, context.progress)
         return _outcome(context.work)
 
-    inputs = {"examples": lesson.examples.sha256, **known}
-    if lesson.validation is not None:
-        inputs["validation"] = lesson.validation.sha256
-    return run.do(lesson.name, lesson.kind, config, inputs, body, lesson.round)
+    return run.find_or_make(lesson.name, lesson.kind, config, inputs, body, lesson.round)
 
 
 def _config(run: Run, lesson: Lesson, seed: int) -> dict[str, Any]:
@@ -162,21 +162,22 @@ def _reply_tokens(run: Run, role: Role) -> int:
     return run.settings.judge_room
 
 
-def _job(run: Run, lesson: Lesson, base: str, work: Path, seed: int) -> TrainingJob:
-    settings, validation = run.settings, lesson.validation
+def _job(run: Run, lesson: Lesson, context: Context, seed: int) -> TrainingJob:
+    settings = run.settings
+    base = next(role for role in ("base", "content", "hub") if role in context.inputs)
     return TrainingJob(
         f"{run.store.run_name}/{lesson.name}",
         lesson.role,
-        str(lesson.examples.path),
-        base,
-        str(work),
+        str(context.file("examples")),
+        context.model(base),
+        str(context.work),
         settings.models.for_role(lesson.role).model_dump(mode="json"),
         settings.training.mechanics(),
         lesson.optimization.model_dump(mode="json"),
         _reply_tokens(run, lesson.role),
         seed,
         settings.training.label_smoothing,
-        str(validation.path) if validation is not None else "",
+        str(context.file("validation")) if "validation" in context.inputs else "",
     )
 
 

@@ -34,7 +34,7 @@ def human_examples(run: Run, data: Artifact) -> Artifact:
             (context.work / "examples.jsonl").open("w", encoding="utf-8") as examples,
             (context.work / "dropped.jsonl").open("w", encoding="utf-8") as dropped_file,
         ):
-            for row in read_jsonl(data.file("rationale.jsonl")):
+            for row in read_jsonl(context.file("rationale")):
                 n_rows += 1
                 record = parse_rationale(row)
                 reason = judge.check_rationale(record.rationale, record.label) if judge.has_rationale else None
@@ -53,8 +53,8 @@ def human_examples(run: Run, data: Artifact) -> Artifact:
         return Outcome(counts, {"label_balance": dict(sorted(labels.items()))})
 
     config = {"prompt": judge.digest}
-    inputs = {"rationale": data.ref("rationale.jsonl").sha256}
-    return run.do("human-examples", "human-examples", config, inputs, body)
+    inputs = {"rationale": data.ref("rationale.jsonl")}
+    return run.find_or_make("human-examples", "human-examples", config, inputs, body)
 
 
 def judge_examples(run: Run, round: int, selected: Sequence[Artifact], human: Artifact | None) -> Artifact:
@@ -64,37 +64,38 @@ def judge_examples(run: Run, round: int, selected: Sequence[Artifact], human: Ar
     are repeated evenly until they are `training.labeled_share` of the set.
     """
     training = run.settings.training
-    inputs = {f"round-{i}": artifact.ref("selected.jsonl").sha256 for i, artifact in enumerate(selected)}
-    labeled = [selected[0]]
+    inputs = {f"round-{i}": artifact.ref("selected.jsonl") for i, artifact in enumerate(selected)}
+    pseudo = list(inputs)[1:]
+    labeled = ["round-0"]
     if human is not None and training.human_rationales:
-        labeled.append(human)
-        inputs["human"] = human.ref("examples.jsonl").sha256
+        labeled.append("human")
+        inputs["human"] = human.ref("examples.jsonl")
     config = {"labeled_share": training.labeled_share}
 
     def body(context: Context) -> Outcome:
-        n_labeled = sum(1 for _ in _all_examples(labeled))
-        n_pseudo = sum(1 for _ in _all_examples(selected[1:], first_round=1))
+        n_labeled = sum(1 for _ in _all_examples(context, labeled))
+        n_pseudo = sum(1 for _ in _all_examples(context, pseudo))
         extra = repeats(n_labeled, n_pseudo, training.labeled_share)
         labels: Counter[str] = Counter()
         with (context.work / "examples.jsonl").open("w", encoding="utf-8") as stream:
-            for example in _mixed(labeled, selected[1:], n_labeled, extra):
+            for example in _mixed(context, labeled, pseudo, n_labeled, extra):
                 labels[example["label"]] += 1
                 stream.write(json_line(example))
         n = n_labeled + n_pseudo + extra
         metrics = {"labeled": n_labeled, "pseudo_labeled": n_pseudo, "repeated": extra, "label_balance": dict(labels)}
         return Outcome(Counts(n, n), metrics)
 
-    return run.do(f"round-{round}/training-set", "training-set", config, inputs, body, round)
+    return run.find_or_make(f"round-{round}/training-set", "training-set", config, inputs, body, round)
 
 
 def _mixed(
-    labeled: Sequence[Artifact], pseudo: Sequence[Artifact], n_labeled: int, extra: int
+    context: Context, labeled: Sequence[str], pseudo: Sequence[str], n_labeled: int, extra: int
 ) -> Iterator[dict[str, Any]]:
-    yield from _all_examples(labeled)
-    yield from _all_examples(pseudo, first_round=1)
+    yield from _all_examples(context, labeled)
+    yield from _all_examples(context, pseudo)
     left = extra
     while left > 0:
-        for i, example in enumerate(_all_examples(labeled)):
+        for i, example in enumerate(_all_examples(context, labeled)):
             if i >= left:
                 break
             yield {**example, "origin": {**example["origin"], "repeat": 1 + (extra - left) // n_labeled}}
@@ -108,12 +109,13 @@ def repeats(n_labeled: int, n_pseudo: int, share: float) -> int:
     return max(0, math.ceil(share / (1 - share) * n_pseudo - 1e-9) - n_labeled)
 
 
-def _all_examples(artifacts: Sequence[Artifact], first_round: int = 0) -> Iterator[dict[str, Any]]:
-    for i, artifact in enumerate(artifacts):
-        if "examples.jsonl" in artifact.manifest.files:
-            yield from read_jsonl(artifact.file("examples.jsonl"))
-            continue
-        yield from _selected_examples(artifact.file("selected.jsonl"), first_round + i)
+def _all_examples(context: Context, roles: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The examples of inputs called "human" (which are examples) and "round-i" (selected pairs of round i)."""
+    for role in roles:
+        if role == "human":
+            yield from read_jsonl(context.file(role))
+        else:
+            yield from _selected_examples(context.file(role), int(role.removeprefix("round-")))
 
 
 def _selected_examples(path: Path, round: int) -> Iterator[dict[str, Any]]:

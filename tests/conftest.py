@@ -223,7 +223,7 @@ def artifact(run: Run, name: str, files: Mapping[str, Rows]) -> Artifact:
             write_jsonl(context.work / file, rows)
         return Outcome(Counts(0, 0))
 
-    return run.do(name, "test", {"files": contents}, {}, body)
+    return run.find_or_make(name, "test", {"files": contents}, {}, body)
 
 
 # ---- a judge that sees the truth -----------------------------------------------------------------------------------------

@@ -116,6 +116,19 @@ def source_files(source: Source) -> list[str]:
     return [] if source.hub_name is not None else rows.local_files(rows.expand_path(source.path))
 
 
+@dataclass(frozen=True)
+class Published:
+    """A source as an input of a stage: what there is to be read, and the hash of what is in it now."""
+
+    source: Source
+    content: str
+
+
+def as_published(source: Source) -> Published:
+    """A source with the hash of what it holds now. Raises SourceError as `source_fingerprint` does."""
+    return Published(source, content_id(source_fingerprint(source)))
+
+
 def source_fingerprint(source: Source) -> dict[str, Any]:
     """What the rows of a source depend on, for a stage's key: sha256 by file name, or the hub's coordinates."""
     if source.hub_name is None:

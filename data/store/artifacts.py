@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from data.files import StoreError, sha256_file
 from data.records import canonical_json
@@ -104,6 +104,15 @@ class NoSuchFileError(StoreError):
     """An artifact does not have the file that is asked of it."""
 
 
+class Input(Protocol):
+    """What a stage reads: an `Artifact`, a `FileRef`, or something that no stage has made, such as a base model."""
+
+    @property
+    def content(self) -> str:
+        """What tells it from any other in keys; for files, a hash of what is in them."""
+        ...
+
+
 @dataclass(frozen=True)
 class FileRef:
     """One file of an artifact: where it is, and the hash that goes into the keys of the stages that read it."""
@@ -117,6 +126,10 @@ class FileRef:
         """The file on this machine, brought here if it is not."""
         self.fetch()
         return self.location
+
+    @property
+    def content(self) -> str:
+        return self.sha256
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from data.benchmarks.items import Benchmark, Cell, Item
 from data.files import read_jsonl, write_json, write_jsonl
 from data.seeds import derive_seed
-from data.store.artifacts import Artifact, Counts, Outcome
+from data.store.artifacts import Artifact, Counts, Input, Outcome
 from tasks.benchmark.best_of import next_matches
 from tasks.benchmark.games import adaptive, of_rows
 from tasks.benchmark.score import parts, score
@@ -131,19 +131,10 @@ def asking_by(
     )
 
 
-class Player(Protocol):
-    """Who plays: a stage of a run that has trained a judge, or a `Checkpoint` that is there."""
-
-    @property
-    def content(self) -> str: ...
-
-    def folder(self, name: str) -> Path: ...
-
-
 def benchmark(
     run: Run,
     round: int | None,
-    judge: Player | Checkpoint,
+    judge: Artifact | Checkpoint,
     played: Artifact,
     asking: Asking | None = None,
     place: str = "",
@@ -163,30 +154,31 @@ def benchmark(
         "prompt_digest": asking.digest,
         "dtype": resolved_dtype(run.settings.models.dtype),
     }
-    inputs = {"judge": judge.content, "items": played.content}
+    inputs: dict[str, Input] = {"judge": judge, "items": played}
 
     if played.manifest.metrics["benchmark"] == "ppe":
         return _play_knockouts(run, round, judge, played, stage, asking, config)
 
     def body(context: Context) -> Outcome:
-        items = played.ref(ITEMS)
-        outcome = _generate(context, judge, asking, items.path)
-        known = read_set(played)
-        games = read_games(asking, known, read_generated(context.work, items.path, outcome))
+        items = context.artifact("items")
+        outcome = _generate(context, asking, "items")
+        known = read_set(items)
+        games = read_games(asking, known, read_generated(context.work, items.file(ITEMS), outcome))
         return _score(context.work, known, games, outcome)
 
-    return run.do(stage, f"benchmark{suffix}", config, inputs, body, round)
+    return run.find_or_make(stage, f"benchmark{suffix}", config, inputs, body, round)
 
 
-def _generate(context: Context, judge: Player | Checkpoint, asking: Asking, items: Path) -> Outcome:
-    model = judge.model if isinstance(judge, Checkpoint) else judge.folder("checkpoint")
-    return generate_rows(context, "tasks.benchmark.play:game_requests", asking.to_json(), items, model)
+def _generate(context: Context, asking: Asking, items: str) -> Outcome:
+    """Has the input "judge" play the items of the input `items`."""
+    rows, judge = context.artifact(items).file(ITEMS), context.model("judge")
+    return generate_rows(context, "tasks.benchmark.play:game_requests", asking.to_json(), rows, judge)
 
 
 def _play_knockouts(
     run: Run,
     round: int | None,
-    judge: Player | Checkpoint,
+    judge: Artifact | Checkpoint,
     played: Artifact,
     stage: str,
     asking: Asking,
@@ -194,36 +186,43 @@ def _play_knockouts(
 ) -> Artifact:
     """Two stages for each level of the knockouts, its matches and their games; then the scores of all games."""
     levels: list[tuple[Artifact, Artifact]] = []
-    inputs = {"judge": judge.content, "items": played.content}
 
-    def games(known: Benchmark) -> list[dict[str, Any]]:
-        return [
-            game for drawn, made in levels for game in read_games(asking, known, generated_for(made, drawn.file(ITEMS)))
-        ]
+    def inputs() -> dict[str, Input]:
+        """The benchmark, and the matches and games of all levels so far."""
+        made: dict[str, Input] = {"items": played}
+        for i, (matches, games) in enumerate(levels, start=1):
+            made |= {f"matches-{i}": matches, f"games-{i}": games}
+        return made
+
+    def games(context: Context, known: Benchmark) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for i in range(1, len(context.inputs) // 2 + 1):
+            matches = context.artifact(f"matches-{i}").file(ITEMS)
+            found += read_games(asking, known, generated_for(context.artifact(f"games-{i}"), matches))
+        return found
 
     def draw(context: Context) -> Outcome:
-        known = read_set(played)
-        rows = games(known)
+        known = read_set(context.artifact("items"))
+        rows = games(context, known)
         matches = next_matches(known, of_rows(known, rows) if rows else None)
         n = write_jsonl(context.work / ITEMS, (item.to_json() for item in matches))
         return Outcome(Counts(n, n))
 
+    def play(context: Context) -> Outcome:
+        return _generate(context, asking, "items")
+
     def finish(context: Context) -> Outcome:
-        known = read_set(played)
+        known = read_set(context.artifact("items"))
         total = len(known.items)
-        return _score(context.work, known, iter(games(known)), Outcome(Counts(total, total)))
+        return _score(context.work, known, iter(games(context, known)), Outcome(Counts(total, total)))
 
     for level in range(1, (played.manifest.metrics["candidates"] - 1).bit_length() + 1):
-        drawn = run.do(f"{stage}-matches-{level}", "matches", {}, inputs, draw, round)
-
-        def play(context: Context, drawn: Artifact = drawn) -> Outcome:
-            return _generate(context, judge, asking, drawn.file(ITEMS))
-
-        inputs = {"judge": judge.content, "items": drawn.content}
-        made = run.do(f"{stage}-games-{level}", "games", config, inputs, play, round)
+        # What is drawn depends on how replies are read, as the scores do.
+        drawn = run.find_or_make(f"{stage}-matches-{level}", "matches", config, inputs(), draw, round)
+        asked: dict[str, Input] = {"judge": judge, "items": drawn}
+        made = run.find_or_make(f"{stage}-games-{level}", "games", config, asked, play, round)
         levels.append((drawn, made))
-        inputs = {"items": played.content, **{f"games-{i + 1}": one.content for i, (_, one) in enumerate(levels)}}
-    return run.do(stage, stage.rsplit("/", 1)[-1], config, inputs, finish, round)
+    return run.find_or_make(stage, stage.rsplit("/", 1)[-1], config, inputs(), finish, round)
 
 
 def _score(work: Path, known: Benchmark, games: Iterator[dict[str, Any]], outcome: Outcome) -> Outcome:

@@ -14,8 +14,7 @@ from data.benchmarks import preferences
 from data.benchmarks.catalog import load
 from data.benchmarks.items import Benchmark, Item
 from data.files import read_jsonl, write_json, write_jsonl
-from data.records import content_id
-from data.sources.sources import Source, source_fingerprint
+from data.sources.sources import Source, as_published
 from data.store.artifacts import Artifact, Counts, Outcome
 from tasks.run.stage import Context, Run
 from tasks.settings import BenchmarkSet
@@ -27,22 +26,22 @@ HELD_OUT = "held-out"
 def prepare_set(run: Run, chosen: BenchmarkSet) -> Artifact:
     """A configured benchmark as a stage. Raises SourceError where its data is not what its authors publish."""
     config = chosen.model_dump(mode="json", exclude={"name"})
-    inputs = {"data": content_id(source_fingerprint(Source(path=chosen.data)))}
+    inputs = {"data": as_published(Source(path=chosen.data))}
 
     def body(context: Context) -> Outcome:
         return write_set(context.work, load(chosen.benchmark, chosen.data, chosen.split, chosen.format))
 
-    return run.do(f"benchmarks/{chosen.label}", "benchmark-data", config, inputs, body)
+    return run.find_or_make(f"benchmarks/{chosen.label}", "benchmark-data", config, inputs, body)
 
 
 def prepare_heldout(run: Run, data: Artifact) -> Artifact:
     """The run's held-out pairs as a benchmark."""
-    heldout = data.ref("heldout.jsonl")
 
     def body(context: Context) -> Outcome:
-        return write_set(context.work, preferences.of_rows(read_jsonl(heldout.path)))
+        return write_set(context.work, preferences.of_rows(read_jsonl(context.file("heldout"))))
 
-    return run.do(f"benchmarks/{HELD_OUT}", "benchmark-data", {}, {"heldout": heldout.sha256}, body)
+    inputs = {"heldout": data.ref("heldout.jsonl")}
+    return run.find_or_make(f"benchmarks/{HELD_OUT}", "benchmark-data", {}, inputs, body)
 
 
 def write_set(folder: Path, benchmark: Benchmark) -> Outcome:

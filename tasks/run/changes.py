@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.store.artifacts import Artifact, Manifest, NoSuchFileError, Outcome, Stage, StageError
-from tasks.run.stage import Context, Run
+from data.store.artifacts import Artifact, Input, Manifest, NoSuchFileError, Outcome, Stage, StageError
+from tasks.run.stage import Context, Run, stage_of
 
 _LONGEST = 40
 
@@ -41,12 +41,12 @@ class _Rehearsal(Run):
     changes: list[_Change] = field(default_factory=list)
     causes: dict[str, list[_Change]] = field(default_factory=dict)
 
-    def do(
+    def find_or_make(
         self,
         name: str,
         kind: str,
         config: Mapping[str, Any],
-        inputs: Mapping[str, str],
+        inputs: Mapping[str, Input],
         body: Callable[[Context], Outcome],
         round: int | None = None,
         version: int = 1,
@@ -54,14 +54,14 @@ class _Rehearsal(Run):
         passed = next((a for a in self.passed if a.manifest.name == name), None)
         if passed is not None:  # gone through a second time: what it costs is known
             return passed
-        stage = Stage(name, kind, version, config, inputs, round)
+        stage = stage_of(name, kind, config, inputs, round, version)
         found = self.store.peek(stage)
         in_place = self.store.in_place(name)
         if found is None and in_place is None:
             raise _NothingMore
         artifact = found or in_place
         assert artifact is not None
-        causes = list(self._causes(inputs))
+        causes = list(self._causes(stage.inputs))
         if not any(cause.certain for cause in causes):
             own = None
             if found is None:

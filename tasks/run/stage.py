@@ -8,10 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from data.store.artifacts import EARLIER, Artifact, Manifest, Outcome, Stage
+from data.store.artifacts import EARLIER, Artifact, FileRef, Input, Manifest, Outcome, Stage
 from data.store.run_folder import RetiredError
 from data.store.store import RunStore
 from tasks.generation.local import Generator
+from tasks.model.location import Checkpoint
 from tasks.run.watch import Watch, describe, in_task, open_watch
 from tasks.settings import Settings
 
@@ -46,33 +47,37 @@ class Run:
         stages = self.passed_stages()
         return next((a for a in stages if a.manifest.kind == kind and a.manifest.round == round), None)
 
-    def do(
+    def find_or_make(
         self,
         name: str,
         kind: str,
         config: Mapping[str, Any],
-        inputs: Mapping[str, str],
+        inputs: Mapping[str, Input],
         body: Callable[[Context], Outcome],
         round: int | None = None,
         version: int = 1,
     ) -> Artifact:
-        """The artifact of one stage, found or made. `config` and `inputs` are all that its content may depend on."""
-        stage = Stage(name, kind, version, config, inputs, round)
-        artifact = in_task(stage, lambda: self._make(stage, body))
+        """The artifact of one stage: found by its key, else made by `body`.
+
+        `config` and `inputs` are all that its content may depend on: the key is made of them, and the body reads its
+        inputs from its context only.
+        """
+        stage = stage_of(name, kind, config, inputs, round, version)
+        artifact = in_task(stage, lambda: self._make(stage, inputs, body))
         if artifact.manifest.retired:
-            artifact = replace(artifact, fetch=_Retired(self, stage, artifact, body).fetch)
+            artifact = replace(artifact, fetch=_Retired(self, stage, inputs, artifact, body).fetch)
         self.passed.append(artifact)
         self.on_passed(self)
         return artifact
 
-    def _make(self, stage: Stage, body: Callable[[Context], Outcome]) -> Artifact:
+    def _make(self, stage: Stage, inputs: Mapping[str, Input], body: Callable[[Context], Outcome]) -> Artifact:
         watch = open_watch(stage.name)
         log_file = self.store.path / "logs" / f"{stage.name.replace('/', '--')}.log"
         log_file.parent.mkdir(parents=True, exist_ok=True)
 
         def make(work: Path) -> Outcome:
             watch.log(f"{stage.name}: started, key {stage.key[:16]}")
-            return body(Context(self, work, log_file, watch))
+            return body(Context(self, inputs, work, log_file, watch))
 
         artifact = self.store.run(stage, make, software(), self.has_rows_to_try_again, watch.log)
         if log_file.exists():
@@ -92,12 +97,25 @@ class Run:
         )
 
 
+def stage_of(
+    name: str,
+    kind: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Input],
+    round: int | None = None,
+    version: int = 1,
+) -> Stage:
+    """The stage with the content of these inputs in its key."""
+    return Stage(name, kind, version, config, {role: read.content for role, read in inputs.items()}, round)
+
+
 @dataclass
 class _Retired:
     """A stage with files that were removed to save space: made again when the first of them is wanted."""
 
     run: Run
     stage: Stage
+    inputs: Mapping[str, Input]
     artifact: Artifact
     body: Callable[[Context], Outcome]
 
@@ -112,19 +130,40 @@ class _Retired:
             for retired in self.artifact.manifest.retired:  # shards keep the size that they had
                 (work / retired).parent.mkdir(parents=True, exist_ok=True)
             log_file = store.path / "logs" / f"{self.stage.name.replace('/', '--')}.log"
-            self.body(Context(self.run, work, log_file, watch))
+            self.body(Context(self.run, self.inputs, work, log_file, watch))
             self.artifact = store.restore(self.artifact, work)
             self.artifact.fetch(name)
 
 
 @dataclass(frozen=True)
 class Context:
-    """What the body of a stage works with: its folder, and where its log and progress go."""
+    """What the body of a stage works with: its inputs, its folder, and where its log and progress go.
+
+    What is not among its inputs is not in its key, so a body reads nothing else.
+    """
 
     run: Run
+    inputs: Mapping[str, Input]
     work: Path
     log_file: Path
     watch: Watch
+
+    def file(self, role: str) -> Path:
+        """The path of an input that is one file."""
+        found = self.inputs[role]
+        assert isinstance(found, FileRef), f"the input {role!r} is not one file"
+        return found.path
+
+    def artifact(self, role: str) -> Artifact:
+        """An input that is all of a stage."""
+        found = self.inputs[role]
+        assert isinstance(found, Artifact), f"the input {role!r} is not a stage"
+        return found
+
+    def model(self, role: str) -> str:
+        """The folder of an input that is a model, made by a stage or not; or the URL of an endpoint."""
+        found = self.inputs[role]
+        return found.model if isinstance(found, Checkpoint) else str(self.artifact(role).folder("checkpoint"))
 
     def earlier(self) -> Manifest | None:
         """The manifest of this stage's finished artifact, where some of its rows are made again."""

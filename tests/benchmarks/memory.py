@@ -59,7 +59,7 @@ def main(n_rows: int) -> dict[str, float]:
         recipe = load_recipe("demo", store=folder, run_name="memory").model_dump(mode="json")
         config = with_overrides(recipe, {"labels.votes": 4, "proofs.k": 2, "generation.shard_rows": 1000})
         run = Run(RunStore(folder, "memory"), config, 0, generator=fake_generator(encoder))
-        model = run.do("model", "model", {}, {}, _empty)
+        model = run.find_or_make("model", "model", {}, {}, _empty)
         ref = FileRef(batch, sha256_file(batch))
         labels = keep_labels(run, 1, cast_votes(run, 1, model, ref), ref)
         kept = labels.ref("labels.jsonl")

@@ -23,7 +23,7 @@ def measured(run: Run, place: str, accuracy: float | None, kind: str = "benchmar
     def body(context: Any) -> Outcome:
         return Outcome(Counts(50, 50), {"accuracy": accuracy, "interval": low_high})
 
-    return run.do(f"{place}/{kind}", kind, {}, {}, body)
+    return run.find_or_make(f"{place}/{kind}", kind, {}, {}, body)
 
 
 def curve(run: Run) -> list[Adapted]:
@@ -34,7 +34,7 @@ def curve(run: Run) -> list[Adapted]:
             write_jsonl(context.work / "checkpoint/model.safetensors", [{"size": size}])
             return Outcome(Counts(size, size), {"steps": 40, "tokens": 5000, "epochs": 2.5, **metrics})
 
-        return run.do(f"size-{size}/judge", "train-judge", {"seed": 1}, {}, body)
+        return run.find_or_make(f"size-{size}/judge", "train-judge", {"seed": 1}, {}, body)
 
     general = {"before": (0.8, 0.6, None), "size-2000": (0.755, 0.65, 0.7)}
     sets = {

@@ -56,7 +56,7 @@ def test_points_for_a_cost_by_hand() -> None:
 
 def stage(run: Run, name: str, kind: str, round: int | None = None, seconds: float = 1.0, **metrics: Any) -> Artifact:
     """A finished stage with these metrics, that is said to have taken this long."""
-    made = run.do(name, kind, {}, {}, lambda context: Outcome(Counts(0, 0), metrics), round)
+    made = run.find_or_make(name, kind, {}, {}, lambda context: Outcome(Counts(0, 0), metrics), round)
     return replace(made, manifest=replace(made.manifest, seconds=seconds))
 
 

@@ -25,7 +25,7 @@ def stage(run: Run, name: str, config: dict[str, Any], *inputs: Artifact, failed
         write_jsonl(context.work / "rows.jsonl", [{"of": name, **config, "from": [i.content for i in inputs]}])
         return Outcome(Counts(10, 10 - failed, {}, {"engine_abort": failed} if failed else {}), {"attempts": 2})
 
-    return run.do(name, name.split("/")[-1], config, {i.manifest.kind: i.content for i in inputs}, body)
+    return run.find_or_make(name, name.split("/")[-1], config, {i.manifest.kind: i for i in inputs}, body)
 
 
 def algorithm(run: Run) -> None:
@@ -137,10 +137,10 @@ def by_rounds(run: Run) -> None:
             write_jsonl(context.work / f"batch-{i}.jsonl", [{"batch": i}])
         return Outcome(Counts(1, 1))
 
-    data = run.do("data", "data", {"rounds": run.settings.rounds.count}, {}, batches)
+    data = run.find_or_make("data", "data", {"rounds": run.settings.rounds.count}, {}, batches)
     for i in range(run.settings.rounds.count):
         ref = data.ref(f"batch-{i}.jsonl")
-        run.do(f"round-{i}/votes", "votes", {}, {"batch": ref.sha256}, lambda context: Outcome(Counts(1, 1)))
+        run.find_or_make(f"round-{i}/votes", "votes", {}, {"batch": ref}, lambda context: Outcome(Counts(1, 1)))
 
 
 def test_a_run_that_grows_by_a_round_is_told_what_is_redone(tmp_path: Path) -> None:
@@ -159,7 +159,9 @@ def test_a_file_that_no_stage_will_have_is_an_error(tmp_path: Path) -> None:
     by_rounds(run)
 
     def wrong(run: Run) -> None:
-        made = run.do("data", "data", {"rounds": run.settings.rounds.count}, {}, lambda context: Outcome(Counts(1, 1)))
+        made = run.find_or_make(
+            "data", "data", {"rounds": run.settings.rounds.count}, {}, lambda context: Outcome(Counts(1, 1))
+        )
         made.ref("batch-9.jsonl")
 
     with pytest.raises(NoSuchFileError, match=r"has no file 'batch-9\.jsonl'"):

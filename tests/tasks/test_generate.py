@@ -493,7 +493,7 @@ def stage(run: Run, rows: Path, name: str = "round-1/votes", params: Mapping[str
     def body(context: Context) -> Any:
         return generate_rows(context, BUILDER, params or {}, rows, rows.parent)
 
-    return run.do(name, "vote", {"name": name}, {}, body)
+    return run.find_or_make(name, "vote", {"name": name}, {}, body)
 
 
 def engine_of(run: Run) -> InProcess:

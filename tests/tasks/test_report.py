@@ -14,7 +14,7 @@ import pytest
 
 from data.files import json_line, read_jsonl
 from data.records import Label, flip
-from data.store.artifacts import Artifact, Counts, Outcome
+from data.store.artifacts import Artifact, Counts, Input, Outcome
 from data.store.store import RunStore
 from tasks.label import audit_labels, keep_labels
 from tasks.page import charts
@@ -63,7 +63,7 @@ def put(
     files: Mapping[str, list[dict[str, Any]]],
     metrics: Mapping[str, Any] | None = None,
     counts: Counts | None = None,
-    inputs: Mapping[str, str] | None = None,
+    inputs: Mapping[str, Input] | None = None,
 ) -> Artifact:
     """A finished stage with hand-written files."""
 
@@ -75,7 +75,7 @@ def put(
         n_rows = sum(len(rows) for rows in files.values())
         return Outcome(counts or Counts(n_rows, n_rows), metrics or {})
 
-    return run.do(name, kind, {"rows": files, "metrics": dict(metrics or {})}, inputs or {}, body, round)
+    return run.find_or_make(name, kind, {"rows": files, "metrics": dict(metrics or {})}, inputs or {}, body, round)
 
 
 def pair_row(identity: str, label: Label | None = None) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def put_judge(run: Run, round: int, examples: Artifact, accuracy: float) -> tupl
     }
     losses = {"first_loss": 2.5, "last_loss": 0.5 + round}
     n = examples.manifest.counts.kept
-    inputs = {"examples": examples.ref("examples.jsonl").sha256}
+    inputs = {"examples": examples.ref("examples.jsonl")}
     judge = put(run, name, "train-judge", round, checkpoint, losses, Counts(n, n), inputs)
     games = {"accuracy": accuracy, "games": 100, "position_consistency": 0.9, "mean_tokens": 12.5}
     games |= {
@@ -187,7 +187,7 @@ def put_judge(run: Run, round: int, examples: Artifact, accuracy: float) -> tupl
         {"games.jsonl": []},
         games,
         Counts(50, 50),
-        {"j": judge.content},
+        {"j": judge},
     )
     return round, judge, result
 

@@ -39,7 +39,7 @@ def stage(
             (context.work / file).write_text(f"{text} of {name}, from {len(read)}\n")
         return Outcome(Counts(0, 0), {"accuracy": ACCURACY[round]})
 
-    return run.do(name, kind, config, {f"{i}": a.content for i, a in enumerate(inputs)}, body, round)
+    return run.find_or_make(name, kind, config, {f"{i}": a for i, a in enumerate(inputs)}, body, round)
 
 
 def algorithm(run: Run) -> None:
@@ -120,9 +120,9 @@ def test_a_stage_that_is_made_again_keeps_the_content_by_which_others_know_it(tm
         (context.work / "shards-5/0.jsonl").write_text(next(answers))
         return Outcome(Counts(0, 0))
 
-    first = run.do("votes", "vote", {}, {}, body)
+    first = run.find_or_make("votes", "vote", {}, {}, body)
     run.store.retire(first, ["shards-5/0.jsonl"])
-    found = Run(RunStore(tmp_path, "demo"), settings_with(), 0).do("votes", "vote", {}, {}, body)
+    found = Run(RunStore(tmp_path, "demo"), settings_with(), 0).find_or_make("votes", "vote", {}, {}, body)
     assert (found.reused, found.content) == (True, first.content)
     assert (found.folder("shards-5") / "0.jsonl").read_text() == "second, as on a GPU"
     whole = RunStore(tmp_path, "demo").in_place("votes")

@@ -44,11 +44,11 @@ def test_an_artifact_that_was_finished_but_not_in_its_place_is_not_made_again(
     tmp_path: Path, encoder: ChatEncoder
 ) -> None:
     run = Run(RunStore(tmp_path, "demo"), settings_with(), seed=0)
-    made = run.do("a", "test", {}, {}, lambda context: (context.work / "x").write_text("x") and _nothing())
+    made = run.find_or_make("a", "test", {}, {}, lambda context: (context.work / "x").write_text("x") and _nothing())
     work = tmp_path / "demo" / ".work" / f"a-{made.manifest.key[:16]}"
     work.parent.mkdir(exist_ok=True)
     made.path.rename(work)
-    again = run.do("a", "test", {}, {}, lambda context: pytest.fail("was made again"))
+    again = run.find_or_make("a", "test", {}, {}, lambda context: pytest.fail("was made again"))
     assert (again.reused, again.path, again.file("x").read_text()) == (True, made.path, "x")
 
 
