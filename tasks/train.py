@@ -119,7 +119,7 @@ def train(run: Run, lesson: Lesson, base: str | Artifact) -> Artifact:
         else:
             reserve = run.settings.retention.reserve_gib
             run.store.refresh(context.work)
-            train_in_child(job, context.log_file, reserve, context.watch.log, context.progress)
+            (run.trainer or train_in_child)(job, context.log_file, reserve, context.watch.log, context.progress)
         return _outcome(context.work)
 
     return run.find_or_make(lesson.name, lesson.kind, config, inputs, body, lesson.round)

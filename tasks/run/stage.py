@@ -15,6 +15,7 @@ from tasks.generation.local import Generator
 from tasks.model.location import Checkpoint
 from tasks.run.watch import Watch, describe, in_task, open_watch
 from tasks.settings import Settings
+from tasks.training.job import Trainer
 
 
 @dataclass
@@ -22,13 +23,15 @@ class Run:
     """One run: its store, its seed, and the stages it has gone through so far, in order.
 
     `retry_failed` says whether failed rows of finished stages are tried again, which makes what follows stale. `on_data` is
-    told of the run's data and of the benchmarks that will be played, as soon as they are there.
+    told of the run's data and of the benchmarks that will be played, as soon as they are there. `generator` and `trainer`
+    stand in for child processes, in tests.
     """
 
     store: RunStore
     settings: Settings
     seed: int
     generator: Generator | None = None
+    trainer: Trainer | None = None
     retry_failed: bool = True
     passed: list[Artifact] = field(default_factory=list)
     on_passed: Callable[[Run], object] = lambda run: None

@@ -76,9 +76,13 @@ def main() -> None:
     parser.add_argument("job", type=Path)
     arguments = parser.parse_args()
     child.die_with_parent()
-    job = TrainingJob.read(arguments.job)
+    carry_out(TrainingJob.read(arguments.job), arguments.job)
+
+
+def carry_out(job: TrainingJob, job_file: Path) -> None:
+    """Trains in this process, and writes the result into the job's folder, last of all."""
     out = Path(job.out)
-    result = run_training(job, arguments.job)
+    result = run_training(job, job_file)
     made = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file() and path.name[0] != ".")
     files = [path.as_posix() for path in made if path.parts[0] != SCRATCH]
     for name in files:

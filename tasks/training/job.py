@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,3 +46,7 @@ class TrainingJob:
             Mechanics.model_validate(self.training),
             Optimization.model_validate(self.optimization),
         )
+
+
+Trainer = Callable[[TrainingJob, Path, float, Callable[[str], None], Callable[[int, int], None]], None]
+"""Carries out a job: with its log file, the GiB to leave free, and where lines and progress go."""

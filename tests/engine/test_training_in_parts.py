@@ -6,7 +6,6 @@ import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -23,35 +22,59 @@ from tasks.training.objectives import batch_arguments
 from tasks.training.progress import last_checkpoint
 from tasks.training.rank import METRICS, TRAIN
 from tests.conftest import free_port
-from tests.support.training_jobs import BASE, example_rows, job, losses, models_for, train_in_child
+from tests.support.training_jobs import BASE, example_rows, job, losses, models_for, train_here, train_in_child
 
 pytestmark = pytest.mark.train
 
-CASES: list[tuple[Role, str, LoraSettings | None]] = [
-    ("judge", "compact", None),
-    ("judge", "compact", LoraSettings(r=4, alpha=8)),
-    ("label-judge", "compact-label", None),
-    ("scalar", "compact-label", None),
-]
+CASES: dict[str, tuple[Role, str, LoraSettings | None]] = {
+    "judge": ("judge", "compact", None),
+    "adapter": ("judge", "compact", LoraSettings(r=4, alpha=8)),
+    "label-judge": ("label-judge", "compact-label", None),
+    "scalar": ("scalar", "compact-label", None),
+}
+SHARDED = [name for name, (_, _, lora) in CASES.items() if lora is None]
+"""Adapters are replicated."""
 
 
-@pytest.mark.parametrize(("role", "prompt", "lora"), CASES)
-def test_two_processes_train_as_one_does(tmp_path: Path, role: Role, prompt: str, lora: LoraSettings | None) -> None:
+def a_job(folder: Path, case: str, processes: int) -> TrainingJob:
     """Examples differ in length, and each batch is accumulated: what a process has says nothing of what the batch has."""
+    role, prompt, lora = CASES[case]
     rows = [{**row, "rationale": row["rationale"] * (1 + i % 3 // 2)} for i, row in enumerate(example_rows(16))]
     optimization = Optimization(max_steps=4, batch_size=8, micro_batch_size=2, learning_rate=1e-3, lora=lora)
-    told = {}
-    for name, n in (("one", 1), ("two", 2), ("sharded", 2)):
-        training = TrainingSettings(log_every=1, processes=n)
-        told[name] = job(tmp_path / name, rows, training, optimization, role, models_for(prompt))
-    results = {name: train_in_child(tmp_path / name, told[name]) for name in ("one", "two")}
-    assert [results[name]["metrics"]["processes"] for name in ("one", "two")] == [1, 2]
-    assert results["one"]["counts"] == results["two"]["counts"]
-    assert losses(told["one"])[0] != pytest.approx(losses(told["one"])[-1], abs=1e-3), "it learned nothing to compare"
-    same_as_one(told["one"], told["two"])
-    if lora is None:  # adapters are replicated
-        assert train_sharded(tmp_path / "sharded", told["sharded"])["processes"] == 2
-        same_as_one(told["one"], told["sharded"])
+    training = TrainingSettings(log_every=1, processes=processes)
+    return job(folder, rows, training, optimization, role, models_for(prompt))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every case trained by two processes: replicated and sharded, all by the same two."""
+    folder = tmp_path_factory.mktemp("parts")
+    jobs = [folder / f"replicated-{case}" for case in CASES] + [folder / f"sharded-{case}" for case in SHARDED]
+    for place in jobs:
+        told = a_job(place, place.name.partition("-")[2], 2)
+        write_json(place / "job.json", asdict(told))
+        scratch = Path(told.out) / SCRATCH
+        encode_set(told, scratch / "cache", Path(told.out) / "dropped.jsonl").write(scratch / TRAIN)
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    shared |= {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    files = [str(place / "job.json") for place in jobs]
+    parts = [
+        child.Command("tests.support.processes", files, {**shared, "RANK": rank, "LOCAL_RANK": rank}, rank)
+        for rank in "01"
+    ]
+    child.run_children(parts, folder / "log", lambda line: None, lambda *_: None)
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_train_as_one_does(folder: Path, case: str) -> None:
+    one = a_job(folder / f"one-{case}", case, 1)
+    assert train_here(one)["metrics"]["processes"] == 1
+    assert losses(one)[0] != pytest.approx(losses(one)[-1], abs=1e-3), "it learned nothing to compare"
+    for how in ("replicated", *(["sharded"] if case in SHARDED else [])):
+        two = TrainingJob.read(folder / f"{how}-{case}/job.json")
+        assert json.loads((Path(two.out) / SCRATCH / METRICS).read_text())["processes"] == 2
+        same_as_one(one, two)
 
 
 def same_as_one(one: TrainingJob, other: TrainingJob) -> None:
@@ -64,39 +87,20 @@ def same_as_one(one: TrainingJob, other: TrainingJob) -> None:
     assert configs[0] == configs[1]
 
 
-def train_sharded(folder: Path, told: TrainingJob) -> dict[str, Any]:
-    """Trains with the weights sharded over two processes; returns the metrics."""
-    write_json(folder / "job.json", asdict(told))
-    scratch = Path(told.out) / SCRATCH
-    scratch.mkdir()
-    encode_set(told, scratch / "cache", Path(told.out) / "dropped.jsonl").write(scratch / TRAIN)
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    shared |= {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    parts = [
-        child.Command(
-            "tests.support.sharded_on_cpu",
-            [str(folder / "job.json")],
-            {**shared, "RANK": rank, "LOCAL_RANK": rank},
-            rank,
-        )
-        for rank in "01"
-    ]
-    child.run_children(parts, folder / "log", lambda line: None, lambda *_: None)
-    metrics: dict[str, Any] = json.loads((scratch / METRICS).read_text())
-    return metrics
-
-
-def test_two_processes_that_were_stopped_go_on_from_their_checkpoint(tmp_path: Path) -> None:
+def test_two_processes_that_a_run_starts_go_on_from_their_checkpoint(tmp_path: Path) -> None:
+    """As a run's training child does it, which is stopped; in the end the losses and weights are those of one process."""
     optimization = Optimization(max_steps=6, batch_size=4, micro_batch_size=2, learning_rate=1e-3)
     training = TrainingSettings(log_every=1, processes=2, checkpoint_minutes=0)
-    through, stopped = (job(tmp_path / name, example_rows(12), training, optimization) for name in ("a", "b"))
-    train_in_child(tmp_path / "a", through)
+    two = job(tmp_path / "two", example_rows(12), training, optimization)
+    one = job(tmp_path / "one", example_rows(12), TrainingSettings(log_every=1), optimization)
     with pytest.raises(KeyboardInterrupt):
-        train_in_child(tmp_path / "b", stopped, until_step=4)
-    assert last_checkpoint(Path(stopped.out) / SCRATCH / "trainer") is not None
-    train_in_child(tmp_path / "b", stopped)
-    assert "resuming from checkpoint-" in (tmp_path / "b/log").read_text()
-    same_as_one(through, stopped)
+        train_in_child(tmp_path / "two", two, until_step=4)
+    assert last_checkpoint(Path(two.out) / SCRATCH / "trainer") is not None
+    results = [train_here(one), train_in_child(tmp_path / "two", two)]
+    assert "resuming from checkpoint-" in (tmp_path / "two/log").read_text()
+    assert [result["metrics"]["processes"] for result in results] == [1, 2]
+    assert results[0]["counts"] == results[1]["counts"]
+    same_as_one(one, two)
 
 
 def test_a_process_that_fails_ends_the_training_with_its_own_words(tmp_path: Path) -> None:
@@ -105,10 +109,10 @@ def test_a_process_that_fails_ends_the_training_with_its_own_words(tmp_path: Pat
     weights = tmp_path / "base/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     told = job(tmp_path, example_rows(4), TrainingSettings(processes=2), Optimization(max_steps=1, batch_size=4))
-    with pytest.raises(
-        ChildError, match=r"(?s)train failed.*process \d failed with exit code 1.*SafetensorError"
-    ) as raised:
-        train_in_child(tmp_path, replace(told, base=str(tmp_path / "base")))
+    told = replace(told, base=str(tmp_path / "base"))
+    write_json(tmp_path / "job.json", asdict(told))
+    with pytest.raises(ChildError, match=r"(?s)process \d failed with exit code 1.*SafetensorError") as raised:
+        train_here(told, tmp_path / "job.json")
     assert "InvalidOffset" in str(raised.value) or "incomplete" in str(raised.value).lower()
 
 

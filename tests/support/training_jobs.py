@@ -1,4 +1,4 @@
-"""Trainings that tests and benchmarks ask for, carried out by the real child process."""
+"""Trainings that tests and benchmarks ask for: in this process, or where it is about processes in a child as a run has it."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ class Setup:
     def train(
         self, folder: Path, rows: Iterable[Row], environment: Mapping[str, str] | None = None
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Trains in a child process; returns the metrics, and what was logged of each step."""
+        """Trains; returns the metrics, and what was logged of each step. With an `environment`, in a child that has it."""
         told = self.job(folder, rows)
-        result = train_in_child(folder, told, environment=environment or {})
+        result = train_here(told) if environment is None else train_in_child(folder, told, environment=environment)
         steps = (folder / "out" / "steps.jsonl").read_text().splitlines()
         return result["metrics"], [json.loads(step) for step in steps]
 
@@ -100,6 +100,23 @@ def job(
 ) -> TrainingJob:
     """A training that starts from the shipped judge base."""
     return Setup(models, optimization, training, role).job(folder, rows)
+
+
+def train_here(told: TrainingJob, job_file: Path = Path()) -> dict[str, Any]:
+    """Carries the job out in this process, on one thread; returns what it reports. Several processes read `job_file`."""
+    import torch
+
+    from tasks.training.__main__ import carry_out
+
+    torch.set_num_threads(1)
+    carry_out(told, job_file)
+    result: dict[str, Any] = json.loads((Path(told.out) / RESULT).read_text())
+    return result
+
+
+def trainer(job: TrainingJob, log_file: Path, reserve_gib: float, *_: object) -> None:
+    """Stands in for a run's training processes: this one trains."""
+    train_here(job)
 
 
 def train_in_child(

@@ -24,7 +24,7 @@ from tasks.settings import Optimization, TrainingSettings
 from tasks.training.examples import ExampleCounts, encode_example, encoded_examples
 from tasks.training.objectives import label_loss
 from tests.conftest import make, settings_with
-from tests.support.training_jobs import BASE, example_rows, job, losses, models_for, train_in_child
+from tests.support.training_jobs import BASE, example_rows, job, losses, models_for, train_here
 
 # ---- the loss ----------------------------------------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ def test_the_trainer_minimises_that_loss_at_the_verdict(tmp_path: Path) -> None:
     training = TrainingSettings(log_every=1, label_smoothing=0.1)
     optimization = Optimization(max_steps=1, batch_size=8, micro_batch_size=2, learning_rate=1e-6)
     told = job(tmp_path, rows, training, optimization, "label-judge", models_for("compact-label"))
-    train_in_child(tmp_path, told)
+    train_here(told)
     logits = label_logits(rows)
     expected = sum(
         by_hand(float(a), float(b), "AB".index(row["label"]), 0.1) for (a, b), row in zip(logits, rows, strict=True)
@@ -204,7 +204,7 @@ def test_fine_tuning_draws_the_probability_to_its_optimum(tmp_path: Path) -> Non
     optimization = Optimization(max_steps=60, batch_size=4, learning_rate=2e-3)
     models = models_for("compact-label")
     told = job(tmp_path, rows, training, optimization, "label-judge", models)
-    train_in_child(tmp_path, told)
+    train_here(told)
     checkpoint = Path(told.out) / "checkpoint"
     encoder = ChatEncoder.load(str(checkpoint))
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
@@ -224,7 +224,7 @@ def test_pretraining_takes_its_loss_on_both_responses(tmp_path: Path) -> None:
     training = TrainingSettings(log_every=1)
     optimization = Optimization(max_steps=1, batch_size=4, micro_batch_size=2, learning_rate=1e-6)
     told = job(tmp_path, rows, training, optimization, "pretrained")
-    train_in_child(tmp_path, told)
+    train_here(told)
     encoder, model = ChatEncoder.load(str(BASE)), AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
     total, n = 0.0, 0
     for row in rows:
@@ -244,7 +244,7 @@ def test_a_discriminative_model_minimises_bradley_terry(tmp_path: Path) -> None:
     rows = example_rows(4)
     optimization = Optimization(max_steps=1, batch_size=4, micro_batch_size=2, learning_rate=1e-9)
     told = job(tmp_path, rows, TrainingSettings(log_every=1), optimization, "scalar")
-    result = train_in_child(tmp_path, told)
+    result = train_here(told)
     checkpoint = Path(told.out) / "checkpoint"
     assert is_scalar(str(checkpoint))
     encoder = ChatEncoder.load(str(checkpoint))

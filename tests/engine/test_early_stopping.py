@@ -16,7 +16,15 @@ from data.store.artifacts import SCRATCH
 from tasks.model.chat import ChatEncoder
 from tasks.settings import EarlyStopping, LoraSettings, Optimization, Role, TrainingSettings
 from tasks.training.job import COMPLETE, TrainingJob
-from tests.support.training_jobs import BASE, Setup, completion_logprobs, example_rows, models_for, train_in_child
+from tests.support.training_jobs import (
+    BASE,
+    Setup,
+    completion_logprobs,
+    example_rows,
+    models_for,
+    train_here,
+    train_in_child,
+)
 
 pytestmark = pytest.mark.train
 
@@ -91,7 +99,7 @@ def test_it_stops_early_and_the_best_checkpoint_is_the_result(
 ) -> None:
     # A batch holds the whole validation part: its loss is a mean over the batch.
     told = job(tmp_path, role, batch_size=12, lora=lora, learning_rate=1e-2 if lora else 3e-3)
-    metrics = train_in_child(tmp_path, told)["metrics"]
+    metrics = train_here(told)["metrics"]
     losses = evaluations(told)
     best = min(losses, key=lambda step: losses[step])
     assert metrics["steps"] == max(losses) == best + 2 * 3 < 40, "three evaluations without a lower loss, and no more"
@@ -104,14 +112,16 @@ def test_it_stops_early_and_the_best_checkpoint_is_the_result(
 
 def test_without_early_stopping_a_validation_part_changes_nothing(tmp_path: Path) -> None:
     told = job(tmp_path, "label-judge", max_steps=2, early_stopping=None)
-    metrics = train_in_child(tmp_path, told)["metrics"]
+    metrics = train_here(told)["metrics"]
     assert metrics["steps"] == 2
     assert "best_step" not in metrics
     assert evaluations(told) == {}
 
 
 @pytest.mark.parametrize("stop", ["before_the_first_log", "while_it_gets_worse"])
-def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path, stop: str) -> None:
+def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(
+    tmp_path: Path, stop: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its folder is somewhere else afterwards, as it is on another machine.
 
     Where it was stopped between two logged steps, nothing of the loss since the last one is lost. Where it had got worse
@@ -135,10 +145,10 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path, 
                 validation=str(there / "validation.jsonl"),
                 training={**told.training, "checkpoint_minutes": 60},  # it is not saved again
             )
-        metrics = train_in_child(tmp_path / name, told)["metrics"]
+        metrics = train_here(told)["metrics"]
         timeless = {key: value for key, value in metrics.items() if "_s" not in key.replace("_step", "")}
         ends.append((timeless, logged(told), loss_by_hand(told)))
-    assert "resuming from checkpoint-" in (tmp_path / "stopped" / "log").read_text()
+    assert "resuming from checkpoint-" in capsys.readouterr().out
     (through, curve, loss), (stopped, other, again) = ends
     assert stopped == pytest.approx(through, abs=1e-5)
     assert [entry["step"] for entry in other] == [entry["step"] for entry in curve]
@@ -154,7 +164,7 @@ def test_a_best_checkpoint_that_is_not_whole_is_not_taken(tmp_path: Path) -> Non
     kept = sorted((tmp_path / "out" / SCRATCH / "trainer").glob("checkpoint-*"))
     marker = json.loads((kept[-1] / COMPLETE).read_text())
     write_json(kept[-1] / COMPLETE, {**marker, "files": {**marker["files"], "model.safetensors": 1}})
-    metrics = train_in_child(tmp_path, told)["metrics"]
+    metrics = train_here(told)["metrics"]
     losses = evaluations(told)
     assert metrics["validation_loss"] == min(losses.values())
     assert loss_by_hand(told) == pytest.approx(metrics["validation_loss"], abs=2e-4)
@@ -163,7 +173,7 @@ def test_a_best_checkpoint_that_is_not_whole_is_not_taken(tmp_path: Path) -> Non
 def test_the_bases_own_loss_is_above_that_of_the_best(tmp_path: Path) -> None:
     """The checkpoint that is written is a trained one."""
     told = job(tmp_path, "label-judge", max_steps=4)
-    metrics = train_in_child(tmp_path, told)["metrics"]
+    metrics = train_here(told)["metrics"]
     shutil.rmtree(Path(told.out) / "checkpoint")
     shutil.copytree(BASE, Path(told.out) / "checkpoint")
     assert loss_by_hand(told) > metrics["validation_loss"] + 0.01
