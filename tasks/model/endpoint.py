@@ -56,12 +56,19 @@ def _defuse(text: str) -> str:
 class EndpointEngine:
     """An `Engine` that asks an endpoint, many requests at once. The key comes from OPENAI_API_KEY alone."""
 
-    def __init__(self, url: str, model: str | None = None, concurrency: int = 32, timeout_s: float = 600.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        concurrency: int = 32,
+        timeout_s: float = 600.0,
+        retries: int = _RETRIES,
+    ) -> None:
         """`url` is the base, up to and with "/v1". Without `model`, the only one that the server has.
 
         Raises ValueError where the server has several, and names them.
         """
-        self.url, self.concurrency, self.timeout_s = url, concurrency, timeout_s
+        self.url, self.concurrency, self.timeout_s, self.retries = url, concurrency, timeout_s, retries
         self.model = model or self._only_model()
 
     def _client(self) -> Any:
@@ -69,7 +76,7 @@ class EndpointEngine:
 
         # The client must be given a key; servers of one's own usually want none.
         key = os.environ.get(KEY_VARIABLE) or "none"
-        return AsyncOpenAI(base_url=self.url, api_key=key, timeout=self.timeout_s, max_retries=_RETRIES)
+        return AsyncOpenAI(base_url=self.url, api_key=key, timeout=self.timeout_s, max_retries=self.retries)
 
     def _only_model(self) -> str:
         async def listed() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from prompts.judge import COMPACT
 from prompts.prove import PROVE_COMPACT
 from tasks.generation.local import generate_in_children
 from tasks.generation.shards import GenerationJob
+from tasks.generation.worker import run_shards
 from tasks.label import read_votes, tally, vote_asking
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Request, Sampling
 from tasks.model.judging import Asking, answer
+from tasks.model.process import EngineProcess
 from tasks.prove import score
 from tasks.settings import GenerationSettings, ModelSettings
 
@@ -37,23 +39,47 @@ MODELS = ModelSettings(
 GENERATION = GenerationSettings(shard_rows=5, kv_cache_mib=64)
 
 
-def generated(
-    tmp_path: Path,
+@pytest.fixture(scope="module")
+def engine() -> Iterator[EngineProcess]:
+    """A real engine with the world's judge, in a process of its own."""
+    with EngineProcess(str(JUDGE), MODELS, GENERATION) as running:
+        yield running
+
+
+def a_job(
+    folder: Path,
     builder: str,
     params: dict[str, Any],
-    model: Path,
     rows: Sequence[PreferencePair | Item],
+    model: Path = JUDGE,
     **more: Any,
-) -> list[Any]:
-    """What a real engine, in a child process, makes of the rows."""
-    write_jsonl(tmp_path / "rows.jsonl", (row.to_json() for row in rows))
-    out = tmp_path / "shards"
-    job = GenerationJob(
-        builder, params, str(tmp_path / "rows.jsonl"), len(rows), str(model), str(out), MODELS.model_dump(mode="json"),
-        GENERATION.model_dump(mode="json"), **more,
+) -> GenerationJob:
+    folder.mkdir(exist_ok=True)
+    write_jsonl(folder / "rows.jsonl", (row.to_json() for row in rows))
+    return GenerationJob(
+        builder, params, str(folder / "rows.jsonl"), len(rows), str(model), str(folder / "shards"),
+        MODELS.model_dump(mode="json"), GENERATION.model_dump(mode="json"), **more,
     )  # fmt: skip
-    generate_in_children(job, tmp_path / "log", logging.getLogger(__name__).info, lambda done, total: None)
-    return [line for shard in sorted(out.glob("*.jsonl")) for line in read_jsonl(shard)]
+
+
+def lines_of(job: GenerationJob) -> list[Any]:
+    return [line for shard in sorted(Path(job.out).glob("*.jsonl")) for line in read_jsonl(shard)]
+
+
+def generated_by(
+    engine: EngineProcess, folder: Path, builder: str, params: dict[str, Any], rows: Sequence[PreferencePair | Item]
+) -> list[Any]:
+    """What the engine makes of the rows."""
+    job = a_job(folder, builder, params, rows)
+    run_shards(job, engine, ChatEncoder.load(str(JUDGE)), lambda facts: None)
+    return lines_of(job)
+
+
+def generated_in_children(job: GenerationJob) -> list[Any]:
+    """What a stage's own engine processes make of the rows."""
+    log = Path(job.out).parent / "log"
+    generate_in_children(job, log, logging.getLogger(__name__).info, lambda done, total: None)
+    return lines_of(job)
 
 
 def logprob_by_hand(model: Any, prefix: list[int], continuation: list[int]) -> float:
@@ -75,7 +101,9 @@ def test_eq5_equals_transformers(tmp_path: Path) -> None:
     params = {"prompt": "prove-compact", "k": 3, "temperature": 1.0, "top_p": 1.0, "max_tokens": 60, "context": 128}
     params |= {"overlong": "drop", "seed": 9}
     score_against = [message.to_json() for message in alone]
-    lines = generated(tmp_path, "tasks.prove:proof_requests", params, PROVER, rows, score_against=score_against)
+    lines = generated_in_children(
+        a_job(tmp_path, "tasks.prove:proof_requests", params, rows, PROVER, score_against=score_against)
+    )
     encoder = ChatEncoder.load(str(PROVER))
     model = AutoModelForCausalLM.from_pretrained(PROVER, dtype=torch.float32)
     prefix = encoder.prompt_ids(alone)
@@ -97,11 +125,11 @@ def test_eq5_equals_transformers(tmp_path: Path) -> None:
     assert checked >= 18
 
 
-def test_vote_confidence_equals_a_recount_and_votes_differ_by_seed(tmp_path: Path) -> None:
+def test_vote_confidence_equals_a_recount_and_votes_differ_by_seed(engine: EngineProcess, tmp_path: Path) -> None:
     rows = taste.draw_pairs(6, seed=2)
     params = {"prompt": "compact", "votes": 8, "temperature": 1.0, "top_p": 1.0, "max_tokens": 60, "context": 128}
     params |= {"overlong": "drop", "seed": 9}
-    lines = generated(tmp_path, "tasks.label:vote_requests", params, JUDGE, rows)
+    lines = generated_by(engine, tmp_path, "tasks.label:vote_requests", params, rows)
     texts = set()
     for line in lines:
         votes = read_votes(vote_asking(params), line["requests"])
@@ -123,12 +151,12 @@ def test_vote_confidence_equals_a_recount_and_votes_differ_by_seed(tmp_path: Pat
     assert len(texts) > len(rows) * 4, "votes of one pair must be samples of their own"
 
 
-def test_a_pair_that_does_not_fit_is_left_out_by_the_engine_process_too(tmp_path: Path) -> None:
+def test_a_pair_that_does_not_fit_is_left_out_by_the_engine_process_too(engine: EngineProcess, tmp_path: Path) -> None:
     fits, long = taste.draw_pairs(2, seed=6)
     long = replace(long, pair=replace(long.pair, response_a="boze " * 200))
     items = preferences.of_rows([long.to_json(), fits.to_json()]).items
     asking = Asking("compact", max_tokens=60, context=128)
-    lines = generated(tmp_path, "tasks.benchmark.play:game_requests", asking.to_json(), JUDGE, items)
+    lines = generated_by(engine, tmp_path, "tasks.benchmark.play:game_requests", asking.to_json(), items)
     assert lines[0] == {"row": 0, "id": long.pair.id, "dropped": "prompt_too_long"}
     assert len(lines[1]["requests"]) == 2
 
@@ -140,10 +168,10 @@ def refused_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder:
     return [Request("ab", [7] * (200 if long else 20), sampling), Request("ba", [7] * 20, sampling)]
 
 
-def test_a_request_that_the_engine_refuses_fails_its_row_alone(tmp_path: Path) -> None:
+def test_a_request_that_the_engine_refuses_fails_its_row_alone(engine: EngineProcess, tmp_path: Path) -> None:
     rows = taste.draw_pairs(3, seed=7)
     builder, params = "tests.engine.test_engine:refused_requests", {"too_long": rows[1].pair.id}
-    lines = generated(tmp_path, builder, params, JUDGE, rows)
+    lines = generated_by(engine, tmp_path, builder, params, rows)
     assert lines[1]["failed"] == "engine_refused"
     assert "200" in lines[1]["detail"]
     assert "128" in lines[1]["detail"]
@@ -154,34 +182,34 @@ def test_a_request_that_the_engine_refuses_fails_its_row_alone(tmp_path: Path) -
         assert {c["n_tokens"] for request in line["requests"] for c in request["completions"]} <= {4, 5, 6}
 
 
-def test_a_longer_second_answer_begins_with_the_first(tmp_path: Path) -> None:
+def test_a_longer_second_answer_begins_with_the_first(engine: EngineProcess, tmp_path: Path) -> None:
     """The seed is the same: twice the tokens continue the very sample that was cut off."""
     rows = taste.draw_pairs(2, seed=8)
     params = {"prompt": "compact", "votes": 2, "temperature": 1.0, "top_p": 1.0, "context": 128}
     params |= {"overlong": "drop", "seed": 9}
     texts = []
     for tokens in (20, 40):
-        (tmp_path / str(tokens)).mkdir()
-        lines = generated(
-            tmp_path / str(tokens), "tasks.label:vote_requests", params | {"max_tokens": tokens}, JUDGE, rows
+        lines = generated_by(
+            engine, tmp_path / str(tokens), "tasks.label:vote_requests", params | {"max_tokens": tokens}, rows
         )
         texts.append([c["text"] for line in lines for request in line["requests"] for c in request["completions"]])
         assert any("asked_longer" in line for line in lines) == (tokens == 20)
     assert texts[0] == texts[1]
 
 
-def test_votes_are_repeatable(tmp_path: Path) -> None:
+def test_votes_are_repeatable(engine: EngineProcess, tmp_path: Path) -> None:
     rows = taste.draw_pairs(3, seed=3)
     params = {"prompt": "compact", "votes": 4, "temperature": 1.0, "top_p": 1.0, "max_tokens": 60, "context": 128}
     params |= {"overlong": "drop", "seed": 9}
     runs = []
     for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        runs.append(generated(tmp_path / name, "tasks.label:vote_requests", params, JUDGE, rows))
+        runs.append(generated_by(engine, tmp_path / name, "tasks.label:vote_requests", params, rows))
     assert json.dumps(runs[0]) == json.dumps(runs[1])
 
 
-def test_a_checkpoint_gives_the_same_greedy_verdicts_in_plain_transformers_and_plain_vllm(tmp_path: Path) -> None:
+def test_a_checkpoint_gives_the_same_greedy_verdicts_in_plain_transformers_and_plain_vllm(
+    engine: EngineProcess, tmp_path: Path
+) -> None:
     """The product's benchmark path, `transformers.generate`, and the text of its own tokenizer agree on every game."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -189,7 +217,7 @@ def test_a_checkpoint_gives_the_same_greedy_verdicts_in_plain_transformers_and_p
     rows = taste.draw_pairs(10, seed=4)
     asking = Asking("compact", max_tokens=60, context=128)
     items = preferences.of_rows(row.to_json() for row in rows).items
-    lines = generated(tmp_path, "tasks.benchmark.play:game_requests", asking.to_json(), JUDGE, items)
+    lines = generated_by(engine, tmp_path, "tasks.benchmark.play:game_requests", asking.to_json(), items)
     encoder = ChatEncoder.load(str(JUDGE))
     model = AutoModelForCausalLM.from_pretrained(JUDGE, dtype=torch.float32)
     for row, line in zip(rows, lines, strict=True):
@@ -201,7 +229,7 @@ def test_a_checkpoint_gives_the_same_greedy_verdicts_in_plain_transformers_and_p
             assert COMPACT.parse(text).verdict is not None
 
 
-def test_the_probabilities_of_the_labels_are_those_of_transformers(tmp_path: Path) -> None:
+def test_the_probabilities_of_the_labels_are_those_of_transformers(engine: EngineProcess, tmp_path: Path) -> None:
     """A judge that gives the label alone: softmax over its two tokens, where the reply begins."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -209,7 +237,7 @@ def test_the_probabilities_of_the_labels_are_those_of_transformers(tmp_path: Pat
     rows = taste.draw_pairs(6, seed=4)
     items = preferences.of_rows(row.to_json() for row in rows).items
     asking = Asking("compact-label", max_tokens=60, context=128)
-    lines = generated(tmp_path, "tasks.benchmark.play:game_requests", asking.to_json(), JUDGE, items)
+    lines = generated_by(engine, tmp_path, "tasks.benchmark.play:game_requests", asking.to_json(), items)
     encoder = ChatEncoder.load(str(JUDGE))
     model = AutoModelForCausalLM.from_pretrained(JUDGE, dtype=torch.float32)
     for row, line in zip(rows, lines, strict=True):
@@ -229,6 +257,6 @@ def test_a_row_that_kills_the_engines_process_fails_alone(tmp_path: Path) -> Non
     rows = [replace(row, pair=replace(row.pair, id=f"{i:x}")) for i, row in enumerate(taste.draw_pairs(16, seed=2))]
     params = {"prompt": "compact", "votes": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 20, "context": 128}
     params |= {"overlong": "drop", "seed": 9}
-    lines = generated(tmp_path, "tests.support.child_helpers:deadly_requests", params, JUDGE, rows)
+    lines = generated_in_children(a_job(tmp_path, "tests.support.child_helpers:deadly_requests", params, rows))
     assert [line["id"] for line in lines if line.get("failed") == "engine_crashed"] == ["7"]
     assert sum("requests" in line for line in lines) == 15

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -21,13 +22,15 @@ from data.world import taste
 from tasks.benchmark.play import read_games
 from tasks.generation.local import generate_in_children
 from tasks.generation.shards import GenerationJob
+from tasks.generation.worker import run_shards
 from tasks.machine.child import ChildError
+from tasks.model.chat import ChatEncoder
 from tasks.model.device import engine_environment
 from tasks.model.endpoint import EndpointEngine
 from tasks.model.engine import Request, Sampling
 from tasks.model.judging import Asking
 from tasks.model.process import EngineProcess
-from tasks.rank import Comparison, open_judge
+from tasks.rank import Comparison, Judge, open_judge
 from tasks.rank import files as rank_files
 from tasks.settings import GenerationSettings
 from tests.conftest import ROOT, free_port, rows_of
@@ -77,26 +80,33 @@ def _answers(url: str) -> bool:
         return False
 
 
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Judge]:
+    """The checkpoint in a process of its own."""
+    with open_judge(JUDGE, **OPTIONS) as judge:  # type: ignore[arg-type]
+        yield judge
+
+
 def said(compared: list[Comparison]) -> list[list[object]]:
     return [[(one.order, one.winner, one.said.rationale) for one in found.answers] for found in compared]
 
 
-def test_a_checkpoint_and_an_endpoint_say_the_same(endpoint: str) -> None:
-    with open_judge(JUDGE, **OPTIONS) as judge:  # type: ignore[arg-type]
-        here = judge.compare_many(TRIPLES)
-        assert judge.spent.batches == 1
+def test_a_checkpoint_and_an_endpoint_say_the_same(opened: Judge, endpoint: str) -> None:
+    before = opened.spent.batches
+    here = opened.compare_many(TRIPLES)
+    assert opened.spent.batches == before + 1
     with open_judge(f"{endpoint}#world", **OPTIONS) as judge:  # type: ignore[arg-type]
         there = judge.compare_many(TRIPLES)
     assert said(here) == said(there)
     assert sum(one.nulls for one in here) == 0
 
 
-def test_an_endpoint_does_not_guess_the_probability_of_a_label(endpoint: str) -> None:
+def test_an_endpoint_does_not_guess_the_probability_of_a_label(opened: Judge, endpoint: str) -> None:
     """The world's judge reasons: asked for a label alone it says neither, and the server tells 20 alternatives only."""
     options = {**OPTIONS, "prompt": "compact-label"}
-    with open_judge(JUDGE, **options) as judge:  # type: ignore[arg-type]
-        here = judge.compare_many(TRIPLES)
-        assert judge.spent.tokens == 12
+    by_label = Judge(opened.engine, opened.encoder, replace(opened.asking, prompt="compact-label"))
+    here = by_label.compare_many(TRIPLES)
+    assert by_label.spent.tokens == 12
     with open_judge(endpoint, **options) as judge:  # type: ignore[arg-type]
         there = judge.compare_many(TRIPLES)
     pairs = [
@@ -118,11 +128,12 @@ def test_an_endpoint_that_is_not_there_is_an_error() -> None:
     from openai import APIConnectionError
 
     with pytest.raises(APIConnectionError):
-        EndpointEngine(f"http://127.0.0.1:{free_port()}/v1")
+        EndpointEngine(f"http://127.0.0.1:{free_port()}/v1", retries=0)
 
 
-def test_a_generation_stage_asks_an_endpoint(endpoint: str, tmp_path: Path) -> None:
+def test_a_generation_stage_asks_an_endpoint(opened: Judge, endpoint: str, tmp_path: Path) -> None:
     """The games of a benchmark through the stage's own child process, held against the checkpoint's."""
+    assert isinstance(opened.engine, EngineProcess)
     items = preferences.of_rows(pair.to_json() for pair in PAIRS)
     write_jsonl(tmp_path / "items.jsonl", (item.to_json() for item in items.items))
     asking = Asking("compact", max_tokens=60, context=128)
@@ -139,7 +150,10 @@ def test_a_generation_stage_asks_an_endpoint(endpoint: str, tmp_path: Path) -> N
             "tasks.benchmark.play:game_requests", asking.to_json(), str(tmp_path / "items.jsonl"), len(PAIRS), model,
             str(tmp_path / name), models, SMALL.model_dump(mode="json"),
         )  # fmt: skip
-        generate_in_children(job, tmp_path / f"{name}.log", print, lambda done, total: None)
+        if name == "endpoint":
+            generate_in_children(job, tmp_path / f"{name}.log", print, lambda done, total: None)
+        else:
+            run_shards(job, opened.engine, ChatEncoder.load(JUDGE), lambda facts: None)
         lines = [line for shard in sorted((tmp_path / name).glob("*.jsonl")) for line in read_jsonl(shard)]
         rows = ((item.to_json(), line) for item, line in zip(items.items, lines, strict=True))
         games[name] = [(g["id"], g["order"], g["verdict"]) for g in read_games(asking, items, rows)]
@@ -147,25 +161,38 @@ def test_a_generation_stage_asks_an_endpoint(endpoint: str, tmp_path: Path) -> N
     assert all(verdict for *_, verdict in games["endpoint"])
 
 
-def test_a_judge_leaves_no_process_and_two_can_be_open() -> None:
-    me = psutil.Process()
+def test_two_judges_can_be_open_and_each_ends_as_it_says(opened: Judge) -> None:
+    """One whose engine dies, and one that is interrupted; neither leaves a process."""
+    before = engines_of_this_process()
     with open_judge(JUDGE, **OPTIONS) as first, open_judge(JUDGE, **OPTIONS) as second:  # type: ignore[arg-type]
+        assert isinstance(first.engine, EngineProcess)
+        assert isinstance(second.engine, EngineProcess)
         assert said(first.compare_many(TRIPLES[:2])) == said(second.compare_many(TRIPLES[:2]))
         best = first.best_of_n(taste.QUESTION, [pair.pair.response_a for pair in PAIRS])
         assert (best.matches, best.rounds) == (5, 3)
-        assert len(me.children(recursive=True)) >= 2
-    assert not [child for child in me.children(recursive=True) if "tasks.model.process" in " ".join(child.cmdline())]
+        assert len(engines_of_this_process()) == len(before) + 2
 
-
-def test_a_judge_whose_engine_dies_says_so() -> None:
-    with open_judge(JUDGE, **OPTIONS) as judge:  # type: ignore[arg-type]
-        assert isinstance(judge.engine, EngineProcess)
-        judge.engine.process.kill()
+        first.engine.process.kill()
         with pytest.raises(ChildError, match="the judge's engine ended with exit code -9"):
-            judge.compare(*TRIPLES[0])
+            first.compare(*TRIPLES[0])
+
+        def interrupted(i: int, answer: object) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            second.engine.generate([Request("x", [1, 2, 3], Sampling(max_tokens=2))], interrupted)
+        with pytest.raises(ChildError, match="this judge is closed"):
+            second.compare(*TRIPLES[0])
+    assert engines_of_this_process() == before
+
+
+def engines_of_this_process() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "tasks.model.process" in " ".join(child.cmdline())]
 
 
 def test_a_folder_that_holds_no_model_is_an_error(tmp_path: Path) -> None:
+    before = engines_of_this_process()
     shutil.copytree(ROOT / JUDGE, tmp_path / "broken")
     for weights in (tmp_path / "broken").glob("*.safetensors"):
         weights.unlink()
@@ -176,21 +203,7 @@ def test_a_folder_that_holds_no_model_is_an_error(tmp_path: Path) -> None:
         open_judge(tmp_path / "broken", **OPTIONS),  # type: ignore[arg-type]
     ):
         pass
-    assert not [child for child in psutil.Process().children() if "tasks.model.process" in " ".join(child.cmdline())]
-
-
-def test_a_judge_that_was_interrupted_is_closed() -> None:
-    with open_judge(JUDGE, **OPTIONS) as judge:  # type: ignore[arg-type]
-        assert isinstance(judge.engine, EngineProcess)
-
-        def interrupted(i: int, answer: object) -> None:
-            raise KeyboardInterrupt
-
-        request = Request("x", [1, 2, 3], Sampling(max_tokens=2))
-        with pytest.raises(KeyboardInterrupt):
-            judge.engine.generate([request], interrupted)
-        with pytest.raises(ChildError, match="this judge is closed"):
-            judge.compare(*TRIPLES[0])
+    assert engines_of_this_process() == before
 
 
 def test_files_go_through_a_checkpoint(tmp_path: Path) -> None:
@@ -198,7 +211,9 @@ def test_files_go_through_a_checkpoint(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "in.jsonl", rows)
     options = ["--judge", JUDGE, "--prompt", "compact", "--max-tokens", "60", "--context", "128", "--dtype", "float32"]
     command = ["compare", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), *options]
+    before = engines_of_this_process()
     assert rank_files.main(command) == 0
+    assert engines_of_this_process() == before
     found = rows_of(tmp_path / "out.jsonl")
     assert [row["id"] for row in found] == [str(i) for i in range(len(PAIRS))]
     assert all(row["failed"] == {} for row in found)

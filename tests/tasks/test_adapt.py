@@ -30,7 +30,8 @@ from tasks.report.adaptation import write_adapted
 from tasks.run.stage import Run
 from tasks.settings import JudgeSettings, TaskSettings
 from tests.conftest import InProcess, artifact, make, rows_of, run_with, shown_pair
-from tests.support.training_jobs import BASE
+from tests.support.recording import RecordedRun
+from tests.support.training_jobs import BASE, trainer
 
 Row = Mapping[str, Any]
 LABEL = {"judge_prompt": "compact-label"}
@@ -301,11 +302,13 @@ def test_a_learning_curve(tmp_path: Path, encoder: ChatEncoder) -> None:
     prompt = prompt_of_judge(config.judge)
     engine = InProcess(label_of_longer(encoder), encoder)
 
-    def started() -> tuple[Run, list[Adapted]]:
-        run = Run(RunStore(tmp_path, "adapted"), config.settings(prompt), config.seed, generator=engine)
+    def started() -> tuple[RecordedRun, list[Adapted]]:
+        store, settings = RunStore(tmp_path, "adapted"), config.settings(prompt)
+        run = RecordedRun.of(Run(store, settings, config.seed, generator=engine, trainer=trainer), tmp_path)
         return run, learning_curve(run, config, prompt)
 
     run, made = started()
+    assert run.forgotten == {}, "a stage reads what is not in its key"
     assert [artifact.manifest.name for artifact in run.passed_stages()] == [
         "benchmarks/general", "data", "benchmarks/held-out", "overlap", "task",
         "before/benchmark", "before/benchmark-general",

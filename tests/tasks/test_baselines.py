@@ -30,7 +30,9 @@ from tasks.report.self_training import metrics_lines
 from tasks.run.changes import announce
 from tasks.run.stage import Run
 from tests.conftest import InProcess, artifact, make, rows_of, run_with, shown_pair, true_judge
+from tests.support.recording import RecordedRun
 from tests.support.short_run import short_baselines
+from tests.support.training_jobs import trainer
 from tests.tasks.test_benchmark import heldout_of, judge_of
 
 METHODS = ["discriminative", "label-only", "gram", "rationale", "self-trained"]
@@ -304,13 +306,16 @@ def test_five_methods_side_by_side(tmp_path: Path, encoder: ChatEncoder) -> None
     [config] = with_overrides(loaded, overrides, BaselinesConfig).each_seed()
     engine = InProcess(world_engine(encoder), encoder)
 
-    def started() -> tuple[Run, list[Method]]:
-        run = Run(RunStore(tmp_path, "sides"), config, config.seed, generator=engine)
+    def started() -> tuple[RecordedRun, list[Method]]:
+        store = RunStore(tmp_path, "sides")
+        run = RecordedRun.of(Run(store, config, config.seed, generator=engine, trainer=trainer), tmp_path)
         methods, judges = side_by_side(run, config.baselines)
         assert [round for round, _, _ in judges] == [0, 1]
         return run, methods
 
     run, methods = started()
+    assert run.forgotten == {}, "a stage reads what is not in its key"
+    assert all(run.opened[a.manifest.name] for a in run.passed_stages()), "every stage reads something"
     rows = [method.to_json() for method in methods]
     assert [one["method"] for one in rows] == METHODS
     assert [[a.manifest.name for a in method.stages] for method in methods] == [

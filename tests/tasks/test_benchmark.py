@@ -26,6 +26,7 @@ from tasks.report.benchmarks import benchmark_charts, benchmark_table, summary_m
 from tasks.run.stage import Run
 from tasks.settings import BenchmarkSet, BenchmarkSettings
 from tests.conftest import FlakyEngine, Reply, artifact, run_with, shown_pair, true_judge
+from tests.support.recording import RecordedRun
 from tests.support.scoring_rows import Row, ppe_row, rm_bench_row, write_rows
 
 PAIRS = taste.draw_pairs(6, 3)
@@ -227,7 +228,7 @@ def test_a_knockout_is_played_level_by_level(tmp_path: Path, encoder: ChatEncode
         a, b = (encoder.tokenizer.decode(list(request.prompt_ids)).split(f"\n{n}: ")[1].split("\n")[0] for n in "AB")
         return f"<think> x </think><answer>{'A' if a > b else 'B'}</answer>"
 
-    run = run_with(tmp_path, encoder, reply)
+    run = RecordedRun.of(run_with(tmp_path, encoder, reply), tmp_path)
     played = prepare_set(run, BenchmarkSet(benchmark="ppe", data=path))
     made = benchmark(run, 0, judge_of(run), played)
     cells = [(g["id"], g["cell"]) for g in read_jsonl(made.file("games.jsonl")) if g["order"] == "AB"]
@@ -238,6 +239,7 @@ def test_a_knockout_is_played_level_by_level(tmp_path: Path, encoder: ChatEncode
     assert names == [
         f"round-0/benchmark-ppe{part}" for part in ("-matches-1", "-games-1", "-matches-2", "-games-2", "")
     ]
+    assert run.forgotten == {}, "a stage reads what is not in its key"
     assert benchmark(run, 0, judge_of(run), played).reused
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,21 @@ def labels_of(folder: Path, encoder: ChatEncoder, engine: Any, pairs: Any = PAIR
     judge = artifact(run, "judge", {"checkpoint/weights.jsonl": []})
     batch = artifact(run, "data", {"batch-1.jsonl": [p.pair.to_json() for p in pairs]}).ref("batch-1.jsonl")
     return keep_labels(run, 1, cast_votes(run, 1, judge, batch), batch), run
+
+
+def test_a_batch_whose_source_was_renamed_has_labels_of_that_name(tmp_path: Path, encoder: ChatEncoder) -> None:
+    """The votes come out as before, and are not all that the labels are made of."""
+    judge = true_judge(encoder)
+    first, _ = labels_of(tmp_path, encoder, judge)
+    renamed = [replace(p, pair=replace(p.pair, source="renamed")) for p in PAIRS]
+    second, run = labels_of(tmp_path, encoder, judge, renamed)
+    votes = run.passed_stage("vote", 1)
+    assert votes is not None
+    assert not votes.reused
+    assert {row["source"] for row in rows_of(second.file("labels.jsonl"))} == {"renamed"}
+    assert second.manifest.inputs["votes"] == first.manifest.inputs["votes"], (
+        "or the batch would not have to be an input"
+    )
 
 
 def labels_in(stage: Any) -> dict[str, str]:

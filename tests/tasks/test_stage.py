@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from data.files import read_jsonl
 from data.seeds import derive_seed
+from data.store.artifacts import Counts, Outcome
 from data.store.store import RunStore
 from tasks.model.chat import ChatEncoder
 from tasks.model.device import engine_environment
 from tasks.model.location import find_model
-from tasks.run.stage import Run
+from tasks.run.stage import Context, Run
 from tasks.run.watch import progress_text
-from tests.conftest import settings_with
+from tests.conftest import artifact, run_with, settings_with
+from tests.support.recording import RecordedRun
 
 
 def test_a_base_model_on_disk_is_known_by_its_content(tmp_path: Path) -> None:
@@ -50,6 +53,22 @@ def test_an_artifact_that_was_finished_but_not_in_its_place_is_not_made_again(
     made.path.rename(work)
     again = run.find_or_make("a", "test", {}, {}, lambda context: pytest.fail("was made again"))
     assert (again.reused, again.path, again.file("x").read_text()) == (True, made.path, "x")
+
+
+def test_what_a_stage_reads_beside_its_inputs_is_seen(tmp_path: Path, encoder: ChatEncoder) -> None:
+    """By the recording with which the tests of whole runs look for stages that forget an input."""
+    run = RecordedRun.of(run_with(tmp_path, encoder, lambda request, j: ""), tmp_path)
+    rows = artifact(run, "rows", {"a.jsonl": [{"id": "1"}], "b.jsonl": [{"id": "2"}]})
+
+    def body(context: Context) -> Outcome:
+        found = [*read_jsonl(context.file("a")), *read_jsonl(rows.file("b.jsonl"))]
+        return Outcome(Counts(len(found), len(found)))
+
+    run.find_or_make("forgetful", "test", {}, {"a": rows.ref("a.jsonl")}, body)
+    assert run.forgotten == {"forgetful": ["run/rows/b.jsonl"]}
+    run.find_or_make("complete", "test", {}, {"a": rows.ref("a.jsonl"), "b": rows}, body)
+    assert "complete" not in run.forgotten
+    assert {path.name for path in run.opened["complete"]} == {"a.jsonl", "b.jsonl"}
 
 
 def _nothing():  # type: ignore[no-untyped-def]
