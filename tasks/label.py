@@ -1,64 +1,29 @@
 """Pseudo-labels: the judge votes on unlabeled pairs (METHOD 4a), and doubtful labels are dropped (4b).
 
-One chain of reasoning says little about its own reliability: after a rationale that ends "Response A is better" the
-probability of A is about 1, whatever is true. So confidence is the share of votes for the winner, over sampled chains in
-both orders; a vote that could not be read stays in the denominator.
-
-A judge that gives the label alone is not sampled: its confidence is the softmax over the two label tokens, averaged over
-both orders (GRAM's reward).
+How votes become a label and its confidence is in `tasks.model.votes`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data.files import json_line, read_jsonl
-from data.records import Label, flip, parse_pair
+from data.records import parse_pair
 from data.seeds import derive_seed
 from data.store.artifacts import Artifact, Counts, FileRef, Input, Outcome, StageError
 from tasks.model.chat import ChatEncoder
 from tasks.model.device import resolved_dtype
 from tasks.model.engine import Request
-from tasks.model.judging import Asking, answer, ask
+from tasks.model.judging import Asking, ask
 from tasks.model.orders import ORDERS, shown
 from tasks.model.requests import PROMPT_TOO_LONG, Skip
+from tasks.model.votes import Tally, mean_probability, read_votes, tally
 from tasks.run.rows import generate_rows, generated_for
 from tasks.run.stage import Context, Run
 from tasks.settings import LabelSettings
-
-
-@dataclass(frozen=True)
-class Vote:
-    """One judgment. `verdict` and `p_a` are in terms of the pair as it is, whichever order was shown.
-
-    `p_a` is the probability of A, where the judge gives one and is not sampled.
-    """
-
-    order: str
-    seed: int
-    verdict: Label | None
-    malformed: str | None
-    n_tokens: int
-    p_a: float | None = None
-
-
-@dataclass(frozen=True)
-class Tally:
-    """What the votes on one pair say. `label` None is a tie.
-
-    `confidence` is the winner's votes ÷ the votes asked, or its mean probability over both orders.
-    """
-
-    label: Label | None
-    confidence: float
-    orders_agree: bool
-    for_a: int
-    for_b: int
-    null: int
 
 
 def vote_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
@@ -81,49 +46,6 @@ def vote_asking(params: Mapping[str, Any]) -> Asking:
         params["top_p"],
         params["seed"],
     )
-
-
-def read_votes(asking: Asking, requests: Sequence[Mapping[str, Any]]) -> list[Vote]:
-    """The votes in what was generated for one pair."""
-    votes = []
-    for request in requests:
-        swapped = request["name"] == "ba"
-        for j, completion in enumerate(request["completions"]):
-            said = answer(asking, completion)
-            verdict = flip(said.verdict) if said.verdict and swapped else said.verdict
-            p_a = 1 - said.p_first if said.p_first is not None and swapped else said.p_first
-            votes.append(Vote(request["name"], request["seed"] + j, verdict, said.malformed, said.n_tokens, p_a))
-    return votes
-
-
-def tally(votes: Sequence[Vote]) -> Tally:
-    """Majority, confidence and agreement between the orders. An order without a majority agrees with nothing.
-
-    Votes that are probabilities count as their mean.
-    """
-    total = Counter(vote.verdict for vote in votes)
-    by_order = [Counter(v.verdict for v in votes if v.order == order) for order in ORDERS]
-    label = _majority(total)
-    agree = label is not None and all(_majority(counter) == label for counter in by_order)
-    confidence = total[label] / len(votes) if label is not None else 0.0
-    p_a = mean_probability(votes)
-    if p_a is not None:
-        label = None if p_a == 0.5 else "A" if p_a > 0.5 else "B"
-        agree = label is not None and all(_majority(counter) == label for counter in by_order)
-        confidence = max(p_a, 1 - p_a) if label is not None else 0.0
-    return Tally(label, confidence, agree, total["A"], total["B"], total[None])
-
-
-def mean_probability(votes: Sequence[Vote]) -> float | None:
-    """The probability of A over both orders, where the judge gave it in each."""
-    known = [vote.p_a for vote in votes if vote.p_a is not None]
-    return sum(known) / len(known) if known and len(known) == len(votes) else None
-
-
-def _majority(counter: Counter[Label | None]) -> Label | None:
-    if counter["A"] == counter["B"]:
-        return None
-    return "A" if counter["A"] > counter["B"] else "B"
 
 
 def verdict_on(counted: Tally, settings: LabelSettings) -> str | None:

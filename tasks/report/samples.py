@@ -14,8 +14,9 @@ from data.seeds import derive_seed
 from data.store.artifacts import Artifact
 from prompts.catalog import prover_for
 from prompts.template import render_conversation
-from tasks.label import read_votes, vote_asking, vote_params
+from tasks.label import vote_asking, vote_params
 from tasks.model.judging import Asking
+from tasks.model.votes import read_votes
 from tasks.prepare import batch_of, truth_of
 from tasks.prove import read_proof
 from tasks.run.rows import generated_for

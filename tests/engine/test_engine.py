@@ -22,11 +22,12 @@ from prompts.prove import PROVE_COMPACT
 from tasks.generation.local import generate_in_children
 from tasks.generation.shards import GenerationJob
 from tasks.generation.worker import run_shards
-from tasks.label import read_votes, tally, vote_asking
+from tasks.label import vote_asking
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Request, Sampling
 from tasks.model.judging import Asking, answer
 from tasks.model.process import EngineProcess
+from tasks.model.votes import read_votes, tally
 from tasks.prove import score
 from tasks.settings import GenerationSettings, ModelSettings
 

@@ -14,7 +14,7 @@ from data.store.store import RunStore
 from prompts.judge import COMPACT, GRAM_R2
 from tasks.export import base_name, export, prompt_facts
 from tasks.run.stage import Run
-from tests.tasks.test_report import fake_run
+from tests.support.written_run import fake_run
 
 Judges = list[tuple[int, Artifact, Artifact]]
 Exported = tuple[Run, Judges, Artifact]

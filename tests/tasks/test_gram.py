@@ -17,26 +17,19 @@ from flows.config.recipes import ConfigError, checked
 from prompts.catalog import JUDGE_PROMPTS, pretraining_for
 from prompts.gram import GRAM, GRAM_PRETRAINING
 from tasks.model.chat import ChatEncoder
-from tasks.model.engine import Request, Sampling
 from tasks.model.judging import Asking, ask
-from tasks.model.scalar import ScalarEngine, is_scalar
 from tasks.settings import Optimization, TrainingSettings
 from tasks.training.examples import ExampleCounts, encode_example, encoded_examples
 from tasks.training.objectives import label_loss
 from tests.conftest import make, settings_with
-from tests.support.training_jobs import BASE, example_rows, job, losses, models_for, train_here
+from tests.support.gram import by_hand
+from tests.support.training_jobs import example_rows, job, models_for
 
 # ---- the loss ----------------------------------------------------------------------------------------------------------
 
+
 LOGITS = [(0.3, -0.5, 0), (2.0, 2.0, 1), (-1.0, 4.0, 0), (-1.0, 4.0, 1)]
 """Z_a, Z_b, and the label: 0 for A."""
-
-
-def by_hand(z_a: float, z_b: float, label: int, smoothing: float) -> float:
-    """−(1 − ε)·log σ(Δ) − ε·log σ(−Δ) with ε = ε′/2."""
-    delta = (z_a - z_b) if label == 0 else (z_b - z_a)
-    epsilon = smoothing / 2
-    return (1 - epsilon) * math.log1p(math.exp(-delta)) + epsilon * math.log1p(math.exp(delta))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.05, 0.1, 0.15, 0.5])
@@ -157,112 +150,6 @@ def test_what_a_discriminative_model_compares(encoder: ChatEncoder, tmp_path: Pa
             chosen, rejected = rejected, chosen
         assert one["chosen_ids"] == encoder.response_ids(preference.pair.prompt, chosen)
         assert one["rejected_ids"] == encoder.response_ids(preference.pair.prompt, rejected)
-
-
-# ---- training ----------------------------------------------------------------------------------------------------------
-
-
-def label_logits(rows: list[dict[str, Any]]) -> torch.Tensor:
-    """The base model's logits of "A" and "B" behind each row's prompt, (N, 2), by transformers alone."""
-    from transformers import AutoModelForCausalLM
-
-    encoder = ChatEncoder.load(str(BASE))
-    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
-    found = []
-    for row in rows:
-        encoded = encoder.judge_ids(JUDGE_PROMPTS["compact-label"], parse_pair(row), 64, "drop")
-        assert encoded is not None
-        with torch.no_grad():
-            found.append(model(torch.tensor([encoded.ids])).logits[0, -1, list(encoder.label_ids)])
-    return torch.stack(found)
-
-
-@pytest.mark.train
-def test_the_trainer_minimises_that_loss_at_the_verdict(tmp_path: Path) -> None:
-    """The first step's loss, over rows of several lengths in several micro-batches, is the closed form's mean."""
-    rows = example_rows(8)
-    for i, row in enumerate(rows):
-        row["response_a"] += " " + " ".join(row["response_b"].split()[: i % 3])
-    training = TrainingSettings(log_every=1, label_smoothing=0.1)
-    optimization = Optimization(max_steps=1, batch_size=8, micro_batch_size=2, learning_rate=1e-6)
-    told = job(tmp_path, rows, training, optimization, "label-judge", models_for("compact-label"))
-    train_here(told)
-    logits = label_logits(rows)
-    expected = sum(
-        by_hand(float(a), float(b), "AB".index(row["label"]), 0.1) for (a, b), row in zip(logits, rows, strict=True)
-    ) / len(rows)
-    assert losses(told) == [pytest.approx(expected, abs=1e-4)]
-
-
-@pytest.mark.train
-def test_fine_tuning_draws_the_probability_to_its_optimum(tmp_path: Path) -> None:
-    """On rows that it can learn by heart, P of the label ends near 1 − ε′/2, not near 1."""
-    from transformers import AutoModelForCausalLM
-
-    rows = example_rows(4)
-    training = TrainingSettings(label_smoothing=0.4)
-    optimization = Optimization(max_steps=60, batch_size=4, learning_rate=2e-3)
-    models = models_for("compact-label")
-    told = job(tmp_path, rows, training, optimization, "label-judge", models)
-    train_here(told)
-    checkpoint = Path(told.out) / "checkpoint"
-    encoder = ChatEncoder.load(str(checkpoint))
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
-    for row in rows:
-        encoded = encoder.judge_ids(JUDGE_PROMPTS["compact-label"], parse_pair(row), 64, "drop")
-        assert encoded is not None
-        with torch.no_grad():
-            p = model(torch.tensor([encoded.ids])).logits[0, -1, list(encoder.label_ids)].softmax(-1)
-        assert float(p["AB".index(row["label"])]) == pytest.approx(0.8, abs=0.05)
-
-
-@pytest.mark.train
-def test_pretraining_takes_its_loss_on_both_responses(tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM
-
-    rows = example_rows(4)
-    training = TrainingSettings(log_every=1)
-    optimization = Optimization(max_steps=1, batch_size=4, micro_batch_size=2, learning_rate=1e-6)
-    told = job(tmp_path, rows, training, optimization, "pretrained")
-    train_here(told)
-    encoder, model = ChatEncoder.load(str(BASE)), AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
-    total, n = 0.0, 0
-    for row in rows:
-        pair = parse_pair(row)
-        prompt = encoder.prompt_ids(pretraining_for(JUDGE_PROMPTS["compact"]).render(pair))
-        written = encoder.completion_ids(f"A: {pair.response_a}\nB: {pair.response_b}")
-        with torch.no_grad():
-            logprobs_TV = model(torch.tensor([prompt + written])).logits[0].log_softmax(-1)
-        total -= float(logprobs_TV[len(prompt) - 1 : -1].gather(-1, torch.tensor(written)[:, None]).sum())
-        n += len(written)
-    assert losses(told) == [pytest.approx(total / n, abs=1e-4)]
-
-
-@pytest.mark.train
-def test_a_discriminative_model_minimises_bradley_terry(tmp_path: Path) -> None:
-    """The last step's loss is that of the scores, as the checkpoint of the step before gives them one by one."""
-    rows = example_rows(4)
-    optimization = Optimization(max_steps=1, batch_size=4, micro_batch_size=2, learning_rate=1e-9)
-    told = job(tmp_path, rows, TrainingSettings(log_every=1), optimization, "scalar")
-    result = train_here(told)
-    checkpoint = Path(told.out) / "checkpoint"
-    assert is_scalar(str(checkpoint))
-    encoder = ChatEncoder.load(str(checkpoint))
-    engine = ScalarEngine(str(checkpoint), "float32", encoder.end_id)
-    features = list(encoded_examples(told, encoder, models_for(), ExampleCounts(), tmp_path / "dropped.jsonl"))
-    chosen, rejected = (scores(engine, [one[f"{which}_ids"] for one in features]) for which in ("chosen", "rejected"))
-    expected = sum(math.log1p(math.exp(r - c)) for c, r in zip(chosen, rejected, strict=True)) / len(rows)
-    assert result["metrics"]["first_loss"] == pytest.approx(expected, abs=1e-4)
-
-
-def scores(engine: ScalarEngine, texts: list[list[int]]) -> list[float]:
-    found: dict[int, float] = {}
-
-    def told(i: int, answer: Any) -> None:
-        found[i] = answer[0].score
-
-    engine.generate([Request("", ids, Sampling(max_tokens=1)) for ids in texts], told)
-    return [found[i] for i in range(len(texts))]
 
 
 # ---- settings ----------------------------------------------------------------------------------------------------------

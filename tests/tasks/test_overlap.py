@@ -24,8 +24,8 @@ from tasks.prepare import prepare
 from tasks.run.stage import Run
 from tasks.settings import BenchmarkSet
 from tests.conftest import REAL, make, real_file, rows_of, run_with
+from tests.support.preparing import WORLD, row
 from tests.support.scoring_rows import Row, judgebench_row, write_rows
-from tests.tasks.test_prepare import WORLD, row
 
 QUESTION = (
     "A farmer keeps seventeen sheep on a hill beside the river. One night all but nine of them cross the old stone bridge "

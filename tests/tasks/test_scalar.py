@@ -21,8 +21,8 @@ from tasks.model.scalar import SCALAR, ScalarEngine, is_scalar
 from tasks.rank import Judge, open_judge, prompt_of
 from tasks.settings import BenchmarkSet, GenerationSettings
 from tests.conftest import run_with
+from tests.support.playing import judge_of
 from tests.support.scoring_rows import ppe_row, rm_bench_row, write_rows
-from tests.tasks.test_benchmark import judge_of
 
 ASKING = Asking(SCALAR, 1, 512)
 

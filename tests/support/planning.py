@@ -1,0 +1,52 @@
+"""Recipes, and what stands in for their models and data, so that each can be planned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flows.config.parameters import AdaptConfig, PlannedParameters, SelfTrainConfig
+from flows.config.recipes import load_recipe, load_recipe_of, recipe_files, with_overrides
+from flows.plan import Course, course_of, plan_course
+from tasks.plan.plan import Plan
+from tests.support.plan_fixtures import write_model, write_rows
+
+
+def demo(world: Path, **overrides: Any) -> SelfTrainConfig:
+    data = {
+        f"data.{part}": [{"path": f"{world}/{part}.jsonl"}] for part in ("rationale", "labeled", "unlabeled", "heldout")
+    }
+    return with_overrides(load_recipe("demo").model_dump(), {**data, **overrides})
+
+
+def planned(config: PlannedParameters, *given: Any, **options: Any) -> Plan:
+    return plan_course(course_of(config), *given, **options)
+
+
+def planned_recipes() -> dict[str, PlannedParameters]:
+    """The configuration of every recipe that can be planned, by its name on the command line."""
+    made: dict[str, PlannedParameters] = {}
+    for flow, path in recipe_files():
+        config = load_recipe_of(flow, path.stem)
+        if isinstance(config, PlannedParameters):
+            made[path.stem if flow == "self-train" else f"{flow}/{path.stem}"] = config
+    return made
+
+
+RECIPES = planned_recipes()
+
+
+def course(recipe: str, folder: Path) -> Course:
+    """What a recipe's run will do, where a folder stands in for a judge that is to be adapted."""
+    config = RECIPES[recipe]
+    judge = config.judge.path if isinstance(config, AdaptConfig) else None
+    return course_of(config, {judge: str(write_model(folder, judge))} if judge else {})
+
+
+def options(recipe: str, folder: Path) -> list[str]:
+    """The arguments that plan a recipe without the hub, and without the files that it names."""
+    found = course(recipe, folder)
+    models = [f"{model}={write_model(folder, model)}" for model in sorted(set(found.models.values()))]
+    files = [f"{part}={file}" for part, file in write_rows(folder, found.settings).items()]
+    return [recipe, *(word for one in models for word in ("--stand-in", one)),
+            *(word for one in files for word in ("--data-stand-in", one))]  # fmt: skip

@@ -1,0 +1,5 @@
+"""Judges whose scores are known."""
+
+from __future__ import annotations
+
+DRAWS = 50
