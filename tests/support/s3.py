@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from data.store.artifacts import Counts, Outcome, Stage
+from data.files import write_json
+from data.store.artifacts import DONE, Counts, Outcome, Stage
 from data.store.store import RunStore
 
 STAGE = Stage("round-1/labels", "label", 1, {"votes": 8}, {"judge": "bb"}, round=1)
@@ -28,3 +29,11 @@ def must_not_run(work: Path) -> Outcome:
 def there(store: RunStore) -> set[str]:
     assert store.remote is not None
     return set(store.remote.sizes(store.run_name))
+
+
+def checkpoint(store: RunStore, step: int) -> Path:
+    folder = store.work_dir(STAGE) / f"scratch.tmp/trainer/checkpoint-{step}"
+    folder.mkdir(parents=True)
+    (folder / "optimizer.pt").write_text("1")
+    write_json(folder / f"all{DONE}", {"files": {"optimizer.pt": 1}})
+    return folder
