@@ -9,7 +9,7 @@ from prefect import flow
 from flows.config.parameters import BaselinesConfig, parameters_of
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out, only_plan
-from flows.self_train import finish, train_by_itself
+from flows.self_train import finish, self_training
 from tasks.baselines import Method, discriminative, gram, label_only, labeled_pairs, of_rounds
 from tasks.benchmark.sets import prepare_heldout, prepare_set
 from tasks.export import Candidate
@@ -100,7 +100,7 @@ def side_by_side(run: Run, baselines: BaselineSettings) -> tuple[list[Method], l
         label_only(run, baselines, pairs, played),
         gram(run, baselines, pairs, batches, played),
     ]
-    judges = train_by_itself(run)
+    judges = self_training(run)
     methods.append(of_rounds(run, "rationale", 0))
     if len(judges) > 1:
         methods.append(of_rounds(run, "self-trained", judges[-1][0]))

@@ -10,7 +10,7 @@ from data.records import content_id
 from flows.config.parameters import BenchmarkConfig, parameters_of
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out
-from tasks.benchmark.play import asking_by, benchmark, measured, set_name
+from tasks.benchmark.play import benchmark, measured, query_for, set_name
 from tasks.benchmark.sets import prepare_set
 from tasks.model.endpoint import is_endpoint
 from tasks.model.location import Checkpoint, find_model
@@ -58,9 +58,9 @@ def play_all(run: Run, config: BenchmarkConfig) -> None:
     """The judge on every set."""
     judge, benchmarks = find_judge(config.judge.path), config.benchmarks
     prompt = config.judge.prompt or prompt_of(judge.model, config.judge.path)
-    asking = asking_by(benchmarks, prompt, run.settings.models, run.settings.reply_tokens, config.seed)
+    query = query_for(benchmarks, prompt, run.settings.models, run.settings.reply_tokens, config.seed)
     for chosen in benchmarks.sets:
-        benchmark(run, None, judge, prepare_set(run, chosen), asking)
+        benchmark(run, None, judge, prepare_set(run, chosen), query)
 
 
 def find_judge(path: str) -> Checkpoint:

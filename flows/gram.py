@@ -1,6 +1,6 @@
 """GRAM: a judge that gives the label alone, pre-trained on unlabeled responses and fine-tuned with label smoothing (METHOD 0).
 
-It is self-training's first judge and no round after it, so the algorithm is `flows.self_train.train_by_itself`.
+It is self-training's first judge and no round after it, so the algorithm is `flows.self_train.self_training`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from prefect import flow
 from flows.config.parameters import GramConfig, GramTraining, parameters_of
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out, only_plan
-from flows.self_train import finish, train_by_itself
+from flows.self_train import finish, self_training
 from tasks.settings import BenchmarkSettings, DataSettings, GenerationSettings, ModelSettings, RetentionSettings
 
 
@@ -50,4 +50,4 @@ def train_gram(
     config = with_overrides(parameters_of(GramConfig, locals()), overrides or {}, GramConfig)
     if config.dry_run:
         return only_plan(config)
-    return carry_out(config, config.settings(), train_by_itself, finish)
+    return carry_out(config, config.settings(), self_training, finish)

@@ -42,7 +42,7 @@ Planner = Callable[[Settings, str, DataSample, Mapping[Role, Located], Assumptio
 
 
 @dataclass(frozen=True)
-class Course:
+class PlanTarget:
     """What is planned: a run by its name and its settings, its base models, and the planner of its flow.
 
     `times` is how often the run does all of it.
@@ -55,7 +55,7 @@ class Course:
     times: int = 1
 
 
-def course_of(config: PlannedParameters, stand_ins: Mapping[str, str] = {}) -> Course:
+def target_of(config: PlannedParameters, stand_ins: Mapping[str, str] = {}) -> PlanTarget:
     """What a configuration's run will do. `stand_ins` may hold the judge whose prompt is to be known.
 
     Raises PlanError where that cannot be.
@@ -69,12 +69,12 @@ def course_of(config: PlannedParameters, stand_ins: Mapping[str, str] = {}) -> C
         def planner(settings: Settings, *given: Any) -> Plan:
             return plan_baselines(settings, one.baselines, *given)
 
-        return Course(one.run_name, one, roles(one), planner, len(seeds))
+        return PlanTarget(one.run_name, one, roles(one), planner, len(seeds))
     assert isinstance(config, SelfTrainConfig | GramConfig)
-    return Course(config.run_name, config.settings(), roles(config.settings()))
+    return PlanTarget(config.run_name, config.settings(), roles(config.settings()))
 
 
-def _adaptation(config: AdaptConfig, stand_ins: Mapping[str, str]) -> Course:
+def _adaptation(config: AdaptConfig, stand_ins: Mapping[str, str]) -> PlanTarget:
     judge, task = config.judge, config.task
     if is_endpoint(judge.path):
         raise PlanError(f"judge.path = {judge.path!r} is an endpoint: only a checkpoint can be adapted")
@@ -91,11 +91,11 @@ def _adaptation(config: AdaptConfig, stand_ins: Mapping[str, str]) -> Course:
     def planner(settings: Settings, *given: Any) -> Plan:
         return plan_adaptation(settings, adapting, *given)
 
-    return Course(config.run_name, settings, models, planner)
+    return PlanTarget(config.run_name, settings, models, planner)
 
 
-def plan_course(
-    course: Course,
+def plan_target(
+    target: PlanTarget,
     assumptions: Assumptions | None = None,
     stand_ins: Mapping[str, str] = {},
     data_stand_ins: Mapping[str, str] = {},
@@ -106,29 +106,29 @@ def plan_course(
     `stand_ins` maps a base model to a folder, `data_stand_ins` a part of the data to a file. Raises PlanError for what
     cannot be had.
     """
-    settings = course.settings
+    settings = target.settings
     assumptions = assumptions or assume(rates_of(settings.models.dtype))
-    located = {role: locate(model, stand_ins) for role, model in course.models.items()}
+    located = {role: locate(model, stand_ins) for role, model in target.models.items()}
     unused = stand_ins.keys() - {one.model for one in located.values()}
     if unused:
         raise PlanError(f"no model of this recipe is called {', '.join(sorted(unused))}")
     sample = sample_sources(settings.data, settings.benchmarks.sets, data_stand_ins, assumptions.values, n)
-    plan = course.planner(settings, course.run_name, sample, located, assumptions)
-    return plan.noting([_several(course, plan)]) if course.times > 1 else plan
+    plan = target.planner(settings, target.run_name, sample, located, assumptions)
+    return plan.noting([_several(target, plan)]) if target.times > 1 else plan
 
 
-def _several(course: Course, plan: Plan) -> str:
+def _several(target: PlanTarget, plan: Plan) -> str:
     totals = plan.totals()
-    time, disk = gpu_time(course.times * totals["gpu_seconds"]), size(course.times * totals["disk_bytes"])
+    time, disk = gpu_time(target.times * totals["gpu_seconds"]), size(target.times * totals["disk_bytes"])
     return (
-        f"{course.times} seeds: this is the plan of the first alone; the others take as much each, so the whole is "
-        f"{course.times} times as much: GPU time {time}, disk {disk}"
+        f"{target.times} seeds: this is the plan of the first alone; the others take as much each, so the whole is "
+        f"{target.times} times as much: GPU time {time}, disk {disk}"
     )
 
 
 def write_plan(config: PlannedParameters) -> tuple[Plan, str]:
     """Plans, and writes ``plan.json`` into the run folder, which may be the first thing there; where it is now."""
-    plan = plan_course(course_of(config))
+    plan = plan_target(target_of(config))
     store = RunStore(config.store, plan.run_name)
     path = store.path / PLAN
     write_json(path, plan.to_json())
@@ -155,8 +155,8 @@ def _plan(options: argparse.Namespace) -> Plan:
     overrides = {name: _value(text) for name, text in _pairs(options.set).items()}
     config = _recipe(options.recipe, overrides)
     stand_ins, data_stand_ins = _pairs(options.stand_in), _pairs(options.data_stand_in)
-    course = course_of(config, stand_ins)
-    settings = course.settings
+    target = target_of(config, stand_ins)
+    settings = target.settings
     layers: list[tuple[str, Mapping[str, Any]]] = [rates_of(settings.models.dtype)]
     notes: list[str] = []
     if options.like:
@@ -165,7 +165,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     if options.rates:
         layers.append((f"given in {options.rates}", _read_rates(options.rates)))
     layers.append(("given", {name: _value(text) for name, text in _pairs(options.assume).items()}))
-    return plan_course(course, assume(*layers), stand_ins, data_stand_ins, options.sample).noting(notes)
+    return plan_target(target, assume(*layers), stand_ins, data_stand_ins, options.sample).noting(notes)
 
 
 def _recipe(name: str, overrides: Mapping[str, Any]) -> PlannedParameters:

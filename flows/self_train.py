@@ -76,10 +76,10 @@ def self_train(
     config = with_overrides(parameters_of(SelfTrainConfig, locals()), overrides or {})
     if config.dry_run:
         return only_plan(config)
-    return carry_out(config, config, train_by_itself, finish)
+    return carry_out(config, config, self_training, finish)
 
 
-def train_by_itself(run: Run) -> list[Candidate]:
+def self_training(run: Run) -> list[Candidate]:
     """The algorithm. Returns each round's judge with its benchmark."""
     settings, m = run.settings, run.settings.rounds.count
     sets = [prepare_set(run, chosen) for chosen in settings.benchmarks.sets]
@@ -124,7 +124,7 @@ def finish(run: Run, judges: list[Candidate]) -> dict[str, Any]:
     """Writes the report; returns what the flow run's result shows."""
     write_metrics(run, ended=True)
     report = write_report(run)
-    final = run.passed_stage("export")
+    final = run.finished_stage("export")
     return {
         "final": run.store.shown(final.path) if final else None,
         "report": run.store.shown(report),

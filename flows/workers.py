@@ -37,16 +37,18 @@ def generate_shards(job: dict[str, Any], store: str, worker: int, workers: int) 
     """
     tokens_from_blocks()
     runs = RunStore(store, _run_name(job))
-    told = GenerationJob(**job).under(runs.root)
-    work = Path(told.out).parent
+    generation = GenerationJob(**job).under(runs.root)
+    work = Path(generation.out).parent
     if _has_ended(runs, work):
         return
     log_file = runs.path / "logs" / f"{work.name}.engine-{worker}.log"
     with cancellable(or_replaced=True):
-        runs.forget_copies_like(Path(told.model))
-        runs.bring_all([told.rows, told.model])
+        runs.forget_copies_like(Path(generation.model))
+        runs.bring_all([generation.rows, generation.model])
         runs.refresh(work)
-        run_engines(told, [(worker, workers)], log_file, get_run_logger().info, lambda done, total: runs.keep(work))
+        run_engines(
+            generation, [(worker, workers)], log_file, get_run_logger().info, lambda done, total: runs.keep(work)
+        )
     runs.keep(work)
     runs.share(log_file)
 
@@ -67,19 +69,23 @@ def train_model(
     runs = RunStore(store, _run_name(job))
     paths = {name: inside(runs.root, job[name]) for name in ("examples", "out", "validation") if job.get(name)}
     base = _the_same_model(base_model) if base_model is not None else inside(runs.root, job["base"])
-    told = TrainingJob(**{**job, **paths, "base": base})
-    work = Path(told.out)
+    training = TrainingJob(**{**job, **paths, "base": base})
+    work = Path(training.out)
     log_file = runs.path / "logs" / f"{work.name}.train.log"
     # One that was taken for lost may still be at it: two would write one checkpoint.
     with cancellable(or_replaced=True), _alone(runs, work) as lease:
         if _has_ended(runs, work):
             return
         runs.bring_all(
-            [told.examples, *([told.validation] if told.validation else []), *([] if base_model else [base])]
+            [
+                training.examples,
+                *([training.validation] if training.validation else []),
+                *([] if base_model else [base]),
+            ]
         )
         runs.refresh(work)
         if not (work / RESULT).exists():
-            train_in_child(told, log_file, reserve_gib, get_run_logger().info, _reporting(runs, work, lease))
+            train_in_child(training, log_file, reserve_gib, get_run_logger().info, _reporting(runs, work, lease))
         lease.check()
         runs.keep(work)
         runs.share(log_file)
@@ -102,15 +108,15 @@ def _has_ended(runs: RunStore, work: Path) -> bool:
 def _alone(runs: RunStore, work: Path) -> Iterator[Lease]:
     """Holds a training for this process alone, as soon as no other does."""
     say = get_run_logger().warning
-    told = False
+    announced = False
     while True:
         try:
             lease = runs.lease_on(work, say)
             break
         except LeaseError as error:
-            if not told:
+            if not announced:
                 say(str(error))
-            told = True
+            announced = True
             time.sleep(_REPORT_EVERY_S)
     try:
         yield lease

@@ -18,14 +18,14 @@ from data.records import pair_key, parse_pair, prompt_key
 from data.seeds import derive_seed
 from data.sources.rows import DataError
 from data.store.artifacts import Artifact, Counts, FileRef, Outcome
-from tasks.benchmark.play import asking_by, benchmark
+from tasks.benchmark.play import benchmark, query_for
 from tasks.model.location import Checkpoint
 from tasks.model.orders import ORDERS
 from tasks.model.scalar import SCALAR
 from tasks.prove import select_proofs, write_proofs
 from tasks.run.stage import Context, Run
 from tasks.settings import Optimization, Role, TaskSettings
-from tasks.train import Lesson, judge_role, train
+from tasks.train import TrainingSpec, judge_role, train
 from tasks.training_set import example_of, human_examples
 
 VALIDATION = "validation.jsonl"
@@ -157,18 +157,18 @@ def adapt(
 ) -> list[Adapted]:
     """The judge as it was, and adapted on each size; the general sets are played before and by the last."""
     settings = run.settings
-    asking = asking_by(settings.benchmarks, prompt, settings.models, settings.reply_tokens, run.seed)
+    query = query_for(settings.benchmarks, prompt, settings.models, settings.reply_tokens, run.seed)
 
     def played(player: Artifact | Checkpoint, sets: Sequence[Artifact], place: str) -> list[Artifact]:
-        return [benchmark(run, None, player, one, asking, place) for one in sets]
+        return [benchmark(run, None, player, one, query, place) for one in sets]
 
     before = played(judge, [heldout, *general], "before")
     made = [Adapted(0, None, before[0], tuple(before[1:]))]
     validation = examples.ref(VALIDATION) if examples.manifest.metrics["validation_pairs"] else None
     for size in task.sizes:
         place, file = f"size-{size}", examples.ref(train_file(size))
-        lesson = Lesson(f"{place}/judge", role_of(run, prompt), file, optimization, validation=validation)
-        trained = train(run, lesson, judge.model)
+        spec = TrainingSpec(f"{place}/judge", role_of(run, prompt), file, optimization, validation=validation)
+        trained = train(run, spec, judge.model)
         sets = [heldout, *(general if size == task.sizes[-1] else ())]
         games = played(trained, sets, place)
         made.append(Adapted(size, trained, games[0], tuple(games[1:])))

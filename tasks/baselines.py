@@ -13,12 +13,12 @@ from typing import Any
 
 from data.files import json_line, read_jsonl
 from data.store.artifacts import Artifact, Counts, FileRef, Outcome
-from tasks.benchmark.play import asking_by, benchmark, set_name
+from tasks.benchmark.play import benchmark, query_for, set_name
 from tasks.model.orders import ORDERS
 from tasks.model.scalar import SCALAR
 from tasks.run.stage import Context, Run
 from tasks.settings import BaselineSettings, Optimization
-from tasks.train import Lesson, train
+from tasks.train import TrainingSpec, train
 from tasks.training_set import example_of
 
 _TRAININGS = ("pretrain", "train-prover", "train-judge")
@@ -114,8 +114,8 @@ def response_pairs(run: Run, name: str, batches: Sequence[FileRef]) -> Artifact:
 def discriminative(run: Run, optimization: Optimization, pairs: Sequence[FileRef], sets: Sequence[Artifact]) -> Method:
     """A model that scores each response by itself, trained by Bradley-Terry's loss."""
     examples = preference_examples(run, "discriminative/examples", pairs, ORDERS[:1])
-    lesson = Lesson("discriminative/judge", "scalar", examples.ref("examples.jsonl"), optimization)
-    judge = train(run, lesson, run.settings.models.judge_base)
+    spec = TrainingSpec("discriminative/judge", "scalar", examples.ref("examples.jsonl"), optimization)
+    judge = train(run, spec, run.settings.models.judge_base)
     return _measured(run, "discriminative", SCALAR, (judge,), sets)
 
 
@@ -123,8 +123,8 @@ def label_only(run: Run, baselines: BaselineSettings, pairs: Sequence[FileRef], 
     """A generative judge that learns to write the label alone (Eq. 1)."""
     label_run = replace(run, settings=run.settings.with_label_judge(baselines.label_prompt, "vocabulary"))
     examples = preference_examples(label_run, "label-only/examples", pairs)
-    lesson = Lesson("label-only/judge", "judge", examples.ref("examples.jsonl"), baselines.label_only)
-    judge = train(label_run, lesson, run.settings.models.judge_base)
+    spec = TrainingSpec("label-only/judge", "judge", examples.ref("examples.jsonl"), baselines.label_only)
+    judge = train(label_run, spec, run.settings.models.judge_base)
     return _measured(label_run, "label-only", baselines.label_prompt, (judge,), sets)
 
 
@@ -140,26 +140,28 @@ def gram(
     base: list[Artifact] = []
     if baselines.gram_pretraining is not None and batches:
         responses = response_pairs(label_run, "gram/responses", batches)
-        lesson = Lesson("gram/pretrained", "pretrained", responses.ref("examples.jsonl"), baselines.gram_pretraining)
-        base.append(train(label_run, lesson, run.settings.models.judge_base))
+        spec = TrainingSpec(
+            "gram/pretrained", "pretrained", responses.ref("examples.jsonl"), baselines.gram_pretraining
+        )
+        base.append(train(label_run, spec, run.settings.models.judge_base))
     examples = preference_examples(label_run, "gram/examples", pairs)
-    lesson = Lesson("gram/judge", "label-judge", examples.ref("examples.jsonl"), baselines.gram)
-    judge = train(label_run, lesson, base[0] if base else run.settings.models.judge_base)
+    spec = TrainingSpec("gram/judge", "label-judge", examples.ref("examples.jsonl"), baselines.gram)
+    judge = train(label_run, spec, base[0] if base else run.settings.models.judge_base)
     return _measured(label_run, "gram", baselines.label_prompt, (*base, judge), sets)
 
 
 def _measured(run: Run, name: str, prompt: str, stages: tuple[Artifact, ...], sets: Sequence[Artifact]) -> Method:
     """The method whose judge is the last of these stages."""
     settings = run.settings
-    asking = asking_by(settings.benchmarks, prompt, settings.models, settings.reply_tokens, run.seed)
-    return Method(name, stages, tuple(benchmark(run, None, stages[-1], played, asking, place=name) for played in sets))
+    query = query_for(settings.benchmarks, prompt, settings.models, settings.reply_tokens, run.seed)
+    return Method(name, stages, tuple(benchmark(run, None, stages[-1], played, query, place=name) for played in sets))
 
 
 def of_rounds(run: Run, name: str, last: int) -> Method:
     """The run's own judge of a round as a method: all trainings, proofs and votes that led to it are its cost."""
     stages = [
         a
-        for a in run.passed_stages()
+        for a in run.finished_stages()
         if a.manifest.name in _BEFORE_ROUNDS
         or (
             a.manifest.kind in (*_TRAININGS, *_GENERATIONS)
@@ -167,5 +169,5 @@ def of_rounds(run: Run, name: str, last: int) -> Method:
             and a.manifest.round <= last
         )
     ]
-    games = [a for a in run.passed_stages() if a.manifest.round == last and a.manifest.kind.startswith("benchmark")]
+    games = [a for a in run.finished_stages() if a.manifest.round == last and a.manifest.kind.startswith("benchmark")]
     return Method(name, tuple(stages), tuple(games))

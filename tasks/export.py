@@ -116,7 +116,7 @@ def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: 
                 **known,
             }
         )
-    data = next((a.manifest for a in run.passed if a.manifest.kind == "data"), None)
+    data = next((a.manifest for a in run.finished if a.manifest.kind == "data"), None)
     trained = chosen[1].manifest
     return {
         "run": run.store.run_name,

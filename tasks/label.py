@@ -17,7 +17,7 @@ from data.store.artifacts import Artifact, Counts, FileRef, Input, Outcome, Stag
 from tasks.model.chat import ChatEncoder
 from tasks.model.device import resolved_dtype
 from tasks.model.engine import Request
-from tasks.model.judging import Asking, ask
+from tasks.model.judging import JudgeQuery, build_request
 from tasks.model.orders import ORDERS, shown
 from tasks.model.requests import PROMPT_TOO_LONG, Skip
 from tasks.model.votes import Tally, mean_probability, read_votes, tally
@@ -28,15 +28,15 @@ from tasks.settings import LabelSettings
 
 def vote_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
     """One request an order, with half of the votes each and seeds of their own; or for the probabilities of the labels."""
-    pair, asking = parse_pair(row), vote_asking(params)
-    asked = [ask(asking, encoder, shown(pair, order), order) for order in ORDERS]
+    pair, query = parse_pair(row), vote_query(params)
+    asked = [build_request(query, encoder, shown(pair, order), order) for order in ORDERS]
     found = [request for request in asked if request is not None]
     return found if len(found) == len(ORDERS) else Skip(PROMPT_TOO_LONG)
 
 
-def vote_asking(params: Mapping[str, Any]) -> Asking:
+def vote_query(params: Mapping[str, Any]) -> JudgeQuery:
     """How a judge is asked for its votes in one order."""
-    return Asking(
+    return JudgeQuery(
         params["prompt"],
         params["max_tokens"],
         params["context"],
@@ -92,7 +92,7 @@ def cast_votes(run: Run, round: int, judge: Artifact, batch: FileRef) -> Artifac
     """The stage "vote" of a round: the judge's judgments on a batch, as they were written."""
     params, prompt = vote_params(run, round), run.settings.judge_prompt
     config = {**params, "prompt_digest": prompt.digest, "dtype": resolved_dtype(run.settings.models.dtype)}
-    if vote_asking(params).by_label:
+    if vote_query(params).by_label:
         config["read"] = "probabilities of the labels"
 
     def body(context: Context) -> Outcome:
@@ -118,9 +118,9 @@ def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef) -> Artifa
     }
 
     def body(context: Context) -> Outcome:
-        asking = vote_asking(vote_params(run, round))
+        query = vote_query(vote_params(run, round))
         rows = generated_for(context.artifact("votes"), context.file("batch"))
-        outcome = _split_labels(context.work, rows, asking, labels)
+        outcome = _split_labels(context.work, rows, query, labels)
         _check_labels(outcome, labels)
         return outcome
 
@@ -130,7 +130,7 @@ def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef) -> Artifa
 def _split_labels(
     work: Path,
     rows: Iterator[tuple[dict[str, Any], dict[str, Any]]],
-    asking: Asking,
+    query: JudgeQuery,
     settings: LabelSettings,
 ) -> Outcome:
     dropped: Counter[str] = Counter()
@@ -150,7 +150,7 @@ def _split_labels(
                 (dropped if "dropped" in line else failed)[reason] += 1
                 dropped_file.write(json_line({**row, "reason": reason}))
                 continue
-            votes = read_votes(asking, line["requests"])
+            votes = read_votes(query, line["requests"])
             counted = tally(votes)
             n_votes += len(votes)
             n_agree += counted.orders_agree

@@ -50,8 +50,8 @@ def report_overlap(run: Run, data: Artifact, sets: Sequence[Artifact]) -> Artifa
             "items": {name: len(ids) for name, ids in sorted(items.items())},
         }
         for name, counted in found.items():
-            told = ", ".join(f"{n} {kind}" for kind, n in counted.items())
-            context.watch.log(f"overlap with {name}: {told} (training rows; see hits.jsonl)")
+            counts = ", ".join(f"{n} {kind}" for kind, n in counted.items())
+            context.watch.log(f"overlap with {name}: {counts} (training rows; see hits.jsonl)")
         return Outcome(Counts(n_rows, n_rows), metrics)
 
     return run.find_or_make("overlap", "overlap", {"n": N, "near": NEAR, "shortest": SHORTEST}, inputs, body)

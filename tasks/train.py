@@ -22,7 +22,7 @@ from prompts.catalog import pretraining_for, prover_for
 from prompts.judge import JudgePrompt
 from tasks.machine import child
 from tasks.machine.gpus import visible_gpus
-from tasks.machine.remote_runs import Part, see_through
+from tasks.machine.remote_runs import Part, run_parts
 from tasks.model.device import resolved_dtype
 from tasks.model.location import Checkpoint, find_model
 from tasks.model.scalar import SCALAR
@@ -41,14 +41,14 @@ def pretrain(run: Run, data: Artifact) -> Artifact | None:
     optimization = run.settings.training.pretraining
     if optimization is None:
         return None
-    lesson = Lesson("pretrained", "pretrained", data.ref("pretraining.jsonl"), optimization)
-    return train(run, lesson, run.settings.models.judge_base)
+    spec = TrainingSpec("pretrained", "pretrained", data.ref("pretraining.jsonl"), optimization)
+    return train(run, spec, run.settings.models.judge_base)
 
 
 def train_prover(run: Run, human: Artifact) -> Artifact:
     """The stage "train-prover" (Eq. 4), on the pairs with human rationales."""
-    lesson = Lesson("prover", "prover", human.ref("examples.jsonl"), run.settings.training.prover)
-    return train(run, lesson, run.settings.models.prover_base)
+    spec = TrainingSpec("prover", "prover", human.ref("examples.jsonl"), run.settings.training.prover)
+    return train(run, spec, run.settings.models.prover_base)
 
 
 def train_judge(
@@ -60,14 +60,14 @@ def train_judge(
     if previous is not None and training.judge_start == "previous":
         start = previous
     optimization = training.first_judge if round == 0 else training.judge
-    lesson = Lesson(f"round-{round}/judge", judge_role(run), examples.ref("examples.jsonl"), optimization, round)
-    return train(run, lesson, start)
+    spec = TrainingSpec(f"round-{round}/judge", judge_role(run), examples.ref("examples.jsonl"), optimization, round)
+    return train(run, spec, start)
 
 
 def fine_tune_judge(run: Run, round: int, human: Artifact, previous: Artifact, optimization: Optimization) -> Artifact:
     """The final fine-tuning on human rationales (METHOD 5), from the last round's judge."""
-    lesson = Lesson(f"round-{round}/judge", judge_role(run), human.ref("examples.jsonl"), optimization, round)
-    return train(run, lesson, previous)
+    spec = TrainingSpec(f"round-{round}/judge", judge_role(run), human.ref("examples.jsonl"), optimization, round)
+    return train(run, spec, previous)
 
 
 def judge_role(run: Run) -> Role:
@@ -77,7 +77,7 @@ def judge_role(run: Run) -> Role:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingSpec:
     """One training: the stage's name, what the model becomes, what it learns from, and how."""
 
     name: str
@@ -93,25 +93,25 @@ class Lesson:
         return {"prover": "train-prover", "pretrained": "pretrain"}.get(self.role, "train-judge")
 
 
-def train(run: Run, lesson: Lesson, base: str | Artifact) -> Artifact:
+def train(run: Run, spec: TrainingSpec, base: str | Artifact) -> Artifact:
     """The stage of one training, from a model by its name, or from another stage's checkpoint."""
-    role = lesson.role
-    seed_parts = [lesson.round] if lesson.round is not None and isinstance(base, Artifact) else []
+    role = spec.role
+    seed_parts = [spec.round] if spec.round is not None and isinstance(base, Artifact) else []
     # From the base, every round draws alike, so that runs that differ elsewhere share what they have in common; a
     # judge that is trained on goes on with a seed of its own.
     seed = derive_seed(run.seed, "train", role, *seed_parts)
-    config = _config(run, lesson, seed)
-    inputs: dict[str, Input] = {"examples": lesson.examples}
+    config = _config(run, spec, seed)
+    inputs: dict[str, Input] = {"examples": spec.examples}
     if isinstance(base, Artifact):
         inputs["base"] = base
     else:
         folder, known = find_model(base)
         inputs |= {name: Checkpoint(value, folder) for name, value in known.items()}
-    if lesson.validation is not None:
-        inputs["validation"] = lesson.validation
+    if spec.validation is not None:
+        inputs["validation"] = spec.validation
 
     def body(context: Context) -> Outcome:
-        job = _job(run, lesson, context, seed)
+        job = _job(run, spec, context, seed)
         if (context.work / RESULT).exists():
             context.watch.log("the training had ended; only its commit was missing")
         elif run.settings.training.in_pool:
@@ -122,11 +122,11 @@ def train(run: Run, lesson: Lesson, base: str | Artifact) -> Artifact:
             (run.trainer or train_in_child)(job, context.log_file, reserve, context.watch.log, context.progress)
         return _outcome(context.work)
 
-    return run.find_or_make(lesson.name, lesson.kind, config, inputs, body, lesson.round)
+    return run.find_or_make(spec.name, spec.kind, config, inputs, body, spec.round)
 
 
-def _config(run: Run, lesson: Lesson, seed: int) -> dict[str, Any]:
-    models, training, role = run.settings.models, run.settings.training, lesson.role
+def _config(run: Run, spec: TrainingSpec, seed: int) -> dict[str, Any]:
+    models, training, role = run.settings.models, run.settings.training, spec.role
     name, digest = _prompt(role, run.settings.judge_prompt)
     config: dict[str, Any] = {
         "role": role,
@@ -136,7 +136,7 @@ def _config(run: Run, lesson: Lesson, seed: int) -> dict[str, Any]:
         "overlong": models.overlong,
         "reply_tokens": _reply_tokens(run, role),
         "dtype": resolved_dtype(models.dtype),
-        "optimization": lesson.optimization.model_dump(),
+        "optimization": spec.optimization.model_dump(),
         "packing": training.packing,
         "attention": training.attention,
         "seed": seed,
@@ -162,19 +162,19 @@ def _reply_tokens(run: Run, role: Role) -> int:
     return run.settings.judge_room
 
 
-def _job(run: Run, lesson: Lesson, context: Context, seed: int) -> TrainingJob:
+def _job(run: Run, spec: TrainingSpec, context: Context, seed: int) -> TrainingJob:
     settings = run.settings
     base = next(role for role in ("base", "content", "hub") if role in context.inputs)
     return TrainingJob(
-        f"{run.store.run_name}/{lesson.name}",
-        lesson.role,
+        f"{run.store.run_name}/{spec.name}",
+        spec.role,
         str(context.file("examples")),
         context.model(base),
         str(context.work),
-        settings.models.for_role(lesson.role).model_dump(mode="json"),
+        settings.models.for_role(spec.role).model_dump(mode="json"),
         settings.training.mechanics(),
-        lesson.optimization.model_dump(mode="json"),
-        _reply_tokens(run, lesson.role),
+        spec.optimization.model_dump(mode="json"),
+        _reply_tokens(run, spec.role),
         seed,
         settings.training.label_smoothing,
         str(context.file("validation")) if "validation" in context.inputs else "",
@@ -215,9 +215,9 @@ def _train_in_pool(context: Context, job: TrainingJob, model: dict[str, Any] | N
     """Has a worker of the pool ``train`` do it, and waits; `model` is the base where that is no file of the store."""
     store, work = context.run.store, context.work
     here = {"examples": job.examples, "out": job.out, "validation": job.validation, "base": "" if model else job.base}
-    told = {name: Path(path).relative_to(store.root).as_posix() for name, path in here.items() if path}
+    relative = {name: Path(path).relative_to(store.root).as_posix() for name, path in here.items() if path}
     parameters = {
-        "job": {**asdict(job), "base": "", **told},
+        "job": {**asdict(job), "base": "", **relative},
         "store": store.url,
         "base_model": model,
         "reserve_gib": context.run.settings.retention.reserve_gib,
@@ -233,7 +233,7 @@ def _train_in_pool(context: Context, job: TrainingJob, model: dict[str, Any] | N
             steps = json.loads((work / STEPS).read_text(encoding="utf-8"))
             context.progress(steps["done"], steps["total"])
 
-    see_through(DEPLOYMENT, store, work, [Part("training", parameters, left)], look, context.watch.log)
+    run_parts(DEPLOYMENT, store, work, [Part("training", parameters, left)], look, context.watch.log)
 
 
 def _outcome(work: Path) -> Outcome:

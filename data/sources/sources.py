@@ -46,10 +46,10 @@ __all__ = [
     "Source",
     "SourceError",
     "assign_order",
+    "candidates_in",
     "problem_of",
     "read_rows",
     "read_source",
-    "said_by",
     "source_files",
     "source_fingerprint",
     "unusable_as",
@@ -166,7 +166,7 @@ def _records(raw_rows: Iterator[RawRow], source: Source, kind: Kind, name: str, 
     n_malformed = 0
     for index, raw in enumerate(raw_rows):
         try:
-            candidates = said_by(raw, source, kind)
+            candidates = candidates_in(raw, source, kind)
         except RecordError as error:
             n_malformed += 1
             if n_malformed > source.max_malformed:
@@ -180,7 +180,7 @@ def _records(raw_rows: Iterator[RawRow], source: Source, kind: Kind, name: str, 
                 yield _finish(candidate, raw.where, kind, source.max_chars, name, assign_order(index + place, seed))
 
 
-def said_by(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | Unusable, ...]:
+def candidates_in(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | Unusable, ...]:
     """What a row tells in the source's format, before places and filters. Raises RecordError for a malformed row."""
     if isinstance(raw.value, BrokenRow):
         raise RecordError("", raw.value.problem)

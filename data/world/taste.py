@@ -186,5 +186,5 @@ def audit_rationale(text: str, pair: ResponsePair) -> Audit:
         counted=(n_a, n_b) == (said_a.count("yes"), said_b.count("yes")),
         concluded=n_a == n_b or match[5] == ("A" if n_a > n_b else "B"),
         tied=n_a == n_b,
-        tastes={word: said[1] == "yes" for word, said in tastes if said is not None and said[0] == word},
+        tastes={word: stated[1] == "yes" for word, stated in tastes if stated is not None and stated[0] == word},
     )

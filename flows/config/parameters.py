@@ -11,13 +11,13 @@ from prompts.gram import GRAM
 from tasks.settings import (
     LABEL_TOKENS,
     BaselineSettings,
+    BenchmarkRunSettings,
     BenchmarkSettings,
     DataSettings,
     EarlyStopping,
     GenerationSettings,
     JudgeSettings,
     LabelSettings,
-    Measuring,
     Mechanics,
     ModelSettings,
     Optimization,
@@ -263,9 +263,9 @@ class BenchmarkConfig(RunParameters):
             )
         return self
 
-    def settings(self) -> Measuring:
+    def settings(self) -> BenchmarkRunSettings:
         """The same as settings of a run."""
-        return Measuring(
+        return BenchmarkRunSettings(
             models=self.judge.as_models(),
             generation=self.generation,
             benchmarks=self.benchmarks,

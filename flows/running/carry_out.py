@@ -16,7 +16,7 @@ from flows.plan import write_plan
 from flows.running.cancelling import cancellable
 from flows.running.lost import crash_lost_stages
 from flows.running.tokens import tokens_from_blocks
-from tasks.plan.begun import PlanBeside
+from tasks.plan.begun import BackgroundPlanner
 from tasks.plan.show import as_markdown, as_text
 from tasks.report.publish import publish, slug
 from tasks.report.samples import sample_pairs
@@ -24,7 +24,7 @@ from tasks.report.self_training import publish_round, write_metrics
 from tasks.run.changes import announce
 from tasks.run.retention import retire
 from tasks.run.stage import Run
-from tasks.settings import Measuring, Settings
+from tasks.settings import BenchmarkRunSettings, Settings
 
 Made = TypeVar("Made")
 Result = TypeVar("Result")
@@ -32,7 +32,10 @@ Result = TypeVar("Result")
 
 @contextlib.contextmanager
 def opened(
-    config: RunParameters, settings: Settings | Measuring, say: Callable[[str], None] = print, name: str | None = None
+    config: RunParameters,
+    settings: Settings | BenchmarkRunSettings,
+    say: Callable[[str], None] = print,
+    name: str | None = None,
 ) -> Iterator[Run]:
     """A run over its folder in the store, held for this process alone. `name` is its run name where that is another."""
     run = Run(
@@ -41,8 +44,8 @@ def opened(
         cast("Settings", settings),
         config.seed,
         retry_failed=config.on_change == "redo",
-        on_passed=write_metrics,
-        on_data=PlanBeside(say).begin,
+        on_finished=write_metrics,
+        on_data=BackgroundPlanner(say).begin,
         on_round=_end_round,
     )
     with run.store.held(say):
@@ -58,7 +61,7 @@ def _end_round(run: Run, round: int) -> None:
 
 def carry_out(
     config: RunParameters,
-    settings: Settings | Measuring,
+    settings: Settings | BenchmarkRunSettings,
     algorithm: Callable[[Run], Made],
     finish: Callable[[Run, Made], Result],
     name: str | None = None,
@@ -68,7 +71,7 @@ def carry_out(
     tokens_from_blocks()
     with cancellable(), opened(config, settings, say, name) as run:
         crash_lost_stages(UUID(str(flow_run.id)))
-        for caution in settings.cautions():
+        for caution in settings.warnings():
             say(caution)
         announce(run, algorithm, config.on_change, say)
         return finish(run, algorithm(run))

@@ -221,7 +221,9 @@ def _outcome(row: Mapping[str, Any]) -> tuple[Verdict | None, float | None]:
         raise GamesError(f"p_first: must be a probability or null, got {p_first!r}")
     if p_first is not None and not 0 <= p_first <= 1:
         raise GamesError(f"p_first: must be from 0 to 1, got {p_first!r}")
-    said = None if p_first is None else "tie" if p_first == 0.5 else "A" if p_first > 0.5 else "B"
-    if "verdict" in row and said is not None and verdict != said:
-        raise GamesError(f"verdict {verdict!r} contradicts p_first = {p_first!r}, which is {said!r}; give one of them")
-    return verdict or said, None if p_first is None else float(p_first)  # type: ignore[return-value]
+    by_probability = None if p_first is None else "tie" if p_first == 0.5 else "A" if p_first > 0.5 else "B"
+    if "verdict" in row and by_probability is not None and verdict != by_probability:
+        raise GamesError(
+            f"verdict {verdict!r} contradicts p_first = {p_first!r}, which is {by_probability!r}; give one of them"
+        )
+    return verdict or by_probability, None if p_first is None else float(p_first)  # type: ignore[return-value]

@@ -123,8 +123,8 @@ def _pair_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
 
 def _agree(first: Sequence[Game], second: Sequence[Game]) -> bool:
     """Whether both orders give the same verdict; an order in which no vote has one agrees with nothing."""
-    said = all(any(game.decision is not None for game in order) for order in (first, second))
-    return said and decided(first) == decided(second)
+    both_decided = all(any(game.decision is not None for game in order) for order in (first, second))
+    return both_decided and decided(first) == decided(second)
 
 
 def _pair_numbers(s: Array) -> Numbers:

@@ -27,7 +27,7 @@ from tasks.benchmark.sets import HELD_OUT, ITEMS, read_set
 from tasks.model.chat import ChatEncoder
 from tasks.model.device import resolved_dtype
 from tasks.model.engine import Request
-from tasks.model.judging import Asking, Said, answer, ask, ask_score, compare_scores
+from tasks.model.judging import JudgeAnswer, JudgeQuery, build_request, build_score_request, compare_scores, read_answer
 from tasks.model.location import Checkpoint
 from tasks.model.requests import PROMPT_TOO_LONG, Skip
 from tasks.run.rows import generate_rows, generated_for, read_generated
@@ -44,19 +44,19 @@ def game_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: Ch
 
     What they share comes first in the prompt, so that an engine that caches prefixes reads it once.
     """
-    item, asking = Item.from_json(row), Asking(**params)
-    if asking.by_score:
-        return _score_requests(item, asking, encoder)
+    item, query = Item.from_json(row), JudgeQuery(**params)
+    if query.by_score:
+        return _score_requests(item, query, encoder)
     games = [(cell, order) for cell in item.cells for order in (0, 1)]
     games.sort(key=lambda game: (game[0].first, game[0].second) if game[1] == 0 else (game[0].second, game[0].first))
-    asked = [ask(asking, encoder, item.pair(cell, order), _name(cell, order)) for cell, order in games]
+    asked = [build_request(query, encoder, item.pair(cell, order), _name(cell, order)) for cell, order in games]
     return [request for request in asked if request is not None] or Skip(PROMPT_TOO_LONG)
 
 
-def _score_requests(item: Item, asking: Asking, encoder: ChatEncoder) -> list[Request] | Skip:
+def _score_requests(item: Item, query: JudgeQuery, encoder: ChatEncoder) -> list[Request] | Skip:
     """One request for each response that plays, named by its place."""
     playing = sorted({place for cell in item.cells for place in (cell.first, cell.second)})
-    asked = [ask_score(asking, encoder, item.prompt, item.responses[i], str(i)) for i in playing]
+    asked = [build_score_request(query, encoder, item.prompt, item.responses[i], str(i)) for i in playing]
     return [request for request in asked if request is not None] or Skip(PROMPT_TOO_LONG)
 
 
@@ -64,7 +64,7 @@ def _name(cell: Cell, order: int) -> str:
     return f"{cell.name}/{order}"
 
 
-def read_games(asking: Asking, benchmark: Benchmark, rows: Rows) -> Iterator[dict[str, Any]]:
+def read_games(query: JudgeQuery, benchmark: Benchmark, rows: Rows) -> Iterator[dict[str, Any]]:
     """The games of each item, in the order of its cells."""
     for row, line in rows:
         item = Item.from_json(row)
@@ -75,13 +75,13 @@ def read_games(asking: Asking, benchmark: Benchmark, rows: Rows) -> Iterator[dic
         for cell in item.cells:
             for order in (0, 1):
                 completions = made.get(_name(cell, order))
-                said = [Said(None, malformed=lost)] * asking.replies
+                answers = [JudgeAnswer(None, malformed=lost)] * query.replies
                 if completions is not None:
-                    said = [answer(asking, completion) for completion in completions]
-                elif asking.by_score and made:
+                    answers = [read_answer(query, completion) for completion in completions]
+                elif query.by_score and made:
                     shown = (cell.first, cell.second) if order == 0 else (cell.second, cell.first)
-                    said = [compare_scores(*(_score_of(made.get(str(i))) for i in shown))]
-                for vote, one in enumerate(said):
+                    answers = [compare_scores(*(_score_of(made.get(str(i))) for i in shown))]
+                for vote, one in enumerate(answers):
                     yield _game(benchmark, item, cell, order, vote, one)
 
 
@@ -89,9 +89,9 @@ def _score_of(completions: Sequence[Mapping[str, Any]] | None) -> float | None:
     return None if completions is None else float(completions[0]["score"])
 
 
-def _game(benchmark: Benchmark, item: Item, cell: Cell, order: int, vote: int, said: Said) -> dict[str, Any]:
+def _game(benchmark: Benchmark, item: Item, cell: Cell, order: int, vote: int, answers: JudgeAnswer) -> dict[str, Any]:
     # A probability of one half is a tie; a reply that was sampled is a verdict or none.
-    verdict = "tie" if said.p_first == 0.5 else said.verdict
+    verdict = "tie" if answers.p_first == 0.5 else answers.verdict
     return {
         "benchmark": benchmark.name,
         "id": item.id,
@@ -99,27 +99,27 @@ def _game(benchmark: Benchmark, item: Item, cell: Cell, order: int, vote: int, s
         "order": benchmark.orders[order],
         "vote": vote,
         "verdict": verdict,
-        "p_first": said.p_first,
-        "malformed": said.malformed,
-        "truncated": said.truncated,
-        "n_tokens": said.n_tokens,
+        "p_first": answers.p_first,
+        "malformed": answers.malformed,
+        "truncated": answers.truncated,
+        "n_tokens": answers.n_tokens,
     }
 
 
 # ---- stages -----------------------------------------------------------------------------------------------------------
 
 
-def asking_of(run: Run) -> Asking:
+def query_of(run: Run) -> JudgeQuery:
     """How a run's settings have a judge asked."""
     settings = run.settings
-    return asking_by(settings.benchmarks, settings.judge_prompt.name, settings.models, settings.reply_tokens, run.seed)
+    return query_for(settings.benchmarks, settings.judge_prompt.name, settings.models, settings.reply_tokens, run.seed)
 
 
-def asking_by(
+def query_for(
     benchmarks: BenchmarkSettings, prompt: str, models: ModelSettings, reply_tokens: int, seed: int
-) -> Asking:
+) -> JudgeQuery:
     """How a judge with this prompt is asked. Only what is sampled depends on the seed."""
-    return Asking(
+    return JudgeQuery(
         prompt,
         reply_tokens,
         models.max_tokens,
@@ -136,43 +136,43 @@ def benchmark(
     round: int | None,
     judge: Artifact | Checkpoint,
     played: Artifact,
-    asking: Asking | None = None,
+    query: JudgeQuery | None = None,
     place: str = "",
 ) -> Artifact:
     """The stage of a judge and a benchmark. `played` is the benchmark's own stage, "benchmarks/NAME".
 
-    `asking` says how the judge is asked; without it, the run's settings do. `place` is the folder of a judge that is not
+    `query` says how the judge is asked; without it, the run's settings do. `place` is the folder of a judge that is not
     a round's.
     """
     name = played.manifest.name.removeprefix("benchmarks/")
     suffix = "" if name == HELD_OUT else f"-{name}"
     place = place or ("" if round is None else f"round-{round}")
     stage = f"{place}/benchmark{suffix}".lstrip("/")
-    asking = asking or asking_of(run)
+    query = query or query_of(run)
     config = {
-        **asking.to_json(),
-        "prompt_digest": asking.digest,
+        **query.to_json(),
+        "prompt_digest": query.digest,
         "dtype": resolved_dtype(run.settings.models.dtype),
     }
     inputs: dict[str, Input] = {"judge": judge, "items": played}
 
     if played.manifest.metrics["benchmark"] == "ppe":
-        return _play_knockouts(run, round, judge, played, stage, asking, config)
+        return _play_knockouts(run, round, judge, played, stage, query, config)
 
     def body(context: Context) -> Outcome:
         items = context.artifact("items")
-        outcome = _generate(context, asking, "items")
+        outcome = _generate(context, query, "items")
         known = read_set(items)
-        games = read_games(asking, known, read_generated(context.work, items.file(ITEMS), outcome))
+        games = read_games(query, known, read_generated(context.work, items.file(ITEMS), outcome))
         return _score(context.work, known, games, outcome)
 
     return run.find_or_make(stage, f"benchmark{suffix}", config, inputs, body, round)
 
 
-def _generate(context: Context, asking: Asking, items: str) -> Outcome:
+def _generate(context: Context, query: JudgeQuery, items: str) -> Outcome:
     """Has the input "judge" play the items of the input `items`."""
     rows, judge = context.artifact(items).file(ITEMS), context.model("judge")
-    return generate_rows(context, "tasks.benchmark.play:game_requests", asking.to_json(), rows, judge)
+    return generate_rows(context, "tasks.benchmark.play:game_requests", query.to_json(), rows, judge)
 
 
 def _play_knockouts(
@@ -181,7 +181,7 @@ def _play_knockouts(
     judge: Artifact | Checkpoint,
     played: Artifact,
     stage: str,
-    asking: Asking,
+    query: JudgeQuery,
     config: Mapping[str, Any],
 ) -> Artifact:
     """Two stages for each level of the knockouts, its matches and their games; then the scores of all games."""
@@ -198,7 +198,7 @@ def _play_knockouts(
         found: list[dict[str, Any]] = []
         for i in range(1, len(context.inputs) // 2 + 1):
             matches = context.artifact(f"matches-{i}").file(ITEMS)
-            found += read_games(asking, known, generated_for(context.artifact(f"games-{i}"), matches))
+            found += read_games(query, known, generated_for(context.artifact(f"games-{i}"), matches))
         return found
 
     def draw(context: Context) -> Outcome:
@@ -209,7 +209,7 @@ def _play_knockouts(
         return Outcome(Counts(n, n))
 
     def play(context: Context) -> Outcome:
-        return _generate(context, asking, "items")
+        return _generate(context, query, "items")
 
     def finish(context: Context) -> Outcome:
         known = read_set(context.artifact("items"))
@@ -230,7 +230,7 @@ def _score(work: Path, known: Benchmark, games: Iterator[dict[str, Any]], outcom
     rows = list(read_jsonl(work / GAMES))
     scored = score(of_rows(known, rows), partial=adaptive(known))
     write_json(work / SCORES, scored)
-    said = Counter(str(row["verdict"]) for row in rows)
+    answers = Counter(str(row["verdict"]) for row in rows)
     found = scored["games"]
     metrics = {
         **outcome.metrics,
@@ -242,7 +242,7 @@ def _score(work: Path, known: Benchmark, games: Iterator[dict[str, Any]], outcom
         "games": found["games"],
         "malformed": found["unparsed_reasons"],
         "truncated": found["truncated"],
-        "verdicts": {name: said[name] for name in ("A", "B", "tie", "None") if said[name] or name in "AB"},
+        "verdicts": {name: answers[name] for name in ("A", "B", "tie", "None") if answers[name] or name in "AB"},
         "position_consistency": found["position"]["consistency"],
         "first_shown": found["position"]["first_shown"],
         "mean_tokens": round(found["mean_tokens"], 2),
@@ -255,7 +255,9 @@ def _score(work: Path, known: Benchmark, games: Iterator[dict[str, Any]], outcom
 
 def measured(run: Run) -> list[Artifact]:
     """The benchmarks that a run has gone through, in order."""
-    return [a for a in run.passed_stages() if a.manifest.kind.startswith("benchmark") and "games" in a.manifest.metrics]
+    return [
+        a for a in run.finished_stages() if a.manifest.kind.startswith("benchmark") and "games" in a.manifest.metrics
+    ]
 
 
 def set_name(artifact: Artifact) -> str:

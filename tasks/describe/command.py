@@ -77,8 +77,8 @@ def _describe(options: argparse.Namespace) -> int:
         source = decided
     print(heading(f"{source.path}, format {source.format}"))
     if source.limit is not None:
-        said = "" if options.limit else ", as no --limit is given for a set of the hub"
-        print(f"  at most {source.limit:,} rows are read{said}")
+        text = "" if options.limit else ", as no --limit is given for a set of the hub"
+        print(f"  at most {source.limit:,} rows are read{text}")
     prompt = JUDGE_PROMPTS[options.prompt]
     found = survey(source, prompt, _counter(options.tokenizer))
     print("\n".join(summary(found, source, prompt)))
@@ -107,8 +107,8 @@ def _decide(source: Source) -> Source | None:
         raise SourceError(f"{error}{_meant(source.path)}") from error
     can = [each for each in tried if guess.can_read(each, rows)]
     if len(can) == 1:
-        said = "" if can[0].readable == rows else f" ({can[0].readable} of them)"
-        print(f"Of the known formats only {can[0].format} reads the first {rows} rows{said}.")
+        text = "" if can[0].readable == rows else f" ({can[0].readable} of them)"
+        print(f"Of the known formats only {can[0].format} reads the first {rows} rows{text}.")
         return source.model_copy(update={"format": can[0].format})
     columns = Columns()
     for raw in read_rows(source.model_copy(update={"limit": COLUMN_ROWS})):

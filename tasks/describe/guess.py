@@ -10,7 +10,7 @@ from data.benchmarks import catalog, preferences
 from data.records import RecordError
 from data.sources.adapters import Candidate, Format
 from data.sources.rows import RawRow
-from data.sources.sources import Source, problem_of, read_rows, said_by
+from data.sources.sources import Source, candidates_in, problem_of, read_rows
 
 FIRST_ROWS = 20
 FORMATS: tuple[Format, ...] = tuple(name for name in get_args(Format) if name != "columns")
@@ -40,7 +40,9 @@ def _try(first: list[RawRow], source: Source) -> Tried:
     readable, problem = 0, ""
     for raw in first:
         try:
-            readable += any(isinstance(said, Candidate) for said in said_by(raw, source, "pair_with_truth"))
+            readable += any(
+                isinstance(candidate, Candidate) for candidate in candidates_in(raw, source, "pair_with_truth")
+            )
         except RecordError as error:
             problem = problem or problem_of(error)
     return Tried(source.format, readable, problem)

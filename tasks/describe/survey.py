@@ -12,7 +12,7 @@ from data.records import Label, RecordError, ResponsePair, flip, pair_key
 from data.sources.adapters import Candidate, Unusable
 from data.sources.formats.candidate import Truth
 from data.sources.rows import RawRow
-from data.sources.sources import Source, assign_order, problem_of, read_rows, said_by, unusable_as
+from data.sources.sources import Source, assign_order, candidates_in, problem_of, read_rows, unusable_as
 from prompts.judge import JudgePrompt
 from tasks.describe.columns import Columns
 
@@ -94,7 +94,7 @@ class _Reading:
         if self.found.columns.rows < COLUMN_ROWS:
             self.found.columns.add(raw.value)
         try:
-            candidates = said_by(raw, self.source, "pair_with_truth")
+            candidates = candidates_in(raw, self.source, "pair_with_truth")
         except RecordError as error:
             self.found.pairs += 1
             self._drop("malformed", raw, problem_of(error))
@@ -115,7 +115,7 @@ class _Reading:
         if not self.source.has_rationales:
             return [None] * n, ""
         try:
-            reasoned = said_by(raw, self.source, "rationale")
+            reasoned = candidates_in(raw, self.source, "rationale")
         except RecordError as error:
             return [None] * n, problem_of(error)
         texts = [(c.rationale or "").strip() or None if isinstance(c, Candidate) else None for c in reasoned]

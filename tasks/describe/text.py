@@ -93,8 +93,8 @@ def _labels(found: Survey, source: Source) -> list[str]:
         return []
     lines = [heading("Labels, of the usable pairs as the file has them")]
     if source.names_the_better:
-        said = "The better response has a column of its own, so the file gives neither a place and has no balance. "
-        return [*lines, paragraph(f"{said}A run draws the places by its seed: as many A as B.", "  ")]
+        text = "The better response has a column of its own, so the file gives neither a place and has no balance. "
+        return [*lines, paragraph(f"{text}A run draws the places by its seed: as many A as B.", "  ")]
     names = {"A": "the first (A)", "B": "the second (B)", "tie": "a tie", "none": "no label"}
     lines += [f"  {n:>9,}  {share(n, usable):>6}  {names[label]}" for label, n in sorted(found.labels.items())]
     if found.labels.keys() - {"none"}:

@@ -9,7 +9,7 @@ from pathlib import Path
 from data.store.store import RunStore
 from tasks.generation.local import GenerationStats
 from tasks.generation.shards import GenerationJob, Shard
-from tasks.machine.remote_runs import Part, see_through
+from tasks.machine.remote_runs import Part, run_parts
 
 DEPLOYMENT = "generate/shards"
 
@@ -41,11 +41,11 @@ def generate_in_pool(
     """
     open_shards = [shard for shard in job.shards() if not shard.is_finished()]
     workers = max(1, min(int(job.generation["workers"]), job.n_shards))
-    told = {"job": job.relative_to(store.root).to_json(), "store": store.url, "workers": workers}
+    parameters = {"job": job.relative_to(store.root).to_json(), "store": store.url, "workers": workers}
     parts = []
     for i in range(workers):
         mine = _Open([shard for shard in open_shards if shard.number % workers == i], job.attempt)
-        parts.append(Part(f"engine {i}", {**told, "worker": i}, mine.left))
+        parts.append(Part(f"engine {i}", {**parameters, "worker": i}, mine.left))
     engines = sum(bool(part.left()) for part in parts)
     work = Path(job.out).parent
 
@@ -53,7 +53,7 @@ def generate_in_pool(
         store.refresh(work)
         on_progress(sum(shard.rows_done() for shard in job.shards()), job.n_rows)
 
-    see_through(DEPLOYMENT, store, work, parts, look, on_line)
+    run_parts(DEPLOYMENT, store, work, parts, look, on_line)
     on_progress(job.n_rows, job.n_rows)
-    spent = [shard.spent() for shard in open_shards]
-    return GenerationStats(sum(t for t, _ in spent), sum(s for _, s in spent), engines)
+    usage = [shard.usage() for shard in open_shards]
+    return GenerationStats(sum(t for t, _ in usage), sum(s for _, s in usage), engines)

@@ -173,7 +173,7 @@ class Shard:
         """How often its rows have been tried; 0 for one that was never finished."""
         return int((self._read_facts() or {"attempt": 0})["attempt"])
 
-    def spent(self) -> tuple[int, float]:
+    def usage(self) -> tuple[int, float]:
         """Tokens and seconds that the attempt which wrote it has taken."""
         facts = self._read_facts() or {}
         return int(facts.get("tokens", 0)), float(facts.get("seconds", 0.0))
@@ -232,14 +232,14 @@ class Shard:
         if self.path.exists() and not self._facts.exists():
             self._write_facts(read_jsonl(self.path), sha256_file(self.path), attempt=0)
 
-    def _write_facts(self, lines: Iterable[Mapping[str, Any]], sha256: str, **spent: float) -> None:
+    def _write_facts(self, lines: Iterable[Mapping[str, Any]], sha256: str, **usage: float) -> None:
         failed = sum("failed" in line for line in lines)
         facts = {
             "files": [self.path.name],
             "sha256": sha256,
             "rows": self.n_rows,
             "failed": failed,
-            **spent,
+            **usage,
         }
         write_json(self._facts, facts)
 

@@ -25,7 +25,7 @@ def claim_gpus(wanted: int) -> list[IO[str]]:
         return []
     if len(gpus) < wanted:
         raise ValueError(f"{wanted} GPUs are wanted, but only {len(gpus)} are visible: {', '.join(gpus)}")
-    told = False
+    announced = False
     while True:
         held: dict[str, IO[str]] = {}
         taken: list[str] = []
@@ -41,9 +41,9 @@ def claim_gpus(wanted: int) -> list[IO[str]]:
             return list(held.values())
         for lock in held.values():  # to wait while holding some would block others that do the same
             lock.close()
-        if not told:
+        if not announced:
             print(f"waiting for {', '.join(taken)}", flush=True)
-            told = True
+            announced = True
         time.sleep(_PAUSE_S * (0.5 + random.random()))
 
 
@@ -69,13 +69,13 @@ def _gpu_ids() -> dict[str, str]:
     """The id of each GPU by its index, as nvidia-smi tells."""
     query = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
     try:
-        told = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
+        listed = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
     except FileNotFoundError:
         return {}
-    if told.returncode:
+    if listed.returncode:
         # To go on without would redo on the CPU, in another number format, what the GPUs had done.
-        raise RuntimeError(f"nvidia-smi is here but fails: {told.stdout}{told.stderr}")
-    pairs = (line.split(",") for line in told.stdout.splitlines() if "," in line)
+        raise RuntimeError(f"nvidia-smi is here but fails: {listed.stdout}{listed.stderr}")
+    pairs = (line.split(",") for line in listed.stdout.splitlines() if "," in line)
     return {index.strip(): uuid.strip() for index, uuid in pairs}
 
 

@@ -51,7 +51,7 @@ class Part:
     """When its run was started, or 0 once it is at work."""
 
 
-def see_through(
+def run_parts(
     deployment: str,
     store: RunStore,
     work: Path,
@@ -80,7 +80,7 @@ def see_through(
                 try:
                     runs.adopt(parts)
                     for part in waiting:
-                        runs.see_to(part, on_poll)
+                        runs.ensure_running(part, on_poll)
                 except httpx.HTTPError as error:  # the runs go on without the server
                     say(f"the Prefect server does not answer ({error!r})")
                 time.sleep(_POLL_S)
@@ -146,7 +146,7 @@ class _Runs:
             found += page
         return found
 
-    def see_to(self, part: Part, on_poll: Callable[[], object]) -> None:
+    def ensure_running(self, part: Part, on_poll: Callable[[], object]) -> None:
         """Starts a part's run, or another one where the last has ended before it was done."""
         if part.run_id is not None:
             run = self._read(part.run_id)

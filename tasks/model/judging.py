@@ -32,7 +32,7 @@ class JudgeEncoder(Protocol):
 
 
 @dataclass(frozen=True)
-class Asking:
+class JudgeQuery:
     """How a judge is asked. `context` bounds prompt and reply together; `votes` are sampled with seeds of their own."""
 
     prompt: str
@@ -89,7 +89,7 @@ class Asking:
 
 
 @dataclass(frozen=True)
-class Said:
+class JudgeAnswer:
     """One answer on a pair as it was shown: a verdict, the probability of A where there is one, or why there is neither.
 
     `failed` says that the judge was not to blame: the engine did not answer.
@@ -104,46 +104,48 @@ class Said:
     rationale: str | None = None
 
 
-def ask(asking: Asking, encoder: JudgeEncoder, pair: ResponsePair, name: str) -> Request | None:
+def build_request(query: JudgeQuery, encoder: JudgeEncoder, pair: ResponsePair, name: str) -> Request | None:
     """The request that asks about a pair as it is; None where it does not fit. Its seed is made of `name` and the pair's id."""
-    encoded = encoder.judge_ids(asking.judge_prompt, pair, asking.context - asking.reply_tokens, asking.overlong)
+    encoded = encoder.judge_ids(query.judge_prompt, pair, query.context - query.reply_tokens, query.overlong)
     if encoded is None:
         return None
-    if asking.by_label:
+    if query.by_label:
         sampling = Sampling(max_tokens=1, logprob_ids=encoder.label_ids)
     else:
         sampling = Sampling(
-            asking.votes, asking.temperature, asking.top_p, asking.max_tokens, derive_seed(asking.seed, pair.id, name)
+            query.votes, query.temperature, query.top_p, query.max_tokens, derive_seed(query.seed, pair.id, name)
         )
     return Request(name, encoded.ids, sampling, encoded.truncated, encoded.messages)
 
 
-def answer(asking: Asking, completion: Completion | Mapping[str, Any]) -> Said:
+def read_answer(query: JudgeQuery, completion: Completion | Mapping[str, Any]) -> JudgeAnswer:
     """What one completion says, as the engine returned it or as a shard has it."""
     fields = completion if isinstance(completion, Mapping) else _fields(completion)
     n_tokens = int(fields["n_tokens"])
-    if asking.by_label:
+    if query.by_label:
         return _by_probability(fields["id_logprobs"], n_tokens)
     if not fields["finished"]:
-        return Said(None, malformed="truncated", truncated=True, n_tokens=n_tokens)
-    judgement = asking.judge_prompt.parse(fields["text"])
-    return Said(judgement.verdict, malformed=judgement.malformed, n_tokens=n_tokens, rationale=judgement.rationale)
+        return JudgeAnswer(None, malformed="truncated", truncated=True, n_tokens=n_tokens)
+    judgement = query.judge_prompt.parse(fields["text"])
+    return JudgeAnswer(
+        judgement.verdict, malformed=judgement.malformed, n_tokens=n_tokens, rationale=judgement.rationale
+    )
 
 
-def ask_score(
-    asking: Asking, encoder: ChatEncoder, prompt: Sequence[Message], response: str, name: str
+def build_score_request(
+    query: JudgeQuery, encoder: ChatEncoder, prompt: Sequence[Message], response: str, name: str
 ) -> Request | None:
     """The request that has a discriminative model score one response; None where it does not fit. It is never shortened."""
     ids = encoder.response_ids(prompt, response)
-    return None if len(ids) > asking.context else Request(name, ids, Sampling(max_tokens=1))
+    return None if len(ids) > query.context else Request(name, ids, Sampling(max_tokens=1))
 
 
-def compare_scores(first: float | None, second: float | None) -> Said:
+def compare_scores(first: float | None, second: float | None) -> JudgeAnswer:
     """What the scores of two responses say of them: P(A) = σ(first − second). A score that is missing leaves no verdict."""
     if first is None or second is None or not math.isfinite(first - second):
-        return Said(None, malformed=PROMPT_TOO_LONG if first is None or second is None else "no_score")
+        return JudgeAnswer(None, malformed=PROMPT_TOO_LONG if first is None or second is None else "no_score")
     p_first = softmax_first(first, second)
-    return Said(None if first == second else "A" if first > second else "B", p_first)
+    return JudgeAnswer(None if first == second else "A" if first > second else "B", p_first)
 
 
 def _fields(completion: Completion) -> dict[str, Any]:
@@ -155,13 +157,13 @@ def _fields(completion: Completion) -> dict[str, Any]:
     }
 
 
-def _by_probability(logprobs: Sequence[float] | None, n_tokens: int) -> Said:
+def _by_probability(logprobs: Sequence[float] | None, n_tokens: int) -> JudgeAnswer:
     """P(A) is the softmax over the two label tokens alone; one half is no verdict for either."""
     if logprobs is None or not math.isfinite(max(logprobs)) or any(map(math.isnan, logprobs)):
-        return Said(None, malformed="no_label_probability", n_tokens=n_tokens)
+        return JudgeAnswer(None, malformed="no_label_probability", n_tokens=n_tokens)
     p_first = softmax_first(*logprobs)
     verdict: Label | None = None if p_first == 0.5 else "A" if p_first > 0.5 else "B"
-    return Said(verdict, p_first, n_tokens=n_tokens)
+    return JudgeAnswer(verdict, p_first, n_tokens=n_tokens)
 
 
 def softmax_first(first: float, second: float) -> float:

@@ -87,9 +87,9 @@ class EngineProcess:
         self._send({"requests": [_request_json(request) for _, request in todo]})
         again = []
         for _ in todo:
-            told = self._receive()
-            index = todo[told["i"]][0]
-            instead = on_answer(index, _answer_of(told))
+            message = self._receive()
+            index = todo[message["i"]][0]
+            instead = on_answer(index, _answer_of(message))
             if instead is not None:
                 again.append((index, instead))
         return again
@@ -137,10 +137,10 @@ def _request_json(request: Request) -> dict[str, Any]:
     return {"name": request.name, "prompt_ids": list(request.prompt_ids), "sampling": asdict(request.sampling)}
 
 
-def _answer_of(told: Mapping[str, Any]) -> list[Completion] | Failure:
-    if "failure" in told:
-        return Failure(*told["failure"])
-    return [Completion(**completion) for completion in told["completions"]]
+def _answer_of(message: Mapping[str, Any]) -> list[Completion] | Failure:
+    if "failure" in message:
+        return Failure(*message["failure"])
+    return [Completion(**completion) for completion in message["completions"]]
 
 
 # ---- inside the process ---------------------------------------------------------------------------------------------
@@ -177,10 +177,10 @@ def main() -> None:
     os._exit(0)
 
 
-def _request_of(told: Mapping[str, Any]) -> Request:
-    sampling = told["sampling"]
+def _request_of(message: Mapping[str, Any]) -> Request:
+    sampling = message["sampling"]
     return Request(
-        told["name"], told["prompt_ids"], Sampling(**{**sampling, "logprob_ids": tuple(sampling["logprob_ids"])})
+        message["name"], message["prompt_ids"], Sampling(**{**sampling, "logprob_ids": tuple(sampling["logprob_ids"])})
     )
 
 

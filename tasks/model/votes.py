@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data.records import Label, flip
-from tasks.model.judging import Asking, answer
+from tasks.model.judging import JudgeQuery, read_answer
 from tasks.model.orders import ORDERS
 
 
@@ -50,16 +50,16 @@ class Tally:
     null: int
 
 
-def read_votes(asking: Asking, requests: Sequence[Mapping[str, Any]]) -> list[Vote]:
+def read_votes(query: JudgeQuery, requests: Sequence[Mapping[str, Any]]) -> list[Vote]:
     """The votes in what was generated for one pair."""
     votes = []
     for request in requests:
         swapped = request["name"] == "ba"
         for j, completion in enumerate(request["completions"]):
-            said = answer(asking, completion)
-            verdict = flip(said.verdict) if said.verdict and swapped else said.verdict
-            p_a = 1 - said.p_first if said.p_first is not None and swapped else said.p_first
-            votes.append(Vote(request["name"], request["seed"] + j, verdict, said.malformed, said.n_tokens, p_a))
+            answer = read_answer(query, completion)
+            verdict = flip(answer.verdict) if answer.verdict and swapped else answer.verdict
+            p_a = 1 - answer.p_first if answer.p_first is not None and swapped else answer.p_first
+            votes.append(Vote(request["name"], request["seed"] + j, verdict, answer.malformed, answer.n_tokens, p_a))
     return votes
 
 

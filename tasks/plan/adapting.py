@@ -13,7 +13,7 @@ from tasks.plan.assumptions import Assumptions
 from tasks.plan.facts import HELD_OUT, Facts
 from tasks.plan.games import SCORED, Answers, answers_of, planned_benchmark
 from tasks.plan.lengths import Lengths, then
-from tasks.plan.plan import Grounds, Plan, grounds, sections
+from tasks.plan.plan import Plan, PlanInputs, plan_inputs, sections
 from tasks.plan.sample import DataSample
 from tasks.plan.self_training import Proofs, planned_data, planned_export, planned_proofs
 from tasks.plan.sizes import Located
@@ -64,16 +64,16 @@ def plan_adaptation(
     located: Mapping[Role, Located],
     assumptions: Assumptions,
 ) -> Plan:
-    """The plan of an adaptation; a prover in `located` is the task's own. Raises PlanError as `grounds` does."""
+    """The plan of an adaptation; a prover in `located` is the task's own. Raises PlanError as `plan_inputs` does."""
     if "prover" in located:
         assumptions = _with_proofs(assumptions, settings)
-    found = grounds(settings, sample, located, assumptions, adapting.scored)
+    found = plan_inputs(settings, sample, located, assumptions, adapting.scored)
     plan = found.plan(run_name, *adaptation(found, adapting))
-    told = {"task": adapting.task.model_dump(mode="json"), "optimization": adapting.optimization.model_dump()}
-    return replace(plan, settings=content_id({**sections(settings), **told}))
+    added = {"task": adapting.task.model_dump(mode="json"), "optimization": adapting.optimization.model_dump()}
+    return replace(plan, settings=content_id({**sections(settings), **added}))
 
 
-def adaptation(found: Grounds, adapting: Adapting) -> tuple[list[PlannedStage], list[str]]:
+def adaptation(found: PlanInputs, adapting: Adapting) -> tuple[list[PlannedStage], list[str]]:
     """All stages in the order of the flow, and what a reader should know of them."""
     planned = _Adaptation(found, adapting)
     return list(planned.stages()), planned.notes()
@@ -86,7 +86,7 @@ def _with_proofs(assumptions: Assumptions, settings: Settings) -> Assumptions:
     return assumptions.measured("reply_share", min(1.0, proof_tokens / settings.labels.max_tokens), LIKE_PROOFS)
 
 
-def _facts_of_task(found: Grounds) -> Facts:
+def _facts_of_task(found: PlanInputs) -> Facts:
     """Pairs with rationales are the labeled ones, read again: those that are held out are left out of them too."""
     facts = found.facts
     if "rationale" not in facts.rows or "heldout" in found.sample.parts:
@@ -98,7 +98,7 @@ def _facts_of_task(found: Grounds) -> Facts:
 class _Adaptation:
     """Goes through the algorithm as the flow does, with numbers in the place of artifacts."""
 
-    def __init__(self, found: Grounds, adapting: Adapting) -> None:
+    def __init__(self, found: PlanInputs, adapting: Adapting) -> None:
         self.found, self.adapting, self.settings = found, adapting, found.settings
         self.facts = _facts_of_task(found)
         self.model = found.models["scalar" if adapting.scored else "judge"]

@@ -9,7 +9,7 @@ from tasks.model.orders import ORDERS
 from tasks.plan.assumptions import Assumptions
 from tasks.plan.facts import Facts, measure, measure_scores
 from tasks.plan.games import SCORED, Answers, answers_of, planned_benchmark
-from tasks.plan.plan import Plan, grounds, planned_model
+from tasks.plan.plan import Plan, plan_inputs, planned_model
 from tasks.plan.sample import DataSample, Part, Sample
 from tasks.plan.self_training import batches_of, self_training_stages
 from tasks.plan.sizes import Located
@@ -48,8 +48,8 @@ def plan_baselines(
     located: Mapping[Role, Located],
     assumptions: Assumptions,
 ) -> Plan:
-    """The plan of the flow with one seed. Raises PlanError as `grounds` does."""
-    found = grounds(settings, sample, located, assumptions)
+    """The plan of the flow with one seed. Raises PlanError as `plan_inputs` does."""
+    found = plan_inputs(settings, sample, located, assumptions)
     scalar = planned_model("scalar", located["judge"], settings, found.assumed)
     by_label, encoder = settings_of_label_judges(settings, baselines), found.encoders["judge"]
     responses: Mapping[Part, Sequence[Sample]] = {"pretraining": sample.parts.get("unlabeled", ())}

@@ -93,7 +93,7 @@ def plan_begun(job: PlanningJob) -> Plan:
     return replace(plan, settings=content_id(job.settings))
 
 
-class PlanBeside(threading.Thread):
+class BackgroundPlanner(threading.Thread):
     """Plans a run while it goes on. `say` gets what went wrong."""
 
     def __init__(self, say: Callable[[str], None]) -> None:

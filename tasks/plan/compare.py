@@ -41,7 +41,7 @@ def read_plan(run: Run) -> Plan | None:
 def compared(run: Run) -> list[tuple[str, list[Compared]]]:
     """Each planned stage that the run has gone through, with its figures in the order of `FIGURES`."""
     plan = read_plan(run)
-    passed = {artifact.manifest.name: artifact for artifact in run.passed_stages()}
+    passed = {artifact.manifest.name: artifact for artifact in run.finished_stages()}
     if plan is None:
         return []
     return [

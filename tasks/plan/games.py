@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.plan.facts import HELD_OUT, PlayedSet
-from tasks.plan.stages import Asked, Place, PlannedModel, PlannedStage, planned_generation
+from tasks.plan.stages import GenerationLoad, Place, PlannedModel, PlannedStage, planned_generation
 from tasks.settings import Settings
 
 _BYTES_A_GAME = 250
@@ -41,7 +41,7 @@ def planned_benchmark(
     levels = range(1, (played.candidates - 1).bit_length() + 1) if played.candidates else ()
     knockouts = [f"{name}-{what}-{level}" for level in levels for what in ("matches", "games")]
     games = 2 * played.cells
-    asked = Asked(
+    load = GenerationLoad(
         rows=played.items,
         fits=played.lengths.fits,
         requests=games if played.scored is None else played.scored,
@@ -50,4 +50,4 @@ def planned_benchmark(
         reply_tokens=answers.tokens,
         row_bytes=games * answers.replies * _BYTES_A_GAME,
     )
-    return planned_generation(Place(name, f"benchmark{suffix}", round, (*knockouts, name)), asked, model)
+    return planned_generation(Place(name, f"benchmark{suffix}", round, (*knockouts, name)), load, model)

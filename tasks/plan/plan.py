@@ -1,6 +1,6 @@
 """A plan as it is made, kept in ``plan.json`` and read again.
 
-Whatever the flow, a plan stands on `Grounds`: what the sample says of its data, and the models at work.
+Whatever the flow, a plan stands on `PlanInputs`: what the sample says of its data, and the models at work.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def sections(settings: Settings) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Grounds:
+class PlanInputs:
     """What a plan stands on. `assumptions` have the lengths of replies that the sample measured."""
 
     settings: Settings
@@ -114,21 +114,21 @@ class Grounds:
         )
         used = [one for one in self.assumptions.to_json() if one["name"] not in unused]
         replaced = {one.model: one.folder for one in located.values() if one.stand_in}
-        said = [
+        all_notes = [
             f"{model}: {folder} stands in for it, with its tokenizer and its size" for model, folder in replaced.items()
         ]
-        said += [*self.sample.notes, *_doubts(self.settings, self.facts), *notes]
+        all_notes += [*self.sample.notes, *_doubts(self.settings, self.facts), *notes]
         stand_ins = [*replaced, *self.sample.stand_ins]
-        return Plan(run_name, settings_id(self.settings), shown, stand_ins, used, said, stages)
+        return Plan(run_name, settings_id(self.settings), shown, stand_ins, used, all_notes, stages)
 
 
-def grounds(
+def plan_inputs(
     settings: Settings,
     sample: DataSample,
     located: Mapping[Role, Located],
     assumptions: Assumptions,
     scored: bool = False,
-) -> Grounds:
+) -> PlanInputs:
     """What a plan of these settings stands on; `scored` says that the judge gives each response a score.
 
     Raises PlanError where a model's size is not known, or nothing in the sample fits.
@@ -141,7 +141,7 @@ def grounds(
     assumptions = _with_lengths(assumptions, facts, settings)
     working: Sequence[Role] = ["scalar"] if scored else list(located)
     models = {role: planned_model(role, located[_whose(role)], settings, assumptions.values) for role in working}
-    return Grounds(settings, sample, located, encoders, facts, assumptions, models)
+    return PlanInputs(settings, sample, located, encoders, facts, assumptions, models)
 
 
 def _whose(role: Role) -> Role:
@@ -156,8 +156,8 @@ def plan_self_training(
     located: Mapping[Role, Located],
     assumptions: Assumptions,
 ) -> Plan:
-    """The plan of a self-training. Raises PlanError as `grounds` does."""
-    found = grounds(settings, sample, located, assumptions)
+    """The plan of a self-training. Raises PlanError as `plan_inputs` does."""
+    found = plan_inputs(settings, sample, located, assumptions)
     return found.plan(run_name, self_training_stages(settings, found.facts, found.assumed, found.models))
 
 

@@ -10,7 +10,15 @@ from tasks.plan.facts import HELD_OUT, Facts
 from tasks.plan.games import answers_of, planned_benchmark
 from tasks.plan.lengths import Lengths, then
 from tasks.plan.sample import Part
-from tasks.plan.stages import Asked, Examples, Place, PlannedModel, PlannedStage, planned_generation, planned_training
+from tasks.plan.stages import (
+    Examples,
+    GenerationLoad,
+    Place,
+    PlannedModel,
+    PlannedStage,
+    planned_generation,
+    planned_training,
+)
 from tasks.run.space import BYTES_A_TOKEN
 from tasks.settings import Optimization, Role, Settings
 from tasks.training_set import repeats
@@ -56,7 +64,7 @@ def planned_proofs(
     place: Place, pairs: float, row_bytes: float, prompts: Lengths, proofs: Proofs, prover: PlannedModel
 ) -> PlannedStage:
     """Proofs of pairs in both orders, and their selection."""
-    asked = Asked(
+    load = GenerationLoad(
         rows=pairs,
         fits=prompts.fits,
         requests=2,
@@ -67,7 +75,7 @@ def planned_proofs(
         row_bytes=row_bytes + _BYTES_OF_VOTES + 2 * (_BYTES_A_PROOF + BYTES_A_TOKEN * proofs.tokens),
         scored=True,
     )
-    return planned_generation(place, asked, prover)
+    return planned_generation(place, load, prover)
 
 
 def planned_export(judges: int, model: PlannedModel) -> PlannedStage:
@@ -160,7 +168,7 @@ class _SelfTraining:
             return PlannedStage(place, pairs, pairs, disk_bytes=pairs * row_bytes)
         # A judge that gives the label alone is asked once in each order, for the probabilities of one token.
         sampled = self.settings.judge_prompt.has_rationale
-        asked = Asked(
+        load = GenerationLoad(
             rows=pairs,
             fits=lengths.fits,
             requests=2,
@@ -171,7 +179,7 @@ class _SelfTraining:
             row_bytes=row_bytes + _BYTES_OF_VOTES,
         )
         place = Place(f"{name}/votes", "vote", round, (f"{name}/votes", f"{name}/labels"))
-        return planned_generation(place, asked, self.models["judge"])
+        return planned_generation(place, load, self.models["judge"])
 
     def _examples(self, round: int, part: Part, pairs: float, lengths: dict[Role, Lengths]) -> Examples:
         """Selected pairs as the judge's examples, each in both orders."""

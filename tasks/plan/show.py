@@ -108,8 +108,8 @@ def as_markdown(plan: Plan) -> str:
 
 
 def _warnings(plan: Plan) -> list[str]:
-    said = f"{_FIXTURE} {', '.join(plan.stand_ins)}"
-    return [textwrap.fill(said, COLUMNS, break_on_hyphens=False)] if plan.stand_ins else []
+    text = f"{_FIXTURE} {', '.join(plan.stand_ins)}"
+    return [textwrap.fill(text, COLUMNS, break_on_hyphens=False)] if plan.stand_ins else []
 
 
 def _foundations(plan: Plan) -> list[str]:

@@ -176,7 +176,7 @@ def planned_training(
 
 
 @dataclass(frozen=True)
-class Asked:
+class GenerationLoad:
     """What is generated for rows: of the share that fits, so many requests each, and replies to each request.
 
     `kept` is the share of the rows with replies that come out in the end; `row_bytes` what is written of each row again.
@@ -194,24 +194,24 @@ class Asked:
     scored: bool = False
 
 
-def planned_generation(place: Place, asked: Asked, model: PlannedModel) -> PlannedStage:
+def planned_generation(place: Place, load: GenerationLoad, model: PlannedModel) -> PlannedStage:
     """A generation with what is kept of it: votes and their labels, proofs and their selection, a benchmark."""
-    answered = asked.rows * asked.fits
-    requests = answered * asked.requests
-    completions = requests * asked.replies
-    prompt, generated = requests * asked.prompt_tokens, completions * asked.reply_tokens
-    read = prompt + (generated if asked.scored else 0.0)
-    beside = completions * _BYTES_A_COMPLETION * (2 if asked.scored else 1)
+    answered = load.rows * load.fits
+    requests = answered * load.requests
+    completions = requests * load.replies
+    prompt, generated = requests * load.prompt_tokens, completions * load.reply_tokens
+    read = prompt + (generated if load.scored else 0.0)
+    beside = completions * _BYTES_A_COMPLETION * (2 if load.scored else 1)
     flops_a_token, rate = 2 * model.size.parameters, model.generated_tokens_per_s
     reading, writing = read * flops_a_token, generated * flops_a_token
     estimated = reading / model.reading_flops_per_s + writing / model.writing_flops_per_s
     return PlannedStage(
         place,
-        asked.rows,
-        answered * asked.kept,
+        load.rows,
+        answered * load.kept,
         prompt_tokens=prompt,
         generated_tokens=generated,
         flops=reading + writing,
         gpu_seconds=generated / rate if rate else estimated,
-        disk_bytes=generated * BYTES_A_TOKEN + beside + asked.rows * asked.row_bytes,
+        disk_bytes=generated * BYTES_A_TOKEN + beside + load.rows * load.row_bytes,
     )

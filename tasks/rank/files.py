@@ -147,10 +147,10 @@ def _write(judge: Judge, todo: Sequence[Row], options: argparse.Namespace, n_don
             stream.flush()
             bar.update(len(some))
     seconds = time.monotonic() - started
-    spent = judge.spent
+    usage = judge.usage
     print(
-        f"{len(todo)} rows in {seconds:.1f} s: {spent.comparisons} comparisons, {spent.generations} generations in "
-        f"{spent.batches} batches, {spent.tokens} tokens. {spent.nulls} answers are no verdict, {spent.ties} comparisons "
+        f"{len(todo)} rows in {seconds:.1f} s: {usage.comparisons} comparisons, {usage.generations} generations in "
+        f"{usage.batches} batches, {usage.tokens} tokens. {usage.nulls} answers are no verdict, {usage.ties} comparisons "
         f"are ties; rows with a tie: {seen['ties']}, with a cycle: {seen['cycles']}, failed: {seen['failed']}",
         file=sys.stderr,
     )
@@ -175,7 +175,8 @@ def _best(best: Best) -> Row:
 
 def _comparison(compared: Comparison) -> Row:
     answers = [
-        {"order": one.order, "winner": one.winner, **_without(asdict(one.said), "verdict")} for one in compared.answers
+        {"order": one.order, "winner": one.winner, **_without(asdict(one.answer), "verdict")}
+        for one in compared.answers
     ]
     facts = {"winner": compared.winner, "share": compared.share, "consistent": compared.consistent}
     return {**facts, "nulls": compared.nulls, "failed": compared.failed, "answers": answers}

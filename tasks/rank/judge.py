@@ -10,7 +10,15 @@ from typing import Literal, Protocol
 from data.records import Message, ResponsePair, parse_pair, prompt_key
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Completion, Failure, OnAnswer, Request
-from tasks.model.judging import Asking, JudgeEncoder, Said, answer, ask, ask_score, compare_scores
+from tasks.model.judging import (
+    JudgeAnswer,
+    JudgeEncoder,
+    JudgeQuery,
+    build_request,
+    build_score_request,
+    compare_scores,
+    read_answer,
+)
 from tasks.model.requests import PROMPT_TOO_LONG, PendingRow
 from tasks.rank.tournaments import Best, Method, Ranking, RankMethod, Running, best_of, ranking
 
@@ -27,12 +35,12 @@ class Judged:
 
     order: int
     winner: Literal[0, 1] | None
-    said: Said
+    answer: JudgeAnswer
 
     @property
     def share(self) -> float:
         """The share of the win that the first response has: a probability where there is one; ½ for a tie and for null."""
-        p_first = self.said.p_first
+        p_first = self.answer.p_first
         if p_first is None:
             return 0.5 if self.winner is None else float(self.winner == 0)
         return p_first if self.order == 0 else 1 - p_first
@@ -49,12 +57,12 @@ class Comparison:
     @property
     def nulls(self) -> int:
         """How many answers are no verdict; `answers` has the reason of each."""
-        return sum(judged.said.malformed is not None for judged in self.answers)
+        return sum(judged.answer.malformed is not None for judged in self.answers)
 
     @property
     def failed(self) -> dict[str, int]:
         """The answers that the engine did not give, by reason."""
-        return dict(Counter(judged.said.malformed or "" for judged in self.answers if judged.said.failed))
+        return dict(Counter(judged.answer.malformed or "" for judged in self.answers if judged.answer.failed))
 
     @property
     def consistent(self) -> bool | None:
@@ -68,7 +76,7 @@ class Comparison:
 
 
 @dataclass
-class Spent:
+class Usage:
     """What a judge has been asked so far. `nulls` counts answers without a verdict, `ties` comparisons without a winner."""
 
     comparisons: int = 0
@@ -79,18 +87,18 @@ class Spent:
     ties: int = 0
 
 
-class Asked(Protocol):
+class JudgeEngine(Protocol):
     """The part of `tasks.model.engine.Engine` that a judge needs."""
 
     def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None: ...
 
 
 class Judge:
-    """An open judge. `spent` says what it has been asked."""
+    """An open judge. `usage` says what it has been asked."""
 
-    def __init__(self, engine: Asked, encoder: JudgeEncoder, asking: Asking, both_orders: bool = True) -> None:
-        self.engine, self.encoder, self.asking, self.both_orders = engine, encoder, asking, both_orders
-        self.spent = Spent()
+    def __init__(self, engine: JudgeEngine, encoder: JudgeEncoder, query: JudgeQuery, both_orders: bool = True) -> None:
+        self.engine, self.encoder, self.query, self.both_orders = engine, encoder, query, both_orders
+        self.usage = Usage()
         # Of a discriminative model: the rounds of a tournament show the same responses again.
         self.scores: dict[tuple[str, str], float | None] = {}
 
@@ -102,7 +110,7 @@ class Judge:
 
     def compare_many(self, triples: Sequence[tuple[Prompt, str, str]]) -> list[Comparison]:
         """`compare` for many (prompt, a, b), in one batch."""
-        return self._ask([_pair(prompt, a, b) for prompt, a, b in triples], self.asking)
+        return self._ask([_pair(prompt, a, b) for prompt, a, b in triples], self.query)
 
     def vote(self, prompt: Prompt, a: str, b: str, k: int, temperature: float = 1.0) -> Comparison:
         """`compare` by k sampled judgments in each order."""
@@ -112,10 +120,10 @@ class Judge:
         self, triples: Sequence[tuple[Prompt, str, str]], k: int, temperature: float = 1.0
     ) -> list[Comparison]:
         """`vote` for many (prompt, a, b), in one batch. Raises ValueError for votes that would all be the same."""
-        if self.asking.by_label or self.asking.by_score:
+        if self.query.by_label or self.query.by_score:
             raise ValueError("a judge that gives probabilities or scores has nothing to vote on: use compare")
         pairs = [_pair(prompt, a, b) for prompt, a, b in triples]
-        return self._ask(pairs, replace(self.asking, votes=k, temperature=temperature))
+        return self._ask(pairs, replace(self.query, votes=k, temperature=temperature))
 
     # ---- a reward ---------------------------------------------------------------------------------------------------
 
@@ -172,87 +180,87 @@ class Judge:
 
     # ---- asking -----------------------------------------------------------------------------------------------------
 
-    def _ask(self, pairs: Sequence[ResponsePair], asking: Asking) -> list[Comparison]:
+    def _ask(self, pairs: Sequence[ResponsePair], query: JudgeQuery) -> list[Comparison]:
         """Shows each pair in its orders, all in one batch. Pairs that share a beginning follow one another."""
-        if asking.by_score:
-            return self._score(pairs, asking)
+        if query.by_score:
+            return self._score(pairs, query)
         orders = (0, 1) if self.both_orders else (0,)
         requests: list[tuple[int, int, Request]] = []
         answers: list[list[Judged]] = [[] for _ in pairs]
         for i, pair in enumerate(pairs):
             for order in orders:
                 shown = pair.swapped() if order else pair
-                request = ask(asking, self.encoder, shown, str(order))
+                request = build_request(query, self.encoder, shown, str(order))
                 if request is None:
-                    answers[i] += [_judged(order, Said(None, malformed=PROMPT_TOO_LONG))] * asking.replies
+                    answers[i] += [_judged(order, JudgeAnswer(None, malformed=PROMPT_TOO_LONG))] * query.replies
                 else:
                     requests.append((i, order, request))
         prompts = [prompt_key(pair.prompt) for pair in pairs]
         requests.sort(key=lambda one: (prompts[one[0]], _first_shown(pairs[one[0]], one[1])))
-        for (i, order, _), completions in zip(requests, self._generate(requests, asking), strict=True):
-            answers[i] += self._read(order, completions, asking)
-        self.spent.comparisons += len(pairs)
+        for (i, order, _), completions in zip(requests, self._generate(requests, query), strict=True):
+            answers[i] += self._read(order, completions, query)
+        self.usage.comparisons += len(pairs)
         return [self._compared(sorted(found, key=lambda judged: judged.order)) for found in answers]
 
-    def _score(self, pairs: Sequence[ResponsePair], asking: Asking) -> list[Comparison]:
+    def _score(self, pairs: Sequence[ResponsePair], query: JudgeQuery) -> list[Comparison]:
         """Has a discriminative model score each response once; the two scores of a pair are its comparison."""
         assert isinstance(self.encoder, ChatEncoder), "an endpoint has no scores"
         scores = self.scores
         if len(scores) > _SCORES_KEPT:
             scores.clear()
         failed: dict[tuple[str, str], str] = {}
-        asked: list[tuple[tuple[str, str], Request]] = []
+        requested: list[tuple[tuple[str, str], Request]] = []
         for pair in pairs:
             for response in (pair.response_a, pair.response_b):
                 key = (prompt_key(pair.prompt), response)
                 if key not in scores:
                     scores[key] = None  # until it is told, and for good where the text does not fit
-                    request = ask_score(asking, self.encoder, pair.prompt, response, "score")
-                    asked += [(key, request)] if request is not None else []
-        answers = self._generate([(0, 0, request) for _, request in asked], asking)
-        for (key, _), told in zip(asked, answers, strict=True):
-            if isinstance(told, Failure):
-                failed[key] = told.reason
+                    request = build_score_request(query, self.encoder, pair.prompt, response, "score")
+                    requested += [(key, request)] if request is not None else []
+        answers = self._generate([(0, 0, request) for _, request in requested], query)
+        for (key, _), reply in zip(requested, answers, strict=True):
+            if isinstance(reply, Failure):
+                failed[key] = reply.reason
                 del scores[key]  # to be asked again
             else:
-                self.spent.generations += 1
-                scores[key] = told[0].score
-        self.spent.comparisons += len(pairs)
+                self.usage.generations += 1
+                scores[key] = reply[0].score
+        self.usage.comparisons += len(pairs)
         found = []
         for pair in pairs:
             keys = [(prompt_key(pair.prompt), response) for response in (pair.response_a, pair.response_b)]
-            said = compare_scores(*(scores.get(key) for key in keys))
+            answer = compare_scores(*(scores.get(key) for key in keys))
             reason = next((failed[key] for key in keys if key in failed), None)
-            found.append(_judged(0, Said(None, malformed=reason, failed=True) if reason else said))
+            found.append(_judged(0, JudgeAnswer(None, malformed=reason, failed=True) if reason else answer))
         return [self._compared([judged]) for judged in found]
 
     def _generate(
-        self, requests: Sequence[tuple[int, int, Request]], asking: Asking
+        self, requests: Sequence[tuple[int, int, Request]], query: JudgeQuery
     ) -> list[list[Completion] | Failure]:
         rows = [PendingRow({}, [request], {}, {0}) for _, _, request in requests]
 
-        def answered(i: int, told: list[Completion] | Failure) -> Request | None:
-            return rows[i].take(0, told, asking.context)
+        def answered(i: int, reply: list[Completion] | Failure) -> Request | None:
+            return rows[i].take(0, reply, query.context)
 
         if rows:
-            self.spent.batches += 1
+            self.usage.batches += 1
             self.engine.generate([request for _, _, request in requests], answered)
         return [row.answers[0] for row in rows]
 
-    def _read(self, order: int, completions: list[Completion] | Failure, asking: Asking) -> list[Judged]:
+    def _read(self, order: int, completions: list[Completion] | Failure, query: JudgeQuery) -> list[Judged]:
         if isinstance(completions, Failure):
-            return [_judged(order, Said(None, malformed=completions.reason, failed=True))] * asking.replies
-        self.spent.generations += len(completions)
-        return [_judged(order, answer(asking, completion)) for completion in completions]
+            return [_judged(order, JudgeAnswer(None, malformed=completions.reason, failed=True))] * query.replies
+        self.usage.generations += len(completions)
+        return [_judged(order, read_answer(query, completion)) for completion in completions]
 
     def _compared(self, answers: Sequence[Judged]) -> Comparison:
         # Probabilities that are each other's opposite add up to one but for their last bits.
         share = round(sum(judged.share for judged in answers) / len(answers), 12)
         winner: Literal[0, 1] | None = None if share == 0.5 else 0 if share > 0.5 else 1
-        self.spent.tokens += sum(judged.said.n_tokens for judged in answers)
+        self.usage.tokens += sum(judged.answer.n_tokens for judged in answers)
         compared = Comparison(winner, share, tuple(answers))
-        self.spent.nulls += compared.nulls
-        self.spent.ties += winner is None and any(judged.winner is not None for judged in answers)
+        self.usage.nulls += compared.nulls
+        self.usage.ties += winner is None and any(judged.winner is not None for judged in answers)
         return compared
 
 
@@ -263,11 +271,11 @@ def _with_losses(result: Best | Ranking, compared: Sequence[Comparison]) -> Best
     return replace(result, nulls=sum(one.nulls for one in compared), failed=dict(failed))
 
 
-def _judged(order: int, said: Said) -> Judged:
+def _judged(order: int, answer: JudgeAnswer) -> Judged:
     winner: Literal[0, 1] | None = None
-    if said.verdict is not None:
-        winner = 0 if (said.verdict == "A") == (order == 0) else 1
-    return Judged(order, winner, said)
+    if answer.verdict is not None:
+        winner = 0 if (answer.verdict == "A") == (order == 0) else 1
+    return Judged(order, winner, answer)
 
 
 def _pair(prompt: Prompt, a: str, b: str) -> ResponsePair:

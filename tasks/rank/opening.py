@@ -11,7 +11,7 @@ from typing import Literal
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.model.chat import ChatEncoder
 from tasks.model.endpoint import EndpointEngine, MessageEncoder, is_endpoint
-from tasks.model.judging import Asking
+from tasks.model.judging import JudgeQuery
 from tasks.model.location import model_folder
 from tasks.model.process import EngineProcess
 from tasks.model.scalar import SCALAR, is_scalar
@@ -49,18 +49,18 @@ def open_judge(
     chosen = prompt or prompt_of(folder, name)
     if chosen not in (JUDGE_PROMPTS if is_endpoint(name) else (*JUDGE_PROMPTS, SCALAR)):
         raise ValueError(f"there is no judge prompt {chosen!r}; there are {', '.join(JUDGE_PROMPTS)}")
-    asking = Asking(chosen, max_tokens, context, overlong, votes, temperature, seed=seed)
-    if not is_endpoint(name) and asking.by_score != is_scalar(folder):
+    query = JudgeQuery(chosen, max_tokens, context, overlong, votes, temperature, seed=seed)
+    if not is_endpoint(name) and query.by_score != is_scalar(folder):
         kind = "gives scores and has no prompt" if is_scalar(folder) else "gives no scores: it needs a prompt"
-        raise ValueError(f"{name}: the checkpoint {kind}; prompt={asking.prompt!r} does not fit it")
+        raise ValueError(f"{name}: the checkpoint {kind}; prompt={query.prompt!r} does not fit it")
     if is_endpoint(name):
         url, _, model = name.partition("#")
-        yield Judge(EndpointEngine(url, model or None), MessageEncoder(), asking, both_orders)
+        yield Judge(EndpointEngine(url, model or None), MessageEncoder(), query, both_orders)
         return
     encoder = ChatEncoder.load(folder)
     models = ModelSettings(judge_base=name, prover_base=name, max_tokens=context, overlong=overlong, dtype=dtype)
     with EngineProcess(folder, models, generation or GenerationSettings()) as engine:
-        yield Judge(engine, encoder, asking, both_orders)
+        yield Judge(engine, encoder, query, both_orders)
 
 
 def prompt_of(folder: str, judge: str | None = None) -> str:

@@ -14,8 +14,8 @@ from data.seeds import derive_seed
 from data.store.artifacts import Artifact
 from prompts.catalog import prover_for
 from prompts.template import render_conversation
-from tasks.label import vote_asking, vote_params
-from tasks.model.judging import Asking
+from tasks.label import vote_params, vote_query
+from tasks.model.judging import JudgeQuery
 from tasks.model.votes import read_votes
 from tasks.prepare import batch_of, truth_of
 from tasks.prove import read_proof
@@ -33,13 +33,13 @@ def sample_pairs(run: Run, round: int, n: int = SAMPLES) -> list[Row]:
 
     Each file is streamed; only the sampled pairs are held.
     """
-    labels = run.passed_stage("label", round)
+    labels = run.finished_stage("label", round)
     if labels is None:
         return []
     # Kept beside the run's stages: what they are drawn from may be removed to save space.
     kept = run.store.path / "samples" / f"round-{round}.json"
     run.store.bring(kept)
-    selected = run.passed_stage("select", round)
+    selected = run.finished_stage("select", round)
     of = {"labels": labels.manifest.key, "selected": selected.manifest.key if selected else None, "n": n}
     if kept.exists() and (found := json.loads(kept.read_text(encoding="utf-8")))["of"] == of:
         pairs: list[Row] = found["pairs"]
@@ -53,9 +53,9 @@ def sample_pairs(run: Run, round: int, n: int = SAMPLES) -> list[Row]:
 def _draw(run: Run, round: int, labels: Artifact, n: int) -> list[Row]:
     total = labels.manifest.counts.rows_in
     wanted = set(random.Random(derive_seed(run.seed, "report", round)).sample(range(total), min(n, total)))
-    asking = vote_asking(vote_params(run, round))
+    query = vote_query(vote_params(run, round))
     pairs = {
-        str(row["id"]): _sampled(asking, row, line)
+        str(row["id"]): _sampled(query, row, line)
         for i, (row, line) in enumerate(_batch(run, round, labels))
         if i in wanted
     }
@@ -67,7 +67,7 @@ def _draw(run: Run, round: int, labels: Artifact, n: int) -> list[Row]:
 
 def _batch(run: Run, round: int, labels: Artifact) -> Iterator[tuple[Row, Row]]:
     """The round's unlabeled pairs with the votes on them, or without where the labels were not voted for."""
-    votes, data = run.passed_stage("vote", round), run.passed_stage("data")
+    votes, data = run.finished_stage("vote", round), run.finished_stage("data")
     if votes is not None and data is not None:
         yield from generated_for(votes, batch_of(data, round).path)
         return
@@ -76,10 +76,10 @@ def _batch(run: Run, round: int, labels: Artifact) -> Iterator[tuple[Row, Row]]:
             yield row, {}
 
 
-def _sampled(asking: Asking, row: Row, line: Row) -> Row:
+def _sampled(query: JudgeQuery, row: Row, line: Row) -> Row:
     pair = parse_pair(row)
     requests = line.get("requests", [])
-    votes = read_votes(asking, requests)
+    votes = read_votes(query, requests)
     replies = [completion["text"] for request in requests for completion in request["completions"]]
     return {
         "id": pair.id,
@@ -108,7 +108,7 @@ def _add_labels(pairs: dict[str, Row], labels: Artifact) -> None:
 
 
 def _add_truth(pairs: dict[str, Row], run: Run) -> None:
-    data = run.passed_stage("data")
+    data = run.finished_stage("data")
     truth = truth_of(data) if data else None
     for row in read_jsonl(truth.path) if truth else ():
         if row["id"] in pairs:
@@ -117,7 +117,7 @@ def _add_truth(pairs: dict[str, Row], run: Run) -> None:
 
 def _add_proofs(pairs: dict[str, Row], run: Run, round: int, labels: Artifact) -> None:
     """What became of each pair, which proof was chosen in each order, and why the others were not."""
-    proofs, selected = run.passed_stage("prove", round), run.passed_stage("select", round)
+    proofs, selected = run.finished_stage("prove", round), run.finished_stage("select", round)
     if selected is None:
         return
     chosen: dict[tuple[str, str], int | None] = {}

@@ -24,7 +24,7 @@ from tasks.run.stage import Run
 def metrics_lines(run: Run) -> list[Row]:
     """One line for each stage that the run has gone through, its metrics beside its counts."""
     lines = []
-    for artifact in run.passed_stages():
+    for artifact in run.finished_stages():
         manifest = artifact.manifest
         line = {
             "run": run.store.run_name,
@@ -76,7 +76,7 @@ def write_report(run: Run, facts: Mapping[str, object] | None = None) -> Path:
         best=best_round(table),
         charts=[(title, charts.inline(svg)) for title, svg in [*charts.draw(table), *benchmark_charts(run)]],
         benchmarks=benchmark_table(run),
-        stages=run.passed_stages(),
+        stages=run.finished_stages(),
         planned=planned_table(run),
         planned_figures=[title for title, _ in FIGURES],
         samples=[(row["name"], pairs) for row in table if (pairs := sample_pairs(run, row["round"]))],
@@ -91,7 +91,7 @@ def write_report(run: Run, facts: Mapping[str, object] | None = None) -> Path:
 def _software(run: Run) -> dict[str, str]:
     """Package → version; several where stages were made with different ones."""
     seen: dict[str, set[str]] = {}
-    for artifact in run.passed_stages():
+    for artifact in run.finished_stages():
         for package, version in artifact.manifest.software.items():
             seen.setdefault(package, set()).add(version)
     return {package: ", ".join(sorted(versions)) for package, versions in seen.items()}

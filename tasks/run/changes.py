@@ -51,7 +51,7 @@ class _Rehearsal(Run):
         round: int | None = None,
         version: int = 1,
     ) -> Artifact:
-        passed = next((a for a in self.passed if a.manifest.name == name), None)
+        passed = next((a for a in self.finished if a.manifest.name == name), None)
         if passed is not None:  # gone through a second time: what it costs is known
             return passed
         stage = stage_of(name, kind, config, inputs, round, version)
@@ -77,7 +77,7 @@ class _Rehearsal(Run):
         if causes:
             hashes = [artifact.content, *(str(facts["sha256"]) for facts in artifact.manifest.files.values())]
             self.causes |= {made: causes for made in hashes}
-        self.passed.append(artifact)
+        self.finished.append(artifact)
         return artifact
 
     def _causes(self, inputs: Mapping[str, str]) -> Iterator[_Change]:

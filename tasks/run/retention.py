@@ -18,7 +18,7 @@ def retire(run: Run, round: int) -> None:
     if retention.completions == "last_round":
         for kind in ("vote", "prove"):
             for before in range(round):
-                made = run.passed_stage(kind, before)
+                made = run.finished_stage(kind, before)
                 if made is not None:
                     store.retire(made, [name for name in made.manifest.files if name.startswith(SHARDS)])
 
@@ -28,11 +28,11 @@ def _other_judges(run: Run, round: int) -> Iterator[Artifact]:
     accuracy = {
         i: float(benchmark.manifest.metrics["accuracy"])
         for i in range(round + 1)
-        if (benchmark := run.passed_stage("benchmark", i)) is not None
+        if (benchmark := run.finished_stage("benchmark", i)) is not None
     }
     best = max(accuracy, key=lambda i: (accuracy[i], -i), default=round)
     for i in range(round):
-        judge = run.passed_stage("train-judge", i)
+        judge = run.finished_stage("train-judge", i)
         if judge is not None and i != best:
             yield judge
 

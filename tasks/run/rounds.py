@@ -12,12 +12,12 @@ Row = dict[str, Any]
 
 def round_table(run: Run) -> list[Row]:
     """One row a round, in order, the final fine-tuning last; None where a round has no such stage (yet)."""
-    rounds = sorted({a.manifest.round for a in run.passed_stages() if a.manifest.round is not None})
+    rounds = sorted({a.manifest.round for a in run.finished_stages() if a.manifest.round is not None})
     return [_round_row(run, round) for round in rounds]
 
 
 def _round_row(run: Run, round: int) -> Row:
-    stages = [a for a in run.passed_stages() if a.manifest.round == round]
+    stages = [a for a in run.finished_stages() if a.manifest.round == round]
     kinds = {a.manifest.kind: a for a in stages}
     # Every round of self-training selects pairs; the fine-tuning after the last one only trains.
     final = round > 0 and "train-judge" in kinds and "select" not in kinds
@@ -83,7 +83,9 @@ def _training(run: Run, judge: Artifact | None) -> Row:
     metrics = judge.manifest.metrics if judge else {}
     wanted = judge.manifest.inputs.get("examples") if judge else None
     of = (
-        a for a in run.passed_stages() if wanted and a.manifest.files.get("examples.jsonl", {}).get("sha256") == wanted
+        a
+        for a in run.finished_stages()
+        if wanted and a.manifest.files.get("examples.jsonl", {}).get("sha256") == wanted
     )
     examples = next(of, None)
     sizes = examples.manifest.metrics if examples else {}

@@ -33,21 +33,21 @@ class Run:
     generator: Generator | None = None
     trainer: Trainer | None = None
     retry_failed: bool = True
-    passed: list[Artifact] = field(default_factory=list)
-    on_passed: Callable[[Run], object] = lambda run: None
+    finished: list[Artifact] = field(default_factory=list)
+    on_finished: Callable[[Run], object] = lambda run: None
     on_data: Callable[[Run, Artifact, Sequence[Artifact]], object] = lambda run, data, sets: None
     on_round: Callable[[Run, int], object] = lambda run, round: None
 
-    def passed_stages(self) -> list[Artifact]:
+    def finished_stages(self) -> list[Artifact]:
         """The stages gone through, each once, in order."""
         first: dict[str, Artifact] = {}
-        for artifact in self.passed:
+        for artifact in self.finished:
             first.setdefault(artifact.manifest.name, artifact)  # of one gone through twice: whether it was made
         return list(first.values())
 
-    def passed_stage(self, kind: str, round: int | None = None) -> Artifact | None:
+    def finished_stage(self, kind: str, round: int | None = None) -> Artifact | None:
         """The stage of this kind and round, if the run has gone through it."""
-        stages = self.passed_stages()
+        stages = self.finished_stages()
         return next((a for a in stages if a.manifest.kind == kind and a.manifest.round == round), None)
 
     def find_or_make(
@@ -69,8 +69,8 @@ class Run:
         artifact = in_task(stage, lambda: self._make(stage, inputs, body))
         if artifact.manifest.retired:
             artifact = replace(artifact, fetch=_Retired(self, stage, inputs, artifact, body).fetch)
-        self.passed.append(artifact)
-        self.on_passed(self)
+        self.finished.append(artifact)
+        self.on_finished(self)
         return artifact
 
     def _make(self, stage: Stage, inputs: Mapping[str, Input], body: Callable[[Context], Outcome]) -> Artifact:

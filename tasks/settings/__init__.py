@@ -57,7 +57,7 @@ LABEL_TOKENS = 2
 """The longest reply of a judge that gives the label alone: the label, and the end of its turn."""
 
 
-class Measuring(Section):
+class BenchmarkRunSettings(Section):
     """What it takes to measure a judge that is there: the sections of `Settings` that the stages of benchmarks read."""
 
     models: ModelSettings
@@ -70,7 +70,7 @@ class Measuring(Section):
         """The longest reply in a benchmark."""
         return self.benchmarks.max_tokens or 1024
 
-    def cautions(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What is allowed, and yet hardly meant: nothing here."""
         return []
 
@@ -189,7 +189,7 @@ class Settings(Section):
             }
         )
 
-    def cautions(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What is allowed, and yet hardly meant; said when a run starts."""
         if self.judge_prompt.has_rationale or self.training.label_loss != "labels" or not self.rounds.count:
             return []

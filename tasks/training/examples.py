@@ -161,8 +161,8 @@ class EncodedSet:
     @classmethod
     def read(cls, path: Path) -> EncodedSet:
         """The set that `write` told of."""
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return cls(told["files"], ExampleCounts(**told["counts"]))
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return cls(stored["files"], ExampleCounts(**stored["counts"]))
 
     def write(self, path: Path) -> None:
         write_json(path, {"files": self.files, "counts": asdict(self.counts)})

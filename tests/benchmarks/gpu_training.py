@@ -217,17 +217,17 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="small shapes, to try the script")
     parser.add_argument("--peak-tflops", type=float, default=989.0, help="of the GPU, dense bfloat16 (989: H100, H200)")
     parser.add_argument("--part", nargs=2, metavar=("WHAT", "SHAPE"), help="used by the script itself")
-    told = parser.parse_args()
-    if told.part:
-        what, name = told.part
-        shape, base = {**SHAPES, **TINY}[name], told.folder / name / "base"
+    job = parser.parse_args()
+    if job.part:
+        what, name = job.part
+        shape, base = {**SHAPES, **TINY}[name], job.folder / name / "base"
         print(json.dumps(generate(shape, base) if what == "generate" else new_base(shape, base)))
         return
-    for name, shape in (TINY if told.tiny else SHAPES).items():
-        folder = told.folder / name
-        in_child(str(told.folder), "--part", "base", name)
-        print(name, "training", train(shape, folder / "base", folder, told.peak_tflops), flush=True)
-        print(name, "generation", in_child(str(told.folder), "--part", "generate", name), flush=True)
+    for name, shape in (TINY if job.tiny else SHAPES).items():
+        folder = job.folder / name
+        in_child(str(job.folder), "--part", "base", name)
+        print(name, "training", train(shape, folder / "base", folder, job.peak_tflops), flush=True)
+        print(name, "generation", in_child(str(job.folder), "--part", "generate", name), flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from data.world import taste
 from tasks.benchmark.play import game_requests
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Request
-from tasks.model.judging import Asking
+from tasks.model.judging import JudgeQuery
 from tasks.model.vllm import VLLMEngine
 from tasks.rank import Judge
 from tasks.settings import GenerationSettings, ModelSettings
@@ -54,24 +54,24 @@ def tournaments() -> dict[str, Any]:
     pairs = taste.draw_pairs(N_PROMPTS * N_RESPONSES // 2, seed=12)
     texts = [text for pair in pairs for text in (pair.pair.response_a, pair.pair.response_b)]
     rows = [(f"{taste.QUESTION} {i}", texts[i * N_RESPONSES : (i + 1) * N_RESPONSES]) for i in range(N_PROMPTS)]
-    asking = Asking("compact", 64, 128, votes=K, temperature=1.0)
-    judge = Judge(engine, encoder, asking)
+    query = JudgeQuery("compact", 64, 128, votes=K, temperature=1.0)
+    judge = Judge(engine, encoder, query)
 
     def one_by_one() -> None:
         for prompt, responses in rows:
             judge.best_of_n(prompt, responses, method="linear")
 
     def vote_by_vote() -> None:
-        single = Judge(engine, encoder, replace(asking, votes=1), both_orders=False)
+        single = Judge(engine, encoder, replace(query, votes=1), both_orders=False)
         for prompt, responses in rows[:N_ALONE]:
             for _ in range(2 * K):  # both orders, each vote by itself
                 single.best_of_n(prompt, responses, method="linear")
 
     judge.best_of_n_many(rows[:5])  # warms up
     engine.llm.reset_prefix_cache()
-    before = judge.spent.generations
+    before = judge.usage.generations
     batched = seconds_of(lambda: judge.best_of_n_many(rows))
-    generations = judge.spent.generations - before
+    generations = judge.usage.generations - before
     engine.llm.reset_prefix_cache()
     alone = seconds_of(one_by_one)
     engine.llm.reset_prefix_cache()
@@ -103,10 +103,10 @@ def prefixes(caching: str) -> dict[str, Any]:
     """Seconds to read 20 items of 18 games each, prompts of about 450 tokens and replies of one, in our order and shuffled."""
     # Room for the prompts of a few items, as a GPU's cache has among thousands: what comes late must not find it gone.
     engine, encoder = open_engine(512, 16, caching == "on")
-    asking = Asking("compact-label", 1, 512)
+    query = JudgeQuery("compact-label", 1, 512)
     requests: list[Request] = []
     for item in long_items(20, 100):
-        made = game_requests(item.to_json(), asking.to_json(), encoder)
+        made = game_requests(item.to_json(), query.to_json(), encoder)
         assert isinstance(made, list)
         requests += made
     shuffled = random.Random(0).sample(requests, len(requests))

@@ -97,11 +97,11 @@ def plain(folder: Path, how: Setup, rows: list[dict[str, Any]], deterministic: b
         "gradient_checkpointing": False, "bf16": False, "use_cpu": True, "logging_steps": how.training.log_every,
         "report_to": "none", "save_strategy": "no", "seed": 3, "data_seed": 3,
     }  # fmt: skip
-    told = {
+    job = {
         "base": how.models.judge_base, "out": str(folder / "out"), "rows": str(folder / "rows.jsonl"),
         "cache": str(folder / "cache"), "arguments": arguments, "deterministic": deterministic,
     }  # fmt: skip
-    write_json(folder / "told.json", told)
+    write_json(folder / "told.json", job)
     command = [sys.executable, "-m", "tests.benchmarks.plain_training", str(folder / "told.json")]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
     figures: Figures = json.loads(done.stdout.strip().splitlines()[-1])

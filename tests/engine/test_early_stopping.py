@@ -39,37 +39,39 @@ OVERFITS = {
 }
 
 
-def job(folder: Path, role: Role, every: int = 2, patience: int = 3, log_every: int = 1, **changes: Any) -> TrainingJob:
+def training_job(
+    folder: Path, role: Role, every: int = 2, patience: int = 3, log_every: int = 1, **changes: Any
+) -> TrainingJob:
     """A training that learns eight pairs by heart, and so gets worse on others."""
     stopping = EarlyStopping(every=every, patience=patience)
     optimization = Optimization.model_validate({**OVERFITS, "early_stopping": stopping, **changes})
     training = TrainingSettings(log_every=log_every, checkpoint_minutes=0, label_smoothing=0.1)
-    told = Setup(models_for(PROMPTS[role]), optimization, training, role).job(folder, example_rows(8))
+    job = Setup(models_for(PROMPTS[role]), optimization, training, role).job(folder, example_rows(8))
     write_jsonl(folder / "validation.jsonl", VALIDATION)
-    return replace(told, validation=str(folder / "validation.jsonl"))
+    return replace(job, validation=str(folder / "validation.jsonl"))
 
 
-def logged(told: TrainingJob) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (Path(told.out) / "steps.jsonl").read_text().splitlines()]
+def logged(job: TrainingJob) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (Path(job.out) / "steps.jsonl").read_text().splitlines()]
 
 
-def evaluations(told: TrainingJob) -> dict[int, float]:
+def evaluations(job: TrainingJob) -> dict[int, float]:
     """The validation loss by step."""
-    return {entry["step"]: entry["eval_loss"] for entry in logged(told) if "eval_loss" in entry}
+    return {entry["step"]: entry["eval_loss"] for entry in logged(job) if "eval_loss" in entry}
 
 
-def loss_by_hand(told: TrainingJob) -> float:
+def loss_by_hand(job: TrainingJob) -> float:
     """The validation loss of the saved checkpoint, with transformers alone."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    checkpoint = Path(told.out) / "checkpoint"
+    checkpoint = Path(job.out) / "checkpoint"
     encoder = ChatEncoder.load(str(checkpoint))
-    setup = Setup(models_for(PROMPTS[told.role]), Optimization(max_steps=1), role=told.role)
-    if told.role == "scalar":
+    setup = Setup(models_for(PROMPTS[job.role]), Optimization(max_steps=1), role=job.role)
+    if job.role == "scalar":
         model = AutoModelForSequenceClassification.from_pretrained(checkpoint, dtype=torch.float32)
         total = 0.0
-        for one in setup.features(Path(told.out).parent / "by-hand", VALIDATION, encoder):
+        for one in setup.features(Path(job.out).parent / "by-hand", VALIDATION, encoder):
             with torch.no_grad():
                 chosen, rejected = (
                     float(model(torch.tensor([one[f"{name}_ids"]])).logits) for name in ("chosen", "rejected")
@@ -78,7 +80,7 @@ def loss_by_hand(told: TrainingJob) -> float:
         return total / len(VALIDATION)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     texts = [setup.encode(row, encoder) for row in VALIDATION]
-    if told.role == "judge":
+    if job.role == "judge":
         picked = completion_logprobs(model, texts)
         return -float(sum(map(torch.sum, picked))) / sum(map(len, picked))
     total = 0.0
@@ -86,7 +88,7 @@ def loss_by_hand(told: TrainingJob) -> float:
         with torch.no_grad():
             logits = model(torch.tensor([prompt])).logits[0, -1, list(encoder.label_ids)]
         label = torch.tensor(encoder.label_ids.index(completion[0]))
-        total += float(torch.nn.functional.cross_entropy(logits, label, label_smoothing=told.label_smoothing))
+        total += float(torch.nn.functional.cross_entropy(logits, label, label_smoothing=job.label_smoothing))
     return total / len(texts)
 
 
@@ -98,24 +100,24 @@ def test_it_stops_early_and_the_best_checkpoint_is_the_result(
     tmp_path: Path, role: Role, lora: LoraSettings | None
 ) -> None:
     # A batch holds the whole validation part: its loss is a mean over the batch.
-    told = job(tmp_path, role, batch_size=12, lora=lora, learning_rate=1e-2 if lora else 3e-3)
-    metrics = train_here(told)["metrics"]
-    losses = evaluations(told)
+    job = training_job(tmp_path, role, batch_size=12, lora=lora, learning_rate=1e-2 if lora else 3e-3)
+    metrics = train_here(job)["metrics"]
+    losses = evaluations(job)
     best = min(losses, key=lambda step: losses[step])
     assert metrics["steps"] == max(losses) == best + 2 * 3 < 40, "three evaluations without a lower loss, and no more"
     assert (metrics["best_step"], metrics["validation_loss"]) == (best, losses[best])
-    by_hand = loss_by_hand(told)
+    by_hand = loss_by_hand(job)
     assert by_hand == pytest.approx(losses[best], abs=2e-4)
     assert losses[max(losses)] > by_hand + 1e-3, "the last step's is another"
-    assert (Path(told.out) / "validation-dropped.jsonl").read_text() == ""
+    assert (Path(job.out) / "validation-dropped.jsonl").read_text() == ""
 
 
 def test_without_early_stopping_a_validation_part_changes_nothing(tmp_path: Path) -> None:
-    told = job(tmp_path, "label-judge", max_steps=2, early_stopping=None)
-    metrics = train_here(told)["metrics"]
+    job = training_job(tmp_path, "label-judge", max_steps=2, early_stopping=None)
+    metrics = train_here(job)["metrics"]
     assert metrics["steps"] == 2
     assert "best_step" not in metrics
-    assert evaluations(told) == {}
+    assert evaluations(job) == {}
 
 
 @pytest.mark.parametrize("stop", ["before_the_first_log", "while_it_gets_worse"])
@@ -131,23 +133,23 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(
     ends = []
     for name in ("through", "stopped"):
         (tmp_path / name).mkdir()
-        told = job(tmp_path / name, "label-judge", every, log_every=log_every, max_steps=16)
+        job = training_job(tmp_path / name, "label-judge", every, log_every=log_every, max_steps=16)
         if name == "stopped":
             with pytest.raises(KeyboardInterrupt):
-                train_in_child(tmp_path / name, told, until_step=until)
+                train_in_child(tmp_path / name, job, until_step=until)
             shutil.move(tmp_path / "stopped", tmp_path / "elsewhere")
             (tmp_path / "stopped").mkdir()
             there = tmp_path / "elsewhere"
-            told = replace(
-                told,
+            job = replace(
+                job,
                 out=str(there / "out"),
                 examples=str(there / "examples.jsonl"),
                 validation=str(there / "validation.jsonl"),
-                training={**told.training, "checkpoint_minutes": 60},  # it is not saved again
+                training={**job.training, "checkpoint_minutes": 60},  # it is not saved again
             )
-        metrics = train_here(told)["metrics"]
+        metrics = train_here(job)["metrics"]
         timeless = {key: value for key, value in metrics.items() if "_s" not in key.replace("_step", "")}
-        ends.append((timeless, logged(told), loss_by_hand(told)))
+        ends.append((timeless, logged(job), loss_by_hand(job)))
     assert "resuming from checkpoint-" in capsys.readouterr().out
     (through, curve, loss), (stopped, other, again) = ends
     assert stopped == pytest.approx(through, abs=1e-5)
@@ -158,22 +160,22 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(
 
 def test_a_best_checkpoint_that_is_not_whole_is_not_taken(tmp_path: Path) -> None:
     """It was cut short as it was written; the training goes on from the one before, and finds it again."""
-    told = job(tmp_path, "label-judge", 1, max_steps=8)
+    job = training_job(tmp_path, "label-judge", 1, max_steps=8)
     with pytest.raises(KeyboardInterrupt):
-        train_in_child(tmp_path, told, until_step=4)
+        train_in_child(tmp_path, job, until_step=4)
     kept = sorted((tmp_path / "out" / SCRATCH / "trainer").glob("checkpoint-*"))
     marker = json.loads((kept[-1] / COMPLETE).read_text())
     write_json(kept[-1] / COMPLETE, {**marker, "files": {**marker["files"], "model.safetensors": 1}})
-    metrics = train_here(told)["metrics"]
-    losses = evaluations(told)
+    metrics = train_here(job)["metrics"]
+    losses = evaluations(job)
     assert metrics["validation_loss"] == min(losses.values())
-    assert loss_by_hand(told) == pytest.approx(metrics["validation_loss"], abs=2e-4)
+    assert loss_by_hand(job) == pytest.approx(metrics["validation_loss"], abs=2e-4)
 
 
 def test_the_bases_own_loss_is_above_that_of_the_best(tmp_path: Path) -> None:
     """The checkpoint that is written is a trained one."""
-    told = job(tmp_path, "label-judge", max_steps=4)
-    metrics = train_here(told)["metrics"]
-    shutil.rmtree(Path(told.out) / "checkpoint")
-    shutil.copytree(BASE, Path(told.out) / "checkpoint")
-    assert loss_by_hand(told) > metrics["validation_loss"] + 0.01
+    job = training_job(tmp_path, "label-judge", max_steps=4)
+    metrics = train_here(job)["metrics"]
+    shutil.rmtree(Path(job.out) / "checkpoint")
+    shutil.copytree(BASE, Path(job.out) / "checkpoint")
+    assert loss_by_hand(job) > metrics["validation_loss"] + 0.01

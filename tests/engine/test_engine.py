@@ -22,10 +22,10 @@ from prompts.prove import PROVE_COMPACT
 from tasks.generation.local import generate_in_children
 from tasks.generation.shards import GenerationJob
 from tasks.generation.worker import run_shards
-from tasks.label import vote_asking
+from tasks.label import vote_query
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Request, Sampling
-from tasks.model.judging import Asking, answer
+from tasks.model.judging import JudgeQuery, read_answer
 from tasks.model.process import EngineProcess
 from tasks.model.votes import read_votes, tally
 from tasks.prove import score
@@ -133,7 +133,7 @@ def test_vote_confidence_equals_a_recount_and_votes_differ_by_seed(engine: Engin
     lines = generated_by(engine, tmp_path, "tasks.label:vote_requests", params, rows)
     texts = set()
     for line in lines:
-        votes = read_votes(vote_asking(params), line["requests"])
+        votes = read_votes(vote_query(params), line["requests"])
         assert len({vote.seed for vote in votes}) == 8
         by_hand = {"A": 0, "B": 0, None: 0}
         for request in line["requests"]:
@@ -156,8 +156,8 @@ def test_a_pair_that_does_not_fit_is_left_out_by_the_engine_process_too(engine: 
     fits, long = taste.draw_pairs(2, seed=6)
     long = replace(long, pair=replace(long.pair, response_a="boze " * 200))
     items = preferences.of_rows([long.to_json(), fits.to_json()]).items
-    asking = Asking("compact", max_tokens=60, context=128)
-    lines = generated_by(engine, tmp_path, "tasks.benchmark.play:game_requests", asking.to_json(), items)
+    query = JudgeQuery("compact", max_tokens=60, context=128)
+    lines = generated_by(engine, tmp_path, "tasks.benchmark.play:game_requests", query.to_json(), items)
     assert lines[0] == {"row": 0, "id": long.pair.id, "dropped": "prompt_too_long"}
     assert len(lines[1]["requests"]) == 2
 
@@ -216,9 +216,9 @@ def test_a_checkpoint_gives_the_same_greedy_verdicts_in_plain_transformers_and_p
     from transformers import AutoModelForCausalLM
 
     rows = taste.draw_pairs(10, seed=4)
-    asking = Asking("compact", max_tokens=60, context=128)
+    query = JudgeQuery("compact", max_tokens=60, context=128)
     items = preferences.of_rows(row.to_json() for row in rows).items
-    lines = generated_by(engine, tmp_path, "tasks.benchmark.play:game_requests", asking.to_json(), items)
+    lines = generated_by(engine, tmp_path, "tasks.benchmark.play:game_requests", query.to_json(), items)
     encoder = ChatEncoder.load(str(JUDGE))
     model = AutoModelForCausalLM.from_pretrained(JUDGE, dtype=torch.float32)
     for row, line in zip(rows, lines, strict=True):
@@ -237,8 +237,8 @@ def test_the_probabilities_of_the_labels_are_those_of_transformers(engine: Engin
 
     rows = taste.draw_pairs(6, seed=4)
     items = preferences.of_rows(row.to_json() for row in rows).items
-    asking = Asking("compact-label", max_tokens=60, context=128)
-    lines = generated_by(engine, tmp_path, "tasks.benchmark.play:game_requests", asking.to_json(), items)
+    query = JudgeQuery("compact-label", max_tokens=60, context=128)
+    lines = generated_by(engine, tmp_path, "tasks.benchmark.play:game_requests", query.to_json(), items)
     encoder = ChatEncoder.load(str(JUDGE))
     model = AutoModelForCausalLM.from_pretrained(JUDGE, dtype=torch.float32)
     for row, line in zip(rows, lines, strict=True):
@@ -248,7 +248,7 @@ def test_the_probabilities_of_the_labels_are_those_of_transformers(engine: Engin
                 logits_V = model(ids).logits[0, -1]
             first, second = logits_V[list(encoder.label_ids)].softmax(-1).tolist()
             [completion] = request["completions"]
-            said = answer(asking, completion)
+            said = read_answer(query, completion)
             assert said.p_first == pytest.approx(first, abs=1e-4)
             assert (said.verdict, said.n_tokens) == ("A" if first > second else "B", 1)
             assert "asked_longer" not in line

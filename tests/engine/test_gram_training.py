@@ -17,7 +17,7 @@ from tasks.model.scalar import ScalarEngine, is_scalar
 from tasks.settings import Optimization, TrainingSettings
 from tasks.training.examples import ExampleCounts, encoded_examples
 from tests.support.gram import by_hand
-from tests.support.training_jobs import BASE, example_rows, job, losses, models_for, train_here
+from tests.support.training_jobs import BASE, example_rows, losses, models_for, train_here, training_job
 
 
 def label_logits(rows: list[dict[str, Any]]) -> torch.Tensor:
@@ -43,13 +43,13 @@ def test_the_trainer_minimises_that_loss_at_the_verdict(tmp_path: Path) -> None:
         row["response_a"] += " " + " ".join(row["response_b"].split()[: i % 3])
     training = TrainingSettings(log_every=1, label_smoothing=0.1)
     optimization = Optimization(max_steps=1, batch_size=8, micro_batch_size=2, learning_rate=1e-6)
-    told = job(tmp_path, rows, training, optimization, "label-judge", models_for("compact-label"))
-    train_here(told)
+    job = training_job(tmp_path, rows, training, optimization, "label-judge", models_for("compact-label"))
+    train_here(job)
     logits = label_logits(rows)
     expected = sum(
         by_hand(float(a), float(b), "AB".index(row["label"]), 0.1) for (a, b), row in zip(logits, rows, strict=True)
     ) / len(rows)
-    assert losses(told) == [pytest.approx(expected, abs=1e-4)]
+    assert losses(job) == [pytest.approx(expected, abs=1e-4)]
 
 
 @pytest.mark.train
@@ -61,9 +61,9 @@ def test_fine_tuning_draws_the_probability_to_its_optimum(tmp_path: Path) -> Non
     training = TrainingSettings(label_smoothing=0.4)
     optimization = Optimization(max_steps=60, batch_size=4, learning_rate=2e-3)
     models = models_for("compact-label")
-    told = job(tmp_path, rows, training, optimization, "label-judge", models)
-    train_here(told)
-    checkpoint = Path(told.out) / "checkpoint"
+    job = training_job(tmp_path, rows, training, optimization, "label-judge", models)
+    train_here(job)
+    checkpoint = Path(job.out) / "checkpoint"
     encoder = ChatEncoder.load(str(checkpoint))
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     for row in rows:
@@ -81,8 +81,8 @@ def test_pretraining_takes_its_loss_on_both_responses(tmp_path: Path) -> None:
     rows = example_rows(4)
     training = TrainingSettings(log_every=1)
     optimization = Optimization(max_steps=1, batch_size=4, micro_batch_size=2, learning_rate=1e-6)
-    told = job(tmp_path, rows, training, optimization, "pretrained")
-    train_here(told)
+    job = training_job(tmp_path, rows, training, optimization, "pretrained")
+    train_here(job)
     encoder, model = ChatEncoder.load(str(BASE)), AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
     total, n = 0.0, 0
     for row in rows:
@@ -93,7 +93,7 @@ def test_pretraining_takes_its_loss_on_both_responses(tmp_path: Path) -> None:
             logprobs_TV = model(torch.tensor([prompt + written])).logits[0].log_softmax(-1)
         total -= float(logprobs_TV[len(prompt) - 1 : -1].gather(-1, torch.tensor(written)[:, None]).sum())
         n += len(written)
-    assert losses(told) == [pytest.approx(total / n, abs=1e-4)]
+    assert losses(job) == [pytest.approx(total / n, abs=1e-4)]
 
 
 @pytest.mark.train
@@ -101,13 +101,13 @@ def test_a_discriminative_model_minimises_bradley_terry(tmp_path: Path) -> None:
     """The last step's loss is that of the scores, as the checkpoint of the step before gives them one by one."""
     rows = example_rows(4)
     optimization = Optimization(max_steps=1, batch_size=4, micro_batch_size=2, learning_rate=1e-9)
-    told = job(tmp_path, rows, TrainingSettings(log_every=1), optimization, "scalar")
-    result = train_here(told)
-    checkpoint = Path(told.out) / "checkpoint"
+    job = training_job(tmp_path, rows, TrainingSettings(log_every=1), optimization, "scalar")
+    result = train_here(job)
+    checkpoint = Path(job.out) / "checkpoint"
     assert is_scalar(str(checkpoint))
     encoder = ChatEncoder.load(str(checkpoint))
     engine = ScalarEngine(str(checkpoint), "float32", encoder.end_id)
-    features = list(encoded_examples(told, encoder, models_for(), ExampleCounts(), tmp_path / "dropped.jsonl"))
+    features = list(encoded_examples(job, encoder, models_for(), ExampleCounts(), tmp_path / "dropped.jsonl"))
     chosen, rejected = (scores(engine, [one[f"{which}_ids"] for one in features]) for which in ("chosen", "rejected"))
     expected = sum(math.log1p(math.exp(r - c)) for c, r in zip(chosen, rejected, strict=True)) / len(rows)
     assert result["metrics"]["first_loss"] == pytest.approx(expected, abs=1e-4)
@@ -116,8 +116,8 @@ def test_a_discriminative_model_minimises_bradley_terry(tmp_path: Path) -> None:
 def scores(engine: ScalarEngine, texts: list[list[int]]) -> list[float]:
     found: dict[int, float] = {}
 
-    def told(i: int, answer: Any) -> None:
+    def job(i: int, answer: Any) -> None:
         found[i] = answer[0].score
 
-    engine.generate([Request("", ids, Sampling(max_tokens=1)) for ids in texts], told)
+    engine.generate([Request("", ids, Sampling(max_tokens=1)) for ids in texts], job)
     return [found[i] for i in range(len(texts))]

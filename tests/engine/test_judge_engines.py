@@ -28,7 +28,7 @@ from tasks.model.chat import ChatEncoder
 from tasks.model.device import engine_environment
 from tasks.model.endpoint import EndpointEngine
 from tasks.model.engine import Request, Sampling
-from tasks.model.judging import Asking
+from tasks.model.judging import JudgeQuery
 from tasks.model.process import EngineProcess
 from tasks.rank import Comparison, Judge, open_judge
 from tasks.rank import files as rank_files
@@ -88,13 +88,13 @@ def opened() -> Iterator[Judge]:
 
 
 def said(compared: list[Comparison]) -> list[list[object]]:
-    return [[(one.order, one.winner, one.said.rationale) for one in found.answers] for found in compared]
+    return [[(one.order, one.winner, one.answer.rationale) for one in found.answers] for found in compared]
 
 
 def test_a_checkpoint_and_an_endpoint_say_the_same(opened: Judge, endpoint: str) -> None:
-    before = opened.spent.batches
+    before = opened.usage.batches
     here = opened.compare_many(TRIPLES)
-    assert opened.spent.batches == before + 1
+    assert opened.usage.batches == before + 1
     with open_judge(f"{endpoint}#world", **OPTIONS) as judge:  # type: ignore[arg-type]
         there = judge.compare_many(TRIPLES)
     assert said(here) == said(there)
@@ -104,13 +104,15 @@ def test_a_checkpoint_and_an_endpoint_say_the_same(opened: Judge, endpoint: str)
 def test_an_endpoint_does_not_guess_the_probability_of_a_label(opened: Judge, endpoint: str) -> None:
     """The world's judge reasons: asked for a label alone it says neither, and the server tells 20 alternatives only."""
     options = {**OPTIONS, "prompt": "compact-label"}
-    by_label = Judge(opened.engine, opened.encoder, replace(opened.asking, prompt="compact-label"))
+    by_label = Judge(opened.engine, opened.encoder, replace(opened.query, prompt="compact-label"))
     here = by_label.compare_many(TRIPLES)
-    assert by_label.spent.tokens == 12
+    assert by_label.usage.tokens == 12
     with open_judge(endpoint, **options) as judge:  # type: ignore[arg-type]
         there = judge.compare_many(TRIPLES)
     pairs = [
-        (x.said, y.said) for a, b in zip(here, there, strict=True) for x, y in zip(a.answers, b.answers, strict=True)
+        (x.answer, y.answer)
+        for a, b in zip(here, there, strict=True)
+        for x, y in zip(a.answers, b.answers, strict=True)
     ]
     for known, told in pairs:
         assert known.p_first is not None
@@ -136,7 +138,7 @@ def test_a_generation_stage_asks_an_endpoint(opened: Judge, endpoint: str, tmp_p
     assert isinstance(opened.engine, EngineProcess)
     items = preferences.of_rows(pair.to_json() for pair in PAIRS)
     write_jsonl(tmp_path / "items.jsonl", (item.to_json() for item in items.items))
-    asking = Asking("compact", max_tokens=60, context=128)
+    query = JudgeQuery("compact", max_tokens=60, context=128)
     games = {}
     models = {
         "judge_base": JUDGE,
@@ -147,7 +149,7 @@ def test_a_generation_stage_asks_an_endpoint(opened: Judge, endpoint: str, tmp_p
     }
     for name, model in (("checkpoint", JUDGE), ("endpoint", endpoint)):
         job = GenerationJob(
-            "tasks.benchmark.play:game_requests", asking.to_json(), str(tmp_path / "items.jsonl"), len(PAIRS), model,
+            "tasks.benchmark.play:game_requests", query.to_json(), str(tmp_path / "items.jsonl"), len(PAIRS), model,
             str(tmp_path / name), models, SMALL.model_dump(mode="json"),
         )  # fmt: skip
         if name == "endpoint":
@@ -156,7 +158,7 @@ def test_a_generation_stage_asks_an_endpoint(opened: Judge, endpoint: str, tmp_p
             run_shards(job, opened.engine, ChatEncoder.load(JUDGE), lambda facts: None)
         lines = [line for shard in sorted((tmp_path / name).glob("*.jsonl")) for line in read_jsonl(shard)]
         rows = ((item.to_json(), line) for item, line in zip(items.items, lines, strict=True))
-        games[name] = [(g["id"], g["order"], g["verdict"]) for g in read_games(asking, items, rows)]
+        games[name] = [(g["id"], g["order"], g["verdict"]) for g in read_games(query, items, rows)]
     assert games["checkpoint"] == games["endpoint"]
     assert all(verdict for *_, verdict in games["endpoint"])
 

@@ -19,7 +19,7 @@ from tasks.training.examples import ExampleCounts, encode_example, encoded_examp
 from tasks.training.job import COMPLETE
 from tasks.training.progress import last_checkpoint
 from tests.conftest import ROOT, artifact, settings_with
-from tests.support.training_jobs import BASE, MODELS, example_rows, job, train_here, train_in_child
+from tests.support.training_jobs import BASE, MODELS, example_rows, train_here, train_in_child, training_job
 
 pytestmark = pytest.mark.train
 
@@ -49,8 +49,8 @@ def loss_by_hand(rows: list[dict[str, Any]]) -> float:
 def test_the_loss_is_on_the_completion_and_its_end_token_only(tmp_path: Path) -> None:
     encoder = ChatEncoder.load(str(BASE))
     row = example_rows(1)[0]
-    told = job(tmp_path, [row], TrainingSettings(), Optimization(max_steps=1))
-    (features,) = encoded_examples(told, encoder, MODELS, ExampleCounts(), tmp_path / "dropped.jsonl")
+    job = training_job(tmp_path, [row], TrainingSettings(), Optimization(max_steps=1))
+    (features,) = encoded_examples(job, encoder, MODELS, ExampleCounts(), tmp_path / "dropped.jsonl")
     learned = [token for token in features["labels"] if token != -100]
     text = encoder.tokenizer.decode(learned)
     assert text == f"<think> {row['rationale']} </think><answer>{row['label']}</answer><|end|>"
@@ -62,10 +62,10 @@ def test_the_loss_is_on_the_completion_and_its_end_token_only(tmp_path: Path) ->
 def test_the_trainer_computes_its_loss_on_exactly_those_tokens(tmp_path: Path) -> None:
     """The first step's loss is the mean negative log-probability of the completions, taken by hand with transformers."""
     rows = example_rows(4)
-    told = job(
+    job = training_job(
         tmp_path, rows, TrainingSettings(log_every=1), Optimization(max_steps=1, batch_size=4, learning_rate=1e-6)
     )
-    result = train_here(told)
+    result = train_here(job)
     assert result["metrics"]["first_loss"] == pytest.approx(loss_by_hand(rows), abs=1e-4)
 
 
@@ -75,10 +75,10 @@ def test_two_runs_with_one_seed_give_the_same_metrics(tmp_path: Path) -> None:
     for name in ("one", "two"):
         folder = tmp_path / name
         folder.mkdir()
-        told = job(
+        job = training_job(
             folder, rows, TrainingSettings(log_every=1), Optimization(max_steps=4, batch_size=8, learning_rate=1e-3)
         )
-        train_here(told)
+        train_here(job)
         losses.append((folder / "out" / "steps.jsonl").read_text())
     assert losses[0] == losses[1]
     assert losses[0].count("\n") == 4
@@ -98,15 +98,15 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
     for name in ("through", "stopped"):
         folder = tmp_path / name
         folder.mkdir()
-        told = job(folder, rows, training, optimization)
+        job = training_job(folder, rows, training, optimization)
         if name == "stopped":
             with pytest.raises(KeyboardInterrupt):
-                train_in_child(folder, told, until_step=7)
+                train_in_child(folder, job, until_step=7)
             # A save that a kill cut short is passed over for the one before.
             kept = last_checkpoint(folder / "out/scratch.tmp/trainer")
             assert kept is not None
             assert kept.name in ("checkpoint-6", "checkpoint-8")
-        results.append(train_in_child(folder, told) if name == "stopped" and lora is None else train_here(told))
+        results.append(train_in_child(folder, job) if name == "stopped" and lora is None else train_here(job))
         curves.append([json.loads(line) for line in (folder / "out" / "steps.jsonl").read_text().splitlines()])
         weights.append(load_file(folder / "out" / "checkpoint" / "model.safetensors"))
         assert not (folder / "out" / "scratch.tmp").exists()
@@ -139,7 +139,7 @@ def test_lora_leaves_a_plain_merged_checkpoint(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     optimization = Optimization(max_steps=3, batch_size=8, learning_rate=1e-2, lora=LoraSettings(r=4, alpha=8))
-    train_here(job(tmp_path, example_rows(8), TrainingSettings(), optimization))
+    train_here(training_job(tmp_path, example_rows(8), TrainingSettings(), optimization))
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "checkpoint").state_dict()
     base = AutoModelForCausalLM.from_pretrained(BASE).state_dict()
     assert merged.keys() == base.keys()
@@ -150,7 +150,7 @@ def test_lora_leaves_a_plain_merged_checkpoint(tmp_path: Path) -> None:
 def test_examples_that_do_not_fit_are_dropped_and_counted(tmp_path: Path) -> None:
     rows = example_rows(3)
     rows[1]["response_a"] = "boze " * 200
-    result = train_here(job(tmp_path, rows, TrainingSettings(), Optimization(max_steps=1, batch_size=2)))
+    result = train_here(training_job(tmp_path, rows, TrainingSettings(), Optimization(max_steps=1, batch_size=2)))
     assert result["counts"] == {"rows_in": 3, "kept": 2, "dropped": {"too_long": 1}}
     dropped = json.loads((tmp_path / "out" / "dropped.jsonl").read_text())
     assert (dropped["id"], dropped["reason"]) == (rows[1]["id"], "too_long")
@@ -194,17 +194,17 @@ def test_packed_training_has_the_loss_of_the_examples_one_by_one(tmp_path: Path)
     rows = example_rows(6)
     training = TrainingSettings(packing=True, attention="sdpa", log_every=1)
     optimization = Optimization(max_steps=1, batch_size=6, learning_rate=1e-6)
-    result = train_here(job(tmp_path, rows, training, optimization))
+    result = train_here(training_job(tmp_path, rows, training, optimization))
     assert result["metrics"]["first_loss"] == pytest.approx(loss_by_hand(rows), abs=1e-4)
     (step,) = [json.loads(line) for line in (tmp_path / "out" / "steps.jsonl").read_text().splitlines()]
     assert step["num_tokens"] == result["metrics"]["tokens"]
 
 
 def test_a_training_that_was_killed_counts_its_examples_again(tmp_path: Path) -> None:
-    told = job(tmp_path, example_rows(4), TrainingSettings(), Optimization(max_steps=1, batch_size=4))
+    job = training_job(tmp_path, example_rows(4), TrainingSettings(), Optimization(max_steps=1, batch_size=4))
     for _ in range(2):
         (tmp_path / "out" / "scratch.tmp").mkdir(parents=True, exist_ok=True)
-        result = train_here(told)
+        result = train_here(job)
     assert (result["counts"]["rows_in"], result["counts"]["kept"]) == (4, 4)
     assert not (tmp_path / "out" / "scratch.tmp").exists()
 
@@ -245,9 +245,9 @@ class _Evil:
 def test_a_checkpoint_that_carries_code_is_not_run(tmp_path: Path) -> None:
     """The trainer's own state is loaded as weights only: what lies in a shared store may have been changed."""
     rows, training = example_rows(8), TrainingSettings(log_every=2, checkpoint_minutes=0)
-    told = job(tmp_path, rows, training, Optimization(max_steps=8, batch_size=4, learning_rate=1e-3))
+    job = training_job(tmp_path, rows, training, Optimization(max_steps=8, batch_size=4, learning_rate=1e-3))
     with pytest.raises(KeyboardInterrupt):
-        train_in_child(tmp_path, told, until_step=5)
+        train_in_child(tmp_path, job, until_step=5)
     checkpoint = last_checkpoint(tmp_path / "out/scratch.tmp/trainer")
     assert checkpoint is not None
     for state in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
@@ -256,5 +256,5 @@ def test_a_checkpoint_that_carries_code_is_not_run(tmp_path: Path) -> None:
     sizes = {name: (checkpoint / name).stat().st_size for name in marker["files"]}
     write_json(checkpoint / COMPLETE, {**marker, "files": sizes})
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        train_here(told)
+        train_here(job)
     assert not list(ROOT.glob("evil*"))

@@ -22,7 +22,7 @@ from tasks.training.objectives import batch_arguments
 from tasks.training.progress import last_checkpoint
 from tasks.training.rank import METRICS, TRAIN
 from tests.conftest import free_port
-from tests.support.training_jobs import BASE, example_rows, job, losses, models_for, train_here, train_in_child
+from tests.support.training_jobs import BASE, example_rows, losses, models_for, train_here, train_in_child, training_job
 
 pytestmark = pytest.mark.train
 
@@ -42,7 +42,7 @@ def a_job(folder: Path, case: str, processes: int) -> TrainingJob:
     rows = [{**row, "rationale": row["rationale"] * (1 + i % 3 // 2)} for i, row in enumerate(example_rows(16))]
     optimization = Optimization(max_steps=4, batch_size=8, micro_batch_size=2, learning_rate=1e-3, lora=lora)
     training = TrainingSettings(log_every=1, processes=processes)
-    return job(folder, rows, training, optimization, role, models_for(prompt))
+    return training_job(folder, rows, training, optimization, role, models_for(prompt))
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +51,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parts")
     jobs = [folder / f"replicated-{case}" for case in CASES] + [folder / f"sharded-{case}" for case in SHARDED]
     for place in jobs:
-        told = a_job(place, place.name.partition("-")[2], 2)
-        write_json(place / "job.json", asdict(told))
-        scratch = Path(told.out) / SCRATCH
-        encode_set(told, scratch / "cache", Path(told.out) / "dropped.jsonl").write(scratch / TRAIN)
+        job = a_job(place, place.name.partition("-")[2], 2)
+        write_json(place / "job.json", asdict(job))
+        scratch = Path(job.out) / SCRATCH
+        encode_set(job, scratch / "cache", Path(job.out) / "dropped.jsonl").write(scratch / TRAIN)
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     shared |= {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     files = [str(place / "job.json") for place in jobs]
@@ -80,10 +80,10 @@ def test_two_processes_train_as_one_does(folder: Path, case: str) -> None:
 def same_as_one(one: TrainingJob, other: TrainingJob) -> None:
     """Every step's loss, and in the end the weights."""
     assert losses(other) == pytest.approx(losses(one), abs=1e-4)
-    ours, theirs = (load_file(Path(told.out) / "checkpoint/model.safetensors") for told in (one, other))
+    ours, theirs = (load_file(Path(job.out) / "checkpoint/model.safetensors") for job in (one, other))
     assert ours.keys() == theirs.keys()
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-4) for name in ours)
-    configs = [(Path(told.out) / "checkpoint/config.json").read_text() for told in (one, other)]
+    configs = [(Path(job.out) / "checkpoint/config.json").read_text() for job in (one, other)]
     assert configs[0] == configs[1]
 
 
@@ -91,8 +91,8 @@ def test_two_processes_that_a_run_starts_go_on_from_their_checkpoint(tmp_path: P
     """As a run's training child does it, which is stopped; in the end the losses and weights are those of one process."""
     optimization = Optimization(max_steps=6, batch_size=4, micro_batch_size=2, learning_rate=1e-3)
     training = TrainingSettings(log_every=1, processes=2, checkpoint_minutes=0)
-    two = job(tmp_path / "two", example_rows(12), training, optimization)
-    one = job(tmp_path / "one", example_rows(12), TrainingSettings(log_every=1), optimization)
+    two = training_job(tmp_path / "two", example_rows(12), training, optimization)
+    one = training_job(tmp_path / "one", example_rows(12), TrainingSettings(log_every=1), optimization)
     with pytest.raises(KeyboardInterrupt):
         train_in_child(tmp_path / "two", two, until_step=4)
     assert last_checkpoint(Path(two.out) / SCRATCH / "trainer") is not None
@@ -108,11 +108,13 @@ def test_a_process_that_fails_ends_the_training_with_its_own_words(tmp_path: Pat
     shutil.copytree(BASE, tmp_path / "base")
     weights = tmp_path / "base/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    told = job(tmp_path, example_rows(4), TrainingSettings(processes=2), Optimization(max_steps=1, batch_size=4))
-    told = replace(told, base=str(tmp_path / "base"))
-    write_json(tmp_path / "job.json", asdict(told))
+    job = training_job(
+        tmp_path, example_rows(4), TrainingSettings(processes=2), Optimization(max_steps=1, batch_size=4)
+    )
+    job = replace(job, base=str(tmp_path / "base"))
+    write_json(tmp_path / "job.json", asdict(job))
     with pytest.raises(ChildError, match=r"(?s)process \d failed with exit code 1.*SafetensorError") as raised:
-        train_here(told, tmp_path / "job.json")
+        train_here(job, tmp_path / "job.json")
     assert "InvalidOffset" in str(raised.value) or "incomplete" in str(raised.value).lower()
 
 

@@ -14,7 +14,7 @@ from prompts.judge import COMPACT, COMPACT_LABEL
 from tasks.generation.local import generate_in_children
 from tasks.generation.shards import GenerationJob
 from tasks.model.chat import ChatEncoder
-from tasks.model.judging import Asking, answer
+from tasks.model.judging import JudgeQuery, read_answer
 from tasks.settings import GenerationSettings, LoraSettings, ModelSettings, Optimization, TrainingSettings
 from tests.support.families import LLAMA_3_2, QWEN_3, Family, build_tokenizer, chat_template
 from tests.support.training_jobs import BASE, Setup, completion_logprobs, example_rows
@@ -112,16 +112,16 @@ def test_generation_loads_a_checkpoint_in_bfloat16(tmp_path: Path) -> None:
     """And is as sure of A as transformers is in float32, to 0.02: a judge is not another one for being rounded."""
     how = Setup(models(dtype="bfloat16"), Optimization(max_steps=1, batch_size=8, learning_rate=1e-4))
     how.train(tmp_path, example_rows(8))
-    checkpoint, asking = tmp_path / "out/checkpoint", Asking("compact-label", max_tokens=60, context=256)
+    checkpoint, query = tmp_path / "out/checkpoint", JudgeQuery("compact-label", max_tokens=60, context=256)
     write_jsonl(tmp_path / "rows.jsonl", (item.to_json() for item in ITEMS))
     job = GenerationJob(
-        "tasks.benchmark.play:game_requests", asking.to_json(), str(tmp_path / "rows.jsonl"), len(ITEMS),
+        "tasks.benchmark.play:game_requests", query.to_json(), str(tmp_path / "rows.jsonl"), len(ITEMS),
         str(checkpoint), str(tmp_path / "shards"), how.models.model_dump(mode="json"),
         GenerationSettings(kv_cache_mib=64).model_dump(mode="json"),
     )  # fmt: skip
     generate_in_children(job, tmp_path / "generation.log", lambda line: None, lambda done, total: None)
     lines = [line for shard in sorted((tmp_path / "shards").glob("*.jsonl")) for line in read_jsonl(shard)]
-    said = [answer(asking, line["requests"][0]["completions"][0]).p_first for line in lines]
+    said = [read_answer(query, line["requests"][0]["completions"][0]).p_first for line in lines]
     assert said == pytest.approx(probabilities_of_a(load(checkpoint), ChatEncoder.load(str(BASE))), abs=0.02)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from flows.config.parameters import AdaptConfig, PlannedParameters, SelfTrainConfig
 from flows.config.recipes import load_recipe, load_recipe_of, recipe_files, with_overrides
-from flows.plan import Course, course_of, plan_course
+from flows.plan import PlanTarget, plan_target, target_of
 from tasks.plan.plan import Plan
 from tests.support.plan_fixtures import write_model, write_rows
 
@@ -20,7 +20,7 @@ def demo(world: Path, **overrides: Any) -> SelfTrainConfig:
 
 
 def planned(config: PlannedParameters, *given: Any, **options: Any) -> Plan:
-    return plan_course(course_of(config), *given, **options)
+    return plan_target(target_of(config), *given, **options)
 
 
 def planned_recipes() -> dict[str, PlannedParameters]:
@@ -36,16 +36,16 @@ def planned_recipes() -> dict[str, PlannedParameters]:
 RECIPES = planned_recipes()
 
 
-def course(recipe: str, folder: Path) -> Course:
+def target(recipe: str, folder: Path) -> PlanTarget:
     """What a recipe's run will do, where a folder stands in for a judge that is to be adapted."""
     config = RECIPES[recipe]
     judge = config.judge.path if isinstance(config, AdaptConfig) else None
-    return course_of(config, {judge: str(write_model(folder, judge))} if judge else {})
+    return target_of(config, {judge: str(write_model(folder, judge))} if judge else {})
 
 
 def options(recipe: str, folder: Path) -> list[str]:
     """The arguments that plan a recipe without the hub, and without the files that it names."""
-    found = course(recipe, folder)
+    found = target(recipe, folder)
     models = [f"{model}={write_model(folder, model)}" for model in sorted(set(found.models.values()))]
     files = [f"{part}={file}" for part, file in write_rows(folder, found.settings).items()]
     return [recipe, *(word for one in models for word in ("--stand-in", one)),

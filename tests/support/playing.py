@@ -12,7 +12,7 @@ from tasks.benchmark.play import game_requests
 from tasks.benchmark.sets import prepare_heldout
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Request
-from tasks.model.judging import Asking
+from tasks.model.judging import JudgeQuery
 from tasks.run.stage import Run
 from tests.conftest import artifact
 
@@ -30,9 +30,11 @@ def heldout_of(run: Run) -> Artifact:
     return prepare_heldout(run, artifact(run, "data", {"heldout.jsonl": [pair.to_json() for pair in PAIRS]}))
 
 
-def requests_of(item: Item, encoder: ChatEncoder, **asking: Any) -> Sequence[Request]:
+def requests_of(item: Item, encoder: ChatEncoder, **query: Any) -> Sequence[Request]:
     made = game_requests(
-        item.to_json(), Asking(**{"prompt": "compact", "max_tokens": 64, "context": 256, **asking}).to_json(), encoder
+        item.to_json(),
+        JudgeQuery(**{"prompt": "compact", "max_tokens": 64, "context": 256, **query}).to_json(),
+        encoder,
     )
     assert isinstance(made, list)
     return made

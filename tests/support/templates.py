@@ -14,7 +14,7 @@ from prompts.catalog import JUDGE_PROMPTS, prover_for
 from tasks.benchmark.play import game_requests
 from tasks.label import vote_requests
 from tasks.model.chat import ChatEncoder
-from tasks.model.judging import Asking
+from tasks.model.judging import JudgeQuery
 from tasks.prove import proof_requests
 from tasks.settings import ModelSettings, Optimization, Role
 from tests.support.families import (
@@ -56,8 +56,8 @@ class Golden:
         return RationalePair(PAIR, "A", self.rationale).to_json()
 
     def setup(self, models: dict[str, Any] | None = None) -> Setup:
-        told: dict[str, Any] = {"judge_base": "none", "prover_base": "none", "max_tokens": 1024, **(models or {})}
-        return Setup(ModelSettings(judge_prompt=self.judge, **told), Optimization(max_steps=1), role=self.role)  # type: ignore[arg-type]
+        job: dict[str, Any] = {"judge_base": "none", "prover_base": "none", "max_tokens": 1024, **(models or {})}
+        return Setup(ModelSettings(judge_prompt=self.judge, **job), Optimization(max_steps=1), role=self.role)  # type: ignore[arg-type]
 
 
 _COMPACT = "Why· is· the· sky· blue·?\n·A·:· Rayleigh· scattering·.\n·B·:· It· reflects· the· sea·.\n·"
@@ -95,6 +95,6 @@ def asked(golden: Golden, encoder: ChatEncoder, pair: ResponsePair = PAIR) -> li
         made = vote_requests(pair.to_json(), {"prompt": golden.judge, "votes": 2, **room}, encoder)
     else:
         [item] = preferences.of_rows([preference.to_json()]).items
-        made = game_requests(item.to_json(), Asking(golden.judge, 64, 1024).to_json(), encoder)
+        made = game_requests(item.to_json(), JudgeQuery(golden.judge, 64, 1024).to_json(), encoder)
     assert isinstance(made, list)
     return list(made[0].prompt_ids)

@@ -73,8 +73,8 @@ class Setup:
 
     def features(self, folder: Path, rows: Sequence[Row], encoder: ChatEncoder) -> list[dict[str, list[int]]]:
         """What the trainer is given of these rows: token ids, and the labels of the loss."""
-        told = self.job(folder, rows)
-        return list(encoded_examples(told, encoder, self.models, ExampleCounts(), folder / "dropped.jsonl"))
+        job = self.job(folder, rows)
+        return list(encoded_examples(job, encoder, self.models, ExampleCounts(), folder / "dropped.jsonl"))
 
     def arguments(self, folder: Path, encoder: ChatEncoder) -> Any:
         """The configuration that the trainer is given on this machine."""
@@ -84,13 +84,13 @@ class Setup:
         self, folder: Path, rows: Iterable[Row], environment: Mapping[str, str] | None = None
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Trains; returns the metrics, and what was logged of each step. With an `environment`, in a child that has it."""
-        told = self.job(folder, rows)
-        result = train_here(told) if environment is None else train_in_child(folder, told, environment=environment)
+        job = self.job(folder, rows)
+        result = train_here(job) if environment is None else train_in_child(folder, job, environment=environment)
         steps = (folder / "out" / "steps.jsonl").read_text().splitlines()
         return result["metrics"], [json.loads(step) for step in steps]
 
 
-def job(
+def training_job(
     folder: Path,
     rows: list[dict[str, Any]],
     training: TrainingSettings,
@@ -102,15 +102,15 @@ def job(
     return Setup(models, optimization, training, role).job(folder, rows)
 
 
-def train_here(told: TrainingJob, job_file: Path = Path()) -> dict[str, Any]:
+def train_here(job: TrainingJob, job_file: Path = Path()) -> dict[str, Any]:
     """Carries the job out in this process, on one thread; returns what it reports. Several processes read `job_file`."""
     import torch
 
     from tasks.training.__main__ import carry_out
 
     torch.set_num_threads(1)
-    carry_out(told, job_file)
-    result: dict[str, Any] = json.loads((Path(told.out) / RESULT).read_text())
+    carry_out(job, job_file)
+    result: dict[str, Any] = json.loads((Path(job.out) / RESULT).read_text())
     return result
 
 
@@ -121,7 +121,7 @@ def trainer(job: TrainingJob, log_file: Path, reserve_gib: float, *_: object) ->
 
 def train_in_child(
     folder: Path,
-    told: TrainingJob,
+    job: TrainingJob,
     until_step: int | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -131,17 +131,17 @@ def train_in_child(
         if until_step is not None and facts["done"] >= until_step:
             raise KeyboardInterrupt
 
-    write_json(folder / "job.json", asdict(told))
+    write_json(folder / "job.json", asdict(job))
     environment = {"OMP_NUM_THREADS": "1"} if environment is None else environment
     command = child.Command("tasks.training", [str(folder / "job.json")], environment, "train")
     child.run_children([command], folder / "log", lambda line: None, progressed)
-    result: dict[str, Any] = json.loads((Path(told.out) / RESULT).read_text())
+    result: dict[str, Any] = json.loads((Path(job.out) / RESULT).read_text())
     return result
 
 
-def losses(told: TrainingJob) -> list[float]:
+def losses(job: TrainingJob) -> list[float]:
     """The loss of each step, where every step is logged."""
-    return [json.loads(line)["loss"] for line in (Path(told.out) / "steps.jsonl").read_text().splitlines()]
+    return [json.loads(line)["loss"] for line in (Path(job.out) / "steps.jsonl").read_text().splitlines()]
 
 
 def completion_logprobs(model: Any, examples: Iterable[tuple[list[int], list[int]]]) -> list[Any]:

@@ -13,7 +13,7 @@ from data.records import flip
 from tasks.benchmark.play import benchmark
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import FakeEngine, Request
-from tasks.model.judging import Asking, answer, softmax_first
+from tasks.model.judging import JudgeQuery, read_answer, softmax_first
 from tests.conftest import FlakyEngine, Reply, run_with, shown_pair, true_judge
 from tests.support.playing import ALWAYS_A, PAIRS, heldout_of, judge_of, requests_of
 from tests.support.scoring_rows import Row
@@ -66,7 +66,7 @@ def test_a_pair_that_does_not_fit_counts_as_two_wrong_games(tmp_path: Path, enco
 
 def test_a_reply_that_was_cut_off_is_no_verdict_and_says_so(tmp_path: Path, encoder: ChatEncoder) -> None:
     cut = {"text": ALWAYS_A, "finished": False, "n_tokens": 64}
-    said = answer(Asking("compact", 64, 256), cut)
+    said = read_answer(JudgeQuery("compact", 64, 256), cut)
     assert (said.verdict, said.malformed, said.truncated, said.n_tokens) == (None, "truncated", True, 64)
 
 
@@ -137,5 +137,7 @@ def test_the_softmax_over_two_labels(a: float, b: float, p: float) -> None:
     ([float("-inf"), float("-inf")], None, "no_label_probability"), ([float("nan"), -1.0], None, "no_label_probability"),
 ])  # fmt: skip
 def test_a_label_without_a_probability_is_no_verdict(logprobs: Any, verdict: str | None, malformed: str | None) -> None:
-    said = answer(Asking("gram", 1, 99), {"text": "A", "finished": True, "n_tokens": 1, "id_logprobs": logprobs})
+    said = read_answer(
+        JudgeQuery("gram", 1, 99), {"text": "A", "finished": True, "n_tokens": 1, "id_logprobs": logprobs}
+    )
     assert (said.verdict, said.malformed) == (verdict, malformed)

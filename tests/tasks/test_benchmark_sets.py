@@ -88,7 +88,7 @@ def test_a_knockout_is_played_level_by_level(tmp_path: Path, encoder: ChatEncode
     assert sorted(cells) == [(f"set/{i}", cell) for i in "12" for cell in ("0-1", "1-3", "2-3")]
     assert made.manifest.metrics["accuracy"] == 0.5
     assert json.loads(made.file("scores.json").read_text())["sets"]["set"]["curve"] == {"1": 0.5, "2": 0.5, "4": 0.5}
-    names = [a.manifest.name for a in run.passed_stages() if a.manifest.round == 0]
+    names = [a.manifest.name for a in run.finished_stages() if a.manifest.round == 0]
     assert names == [
         f"round-0/benchmark-ppe{part}" for part in ("-matches-1", "-games-1", "-matches-2", "-games-2", "")
     ]

@@ -18,7 +18,7 @@ from tasks.benchmark.play import game_requests
 from tasks.label import vote_requests
 from tasks.model.chat import ChatEncoder, ChatTemplateError
 from tasks.model.engine import Request
-from tasks.model.judging import Asking
+from tasks.model.judging import JudgeQuery
 from tasks.model.orders import shown
 from tasks.model.requests import Skip
 from tasks.prove import proof_requests
@@ -155,8 +155,8 @@ def test_the_judge_is_trained_on_the_tokens_that_it_is_asked_with(
     row = preference.pair.to_json()
     voted = prompts_by_order(vote_requests(row, params(judge.name, settings), encoder))
     [item] = preferences.of_rows([preference.to_json()]).items
-    asking = Asking(judge.name, 64, settings.max_tokens)
-    played = game_requests(item.to_json(), asking.to_json(), encoder)
+    query = JudgeQuery(judge.name, 64, settings.max_tokens)
+    played = game_requests(item.to_json(), query.to_json(), encoder)
     assert isinstance(played, list)
     assert [list(request.prompt_ids) for request in played] == [voted["ab"], voted["ba"]]
     for order in ("ab", "ba"):

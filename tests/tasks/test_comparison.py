@@ -139,7 +139,7 @@ def test_five_methods_side_by_side(tmp_path: Path, encoder: ChatEncoder) -> None
 
     run, methods = started()
     assert run.forgotten == {}, "a stage reads what is not in its key"
-    assert all(run.opened[a.manifest.name] for a in run.passed_stages()), "every stage reads something"
+    assert all(run.opened[a.manifest.name] for a in run.finished_stages()), "every stage reads something"
     rows = [method.to_json() for method in methods]
     assert [one["method"] for one in rows] == METHODS
     assert [[a.manifest.name for a in method.stages] for method in methods] == [
@@ -161,7 +161,7 @@ def test_five_methods_side_by_side(tmp_path: Path, encoder: ChatEncoder) -> None
     assert not any(line["reused"] for line in metrics_lines(run)), "all of it was made now"
     asked = engine.requests
     again, same = started()
-    assert all(a.reused for a in again.passed)
+    assert all(a.reused for a in again.finished)
     assert engine.requests == asked
     assert [method.to_json() for method in same] == rows
     said: list[str] = []

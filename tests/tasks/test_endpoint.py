@@ -12,7 +12,7 @@ from data.records import parse_pair
 from prompts.judge import COMPACT
 from tasks.model.endpoint import MessageEncoder, _completion, is_endpoint
 from tasks.model.engine import Completion, Failure
-from tasks.model.judging import Asking, answer
+from tasks.model.judging import JudgeQuery, read_answer
 
 
 def reply(text: str | None, finish: str = "stop", alternatives: dict[str, float] | None = None) -> Any:
@@ -27,19 +27,19 @@ def test_a_reply_is_a_completion() -> None:
     made = _completion(reply("<think> x </think><answer>A</answer>"), [])
     assert isinstance(made, Completion)
     assert (made.finished, len(made.token_ids)) == (True, 7)
-    assert answer(Asking("compact", 9, 99), made).verdict == "A"
+    assert read_answer(JudgeQuery("compact", 9, 99), made).verdict == "A"
 
 
 def test_a_reply_that_was_cut_off_is_not_finished() -> None:
     made = _completion(reply("<think> x", "length"), [])
     assert isinstance(made, Completion)
-    assert answer(Asking("compact", 9, 99), made).malformed == "truncated"
+    assert read_answer(JudgeQuery("compact", 9, 99), made).malformed == "truncated"
 
 
 def test_an_empty_reply_is_no_verdict() -> None:
     made = _completion(reply(None), [])
     assert isinstance(made, Completion)
-    assert answer(Asking("compact", 9, 99), made).malformed == "empty_reply"
+    assert read_answer(JudgeQuery("compact", 9, 99), made).malformed == "empty_reply"
 
 
 def test_a_reply_that_was_filtered_is_a_failure() -> None:
@@ -86,7 +86,7 @@ def test_what_looks_like_a_special_token_does_not_reach_the_server(token: str) -
 def test_labels_are_read_from_the_alternatives(alternatives: dict[str, float] | None, p_first: float | None) -> None:
     made = _completion(reply("A", "length", alternatives), ["A", "B"])
     assert isinstance(made, Completion)
-    said = answer(Asking("gram", 1, 99), made)
+    said = read_answer(JudgeQuery("gram", 1, 99), made)
     assert said.p_first == (None if p_first is None else pytest.approx(p_first, abs=2e-4))
     assert said.malformed == ("no_label_probability" if p_first is None else None)
 

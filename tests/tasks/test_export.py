@@ -120,7 +120,7 @@ def test_an_interrupted_export_is_made_again(tmp_path: Path) -> None:
     (final.path / "manifest.json").unlink()
     final.path.rename(half)
     (half / "left-over.txt").write_text("half")
-    again = export(Run(RunStore(tmp_path, "hand"), run.settings, run.seed, passed=list(run.passed[:-1])), judges)
+    again = export(Run(RunStore(tmp_path, "hand"), run.settings, run.seed, finished=list(run.finished[:-1])), judges)
     assert again.content == final.content
 
 

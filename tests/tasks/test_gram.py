@@ -17,13 +17,13 @@ from flows.config.recipes import ConfigError, checked
 from prompts.catalog import JUDGE_PROMPTS, pretraining_for
 from prompts.gram import GRAM, GRAM_PRETRAINING
 from tasks.model.chat import ChatEncoder
-from tasks.model.judging import Asking, ask
+from tasks.model.judging import JudgeQuery, build_request
 from tasks.settings import Optimization, TrainingSettings
 from tasks.training.examples import ExampleCounts, encode_example, encoded_examples
 from tasks.training.objectives import label_loss
 from tests.conftest import make, settings_with
 from tests.support.gram import by_hand
-from tests.support.training_jobs import example_rows, job, models_for
+from tests.support.training_jobs import example_rows, models_for, training_job
 
 # ---- the loss ----------------------------------------------------------------------------------------------------------
 
@@ -140,8 +140,8 @@ def test_a_pretraining_example_that_is_too_long(encoder: ChatEncoder, overlong: 
 
 def test_what_a_discriminative_model_compares(encoder: ChatEncoder, tmp_path: Path) -> None:
     rows = example_rows(6)
-    told = job(tmp_path, rows, TrainingSettings(), Optimization(max_steps=1), "scalar")
-    features = list(encoded_examples(told, encoder, models_for(), ExampleCounts(), tmp_path / "dropped.jsonl"))
+    job = training_job(tmp_path, rows, TrainingSettings(), Optimization(max_steps=1), "scalar")
+    features = list(encoded_examples(job, encoder, models_for(), ExampleCounts(), tmp_path / "dropped.jsonl"))
     assert {row["label"] for row in rows} == {"A", "B"}
     for row, one in zip(rows, features, strict=True):
         preference = parse_preference(row)
@@ -159,19 +159,19 @@ def test_a_threshold_that_label_smoothing_starves_is_warned_of() -> None:
     gram = {"judge_prompt": "gram"}
     source = {"labeled": [{"path": "x"}], "unlabeled": [{"path": "u"}]}
 
-    def cautions(min_confidence: float, smoothing: float = 0.1, loss: str = "labels") -> list[str]:
+    def warnings(min_confidence: float, smoothing: float = 0.1, loss: str = "labels") -> list[str]:
         return settings_with(
             models=gram,
             data=source,
             labels={"min_confidence": min_confidence},
             training={"label_loss": loss, "label_smoothing": smoothing},
-        ).cautions()
+        ).warnings()
 
-    assert cautions(0.94) == []
-    [said] = cautions(0.95)
+    assert warnings(0.94) == []
+    [said] = warnings(0.95)
     assert "labels.min_confidence = 0.95 is at or above 0.95" in said
-    assert len(cautions(0.9, smoothing=0.2)) == 1
-    assert cautions(0.99, loss="vocabulary") == [], "without smoothing nothing bounds it"
+    assert len(warnings(0.9, smoothing=0.2)) == 1
+    assert warnings(0.99, loss="vocabulary") == [], "without smoothing nothing bounds it"
 
 
 def test_pretraining_needs_its_pairs_and_the_pairs_need_it() -> None:
@@ -234,8 +234,8 @@ def test_a_label_judge_has_the_context_but_for_two_tokens(encoder: ChatEncoder) 
     pair = parse_pair(example_rows(1)[0])
     n = len(encoder.prompt_ids(JUDGE_PROMPTS["compact-label"].render(pair)))
     for context, fits in ((n + 2, True), (n + 1, False)):
-        asking = Asking("compact-label", 1024, context)
-        assert (ask(asking, encoder, pair, "ab") is not None) == fits
+        query = JudgeQuery("compact-label", 1024, context)
+        assert (build_request(query, encoder, pair, "ab") is not None) == fits
     settings = settings_with(models={"judge_prompt": "compact-label", "max_tokens": 256}, labels={"max_tokens": 64})
     assert settings.judge_room == 2
     assert settings_with(labels={"max_tokens": 64}).judge_room == 64

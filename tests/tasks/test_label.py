@@ -17,7 +17,7 @@ from data.world import taste
 from tasks.label import audit_labels, cast_votes, keep_labels, label
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import FakeEngine, Request
-from tasks.model.judging import Asking
+from tasks.model.judging import JudgeQuery
 from tasks.model.votes import read_votes, tally
 from tests.conftest import FlakyEngine, Reply, artifact, rows_of, run_with, shown_pair, true_judge
 
@@ -41,7 +41,7 @@ def test_a_batch_whose_source_was_renamed_has_labels_of_that_name(tmp_path: Path
     first, _ = labels_of(tmp_path, encoder, judge)
     renamed = [replace(p, pair=replace(p.pair, source="renamed")) for p in PAIRS]
     second, run = labels_of(tmp_path, encoder, judge, renamed)
-    votes = run.passed_stage("vote", 1)
+    votes = run.finished_stage("vote", 1)
     assert votes is not None
     assert not votes.reused
     assert {row["source"] for row in rows_of(second.file("labels.jsonl"))} == {"renamed"}
@@ -276,7 +276,7 @@ def test_a_probability_that_is_missing_in_one_order_is_no_confidence(encoder: Ch
     known = {"text": "", "finished": True, "n_tokens": 1, "id_logprobs": [math.log(0.9), math.log(0.1)]}
     lost = {**known, "id_logprobs": None}
     votes = read_votes(
-        Asking("compact-label", 64, 128),
+        JudgeQuery("compact-label", 64, 128),
         [{"name": "ab", "seed": 0, "completions": [known]}, {"name": "ba", "seed": 0, "completions": [lost]}],
     )
     assert [vote.malformed for vote in votes] == [None, "no_label_probability"]

@@ -113,7 +113,7 @@ def test_a_learning_curve(tmp_path: Path, encoder: ChatEncoder) -> None:
     source = {name: [{"path": str(tmp_path / f"{name}.jsonl")}] for name in ("pairs", "heldout")}
     stopping = {"early_stopping": {"every": 1, "patience": 1}}
     played = {"benchmark": "preferences", "data": str(tmp_path / "general.jsonl"), "name": "general"}
-    told = {
+    job = {
         "run_name": "adapted",
         "store": str(tmp_path),
         "judge": {"path": str(tmp_path / "judge"), "max_tokens": 128, "dtype": "float32"},
@@ -121,7 +121,7 @@ def test_a_learning_curve(tmp_path: Path, encoder: ChatEncoder) -> None:
         "training": {"optimization": {"max_steps": 4, "batch_size": 4, "learning_rate": 1e-3, **stopping}},
         "benchmarks": {"sets": [played]},
     }
-    config = checked(told, AdaptConfig)
+    config = checked(job, AdaptConfig)
     prompt = prompt_of_judge(config.judge)
     engine = InProcess(label_of_longer(encoder), encoder)
 
@@ -132,7 +132,7 @@ def test_a_learning_curve(tmp_path: Path, encoder: ChatEncoder) -> None:
 
     run, made = started()
     assert run.forgotten == {}, "a stage reads what is not in its key"
-    assert [artifact.manifest.name for artifact in run.passed_stages()] == [
+    assert [artifact.manifest.name for artifact in run.finished_stages()] == [
         "benchmarks/general", "data", "benchmarks/held-out", "overlap", "task",
         "before/benchmark", "before/benchmark-general",
         "size-2/judge", "size-2/benchmark", "size-4/judge", "size-4/benchmark", "size-4/benchmark-general", "final",
@@ -140,7 +140,7 @@ def test_a_learning_curve(tmp_path: Path, encoder: ChatEncoder) -> None:
     assert [(one.size, one.heldout.manifest.metrics["accuracy"], len(one.general)) for one in made] == [
         (0, 1.0, 1), (2, 1.0, 0), (4, 1.0, 1),
     ]  # fmt: skip
-    final = run.passed_stage("export")
+    final = run.finished_stage("export")
     assert final is not None
     assert json.loads(final.file("prompt.json").read_text())["name"] == "compact-label"
     assert final.manifest.metrics["chosen_round"] == 2, "the earlier of equals"
@@ -152,5 +152,5 @@ def test_a_learning_curve(tmp_path: Path, encoder: ChatEncoder) -> None:
         assert one.trained.manifest.counts.kept == 2 * one.size
     asked = engine.requests
     again, _ = started()
-    assert all(artifact.reused for artifact in again.passed_stages())
+    assert all(artifact.reused for artifact in again.finished_stages())
     assert engine.requests == asked

@@ -13,7 +13,7 @@ from tasks.plan.adapting import Adapting, adaptation
 from tasks.plan.assumptions import PlanAssumptions, assume
 from tasks.plan.facts import HELD_OUT, Facts, PlayedSet
 from tasks.plan.lengths import Lengths
-from tasks.plan.plan import Grounds
+from tasks.plan.plan import PlanInputs
 from tasks.plan.sample import DataSample, Part, Sample
 from tasks.plan.sizes import ModelSize
 from tasks.plan.stages import PlannedModel, PlannedStage
@@ -52,7 +52,7 @@ def adapted(
         models["prover"] = prover
     values = PlanAssumptions(kept_proofs=0.5, reply_share=0.2, proof_share=0.2)
     sample = DataSample({part: [Sample([], 0, 0)] for part in parts})
-    found = Grounds(settings, sample, {}, {}, given, replace(assume(), values=values), models)
+    found = PlanInputs(settings, sample, {}, {}, given, replace(assume(), values=values), models)
     stages, notes = adaptation(found, Adapting(told, Optimization.model_validate(optimization), prompt))
     return {stage.place.name: stage for stage in stages}, notes
 

@@ -14,9 +14,9 @@ from data.records import ResponsePair
 from data.store.artifacts import Artifact, Counts, Outcome
 from data.store.store import RunStore
 from flows.plan import write_plan
-from flows.self_train import train_by_itself
+from flows.self_train import self_training
 from tasks.benchmark.sets import prepare_heldout
-from tasks.plan.begun import PlanBeside, plan_begun, planning_job
+from tasks.plan.begun import BackgroundPlanner, plan_begun, planning_job
 from tasks.plan.compare import FIGURES, compared, planned_table
 from tasks.plan.facts import HELD_OUT
 from tasks.plan.plan import PLAN, Plan
@@ -46,7 +46,7 @@ def begun(world: Path, store: Path, **overrides: Any) -> tuple[Run, list[str]]:
     run = Run(RunStore(config.store, config.run_name), config, config.seed)
 
     def plan(run: Run, data: Artifact, sets: Any) -> None:
-        beside = PlanBeside(said.append)
+        beside = BackgroundPlanner(said.append)
         beside.begin(run, data, sets)
         if beside.ident is not None:
             said.append("planning")
@@ -55,7 +55,7 @@ def begun(world: Path, store: Path, **overrides: Any) -> tuple[Run, list[str]]:
 
     run.on_data = plan
     with pytest.raises(EOFError):
-        train_by_itself(run)
+        self_training(run)
     return run, said
 
 
@@ -96,7 +96,7 @@ def test_a_rehearsal_plans_nothing(world: Path, tmp_path: Path) -> None:
     run = Run(RunStore(config.store, config.run_name), config, config.seed)
     prepare_heldout(run, prepare(run))
     run.on_data = lambda run, data, sets: pytest.fail("a rehearsal has no data to plan for")
-    announce(run, train_by_itself, "redo", pytest.fail)
+    announce(run, self_training, "redo", pytest.fail)
 
 
 # ---- planned and actual ------------------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def test_rows_of_a_run_are_sampled_from_all_of_its_files(tmp_path: Path) -> None
 def test_a_plan_of_a_run_takes_all_rounds_from_its_first_batch(world: Path, tmp_path: Path) -> None:
     write_plan(demo(world, store=str(tmp_path)))
     run, _ = begun(world, tmp_path)
-    data, heldout = (run.passed_stage(kind) for kind in ("data", "benchmark-data"))
+    data, heldout = (run.finished_stage(kind) for kind in ("data", "benchmark-data"))
     assert data is not None
     assert heldout is not None
     job = planning_job(run, data, [heldout])

@@ -16,18 +16,18 @@ from data.store.store import RunStore
 from data.world.__main__ import main as write_world
 from flows.config.parameters import AdaptConfig, BaselinesConfig, PlannedParameters
 from flows.config.recipes import load_recipe_of, with_overrides
-from flows.plan import course_of, main, plan_course, write_plan
-from flows.self_train import train_by_itself
+from flows.plan import main, plan_target, target_of, write_plan
+from flows.self_train import self_training
 from tasks.adapt import task_examples, train_file
 from tasks.baselines import labeled_pairs, preference_examples, response_pairs
-from tasks.benchmark.play import asking_by, game_requests
+from tasks.benchmark.play import game_requests, query_for
 from tasks.benchmark.sets import ITEMS, prepare_heldout
 from tasks.model.chat import ChatEncoder
 from tasks.model.requests import Skip
 from tasks.model.scalar import SCALAR
 from tasks.plan.assumptions import assume
 from tasks.plan.baselines import settings_of_label_judges
-from tasks.plan.begun import PlanBeside
+from tasks.plan.begun import BackgroundPlanner
 from tasks.plan.facts import measure_scores
 from tasks.plan.plan import PLAN, Plan
 from tasks.plan.sample import sample_run
@@ -88,12 +88,12 @@ def trained_judge(folder: Path, prompt: str) -> Path:
 
 
 def planned(config: PlannedParameters, *given: Any) -> dict[str, PlannedStage]:
-    return {stage.place.name: stage for stage in plan_course(course_of(config), *given).stages}
+    return {stage.place.name: stage for stage in plan_target(target_of(config), *given).stages}
 
 
 def run_of(config: PlannedParameters, store: Path) -> Run:
-    course = course_of(config)
-    return Run(RunStore(str(store), course.run_name), course.settings, config.seed)
+    target = target_of(config)
+    return Run(RunStore(str(store), target.run_name), target.settings, config.seed)
 
 
 def tokens_of(run: Run, role: Role, examples: Path, folder: Path) -> tuple[int, int]:
@@ -110,8 +110,8 @@ def tokens_of(run: Run, role: Role, examples: Path, folder: Path) -> tuple[int, 
 def read_by(run: Run, prompt: str, played: Artifact) -> int:
     """Prompt tokens of all requests that a judge with this prompt is sent."""
     settings, encoder = run.settings, ChatEncoder.load(str(ROOT / "data/world/base-judge"))
-    asking = asking_by(settings.benchmarks, prompt, settings.models, settings.reply_tokens, run.seed)
-    made = [game_requests(row, asking.to_json(), encoder) for row in read_jsonl(played.file(ITEMS))]
+    query = query_for(settings.benchmarks, prompt, settings.models, settings.reply_tokens, run.seed)
+    made = [game_requests(row, query.to_json(), encoder) for row in read_jsonl(played.file(ITEMS))]
     return sum(len(request.prompt_ids) for one in made if not isinstance(one, Skip) for request in one)
 
 
@@ -169,7 +169,7 @@ def test_a_judge_is_adapted_on_the_tokens_that_its_stages_make(
 def test_proofs_of_unknown_length_are_taken_for_half_as_long_as_they_may_be(world: Path, tmp_path: Path) -> None:
     prover = {"task.prover": str(ROOT / "data/world/base-prover"), "proofs.max_tokens": 60}
     config = adapting(world, trained_judge(tmp_path, "compact"), **prover, **{"benchmarks.max_tokens": 90})
-    plan = plan_course(course_of(config))
+    plan = plan_target(target_of(config))
     stages = {stage.place.name: stage for stage in plan.stages}
     origins = {one["name"]: (one["value"], one["origin"]) for one in plan.assumptions}
     assert origins["proof_share"] == (0.5, "ours: half as long as they may be")
@@ -189,7 +189,7 @@ def test_several_seeds_are_planned_as_the_first_with_their_number(world: Path, t
     plan, path = write_plan(several)
     assert path == f"{tmp_path}/baselines-world-seed-3/{PLAN}"
     [note] = [note for note in plan.notes if note.startswith("2 seeds: this is the plan of the first alone")]
-    one = plan_course(course_of(several.each_seed()[1]))
+    one = plan_target(target_of(several.each_seed()[1]))
     assert one.totals() == pytest.approx(plan.totals())
     assert not any("seeds" in note for note in one.notes)
     assert "so the whole is 2 times as much" in note
@@ -201,7 +201,7 @@ def test_a_run_of_baselines_plans_all_of_its_methods(world: Path, tmp_path: Path
     run, said = run_of(config, tmp_path), list[str]()
 
     def plan(run: Run, data: Artifact, sets: Any) -> None:
-        beside = PlanBeside(said.append)
+        beside = BackgroundPlanner(said.append)
         beside.begin(run, data, sets)
         if beside.ident is not None:
             said.append("planning")
@@ -210,7 +210,7 @@ def test_a_run_of_baselines_plans_all_of_its_methods(world: Path, tmp_path: Path
 
     run.on_data = plan
     with pytest.raises(EOFError):
-        train_by_itself(run)
+        self_training(run)
     assert said == ["planning"]
     written = Plan.from_json(json.loads((run.store.path / PLAN).read_text()))
     before, path = write_plan(config)
@@ -228,7 +228,7 @@ def test_a_run_of_baselines_plans_all_of_its_methods(world: Path, tmp_path: Path
 def test_rates_are_of_judges_that_write(world: Path) -> None:
     rates = {"judge_training": 50, "judge_generation": 10, "prover_training": 40, "prover_generation": 5}
     config = baselines(world)
-    plan = plan_course(course_of(config), assume(("given", rates)))
+    plan = plan_target(target_of(config), assume(("given", rates)))
     stages, free = {stage.place.name: stage for stage in plan.stages}, planned(config, assume())
     assert stages["round-0/benchmark"].gpu_seconds == pytest.approx(stages["round-0/benchmark"].generated_tokens / 10)
     for name in ("discriminative", "label-only", "gram"):
@@ -240,12 +240,12 @@ def test_rates_are_of_judges_that_write(world: Path) -> None:
 
 
 def test_pairs_that_do_not_fit_a_baseline_are_said(world: Path) -> None:
-    plan = plan_course(course_of(baselines(world, **{"models.max_tokens": 64 + 27})))
+    plan = plan_target(target_of(baselines(world, **{"models.max_tokens": 64 + 27})))
     assert not any("discriminative" in note for note in plan.notes)
     long = [{"id": "x", "prompt": "a " * 40, "response_a": "b " * 60, "response_b": "c", "label": "A"}]
     write_jsonl(world / "long.jsonl", [*long, *read_jsonl(world / "labeled.jsonl")])
     config = baselines(world, **{"data.labeled": [{"path": f"{world}/long.jsonl"}], "models.max_tokens": 64 + 27})
-    notes = plan_course(course_of(config)).notes
+    notes = plan_target(target_of(config)).notes
     assert any("labeled pairs: 95.2% fit the discriminative model's context" in note for note in notes)
     assert any("labeled pairs: 95.2% fit the label-only judges' context" in note for note in notes)
 

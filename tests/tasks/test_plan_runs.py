@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from flows.config.parameters import AdaptConfig, BaselinesConfig, GramConfig, SelfTrainConfig
-from flows.plan import course_of, main
+from flows.plan import main, target_of
 from tasks.plan.plan import Plan
 from tasks.plan.show import COLUMNS, as_text
-from tests.support.planning import RECIPES, course, demo, options, planned
+from tests.support.planning import RECIPES, demo, options, planned, target
 
 PARAMETERS = {
     "meta-llama/Llama-3.1-8B-Instruct": "8.03B",
@@ -27,7 +27,7 @@ def trainings(recipe: str) -> list[str]:
     if isinstance(config, AdaptConfig):
         return [f"size-{size}/judge" for size in config.task.sizes]
     methods = ["discriminative", "label-only", "gram"] if isinstance(config, BaselinesConfig) else []
-    rounds = course_of(config).settings.rounds.count
+    rounds = target_of(config).settings.rounds.count
     return [f"{name}/judge" for name in [*methods, *(f"round-{i}" for i in range(rounds + 1))]]
 
 
@@ -39,7 +39,7 @@ def test_every_recipe_can_be_planned_from_stand_ins_and_says_so(
     recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(options(recipe, tmp_path)) == 0
-    text, models = capsys.readouterr().out, course(recipe, tmp_path).models.values()
+    text, models = capsys.readouterr().out, target(recipe, tmp_path).models.values()
     assert "ESTIMATES FROM STAND-INS" in text
     assert set(models) <= set(" ".join(text.split("\n\n")[1].split()).split("for: ")[1].split(", "))
     assert max(map(len, text.splitlines())) <= COLUMNS

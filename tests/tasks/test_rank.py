@@ -13,7 +13,7 @@ from data.records import Message
 from prompts.judge import COMPACT, GRAM_R2, JudgePrompt
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Completion, Failure, FakeEngine, OnAnswer, Request
-from tasks.model.judging import Asking
+from tasks.model.judging import JudgeQuery
 from tasks.rank import Judge, open_judge, prompt_of
 
 A, B = "<think> x </think><answer>A</answer>", "<think> x </think><answer>B</answer>"
@@ -53,7 +53,7 @@ def higher(a: str, b: str) -> str:
 def judge_of(encoder: ChatEncoder, say: Say = higher, **options: Any) -> tuple[Judge, Batches]:
     engine = Batches(encoder, say, **{k: v for k, v in options.items() if k == "fails"})
     both = options.get("both_orders", True)
-    return Judge(engine, encoder, Asking("compact", 64, 512, seed=3), both), engine
+    return Judge(engine, encoder, JudgeQuery("compact", 64, 512, seed=3), both), engine
 
 
 # ---- two responses ------------------------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ def test_two_responses_are_shown_in_both_orders(encoder: ChatEncoder) -> None:
     found = judge.compare("Why?", "high", "low")
     assert (found.winner, found.share, found.consistent, found.nulls) == (1, 0.0, True, 0)
     assert sorted(engine.batches[0]) == [("high", "low"), ("low", "high")]
-    assert [(one.order, one.winner, one.said.verdict) for one in found.answers] == [(0, 1, "B"), (1, 1, "A")]
+    assert [(one.order, one.winner, one.answer.verdict) for one in found.answers] == [(0, 1, "B"), (1, 1, "A")]
 
 
 def test_a_judge_that_prefers_a_place_has_no_winner(encoder: ChatEncoder) -> None:
@@ -82,7 +82,7 @@ def test_a_judge_that_prefers_a_place_has_no_winner(encoder: ChatEncoder) -> Non
 def test_a_null_is_never_a_win(encoder: ChatEncoder, replies: Any, winner: int | None, nulls: int) -> None:
     found = judge_of(encoder, lambda a, b: replies[a, b])[0].compare("Why?", "x", "y")
     assert (found.winner, found.nulls) == (winner, nulls)
-    assert all(judged.winner is None for judged in found.answers if judged.said.malformed)
+    assert all(judged.winner is None for judged in found.answers if judged.answer.malformed)
 
 
 def test_one_order_can_be_asked_for(encoder: ChatEncoder) -> None:
@@ -94,7 +94,7 @@ def test_one_order_can_be_asked_for(encoder: ChatEncoder) -> None:
 def test_votes_are_k_samples_in_each_order(encoder: ChatEncoder) -> None:
     judge, engine = judge_of(encoder)
     found = judge.vote("Why?", "x", "y", k=4)
-    assert (len(found.answers), judge.spent.generations, judge.spent.batches) == (8, 8, 1)
+    assert (len(found.answers), judge.usage.generations, judge.usage.batches) == (8, 8, 1)
     assert len(set(engine.seeds)) == 2
     with pytest.raises(ValueError, match="temperature above 0"):
         judge.vote("Why?", "x", "y", k=4, temperature=0.0)
@@ -117,7 +117,7 @@ def test_prompts_may_be_chat_messages(encoder: ChatEncoder) -> None:
 def test_a_pair_that_does_not_fit_is_no_verdict(encoder: ChatEncoder) -> None:
     found = judge_of(encoder)[0].compare("Why?", "word " * 600, "y")
     assert (found.winner, found.nulls) == (None, 2)
-    assert found.answers[0].said.malformed == "prompt_too_long"
+    assert found.answers[0].answer.malformed == "prompt_too_long"
 
 
 # ---- many responses -----------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_a_knockout_of_eight_is_seven_comparisons_in_three_batches(encoder: Chat
     best = judge.best_of_n("Why?", list("cahbgfed"))
     assert (best.index, best.matches, best.rounds) == (2, 7, 3)
     assert [len(batch) for batch in engine.batches] == [8, 4, 2]  # both orders
-    assert (judge.spent.comparisons, judge.spent.generations, judge.spent.batches) == (7, 14, 3)
+    assert (judge.usage.comparisons, judge.usage.generations, judge.usage.batches) == (7, 14, 3)
 
 
 def test_many_prompts_share_the_batches(encoder: ChatEncoder) -> None:

@@ -73,7 +73,7 @@ def test_metrics_have_one_line_a_stage_after_resuming(tmp_path: Path) -> None:
     before = [json.loads(line) for line in write_metrics(first).read_text().splitlines()]
     again, _ = fake_run(tmp_path)
     after = [json.loads(line) for line in write_metrics(again).read_text().splitlines()]
-    assert len({line["name"] for line in after}) == len(after) == len(first.passed)
+    assert len({line["name"] for line in after}) == len(after) == len(first.finished)
     assert not any(line["reused"] for line in before)
     assert all(line["reused"] for line in after)
     assert [{**line, "reused": True} for line in before] == after
@@ -89,5 +89,5 @@ def test_a_metrics_line_holds_counts_and_metrics_side_by_side(reported: Run) -> 
 
 
 def test_a_stage_passed_twice_has_one_line(reported: Run) -> None:
-    twice = Run(reported.store, reported.settings, reported.seed, passed=[*reported.passed, reported.passed[0]])
-    assert len(metrics_lines(twice)) == len(reported.passed)
+    twice = Run(reported.store, reported.settings, reported.seed, finished=[*reported.finished, reported.finished[0]])
+    assert len(metrics_lines(twice)) == len(reported.finished)

@@ -100,13 +100,13 @@ def test_the_page_shows_headline_rounds_and_stages(page: str, reported: Run) -> 
     assert "60.0%" in page
     assert "+10.0" in page
     assert "20 of 24" in page
-    for artifact in reported.passed:
+    for artifact in reported.finished:
         assert artifact.manifest.key[:12] in page
 
 
 @pytest.mark.parametrize("n_stages", [0, 7, 10])
 def test_a_run_under_way_can_be_reported(reported: Run, tmp_path: Path, n_stages: int) -> None:
-    part = Run(RunStore(tmp_path, "part"), reported.settings, reported.seed, passed=reported.passed[:n_stages])
+    part = Run(RunStore(tmp_path, "part"), reported.settings, reported.seed, finished=reported.finished[:n_stages])
     assert write_report(part).read_text(encoding="utf-8").startswith("<!doctype html>")
     short_table(round_table(part))
 

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import FakeEngine, Request
-from tasks.model.judging import Asking
+from tasks.model.judging import JudgeQuery
 from tasks.model.scalar import SCALAR
 from tasks.rank import Judge
 from tests.tasks.test_rank import A, higher, judge_of
@@ -23,10 +23,10 @@ def test_a_label_judges_reward_is_its_probability_over_both_orders(encoder: Chat
         return [math.log(p), math.log(1 - p)]
 
     engine = FakeEngine(lambda request, j: "", id_logprobs=logprobs)
-    judge = Judge(engine, encoder, Asking("compact-label", 64, 256))
+    judge = Judge(engine, encoder, JudgeQuery("compact-label", 64, 256))
     assert judge.reward("Taste?", "yes", "no") == pytest.approx(0.75)
     assert judge.reward("Taste?", "no", "yes") == pytest.approx(0.25)
-    assert judge.spent.generations == 4
+    assert judge.usage.generations == 4
 
 
 def test_the_reward_of_a_judge_that_reasons_is_its_share_of_the_votes(encoder: ChatEncoder) -> None:
@@ -38,7 +38,7 @@ def test_the_reward_of_a_judge_that_reasons_is_its_share_of_the_votes(encoder: C
 
 def test_a_discriminative_models_reward_is_bradley_terrys(encoder: ChatEncoder) -> None:
     engine = FakeEngine(lambda request, j: "", scores=lambda request: float(len(request.prompt_ids)))
-    judge = Judge(engine, encoder, Asking(SCALAR, 1, 256))
+    judge = Judge(engine, encoder, JudgeQuery(SCALAR, 1, 256))
     longer, shorter = "yes yes", "yes"
     gap = len(encoder.text_ids(longer)) - len(encoder.text_ids(shorter))
     assert judge.reward("Taste?", longer, shorter) == pytest.approx(1 / (1 + math.exp(-gap)))

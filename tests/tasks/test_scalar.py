@@ -16,7 +16,7 @@ from tasks.benchmark.play import benchmark, game_requests
 from tasks.benchmark.sets import prepare_set
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Completion, FakeEngine, Request, Sampling
-from tasks.model.judging import Asking, compare_scores
+from tasks.model.judging import JudgeQuery, compare_scores
 from tasks.model.scalar import SCALAR, ScalarEngine, is_scalar
 from tasks.rank import Judge, open_judge, prompt_of
 from tasks.settings import BenchmarkSet, GenerationSettings
@@ -24,7 +24,7 @@ from tests.conftest import run_with
 from tests.support.playing import judge_of
 from tests.support.scoring_rows import ppe_row, rm_bench_row, write_rows
 
-ASKING = Asking(SCALAR, 1, 512)
+ASKING = JudgeQuery(SCALAR, 1, 512)
 
 
 def scored(encoder: ChatEncoder) -> FakeEngine:
@@ -83,7 +83,7 @@ def test_ranking_scores_each_response_once(encoder: ChatEncoder) -> None:
     judge = Judge(scored(encoder), encoder, ASKING)
     ranked = judge.rank("Taste?", ["zuvi", "zuvi vato nobu", "zuvi vato"])
     assert (ranked.order, ranked.matches) == ((1, 2, 0), 3)
-    assert (judge.spent.generations, judge.spent.batches, judge.spent.comparisons) == (3, 1, 3)
+    assert (judge.usage.generations, judge.usage.batches, judge.usage.comparisons) == (3, 1, 3)
     too_long = judge.compare("Taste?", "zuvi " * 600, "vato")
     assert (too_long.winner, too_long.nulls) == (None, 1)
 

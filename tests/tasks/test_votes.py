@@ -9,12 +9,12 @@ from hypothesis import given
 
 from data.records import flip
 from tasks.label import verdict_on
-from tasks.model.judging import Asking
+from tasks.model.judging import JudgeQuery
 from tasks.model.votes import Tally, read_votes, tally
 from tasks.settings import LabelSettings
 from tests.support.voting import LETTERS, votes
 
-ASKING = Asking("compact", 64, 128)
+ASKING = JudgeQuery("compact", 64, 128)
 
 
 # ---- votes ------------------------------------------------------------------------------------------------------------

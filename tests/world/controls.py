@@ -22,7 +22,7 @@ from data.files import read_jsonl
 from data.world.__main__ import main as write_world
 from flows.config.recipes import load_recipe, with_overrides
 from flows.running.carry_out import opened
-from flows.self_train import train_by_itself
+from flows.self_train import self_training
 
 STORE = Path("runs/controls")
 
@@ -58,7 +58,7 @@ def run_one(control: Control, seed: int) -> None:
     recipe = load_recipe("demo", store=str(STORE), run_name=run_name(control, seed), seed=seed)
     config = with_overrides(recipe.model_dump(mode="json"), {**sources, **control.overrides})
     with opened(config, config) as run:
-        train_by_itself(run)
+        self_training(run)
 
 
 def run_name(control: Control, seed: int) -> str:

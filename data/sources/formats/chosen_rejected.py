@@ -81,7 +81,7 @@ def split_side(row: Row, field: str, given: Turns | None) -> tuple[Turns, str]:
 def _transcript(text: str) -> Turns:
     r"""The turns of ``\n\nHuman: …\n\nAssistant: …``."""
     _, *parts = _SPEAKER.split(text)
-    return tuple(Message(ROLE_NAMES[who.lower()], said) for who, said in zip(parts[::2], parts[1::2], strict=True))
+    return tuple(Message(ROLE_NAMES[who.lower()], text) for who, text in zip(parts[::2], parts[1::2], strict=True))
 
 
 def _agrees(given: Turns, before: Turns) -> bool:

@@ -59,11 +59,11 @@ def _most_annotators(row: Row) -> Truth:
 
 
 def _overall(row: Row, path: str) -> str:
-    said = text_at(row, path)
-    match = _OVERALL.fullmatch(said)
-    if match is None and said != "Tie":
+    value = text_at(row, path)
+    match = _OVERALL.fullmatch(value)
+    if match is None and value != "Tie":
         raise RecordError(
-            path, f'must be "A-is-clearly-better", "A-is-slightly-better", "Tie" or of B, got {got(said)}'
+            path, f'must be "A-is-clearly-better", "A-is-slightly-better", "Tie" or of B, got {got(value)}'
         )
     return match[1] if match else "tie"
 
@@ -93,10 +93,10 @@ def preference_collection(row: Row, kind: Kind) -> Candidate:
     """Order stays as the file has it, since the feedback names the responses by it."""
     truth: Truth = None
     if kind != "pair":
-        said = reach(row, "orig_preference")
-        if said not in ("A", "B"):
-            raise RecordError("orig_preference", f'must be "A" or "B", got {got(said)}')
-        truth = said
+        value = reach(row, "orig_preference")
+        if value not in ("A", "B"):
+            raise RecordError("orig_preference", f'must be "A" or "B", got {got(value)}')
+        truth = value
     return Candidate(
         prompt=read_prompt(reach(row, "orig_instruction"), "orig_instruction"),
         responses=(text_at(row, "orig_response_A"), text_at(row, "orig_response_B")),
