@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(EXTRA)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup demo ui up test check test-slow chaos world adapt-data baselines real real-gram benchmarks yaml clean
+.PHONY: help setup demo ui up test check test-slow test-all test-prefect chaos world adapt-data baselines real real-gram benchmarks yaml clean
 
 help:
 	@echo "make demo        set up, run self-train/demo with a real server, worker and vLLM, stop everything"
@@ -71,11 +71,18 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Side by side; the tests of a file stay in one process. Tests with a server mostly wait, so that one more fits.
 test: check
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow"
 
 test-slow: $(READY)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n 3 -m slow
+
+test-all: check
+	$(BIN)/pytest -n 3
+
+test-prefect: $(READY)
+	$(BIN)/pytest -m prefect
 
 world: $(READY)
 	$(BIN)/python -m tests.world.controls

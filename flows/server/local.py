@@ -125,10 +125,13 @@ def start_worker(services: Services, name: str = "worker", pool: str = "ctl") ->
 
 
 def start_deployment(services: Services, name: str, parameters: dict[str, Any]) -> str:
-    """Starts a deployment as a user does; returns the flow run's id."""
-    arguments = [f"--param={key}={json.dumps(value)}" for key, value in parameters.items()]
-    output = services.prefect("deployment", "run", name, *arguments)
-    return next(word for word in output.split() if _is_uuid(word))
+    """Starts a deployment; returns the flow run's id."""
+    from prefect.deployments import run_deployment
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: services.environment["PREFECT_API_URL"]}):
+        run: Any = run_deployment(name, parameters=parameters, timeout=0, as_subflow=False)
+    return str(run.id)
 
 
 def run_deployment(services: Services, name: str, parameters: dict[str, Any]) -> tuple[str, str]:
@@ -187,16 +190,6 @@ def _is_ours(logger: str, message: str, level: int) -> bool:
     if level >= 40:
         return True
     return logger == "prefect.task_runs" and not message.startswith(("[", "Finished in state", "Created task run"))
-
-
-def _is_uuid(word: str) -> bool:
-    from uuid import UUID
-
-    try:
-        UUID(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _wait_for(services: Services) -> None:

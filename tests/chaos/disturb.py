@@ -30,12 +30,23 @@ class Kill:
     checked: Checked | None = None
 
 
-def chaos(services: Services, folder: Path, faults: Sequence[str], seed: int, per_run: int = 5) -> list[Kill]:
-    """Strikes runs with all of these faults, in a seeded order, `per_run` each; first, one is left undisturbed."""
+def chaos(
+    services: Services,
+    folder: Path,
+    faults: Sequence[str],
+    seed: int,
+    per_run: int = 5,
+    undisturbed: Subject | None = None,
+) -> list[Kill]:
+    """Strikes runs with all of these faults, in a seeded order, `per_run` each, and holds them against an undisturbed one.
+
+    Without a finished one, a run is left undisturbed first.
+    """
     rng = random.Random(seed)
-    first = Subject(services, folder, "undisturbed")
-    first.start()
-    _finish(first, rng)
+    first = undisturbed or Subject(services, folder, "undisturbed")
+    if undisturbed is None:
+        first.start()
+        _finish(first, rng)
     tokens = logged_tokens(first.folder)
     found = check(first, Evidence(), None)
     print(f"undisturbed: {tokens} tokens, {found}", flush=True)

@@ -44,7 +44,7 @@ def possible(subject: Subject, rng: random.Random) -> dict[str, Callable[[], obj
         found |= {
             "flow killed": flow.kill,
             "flow terminated": lambda: flow.send_signal(signal.SIGTERM),
-            "flow run cancelled": lambda: subject.services.prefect("flow-run", "cancel", subject.flow_run),
+            "flow run cancelled": subject.cancel,
         }
     if engines:
         found["engine killed"] = rng.choice(engines).kill

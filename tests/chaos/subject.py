@@ -33,7 +33,7 @@ class Subject:
         where = {"generation.workers": 2, "training.in_pool": True} if spread else {}
         # A store of its own: nothing may be taken over from another run.
         store = folder / f"store-{name}"
-        self.told: dict[str, Any] = {
+        self.job: dict[str, Any] = {
             "store": str(store),
             "run_name": name,
             "overrides": {**short_run(folder / "world"), **_LONGER, **where},
@@ -43,10 +43,18 @@ class Subject:
 
     def start(self) -> None:
         self.mend()
-        self.flow_run = start_deployment(self.services, "self-train/demo", self.told)
+        self.flow_run = start_deployment(self.services, "self-train/demo", self.job)
 
     def retry(self) -> None:
         self.services.prefect("flow-run", "retry", self.flow_run)
+
+    def cancel(self) -> None:
+        """As the UI's button does."""
+        state = {"type": "CANCELLING", "name": "Cancelling"}
+        answer = httpx.post(
+            f"{self.services.ui}/api/flow_runs/{self.flow_run}/set_state", json={"state": state}, timeout=30
+        )
+        answer.raise_for_status()
 
     def mend(self) -> None:
         """Starts the workers that are not there, as a machine's init would."""
@@ -76,7 +84,7 @@ class Subject:
 
     def children(self, module: str) -> list[psutil.Process]:
         """The run's processes of a module, such as tasks.generation.worker, wherever they were started from."""
-        store = str(self.told["store"])
+        store = str(self.job["store"])
         return [p for p in _processes(module) if any(store in part for part in p.info["cmdline"])]
 
     def parts(self, module: str) -> list[psutil.Process]:

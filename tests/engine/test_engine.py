@@ -255,9 +255,11 @@ def test_the_probabilities_of_the_labels_are_those_of_transformers(engine: Engin
 
 
 def test_a_row_that_kills_the_engines_process_fails_alone(tmp_path: Path) -> None:
+    """Its shard holds no other: how a row among several is found is tried without vLLM, in test_interrupted_shards.py."""
     rows = [replace(row, pair=replace(row.pair, id=f"{i:x}")) for i, row in enumerate(taste.draw_pairs(16, seed=2))]
     params = {"prompt": "compact", "votes": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 20, "context": 128}
     params |= {"overlong": "drop", "seed": 9}
-    lines = generated_in_children(a_job(tmp_path, "tests.support.child_helpers:deadly_requests", params, rows))
+    job = a_job(tmp_path, "tests.support.child_helpers:deadly_requests", params, rows)
+    lines = generated_in_children(replace(job, generation={**job.generation, "shard_rows": 1}))
     assert [line["id"] for line in lines if line.get("failed") == "engine_crashed"] == ["7"]
     assert sum("requests" in line for line in lines) == 15

@@ -1,5 +1,7 @@
 """What Prefect does and does not do by itself, on the version that is installed: what our settings rest on.
 
+The tests marked `prefect` only watch Prefect: they run when its version changes (see `tests.conftest.WATCHED`).
+
 Lost machines, which only an automation tells Prefect of, are in `test_up`.
 """
 
@@ -68,6 +70,7 @@ def at_work(services: Services, name: str, alive: Path, seconds: float) -> str:
     return run
 
 
+@pytest.mark.prefect
 def test_a_killed_flow_is_crashed_at_once(services: Services, deployed: Any, tmp_path: Path) -> None:
     run = at_work(services, deployed(**OURS), tmp_path / "alive", 120)
     process = process_of(run)
@@ -76,6 +79,7 @@ def test_a_killed_flow_is_crashed_at_once(services: Services, deployed: Any, tmp
     until(lambda: state(services, run) == "CRASHED", 10)
 
 
+@pytest.mark.prefect
 def test_a_flow_outlives_its_worker_with_our_settings_only(services: Services, deployed: Any, tmp_path: Path) -> None:
     """Its output goes to the worker by default: it dies at the next line when nobody reads it any more."""
     for variables, goes_on in ((OURS, True), ({**OURS, "stream_output": True}, False)):
@@ -97,6 +101,7 @@ def test_a_flow_outlives_its_worker_with_our_settings_only(services: Services, d
             start_worker(services)
 
 
+@pytest.mark.prefect
 def test_a_server_that_is_away_at_the_end_costs_nothing(services: Services, deployed: Any, tmp_path: Path) -> None:
     """Longer than Prefect's own five retries last; the run has ended meanwhile."""
     run = at_work(services, deployed(**OURS), tmp_path / "alive", 10)
@@ -110,6 +115,7 @@ def test_a_server_that_is_away_at_the_end_costs_nothing(services: Services, depl
     start_worker(services)
 
 
+@pytest.mark.prefect
 def test_a_module_that_cannot_be_imported_is_not_deployed(deployed: Any, tmp_path: Path) -> None:
     """With a module path as entrypoint. From a file, Prefect would read the flow without importing it, and deploy it."""
     source = (ROOT / "tests/support/prefect_flows.py").read_text()
@@ -118,6 +124,7 @@ def test_a_module_that_cannot_be_imported_is_not_deployed(deployed: Any, tmp_pat
         deployed("broken_flows.writes_lines", **OURS)
 
 
+@pytest.mark.prefect
 def test_a_nested_parameter_is_replaced_whole(services: Services, deployed: Any, tmp_path: Path) -> None:
     """Why single values are given as overrides."""
     name = deployed(**OURS)
@@ -132,6 +139,7 @@ def test_a_nested_parameter_is_replaced_whole(services: Services, deployed: Any,
     until(lambda: state(services, run) in ENDED, 60)
 
 
+@pytest.mark.prefect
 def test_a_deployment_needs_its_whole_name(services: Services) -> None:
     with pytest.raises(RuntimeError, match="Invalid deployment name"):
         services.prefect("deployment", "run", "self-train")
@@ -177,7 +185,7 @@ def test_cancelling_ends_engines_within_seconds_and_keeps_what_is_whole(
         until(lambda: len(subject.children("tasks.generation.worker")) == (2 if spread else 1), 180)
         kept: dict[str, bytes] = {}
         until(lambda: kept.update(whole_shards(subject)) or kept, 60)
-        services.prefect("flow-run", "cancel", subject.flow_run)
+        subject.cancel()
         until(lambda: not subject.children("tasks.generation.worker"), 20 if spread else 10)
         until(lambda: subject.state() == "CANCELLED", 30)
         assert subject.flow() is None
@@ -185,7 +193,7 @@ def test_cancelling_ends_engines_within_seconds_and_keeps_what_is_whole(
         stage = subject.folder / next(iter(kept)).rpartition("/shards-")[0]
         until(lambda: (stage / "manifest.json").is_file(), 180)
         assert {name: (subject.folder / name).read_bytes() for name in kept} == kept, "what was whole is not made again"
-        services.prefect("flow-run", "cancel", subject.flow_run)
+        subject.cancel()
         until(lambda: subject.state() == "CANCELLED", 60)
     finally:
         for name in set(services.processes) - {"server", "worker"}:
@@ -201,7 +209,7 @@ def test_cancelling_works_without_the_worker(services: Services, tmp_path: Path)
     worker.kill()
     worker.wait()
     try:
-        services.prefect("flow-run", "cancel", subject.flow_run)
+        subject.cancel()
         until(lambda: not subject.children("tasks.generation.worker") and subject.flow() is None, 40)
         until(lambda: subject.state() == "CANCELLED", 10)
     finally:

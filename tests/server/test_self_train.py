@@ -12,20 +12,18 @@ import pytest
 from data.files import read_jsonl
 from data.store.artifacts import MANIFEST, Manifest
 from flows.server.local import Services, local_services, run_deployment, start_deployment, start_worker, state_of
+from tests.chaos.disturb import chaos
+from tests.chaos.faults import QUICK
 from tests.chaos.subject import Subject
 from tests.conftest import SECRET, free_port, until
-from tests.support.short_run import short_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]
 
 
-@pytest.fixture(scope="module")
-def parameters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The short run's parameters, with a store of its own."""
-    return {
-        "store": str(tmp_path_factory.mktemp("store")),
-        "overrides": short_run(tmp_path_factory.mktemp("short") / "world"),
-    }
+@pytest.fixture
+def parameters(undisturbed: Subject) -> dict[str, Any]:
+    """The short run's parameters, with its store."""
+    return undisturbed.job
 
 
 def manifests(run: Path) -> dict[str, Manifest]:
@@ -33,10 +31,8 @@ def manifests(run: Path) -> dict[str, Manifest]:
     return {manifest.name: manifest for manifest in found}
 
 
-def test_a_short_run_goes_through_and_shows_itself(services: Services, parameters: dict[str, Any]) -> None:
-    run = Path(parameters["store"]) / "short"
-    flow_run, state = run_deployment(services, "self-train/demo", {**parameters, "run_name": "short"})
-    assert state == "Completed"
+def test_a_short_run_goes_through_and_shows_itself(services: Services, undisturbed: Subject) -> None:
+    run, flow_run = undisturbed.folder, undisturbed.flow_run
     lines = list(read_jsonl(run / "metrics.jsonl"))
     assert len({line["name"] for line in lines}) == len(lines)
     benchmarks = [line for line in lines if line["stage"] == "benchmark"]
@@ -131,7 +127,7 @@ def test_a_new_database_and_a_retry_find_all_that_is_done(parameters: dict[str, 
 
     with local_services(tmp_path / "prefect", port=free_port()) as fresh:
         subject = Subject(fresh, tmp_path, "short")
-        subject.told = {**parameters, "run_name": "short"}
+        subject.job = {**parameters, "run_name": "short"}
         subject.start()
         until(subject.flow)
         process = subject.flow()
@@ -155,3 +151,13 @@ def test_wrong_values_are_refused_before_anything_starts(services: Services, par
     assert state == "Failed"
     assert "votes must be even" in state_of(services, flow_run)
     assert not (Path(parameters["store"]) / "wrong").exists()
+
+
+@pytest.mark.chaos
+def test_five_kills_lose_nothing_and_do_nothing_twice(services: Services, undisturbed: Subject, tmp_path: Path) -> None:
+    """One of each quick kind; `make chaos` strikes with all kinds, as often as it is told."""
+    kills = chaos(services, tmp_path, QUICK, seed=1, undisturbed=undisturbed)
+    assert sorted(kill.fault for kill in kills) == sorted(QUICK)
+    for kill in kills:
+        assert kill.checked is not None
+        assert kill.checked.is_sound(), kill

@@ -49,6 +49,7 @@ def test_an_automation_that_differs_is_brought_up_to_date_and_stays_switched_off
     put(f"{services.ui}/api/automations/{found['id']}", {**kept, "trigger": now["trigger"], "enabled": True})
 
 
+@pytest.mark.prefect
 @pytest.mark.parametrize(
     ("automation", "event", "state"),
     [

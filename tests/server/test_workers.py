@@ -64,7 +64,7 @@ class InThread(threading.Thread):
     def __init__(self, services: Services, stage: Callable[[InThread], object]) -> None:
         super().__init__(daemon=True)
         self.services, self.stage = services, stage
-        self.answer: list[str] = []
+        self.lines: list[str] = []
         self.done: list[int] = []
         self.stop = False
         self.result: object = None
@@ -86,7 +86,7 @@ class InThread(threading.Thread):
 
 def generating(services: Services, job: GenerationJob) -> InThread:
     store = RunStore(Path(job.rows).parent.parent, "run")
-    return InThread(services, lambda seen: generate_in_pool(job, seen.answer.append, seen.progressed, store))
+    return InThread(services, lambda seen: generate_in_pool(job, seen.lines.append, seen.progressed, store))
 
 
 def engines(job: GenerationJob) -> list[psutil.Process]:
@@ -116,8 +116,8 @@ def test_two_workers_share_a_stage_and_a_lost_ones_shards_go_to_another(pool: Se
     engines(job)[0].parent().send_signal(signal.SIGKILL)
     stage.join(timeout=240)
     assert isinstance(stage.result, GenerationStats), stage.result
-    assert any("ended Crashed with" in line and "another worker goes on with it" in line for line in stage.answer), (
-        stage.answer
+    assert any("ended Crashed with" in line and "another worker goes on with it" in line for line in stage.lines), (
+        stage.lines
     )
     assert stage.done == sorted(stage.done)
     assert stage.done[-1] == N_ROWS
@@ -169,8 +169,8 @@ def test_a_stage_taken_up_again_finds_the_runs_that_are_at_work(pool: Services, 
     second.join(timeout=240)
     first.join(timeout=60)
     assert isinstance(second.result, GenerationStats), second.result
-    assert any("is still at work" in line for line in second.answer)
-    assert not any("is cancelled" in line for line in second.answer)
+    assert any("is still at work" in line for line in second.lines)
+    assert not any("is cancelled" in line for line in second.lines)
     runs = httpx.post(f"{pool.ui}/api/flow_runs/filter", json={"limit": 4, "sort": "EXPECTED_START_TIME_DESC"}).json()
     mine = [run for run in runs if run["parameters"].get("store") == str(Path(job.rows).parent.parent)]
     assert len(mine) == 2
@@ -189,7 +189,8 @@ def test_a_run_that_fails_stops_the_stage_with_what_it_said(pool: Services, job:
 # ---- training -----------------------------------------------------------------------------------------------------------
 
 
-STEPS = 60
+STEPS = 200
+"""Seconds of work: the worker is killed at the first checkpoint, and there must be some left."""
 
 
 @pytest.fixture(scope="module")
