@@ -1,6 +1,6 @@
-"""Adapting a judge to a task: which pairs each judge learns from, the trainings, and what they did to other benchmarks.
+"""Adapting a judge to a task: which pairs each judge learns from, the trainings, and their effect on other benchmarks.
 
-How a checkpoint judges decides what it learns: a judge that reasons, rationales and verdicts; one that gives the label alone,
+What a checkpoint learns depends on how it judges: a judge that reasons learns rationales and verdicts; a label-only judge,
 labels; a discriminative model, which response is preferred.
 """
 
@@ -33,7 +33,7 @@ VALIDATION = "validation.jsonl"
 
 @dataclass(frozen=True)
 class Adapted:
-    """A judge adapted on `size` pairs (0: as it was), its training, and its games on the task and on the general sets."""
+    """A judge adapted on `size` pairs (0: not adapted), its training, and its benchmarks on the task and the general sets."""
 
     size: int
     trained: Artifact | None
@@ -42,12 +42,12 @@ class Adapted:
 
 
 def train_file(size: int) -> str:
-    """The file of the examples of this many pairs."""
+    """The name of the file with the examples of this many pairs."""
     return f"train-{size}.jsonl"
 
 
 def role_of(run: Run, prompt: str) -> Role:
-    """What a judge that is asked by this prompt is trained as."""
+    """The role that a judge with this prompt is trained for."""
     return "scalar" if prompt == SCALAR else judge_role(run)
 
 
@@ -57,9 +57,9 @@ def role_of(run: Run, prompt: str) -> Role:
 def task_examples(
     run: Run, data: Artifact, task: TaskSettings, prompt: str, prover: Checkpoint | None = None
 ) -> Artifact:
-    """The stage "task": a validation part, and the nested training sets. Raises DataError where a size asks for too many."""
+    """The stage "task": a validation set and nested training sets. Raises DataError if a size exceeds the available pairs."""
     source = _source(run, data, prompt, prover)
-    # Both orders keep A and B balanced; a rationale that a person wrote names the responses by their place.
+    # Both orders keep A and B balanced; a discriminative model scores each response alone, so one order is enough.
     orders = ORDERS[:1] if prompt == SCALAR else ORDERS
     config = {
         "sizes": list(task.sizes),
@@ -76,7 +76,7 @@ def task_examples(
 
 
 def _source(run: Run, data: Artifact, prompt: str, prover: Checkpoint | None) -> FileRef:
-    """The file of what is learned, a pair a line: with proofs, with a human rationale, or with its label alone."""
+    """The file of training pairs, one per line: with proofs, with a human rationale, or with the label alone."""
     labeled = data.ref("labeled.jsonl")
     if prompt == SCALAR or not run.settings.judge_prompt.has_rationale:
         return labeled
@@ -87,7 +87,7 @@ def _source(run: Run, data: Artifact, prompt: str, prover: Checkpoint | None) ->
 
 def _split(context: Context, source: Path, task: TaskSettings, orders: Sequence[str], seed: int) -> Outcome:
     n_rows = n_validation = 0
-    # A pair's place in the shuffled order is its own, so a larger source keeps the order of what it had.
+    # A pair's place in the shuffled order depends on that pair only, so adding pairs keeps the order of the others.
     drawn: list[tuple[int, str, list[dict[str, Any]]]] = []
     with (context.work / VALIDATION).open("w", encoding="utf-8") as validation:
         for row in read_jsonl(source):
@@ -106,13 +106,13 @@ def _split(context: Context, source: Path, task: TaskSettings, orders: Sequence[
                 heapq.heappushpop(drawn, place)
     if task.validation_share and not n_validation:
         raise DataError(
-            f"task.validation_share = {task.validation_share:g} keeps none of {n_rows} pairs, so that no training can be "
-            "stopped early: raise it, or set it to 0 and leave training.optimization.early_stopping out"
+            f"task.validation_share = {task.validation_share:g} keeps none of {n_rows} pairs, so no training can be stopped "
+            "early: raise it, or set it to 0 and leave training.optimization.early_stopping out"
         )
     if len(drawn) < task.sizes[-1]:
         fitting = [size for size in task.sizes if size <= len(drawn)]
         raise DataError(
-            f"task.sizes: {task.sizes[-1]} pairs are asked for, and {len(drawn)} are there for training: {n_rows} of "
+            f"task.sizes: {task.sizes[-1]} pairs are requested, but {len(drawn)} are available for training: {n_rows} in "
             f"{source.name}, {n_validation} of them kept for validation. Give more pairs, or sizes such as "
             f"{fitting or [len(drawn)]}"
         )
@@ -132,7 +132,7 @@ def _split(context: Context, source: Path, task: TaskSettings, orders: Sequence[
 
 
 def _examples_of(row: dict[str, Any], orders: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The examples of one pair: in both orders, but for a rationale that a person wrote for one."""
+    """The examples of one pair: in these orders, or only as given for a human rationale, which names responses by position."""
     if row.get("rationale"):
         yield row
         return
@@ -155,7 +155,7 @@ def adapt(
     heldout: Artifact,
     general: Sequence[Artifact],
 ) -> list[Adapted]:
-    """The judge as it was, and adapted on each size; the general sets are played before and by the last."""
+    """The unadapted judge, and one adapted on each size; only the first and the last of them play the general sets."""
     settings = run.settings
     query = query_for(settings.benchmarks, prompt, settings.models, settings.reply_tokens, run.seed)
 

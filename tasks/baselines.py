@@ -1,6 +1,6 @@
-"""Judges that self-training is held against, on the same labeled pairs: discriminative, label-only, and GRAM.
+"""Judges that self-training is compared with, on the same labeled pairs: discriminative, label-only, and GRAM.
 
-Each becomes a `Method`: its benchmarks, and the stages that it took to have it, whose tokens and seconds are its cost.
+Each becomes a `Method`: its benchmarks, and the stages that produced it, whose tokens and seconds are its cost.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from tasks.training_set import example_of
 _TRAININGS = ("pretrain", "train-prover", "train-judge")
 _GENERATIONS = ("prove", "vote")
 _BEFORE_ROUNDS = ("pretrained", "prover")
-"""The trainings of a run that all of its rounds build on."""
+"""The trainings of a run that all its rounds build on."""
 CHANCE = 0.5
-"""The accuracy of a judge that draws lots."""
+"""The accuracy of a judge that guesses at random."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to a judge: what it is called, the stages that it took, and how the judge was measured."""
+    """One way to obtain a judge: its name, the stages it took, and the judge's benchmarks."""
 
     name: str
     stages: tuple[Artifact, ...]
     benchmarks: tuple[Artifact, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The row of the report. Tokens trained count each pass; tokens generated are those of proofs and votes."""
+        """The report's row. Trained tokens count every epoch; generated tokens are those of proofs and votes."""
         trained = [a.manifest.metrics for a in self.stages if a.manifest.kind in _TRAININGS]
         generated = [a.manifest.metrics for a in self.stages if a.manifest.kind in _GENERATIONS]
         heldout = next(a.manifest.metrics for a in self.benchmarks if set_name(a) == "held-out")
@@ -56,7 +56,7 @@ class Method:
 
 
 def per_cost(row: dict[str, Any]) -> dict[str, float]:
-    """Accuracy over chance, in points, for a million tokens trained or generated, and for an hour."""
+    """Accuracy above chance, in points, per million tokens trained or generated, and per hour."""
     points = 100 * (row["accuracy"] - CHANCE)
     tokens = row["tokens_trained"] + row["tokens_generated"]
     return {
@@ -66,12 +66,12 @@ def per_cost(row: dict[str, Any]) -> dict[str, float]:
 
 
 def labeled_pairs(run: Run, data: Artifact) -> list[FileRef]:
-    """All pairs with a label that the run has, those with a human rationale among them."""
+    """All labeled pairs of the run, including those with a human rationale."""
     return [data.ref("labeled.jsonl"), *([data.ref("rationale.jsonl")] if run.settings.data.rationale else [])]
 
 
 def preference_examples(run: Run, name: str, pairs: Sequence[FileRef], orders: Sequence[str] = ORDERS) -> Artifact:
-    """A stage of training examples without rationales: each labeled pair, in these orders."""
+    """A stage that makes training examples without rationales: each labeled pair in these orders."""
     inputs = {f"pairs-{i}": ref for i, ref in enumerate(pairs)}
 
     def body(context: Context) -> Outcome:
@@ -93,7 +93,7 @@ def _examples(files: Iterable[Path], orders: Sequence[str]) -> Iterator[dict[str
 
 
 def response_pairs(run: Run, name: str, batches: Sequence[FileRef]) -> Artifact:
-    """A stage of pairs for pre-training: several files of unlabeled pairs as one."""
+    """A stage that joins several files of unlabeled pairs into one for pre-training."""
     inputs = {f"batch-{i}": ref for i, ref in enumerate(batches)}
 
     def body(context: Context) -> Outcome:
@@ -112,7 +112,7 @@ def response_pairs(run: Run, name: str, batches: Sequence[FileRef]) -> Artifact:
 
 
 def discriminative(run: Run, optimization: Optimization, pairs: Sequence[FileRef], sets: Sequence[Artifact]) -> Method:
-    """A model that scores each response by itself, trained by Bradley-Terry's loss."""
+    """A model that scores each response on its own, trained with the Bradley-Terry loss."""
     examples = preference_examples(run, "discriminative/examples", pairs, ORDERS[:1])
     spec = TrainingSpec("discriminative/judge", "scalar", examples.ref("examples.jsonl"), optimization)
     judge = train(run, spec, run.settings.models.judge_base)
@@ -158,7 +158,7 @@ def _measured(run: Run, name: str, prompt: str, stages: tuple[Artifact, ...], se
 
 
 def of_rounds(run: Run, name: str, last: int) -> Method:
-    """The run's own judge of a round as a method: all trainings, proofs and votes that led to it are its cost."""
+    """The run's own judge of round `last` as a method; its cost is all trainings, proofs and votes that led to it."""
     stages = [
         a
         for a in run.finished_stages()

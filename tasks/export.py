@@ -1,7 +1,7 @@
-"""The judge to be used: the best round's checkpoint with its prompt and a model card, as one Hugging Face folder.
+"""The final judge: the best round's checkpoint with its prompt and a model card, as one Hugging Face folder.
 
-Everything in the card comes from the stage's settings, so that the same settings give the same bytes. The store's
-``manifest.json`` lies in the same folder; loaders pass over it.
+Everything in the card comes from the stage's settings, so the same settings give the same bytes. The store's
+``manifest.json`` is in the same folder; loaders ignore it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FIELDS = {
     "response_a": "response_a",
     "response_b": "response_b",
 }
-"""A field of a prompt template → what it is filled with: the user's question, or one of the two responses."""
+"""A field of a prompt template → what fills it: the user's question or one of the two responses."""
 
 
 def export(
@@ -39,10 +39,10 @@ def export(
     facts: Mapping[str, Any] | None = None,
     method: Literal["self-training", "adaptation"] = "self-training",
 ) -> Artifact:
-    """The stage "export": the judge with the highest held-out accuracy, the earlier of equals, ready to be loaded.
+    """The stage "export": the judge with the highest held-out accuracy (the earlier one if tied), ready to load.
 
-    `facts` (JSON values) are listed in the model card too; `method` says what the judges are the result of. Raises
-    StageError where there is no judge.
+    `facts` (JSON values) are also listed in the model card; `method` is how the judges were obtained. Raises StageError if
+    there is no judge.
     """
     if not judges:
         raise StageError("there is no judge to export: give at least the first judge and its benchmark")
@@ -57,10 +57,10 @@ def export(
     inputs = {f"judge-{round}": judge for round, judge, _ in judges}
 
     def body(context: Context) -> Outcome:
-        # What an earlier attempt linked must go: a link cannot be made over a link.
+        # Remove the links of an earlier attempt: an existing link cannot be overwritten.
         shutil.rmtree(context.work)
         context.work.mkdir(parents=True)
-        # Weights are linked; the rest is small, and somebody may well edit it here.
+        # Weights are linked; the other files are small and copied, since users may edit them here.
         link_tree(Path(context.model(f"judge-{chosen[0]}")), context.work, linked="*.safetensors")
         write_text(context.work / "prompt.txt", prompt.template.text)
         write_json(context.work / "prompt.json", config["prompt"])
@@ -73,7 +73,7 @@ def export(
 
 
 def _method(run: Run, method: str) -> str:
-    """What the card calls the way to the judge: GRAM is self-training without a round, by labels alone."""
+    """What the card calls the method: GRAM is self-training without rounds, with labels alone."""
     labels = not run.settings.judge_prompt.has_rationale and run.settings.training.label_loss == "labels"
     return "gram" if method == "self-training" and labels and not run.settings.rounds.count else method
 
@@ -98,7 +98,7 @@ def prompt_facts(prompt: JudgePrompt) -> dict[str, Any]:
 
 
 def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the model card says. No times and no paths: they would differ between two runs of one recipe."""
+    """All facts in the model card. No times and no paths: they would differ between two runs of one recipe."""
     models = run.settings.models
     table = {row["round"]: row for row in round_table(run)}
     rounds = []
@@ -138,7 +138,7 @@ def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: 
 
 
 def base_name(model: str) -> dict[str, str]:
-    """How a card names a base model: a hub name as it is, a folder by its last part only."""
+    """How a card names a base model: a hub name in full, a folder by its last component only."""
     folder = Path(model).expanduser()
     is_path = folder.is_dir() or folder.is_absolute() or model.count("/") > 1
     return {"folder": folder.resolve().name} if is_path else {"hub": model}

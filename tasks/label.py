@@ -1,6 +1,6 @@
 """Pseudo-labels: the judge votes on unlabeled pairs (METHOD 4a), and doubtful labels are dropped (4b).
 
-How votes become a label and its confidence is in `tasks.model.votes`.
+`tasks.model.votes` turns votes into a label and its confidence.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tasks.settings import LabelSettings
 
 
 def vote_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
-    """One request an order, with half of the votes each and seeds of their own; or for the probabilities of the labels."""
+    """One request per order: for half of the votes, with its own seed, or for the probabilities of the labels."""
     pair, query = parse_pair(row), vote_query(params)
     asked = [build_request(query, encoder, shown(pair, order), order) for order in ORDERS]
     found = [request for request in asked if request is not None]
@@ -35,7 +35,7 @@ def vote_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: Ch
 
 
 def vote_query(params: Mapping[str, Any]) -> JudgeQuery:
-    """How a judge is asked for its votes in one order."""
+    """How a judge is queried for its votes in one order."""
     return JudgeQuery(
         params["prompt"],
         params["max_tokens"],
@@ -49,7 +49,7 @@ def vote_query(params: Mapping[str, Any]) -> JudgeQuery:
 
 
 def verdict_on(counted: Tally, settings: LabelSettings) -> str | None:
-    """Why a pair's label is dropped, or None where it is kept."""
+    """Why a pair's label is dropped, or None if it is kept."""
     if counted.for_a + counted.for_b == 0:
         return "no_valid_vote"
     if counted.label is None:
@@ -63,9 +63,9 @@ def verdict_on(counted: Tally, settings: LabelSettings) -> str | None:
 
 
 def label(run: Run, round: int, judge: Artifact, batch: FileRef, truth: FileRef | None) -> Artifact:
-    """Labels for a round's batch: by the judge's votes, or, in the gold control, the true ones."""
+    """Labels for a round's batch: from the judge's votes or, in the gold control, the true labels."""
     if run.settings.labels.source == "truth":
-        assert truth is not None, "settings are checked for this"
+        assert truth is not None, "the settings validator ensures this"
         return _labels_from_truth(run, round, batch, truth)
     labels = keep_labels(run, round, cast_votes(run, round, judge, batch), batch)
     if truth is not None:
@@ -74,7 +74,7 @@ def label(run: Run, round: int, judge: Artifact, batch: FileRef, truth: FileRef 
 
 
 def vote_params(run: Run, round: int) -> dict[str, Any]:
-    """How a round's votes are asked for."""
+    """The parameters of a round's vote requests."""
     models, labels = run.settings.models, run.settings.labels
     return {
         "prompt": models.judge_prompt,
@@ -89,7 +89,7 @@ def vote_params(run: Run, round: int) -> dict[str, Any]:
 
 
 def cast_votes(run: Run, round: int, judge: Artifact, batch: FileRef) -> Artifact:
-    """The stage "vote" of a round: the judge's judgments on a batch, as they were written."""
+    """The stage "vote" of a round: the judge's raw replies on a batch."""
     params, prompt = vote_params(run, round), run.settings.judge_prompt
     config = {**params, "prompt_digest": prompt.digest, "dtype": resolved_dtype(run.settings.models.dtype)}
     if vote_query(params).by_label:
@@ -107,7 +107,7 @@ def cast_votes(run: Run, round: int, judge: Artifact, batch: FileRef) -> Artifac
 def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef) -> Artifact:
     """The stage "label": majority labels, with the doubtful ones dropped.
 
-    Raises StageError where nothing is kept, or where the kept labels are one-sided.
+    Raises StageError if nothing is kept, or if the kept labels are one-sided.
     """
     labels, prompt = run.settings.labels, run.settings.judge_prompt
     config = {
@@ -189,18 +189,18 @@ def _check_labels(outcome: Outcome, settings: LabelSettings) -> None:
     if counts.kept == 0:
         raise StageError(
             f"no pseudo-label was kept: {seen}. If votes are malformed, train the judge longer; "
-            "if they disagree, lower labels.min_confidence or cast more labels.votes"
+            "if they disagree, lower labels.min_confidence or raise labels.votes"
         )
     share = max(balance.values()) / counts.kept
     if share > settings.max_one_sided:
         raise StageError(
             f"{share:.0%} of the kept labels are on one side, over labels.max_one_sided = {settings.max_one_sided:.0%}: {seen}. "
-            "The judge prefers a position; set labels.orders_agree, or look at the balance of its training examples"
+            "The judge has a position bias; set labels.orders_agree, or check the label balance of its training examples"
         )
 
 
 def _labels_from_truth(run: Run, round: int, batch: FileRef, truth: FileRef) -> Artifact:
-    """The stage "label" of the gold control: the true labels in place of the judge's."""
+    """The stage "label" of the gold control: the true labels instead of the judge's."""
 
     def body(context: Context) -> Outcome:
         known = {row["id"]: row["label"] for row in read_jsonl(context.file("truth"))}
@@ -228,7 +228,7 @@ def _labels_from_truth(run: Run, round: int, batch: FileRef, truth: FileRef) -> 
 
 
 def audit_labels(run: Run, round: int, labels: Artifact, truth: FileRef) -> Artifact:
-    """The stage "audit": how often the pseudo-labels are right, where the truth is known. No model sees its result."""
+    """The stage "audit": how often pseudo-labels are right for pairs whose true label is known. No model sees its result."""
 
     def body(context: Context) -> Outcome:
         known = {row["id"]: row["label"] for row in read_jsonl(context.file("truth"))}

@@ -1,4 +1,4 @@
-"""The stage "overlap": which training rows a benchmark holds something of; see `data.overlap` for what is compared and how."""
+"""The stage "overlap": which training rows overlap with a benchmark; see `data.overlap` for what is compared and how."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def index_of(sets: Iterable[Artifact]) -> Index:
 
 
 def report_overlap(run: Run, data: Artifact, sets: Sequence[Artifact]) -> Artifact:
-    """The stage "overlap": each training row that a benchmark holds something of, in ``hits.jsonl``, and how many there are.
+    """The stage "overlap": lists each training row that overlaps with a benchmark in ``hits.jsonl``, and counts them.
 
-    What `data.contamination` = "drop" has dropped is not in the data any more; what is left is reported.
+    Rows dropped by `data.contamination` = "drop" are no longer in the data; only the remaining overlap is reported.
     """
     names = [name for name in data.manifest.files if _is_training(name)]
     inputs: dict[str, Input] = {made.manifest.name: made for made in sets}

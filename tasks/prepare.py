@@ -1,7 +1,7 @@
-"""The first stage: sources → the rows of the run, with held-out pairs set apart and unlabeled batches cut.
+"""The first stage: sources → the rows of the run, with held-out pairs set apart and unlabeled pairs split into batches.
 
 Files of its artifact: ``rationale.jsonl`` (D_p), ``labeled.jsonl`` (D_r), ``heldout.jsonl``, ``batch-1.jsonl`` … (D_u),
-``truth.jsonl`` where unlabeled rows carry their true label, ``pretraining.jsonl``, and ``dropped.jsonl``.
+``truth.jsonl`` if unlabeled rows carry their true label, ``pretraining.jsonl``, and ``dropped.jsonl``.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from tasks.run.stage import Context, Run
 from tasks.settings import DataSettings, RoundSettings
 
 Numbered = tuple[int, Mapping[str, Any]]
-"""A row with the number of its source among those of its kind."""
+"""The number of a source among those of its kind, and a row from it."""
 
 
 def prepare(run: Run, sets: Sequence[Artifact] = ()) -> Artifact:
-    """The stage "data". `sets` are the benchmarks whose copies are left out, where the settings say so."""
+    """The stage "data". `sets` are the benchmarks whose copies are left out if the settings ask for it."""
     data, rounds = run.settings.data, run.settings.rounds
     inputs: dict[str, Input] = {
         f"{kind}-{i}": as_published(source)
@@ -57,7 +57,7 @@ def prepare(run: Run, sets: Sequence[Artifact] = ()) -> Artifact:
 
 
 class _Splitter:
-    """Reads every source once and writes each row to the one file where it belongs, or to the dropped ones."""
+    """Reads every source once and writes each row to the one file it belongs in, or to the dropped rows."""
 
     def __init__(
         self, context: Context, data: DataSettings, rounds: RoundSettings, seed: int, benchmarks: Index
@@ -77,7 +77,7 @@ class _Splitter:
         if self.data.conflicts == "drop":
             self._find_conflicts()
         with (self.work / "dropped.jsonl").open("w", encoding="utf-8") as self.dropped:
-            # Held-out pairs first: what they hold is kept out of everything else.
+            # Held-out pairs first: their content is kept out of everything else.
             self._write("heldout.jsonl", self._given_heldout())
             self._write("labeled.jsonl", self._mixed("labeled", self._labeled()))
             self._write("rationale.jsonl", self._mixed("rationale", self._fresh("rationale", self.data.rationale)))
@@ -95,7 +95,7 @@ class _Splitter:
             yield row
 
     def _labeled(self) -> Iterator[Numbered]:
-        """Labeled pairs; where no held-out source is given, a share of their prompts is split off on the way."""
+        """Labeled pairs; if no held-out source is given, a share of their prompts is split off on the way."""
         split_off = not self.data.heldout
         with (self.work / "heldout.jsonl").open("a", encoding="utf-8") as heldout:
             for n, record in self._read("preference", self.data.labeled):
@@ -115,7 +115,7 @@ class _Splitter:
                 yield n, record.to_json()
 
     def _mixed(self, kind: str, rows: Iterator[Numbered]) -> Iterator[Mapping[str, Any]]:
-        """The usable rows of a kind as its sources' caps and weights have them. The surplus is dropped and counted."""
+        """The usable rows of a kind after its sources' caps and weights are applied. The surplus is dropped and counted."""
         sources: tuple[Source, ...] = getattr(self.data, kind)
         if not needs_drawing(sources):
             yield from (row for _, row in rows)
@@ -125,8 +125,8 @@ class _Splitter:
         for source, take in zip(sources, taken, strict=True):
             if source.weight is not None and not take.found:
                 raise DataError(
-                    f"{source.path}: no usable {kind} pairs, so that a mixture with its weight is empty; dropped so far "
-                    f"{dict(self.reasons)}. Leave the source out, or change what drops its rows"
+                    f"{source.path}: no usable {kind} pairs, so a mixture that includes its weight would be empty; dropped "
+                    f"so far: {dict(self.reasons)}. Leave the source out, or change what drops its rows"
                 )
             self._drop_many(take.found - take.capped, "over_cap", where=source.path)
             self._drop_many(take.capped - take.kept, "over_weight", where=source.path)
@@ -137,7 +137,7 @@ class _Splitter:
         yield from mixture.rows(taken)
 
     def _cut_batches(self) -> None:
-        """Unlabeled pairs in a seeded order, cut into one batch a round. More rounds leave the earlier batches alone."""
+        """Unlabeled pairs in a seeded order, one batch per round. Adding rounds leaves the earlier batches unchanged."""
         pool, truth = self.work / "pool.tmp", self.work / "truth.jsonl"
         offsets: list[int] = []
         with pool.open("wb") as stream, truth.open("w", encoding="utf-8") as truths:
@@ -164,7 +164,7 @@ class _Splitter:
             truth.unlink()
 
     def _unlabeled(self) -> Iterator[Numbered]:
-        """Unlabeled pairs, beside each its true label where those are read."""
+        """Unlabeled pairs, each with its true label if those are read."""
         for n, item in self._read("pair_with_truth" if self.data.unlabeled_truth else "pair", self.data.unlabeled):
             pair, label = item if isinstance(item, tuple) else (_pair(item), None)
             if not self._overlaps(pair):
@@ -173,7 +173,7 @@ class _Splitter:
     def _read(self, kind: str, sources: tuple[Source, ...]) -> Iterator[tuple[int, Any]]:
         """Records of one kind from all its sources, each with its source's number, without exact duplicates.
 
-        Raises DataError for a doubled id.
+        Raises DataError if two different pairs have the same id.
         """
         seen_pairs: set[str] = set()
         ids: dict[str, str] = {}
@@ -201,13 +201,13 @@ class _Splitter:
                 yield number, item
 
     def _contradicts(self, item: Any, key: str) -> bool:
-        """Whether a labeled pair has both labels: was read before with the other one, or is known to come with both."""
+        """Whether a labeled pair has both labels: it was read earlier with the other one, or is known to occur with both."""
         if not isinstance(item, PreferencePair | RationalePair):
             return False
         return key in self.conflicting or self.better.setdefault(key, _better(item)) != _better(item)
 
     def _find_conflicts(self) -> None:
-        """Reads all labeled pairs once more, ahead, to know those that come with both labels."""
+        """Reads all labeled pairs in an extra pass beforehand, to find those that occur with both labels."""
         seen: dict[str, bool] = {}
         for kind in ("rationale", "labeled", "heldout"):
             for source in getattr(self.data, kind):
@@ -257,13 +257,13 @@ class _Splitter:
             if not self.sizes[name]:
                 raise DataError(
                     f"no rows are left for {name.removesuffix('.jsonl')}: {self.rows_in} rows were read in all, "
-                    f"dropped {dict(self.reasons)}. Look at {self.work / 'dropped.jsonl'} and at the section data"
+                    f"dropped {dict(self.reasons)}. Check {self.work / 'dropped.jsonl'} and the section data"
                 )
         needed = (self.rounds.count - 1) * self.rounds.pairs + 1
         if self.rounds.count and self.sizes["unlabeled"] < needed:
             raise DataError(
-                f"{self.rounds.count} rounds of {self.rounds.pairs} fresh unlabeled pairs need at least {needed} of them, "
-                f"{self.sizes['unlabeled']} were found: add sources to data.unlabeled, or lower rounds.pairs or rounds.count"
+                f"{self.rounds.count} rounds of {self.rounds.pairs} fresh unlabeled pairs need at least {needed} pairs, "
+                f"but {self.sizes['unlabeled']} were found: add sources to data.unlabeled, or lower rounds.pairs or rounds.count"
             )
 
 
@@ -272,7 +272,7 @@ def _pair(record: Record) -> ResponsePair:
 
 
 def _better(item: PreferencePair | RationalePair) -> bool:
-    """Which response a label is for, however the pair is shown: whether it is the first of the two in the alphabet."""
+    """Which response is preferred, whatever the display order: True if it is the one that sorts first as a string."""
     chosen, other = item.pair.response_a, item.pair.response_b
     return (chosen < other) == (item.label == "A")
 
@@ -291,5 +291,5 @@ def batch_of(data: Artifact, round: int) -> FileRef:
 
 
 def truth_of(data: Artifact) -> FileRef | None:
-    """The true labels of the unlabeled pairs, where the data has them."""
+    """The true labels of the unlabeled pairs, if the data has them."""
     return data.ref("truth.jsonl") if "truth.jsonl" in data.manifest.files else None

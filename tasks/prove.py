@@ -1,6 +1,6 @@
-"""Proofs: the prover writes k justifications of a known label, for each order in which the pair is shown (METHOD 2, 4c).
+"""Proofs: the prover writes k justifications of a known label for each order of the pair (METHOD 2, 4c).
 
-Eq. 5 scores them: ``Score(s, l, ẑ) = −log π(ẑ | s, l) ÷ log π(ẑ)``, in (−∞, 0], higher is better: likely given the pair
+Eq. 5 scores them: ``Score(s, l, ẑ) = −log π(ẑ | s, l) ÷ log π(ẑ)``, in (−∞, 0]; higher is better: likely given the pair
 and its label, unlikely on its own. Both terms are sums over all tokens of the proof, its end-of-turn token included.
 """
 
@@ -31,12 +31,12 @@ from tasks.run.stage import Context, Run
 from tasks.settings import ProofSettings
 
 _WORST = -1e9
-"""Stands for −∞, which is no JSON."""
+"""Stands for −∞, which JSON cannot represent."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """One candidate: the rationale in it, its score by Eq. 5, and why it is rejected, if it is."""
+    """One candidate: its rationale, its Eq. 5 score, and why it is rejected, if it is."""
 
     rationale: str
     score: float
@@ -48,14 +48,14 @@ class Proof:
 
 
 def score(logprob: float, logprob_alone: float) -> float:
-    """Eq. 5 from the two sums of natural logs, both ≤ 0. A proof that is certain on its own tells nothing: the worst."""
+    """Eq. 5 from the two sums of natural logs, both ≤ 0. A proof that is certain on its own is uninformative: worst score."""
     if logprob_alone == 0.0:
         return _WORST
     return max(-logprob / logprob_alone, _WORST)
 
 
 def proof_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
-    """One request an order, each with n = k."""
+    """One request per order, each with n = k."""
     preference, prompt = parse_preference(row), PROVER_PROMPTS[params["prompt"]]
     room = params["context"] - params["max_tokens"]
     return requests_in_both_orders(
@@ -107,7 +107,7 @@ def read_proof(
 
 
 def prove(run: Run, round: int, prover: Artifact | None, labeled: FileRef) -> Artifact:
-    """Labeled pairs with the rationales that the judge will learn, or with empty ones where none are to be written."""
+    """Labeled pairs with the rationales that the judge will learn, or with empty ones if no proofs are to be written."""
     if prover is None or not run.settings.writes_proofs(round):
         return _select_without_proofs(run, round, labeled)
     return select_proofs(run, round, write_proofs(run, round, prover, labeled), labeled)
@@ -146,9 +146,9 @@ def write_proofs(run: Run, round: int, prover: Artifact | Checkpoint, labeled: F
 
 
 def select_proofs(run: Run, round: int, proofs_made: Artifact, labeled: FileRef) -> Artifact:
-    """The stage "select": for each order of a pair its best valid proof; a pair without is dropped.
+    """The stage "select": the best valid proof for each order of a pair; a pair without one is dropped.
 
-    Rules come before the score, so that a pair is not lost to one bad proof with a high score.
+    The rules are applied before the score, so a pair is not lost to one bad proof with a high score.
     """
     judge, proofs = run.settings.judge_prompt, run.settings.proofs
     seed = derive_seed(run.seed, "select", round) if proofs.choose == "random" else None
@@ -168,7 +168,7 @@ def select_proofs(run: Run, round: int, proofs_made: Artifact, labeled: FileRef)
         if outcome.counts.kept == 0:
             raise StageError(
                 f"no pair has a valid proof: {outcome.counts.rows_in} pairs, rejected proofs {outcome.metrics['rejected']}. "
-                "Train the prover longer, raise proofs.k, or loosen the rule that rejects most"
+                "Train the prover longer, raise proofs.k, or relax the rule that rejects the most"
             )
         return outcome
 
@@ -232,7 +232,7 @@ def _choose(valid: list[Proof], seed: int | None, identity: str, order: str) -> 
 
 
 class _ProofStats:
-    """Running means over valid proofs; no lists, so that memory does not grow with the rows."""
+    """Running means over valid proofs; no lists, so memory does not grow with the number of rows."""
 
     def __init__(self) -> None:
         self.candidates = self.valid = self.tokens = 0
@@ -261,7 +261,7 @@ class _ProofStats:
 
 
 def _select_without_proofs(run: Run, round: int, labeled: FileRef) -> Artifact:
-    """The stage "select" where no proofs are written: every labeled pair is kept, with an empty rationale."""
+    """The stage "select" when no proofs are written: every labeled pair is kept, with an empty rationale."""
 
     def body(context: Context) -> Outcome:
         n_rows = 0

@@ -1,4 +1,4 @@
-"""The stages that train, each in a process of its own: prover (Eq. 4), judges (Eq. 1 and 2), GRAM's two steps, and
+"""The training stages, each in its own process: prover (Eq. 4), judges (Eq. 1 and 2), GRAM's two steps, and
 discriminative models.
 
 The artifact holds ``checkpoint/``, a plain Hugging Face folder that transformers and vLLM load; ``steps.jsonl``, the
@@ -33,11 +33,11 @@ from tasks.training.job import RESULT, TrainingJob
 
 DEPLOYMENT = "train/model"
 STEPS = f".steps{DONE}"
-"""How far a training on another machine has come."""
+"""Progress of a training on another machine."""
 
 
 def pretrain(run: Run, data: Artifact) -> Artifact | None:
-    """The stage "pretrain" (METHOD 0): the judge's base learns to write both responses of a pair; None where it is off."""
+    """The stage "pretrain" (METHOD 0): the judge's base learns to write both responses of a pair; None if it is off."""
     optimization = run.settings.training.pretraining
     if optimization is None:
         return None
@@ -54,7 +54,7 @@ def train_prover(run: Run, human: Artifact) -> Artifact:
 def train_judge(
     run: Run, round: int, examples: Artifact, base: Artifact | None = None, previous: Artifact | None = None
 ) -> Artifact:
-    """The stage "train-judge" of a round: from the base model (or what it was pre-trained to), or from the round before."""
+    """The stage "train-judge" of a round: from the base model (pre-trained or not), or from the previous round's judge."""
     training = run.settings.training
     start: str | Artifact = base or run.settings.models.judge_base
     if previous is not None and training.judge_start == "previous":
@@ -71,14 +71,14 @@ def fine_tune_judge(run: Run, round: int, human: Artifact, previous: Artifact, o
 
 
 def judge_role(run: Run) -> Role:
-    """What the run's judges are trained as: to write their replies, or, as GRAM, to tell the two labels apart."""
+    """The role that the run's judges are trained for: writing replies or, as in GRAM, choosing between the two labels."""
     by_label = not run.settings.judge_prompt.has_rationale and run.settings.training.label_loss == "labels"
     return "label-judge" if by_label else "judge"
 
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """One training: the stage's name, what the model becomes, what it learns from, and how."""
+    """One training: the stage's name, the model's role, its training data, and the optimization."""
 
     name: str
     role: Role
@@ -89,16 +89,16 @@ class TrainingSpec:
 
     @property
     def kind(self) -> str:
-        """What the stage is called in metrics and the UI."""
+        """The stage's kind, as metrics and the UI show it."""
         return {"prover": "train-prover", "pretrained": "pretrain"}.get(self.role, "train-judge")
 
 
 def train(run: Run, spec: TrainingSpec, base: str | Artifact) -> Artifact:
-    """The stage of one training, from a model by its name, or from another stage's checkpoint."""
+    """The stage of one training, from a named base model or from another stage's checkpoint."""
     role = spec.role
     seed_parts = [spec.round] if spec.round is not None and isinstance(base, Artifact) else []
-    # From the base, every round draws alike, so that runs that differ elsewhere share what they have in common; a
-    # judge that is trained on goes on with a seed of its own.
+    # From the base, every round uses the same seed, so runs that differ elsewhere share their common stages; a judge
+    # that continues from a checkpoint gets a seed per round.
     seed = derive_seed(run.seed, "train", role, *seed_parts)
     config = _config(run, spec, seed)
     inputs: dict[str, Input] = {"examples": spec.examples}
@@ -113,7 +113,7 @@ def train(run: Run, spec: TrainingSpec, base: str | Artifact) -> Artifact:
     def body(context: Context) -> Outcome:
         job = _job(run, spec, context, seed)
         if (context.work / RESULT).exists():
-            context.watch.log("the training had ended; only its commit was missing")
+            context.watch.log("the training had already finished; only its commit was missing")
         elif run.settings.training.in_pool:
             _train_in_pool(context, job, None if isinstance(base, Artifact) else base_model(base, known))
         else:
@@ -145,7 +145,7 @@ def _config(run: Run, spec: TrainingSpec, seed: int) -> dict[str, Any]:
 
 
 def _prompt(role: Role, judge: JudgePrompt) -> tuple[str, str]:
-    """Name and digest of what a model of this role is shown."""
+    """Name and digest of the prompt for a model of this role."""
     if role == "scalar":
         return SCALAR, SCALAR
     if role == "prover":
@@ -156,7 +156,7 @@ def _prompt(role: Role, judge: JudgePrompt) -> tuple[str, str]:
 
 
 def _reply_tokens(run: Run, role: Role) -> int:
-    """Generation leaves this much room for a reply; a prompt must be cut, or dropped, alike in both."""
+    """The tokens that generation reserves for a reply; training must truncate or drop the same prompts."""
     if role == "prover":
         return run.settings.proofs.max_tokens
     return run.settings.judge_room
@@ -188,16 +188,16 @@ def train_in_child(
     on_line: Callable[[str], None],
     on_progress: Callable[[int, int], None],
 ) -> None:
-    """Trains in a process of its own on this machine, and waits for it; its result is then in the job's folder.
+    """Trains in a child process on this machine and waits for it; the result is then in the job's folder.
 
-    Raises ChildError where the process fails, StageError where the disk has no room for what it writes.
+    Raises ChildError if the process fails, StageError if the disk has too little room for its files.
     """
     processes = Mechanics.model_validate(job.training).processes or max(len(visible_gpus()), 1)
     room = training_bytes(Path(job.base), Optimization.model_validate(job.optimization), processes)
     check_room(Path(job.out), f"training the {job.role}", room, reserve_gib)
     job_file = log_file.with_suffix(".job.json")
     write_json(job_file, asdict(job))
-    # On a CPU whose cores others use too, threads that spin while they wait collapse the training's speed.
+    # On a CPU with shared cores, threads that busy-wait make training drastically slower.
     environment = {} if visible_gpus() else {"OMP_WAIT_POLICY": "PASSIVE"}
     if "TENSORBOARD_LOGGING_DIR" not in os.environ:
         environment["TENSORBOARD_LOGGING_DIR"] = str(log_file.parent / "tensorboard" / log_file.stem)
@@ -206,13 +206,13 @@ def train_in_child(
 
 
 def base_model(model: str, known: Mapping[str, str]) -> dict[str, Any]:
-    """A base model as another machine finds it, with what says that it is the same one."""
+    """A base model as another machine can find it, with the facts that identify it as the same model."""
     pinned = f"{known['hub']}@{known['commit']}" if "hub" in known else model
     return {"model": pinned, "known": dict(known)}
 
 
 def _train_in_pool(context: Context, job: TrainingJob, model: dict[str, Any] | None) -> None:
-    """Has a worker of the pool ``train`` do it, and waits; `model` is the base where that is no file of the store."""
+    """Has a worker of the pool ``train`` run the job, and waits; `model` is the base model if it is not in the store."""
     store, work = context.run.store, context.work
     here = {"examples": job.examples, "out": job.out, "validation": job.validation, "base": "" if model else job.base}
     relative = {name: Path(path).relative_to(store.root).as_posix() for name, path in here.items() if path}
@@ -237,7 +237,7 @@ def _train_in_pool(context: Context, job: TrainingJob, model: dict[str, Any] | N
 
 
 def _outcome(work: Path) -> Outcome:
-    """What a training that has ended reports."""
-    shutil.rmtree(work / SCRATCH, ignore_errors=True)  # a kill may have come before the child did it
+    """The outcome reported by a finished training."""
+    shutil.rmtree(work / SCRATCH, ignore_errors=True)  # the child may have been killed before it did this
     result = json.loads((work / RESULT).read_text(encoding="utf-8"))
     return Outcome(Counts(**result["counts"]), result["metrics"])

@@ -1,7 +1,7 @@
-"""Training sets: who learns from which examples, and where each example comes from.
+"""Training sets: which model learns from which examples, and where each example comes from.
 
-A line of ``examples.jsonl``: a pair in the order in which it is shown, its label in that order, the rationale, and
-``origin`` (pair, source, round, votes, confidence, which proof, its score).
+A line of ``examples.jsonl``: a pair in the order shown, its label in that order, the rationale, and ``origin``
+(pair, source, round, votes, confidence, which proof, its score).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from tasks.run.stage import Context, Run
 
 
 def human_examples(run: Run, data: Artifact) -> Artifact:
-    """The stage "human-examples": D_p as training examples: for the prover (Eq. 4), and for the final fine-tuning of the judge.
+    """The stage "human-examples": D_p as training examples for the prover (Eq. 4) and for the judge's final fine-tuning.
 
-    A rationale whose shape the judge's prompt does not allow is dropped and counted: the prover must learn the shape.
+    A rationale whose format the judge's prompt does not allow is dropped and counted: the prover must learn the format.
     """
     judge = run.settings.judge_prompt
 
@@ -46,8 +46,8 @@ def human_examples(run: Run, data: Artifact) -> Artifact:
                     dropped_file.write(json_line({**row, "reason": reason}))
         if n_rows and not labels:
             raise StageError(
-                f"none of {n_rows} human rationales has the shape that the prompt {judge.name!r} asks for: {dict(dropped)}. "
-                "Choose another models.judge_prompt, or give rationales in its shape"
+                f"none of {n_rows} human rationales has the format required by the prompt {judge.name!r}: {dict(dropped)}. "
+                "Choose another models.judge_prompt, or provide rationales in its format"
             )
         counts = Counts(n_rows, labels.total(), dict(dropped))
         return Outcome(counts, {"label_balance": dict(sorted(labels.items()))})
@@ -58,10 +58,10 @@ def human_examples(run: Run, data: Artifact) -> Artifact:
 
 
 def judge_examples(run: Run, round: int, selected: Sequence[Artifact], human: Artifact | None) -> Artifact:
-    """The stage "training-set" of a round: all selected pairs so far, each in both orders with a proof of its own.
+    """The stage "training-set" of a round: all selected pairs so far, in both orders, each order with its own proof.
 
-    `selected` is that of round 0 (the labeled pairs), then of each round. Labeled examples, and human ones where given,
-    are repeated evenly until they are `training.labeled_share` of the set.
+    `selected` holds the artifact of round 0 (the labeled pairs), then of each round. Labeled examples, and human ones if
+    given, are repeated evenly until they make up `training.labeled_share` of the set.
     """
     training = run.settings.training
     inputs = {f"round-{i}": artifact.ref("selected.jsonl") for i, artifact in enumerate(selected)}
@@ -103,14 +103,14 @@ def _mixed(
 
 
 def repeats(n_labeled: int, n_pseudo: int, share: float) -> int:
-    """How many labeled examples must be added again to reach their share; no number reaches a share of 1."""
+    """How many labeled examples must be repeated to reach their share; a share of 1 cannot be reached and gives 0."""
     if not n_labeled or not n_pseudo or share >= 1:
         return 0
     return max(0, math.ceil(share / (1 - share) * n_pseudo - 1e-9) - n_labeled)
 
 
 def _all_examples(context: Context, roles: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The examples of inputs called "human" (which are examples) and "round-i" (selected pairs of round i)."""
+    """The examples of the inputs "human" (already examples) and "round-i" (selected pairs of round i)."""
     for role in roles:
         if role == "human":
             yield from read_jsonl(context.file(role))
@@ -137,7 +137,7 @@ def _example(row: Mapping[str, Any], order: str, proof: Mapping[str, Any], round
 
 
 def example_of(row: Mapping[str, Any], order: str, rationale: str, **origin: object) -> dict[str, Any]:
-    """A line of ``examples.jsonl``: a labeled pair as one order shows it. `origin` joins what is known of it."""
+    """A line of ``examples.jsonl``: a labeled pair in one order. `origin` is added to its known origin."""
     preference = shown(parse_preference(row), order)
     known = {"pair": row["id"], "order": order, "source": row.get("source", ""), **origin}
     return {**preference.to_json(), "id": f"{row['id']}:{order}", "rationale": rationale, "origin": known}

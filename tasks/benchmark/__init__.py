@@ -1,4 +1,6 @@
-"""Benchmarks: games are played by a judge (`play`), read back (`games`), scored (`score`) and compared (`compare`).
+"""Benchmarks: a judge plays games (`play`), which are read back (`games`), scored (`score`) and compared (`compare`).
 
-``python -m tasks.benchmark score --benchmark rm-bench --data PATH --games games.jsonl`` scores games of any judge.
+A game is one judgment of two responses, shown in one order.
+
+``python -m tasks.benchmark score --benchmark rm-bench --data PATH --games games.jsonl`` scores the games of any judge.
 """

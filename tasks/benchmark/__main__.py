@@ -1,4 +1,4 @@
-"""``python -m tasks.benchmark``: scores stored games, or compares two judges on the same ones; no model is needed."""
+"""``python -m tasks.benchmark``: scores stored games, or compares two judges on the same games; no model is needed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BAD_INPUT = 2
 
 
 def main() -> int:
-    """Prints JSON. Returns 2, with a message, for data or games that cannot be scored."""
+    """Prints JSON or a table. Returns 2, with a message, for data or games that cannot be scored."""
     arguments = _parser().parse_args()
     try:
         benchmark = load(arguments.benchmark, arguments.data, arguments.split, arguments.format)
@@ -47,21 +47,23 @@ def _positive(text: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tasks.benchmark", description=__doc__)
-    formats = [name for name in get_args(Format) if name != "columns"]  # which needs a map
+    formats = [name for name in get_args(Format) if name != "columns"]  # it needs a column map
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
-        ("score", "every number of one judge, as JSON"),
+        ("score", "all numbers of one judge, as JSON"),
         ("compare", "two judges on the same games: differences with intervals, and McNemar's test"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--benchmark", required=True, choices=NAMES)
         command.add_argument("--data", required=True, help="the authors' file or folder, or hub:OWNER/NAME")
-        command.add_argument("--split", choices=judgebench.SPLITS, help="of JudgeBench; of a folder, default: gpt")
+        command.add_argument("--split", choices=judgebench.SPLITS, help="JudgeBench only; default for a folder: gpt")
         command.add_argument(
-            "--format", default="records", choices=formats, help="of a preference set's rows; default: records"
+            "--format", default="records", choices=formats, help="row format of a preference set; default: records"
         )
-        command.add_argument("--partial", action="store_true", help="score the games that are there, and say how many")
-        command.add_argument("--draws", type=_positive, default=DRAWS, help=f"of the bootstrap; default: {DRAWS:,}")
+        command.add_argument(
+            "--partial", action="store_true", help="score an incomplete set of games, and report how many there are"
+        )
+        command.add_argument("--draws", type=_positive, default=DRAWS, help=f"bootstrap samples; default: {DRAWS:,}")
         n_files = 1 if name == "score" else 2
         command.add_argument(
             "--games",
@@ -69,11 +71,11 @@ def _parser() -> argparse.ArgumentParser:
             type=Path,
             nargs=n_files,
             metavar="FILE",
-            help="one game a line (.jsonl, .jsonl.gz)",
+            help="one game per line (.jsonl, .jsonl.gz)",
         )
         if name == "compare":
-            command.add_argument("--names", nargs=2, default=["first", "second"], help="of the two judges")
-            command.add_argument("--json", action="store_true", help="print JSON, not a table")
+            command.add_argument("--names", nargs=2, default=["first", "second"], help="names of the two judges")
+            command.add_argument("--json", action="store_true", help="print JSON instead of a table")
             command.add_argument("--chart", type=Path, metavar="FILE", help="write the differences as an SVG image")
     return parser
 

@@ -1,4 +1,4 @@
-"""Benchmarks in which the best of several responses is to be found: RewardBench 2 and PPE's best-of-n."""
+"""Best-of-n benchmarks, in which the judge picks the best of several responses: RewardBench 2 and PPE's best-of-n."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DIGITS, _SAME = 9, 1e-9
 
 
 def round_robin_shares(games: Games, item: Item) -> Array:
-    """Of each response, the share of its games that it won: what a judge of pairs has in place of a score.
+    """Each response's share of games won, used as its score because a pairwise judge gives none.
 
     NaN for a response that played no game.
     """
@@ -53,9 +53,9 @@ def _reward_bench_2_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Ou
 
 
 def _ties_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
-    """Columns: references; of them accurate; tied prompts; of them accurate; prompts with both; margin tests 1, 2 and 3.
+    """Columns: references; accurate references; tied prompts; accurate tied prompts; prompts with both; margin tests 1, 2, 3.
 
-    Accurate: the worst correct response is above the best incorrect one. A row is a prompt's number, with both its kinds.
+    Accurate: the worst correct response scores above the best incorrect one. A row covers both kinds of one prompt number.
     """
     margins: dict[str, dict[str, tuple[float, float]]] = {}
     prompts: dict[str, Item] = {}
@@ -65,7 +65,7 @@ def _ties_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
         if np.isnan(shares).any():
             continue
         kind, number = item.id.removeprefix(f"{reward_bench.TIES}/").split(":")
-        # Differences of shares are rounded, not the shares: what is equal in fractions must be equal in floats.
+        # Differences of shares are rounded, not the shares: values that are equal as fractions must be equal as floats.
         margin = round(float(shares[right].min() - shares[~right].max()), _DIGITS)
         margins.setdefault(number, {})[kind] = (margin, round(float(np.ptp(shares[right])), _DIGITS))
         prompts.setdefault(number, item)
@@ -89,7 +89,7 @@ def _ties_values(found: dict[str, tuple[float, float]]) -> list[float]:
 
 
 def _reward_bench_2_numbers(games: Games, sums: Sums) -> Numbers:
-    """The plain mean of six subsets. The weights of Ties add up to 1.01, as published."""
+    """The unweighted mean of six subsets. The weights within Ties add up to 1.01, as published."""
     subsets: Numbers = {}
     for subset, s in sums.items():
         if subset != reward_bench.TIES:
@@ -105,16 +105,16 @@ def _reward_bench_2_numbers(games: Games, sums: Sums) -> Numbers:
 
 
 def curve_points(items: Sequence[Item]) -> list[int]:
-    """1, 2, 4 … and the number of candidates that every item has."""
+    """1, 2, 4 …, and finally the number of candidates that every item has."""
     most = min(len(item.responses) for item in items)
     return [n for n in (2**k for k in range(most.bit_length())) if n < most] + [most]
 
 
 def knockout(n: int, better: Callable[[int, int], int | None]) -> int | None:
-    """The winner of a knockout among the first n: neighbours meet, the last of an odd number goes on without a match.
+    """The winner of a knockout among the first n: neighbours meet; the last of an odd number advances without a match.
 
-    `better` gives the winner of two, or None where they have not met, which leaves the knockout without a winner. The
-    first 2, 4, 8 … play the same matches whatever n is.
+    `better` gives the winner of two, or None if they have not met, which leaves the knockout without a winner. The first
+    2, 4, 8 … play the same matches for every n.
     """
     left = list(range(n))
     while len(left) > 1:
@@ -127,13 +127,13 @@ def knockout(n: int, better: Callable[[int, int], int | None]) -> int | None:
 
 
 def match(games: Games, item: Item, a: int, b: int) -> int | None:
-    """The winner of two responses, a < b, by their mean win probability: the earlier one of a tie. None: not played."""
+    """The winner of two responses, a < b, by their mean win probability; the earlier one if tied. None: not played."""
     played = games.of(item, Cell(f"{a}-{b}", a, b))
     return None if not played else a if mean_win(played) >= 0.5 else b
 
 
 def next_matches(benchmark: Benchmark, games: Games | None) -> list[Item]:
-    """The items whose knockout is not over, each with the matches that can be played now as its cells."""
+    """The items whose knockout is unfinished, each with the matches that can be played now as its cells."""
     items = []
     n = curve_points(benchmark.items)[-1]
     for item in benchmark.items:
@@ -151,7 +151,7 @@ def next_matches(benchmark: Benchmark, games: Games | None) -> list[Item]:
 
 
 def _ppe_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
-    """Columns, for each point of the curve: prompts; the pick is correct; any candidate is; the share that is."""
+    """Columns, for each point of the curve: prompts; pick correct; any candidate correct; share of candidates correct."""
     points = curve_points(games.benchmark.items)
     rows, outcomes = [], {}
     for item in items:
@@ -167,7 +167,7 @@ def _ppe_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
 
 
 def _ppe_numbers(games: Games, sums: Sums) -> Numbers:
-    """By set, at each n: the judge's picks, the best possible ones, and random ones. The total is over all sets at most n."""
+    """By set, at each n: the judge's picks, the best possible and random ones. The total is over all sets, at the largest n."""
     points = curve_points(games.benchmark.items)
     sets: Numbers = {}
     for name, s in sums.items():

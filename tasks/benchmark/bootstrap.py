@@ -1,7 +1,7 @@
-"""Intervals by bootstrap over prompts: what is drawn again is a prompt with all its games, never a game alone.
+"""Bootstrap intervals over prompts: the resampling unit is a prompt with all its games, never a single game.
 
-A benchmark's numbers are functions of sums over its prompts (see `tasks.benchmark.rules`), so that one draw is a
-weighted sum, and the same function that gives the number gives its distribution.
+A benchmark's numbers are functions of sums over its prompts (see `tasks.benchmark.rules`), so one draw is a weighted
+sum, and the function that gives a number also gives its distribution.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Sums = Mapping[str, Array]
-"""By group, the sums over its rows; the last axis is the columns, axes before it are draws."""
+"""By group, the sums over its rows; the last axis is columns, any axis before it is draws."""
 Numbers = dict[str, Any]
-"""Numbers by name, nested; a leaf is a number, an array of draws, or None where there is none to give."""
+"""Numbers by name, nested; a leaf is a number, an array of draws, or None if it is undefined."""
 
 DRAWS = 2000
 _SEED = 20250902
@@ -35,9 +35,9 @@ class Table:
         return np.asarray(self.values.sum(axis=0), dtype=np.float64)
 
     def by_prompt(self) -> Array:
-        """Shape (prompts, columns): rows that share a prompt are one, because they are not independent.
+        """Shape (prompts, columns): rows that share a prompt are summed, because they are not independent.
 
-        Where all share a single one, there is nothing to draw: each row is taken for a prompt of its own.
+        If all rows share a single prompt, there is nothing to resample, so each row is treated as its own prompt.
         """
         if len(set(self.prompts)) == 1:
             return self.values
@@ -51,7 +51,7 @@ class Table:
 def draw(tables: Mapping[str, Table], draws: int = DRAWS) -> dict[str, Array]:
     """Sums of `draws` bootstrap samples, by group: shape (draws, columns). Each group keeps its number of prompts.
 
-    The same seed each time, so that two judges on the same games are drawn with the same prompts.
+    The seed is fixed, so two judges on the same games get the same draws of prompts.
     """
     rng = np.random.default_rng(_SEED)
     drawn = {}
@@ -65,7 +65,7 @@ def draw(tables: Mapping[str, Table], draws: int = DRAWS) -> dict[str, Array]:
 
 
 def intervals(numbers: Callable[[Sums], Numbers], drawn: Sums) -> Numbers:
-    """The central 95% of each number over the draws, as [low, high]; None where the number is None."""
+    """The central 95% of each number over the draws, as [low, high]; None if the number is None."""
     return each(numbers(drawn), _interval)
 
 
@@ -75,12 +75,12 @@ def _interval(values: Any) -> list[float] | None:
 
 
 def plain(numbers: Numbers) -> Numbers:
-    """The numbers as JSON holds them: None for what is 0 ÷ 0."""
+    """The numbers as JSON values: None for 0 ÷ 0."""
     return each(numbers, lambda value: None if np.isnan(value) else float(value))
 
 
 def each(numbers: Numbers, change: Callable[[Any], Any]) -> Numbers:
-    """The same tree with every leaf changed but those that are None."""
+    """The same tree with `change` applied to every leaf that is not None."""
     return {
         name: each(value, change) if isinstance(value, dict) else None if value is None else change(value)
         for name, value in numbers.items()
@@ -88,7 +88,7 @@ def each(numbers: Numbers, change: Callable[[Any], Any]) -> Numbers:
 
 
 def minus(left: Numbers, right: Numbers) -> Numbers:
-    """The tree of differences of two trees of one shape; None where either is None."""
+    """The differences left − right of two trees of the same shape; None where either is None."""
     return {
         name: minus(value, right[name])
         if isinstance(value, dict)
@@ -106,5 +106,5 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 
 
 def mean(values: Sequence[Array]) -> Array:
-    """The plain mean over a list of numbers."""
+    """The unweighted mean of a list of numbers."""
     return np.asarray(sum(values) / len(values), dtype=np.float64)

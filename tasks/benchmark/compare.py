@@ -1,4 +1,4 @@
-"""Two judges on the same games: the difference of every number with its interval, and McNemar's test."""
+"""Comparing two judges on the same games: the difference of every number with its interval, and McNemar's test."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tasks.page.rendering import template
 def compare(first: Games, second: Games, partial: bool = False, draws: int = DRAWS) -> dict[str, Any]:
     """Both judges' numbers, second − first with its 95% interval, and McNemar's exact test.
 
-    Prompts are drawn for both alike, so that what both find hard does not widen the interval. Raises GamesError where
-    the two have not played the same cells in the same orders.
+    Both judges get the same draws of prompts, so prompts that both find hard do not widen the interval. Raises GamesError
+    if the two have not played the same cells in the same orders.
     """
     if not partial:
         check_knockouts(first)
@@ -57,12 +57,12 @@ def _extent_of(games: Games) -> dict[str, int]:
 def mcnemar(outcomes: Sequence[tuple[bool, bool]]) -> dict[str, Any]:
     """McNemar's exact test on paired outcomes (right or wrong, by the first and by the second judge), two-sided.
 
-    Outcomes are taken as independent; several cells of one prompt are not, so read it beside the interval, which knows.
+    Outcomes are assumed independent, but cells of one prompt are not; read it together with the interval, which accounts for that.
     """
     only_first = sum(a and not b for a, b in outcomes)
     only_second = sum(b and not a for a, b in outcomes)
     discordant = only_first + only_second
-    ways = tail = 1  # of choosing k of them, and of choosing up to k
+    ways = tail = 1  # number of ways to choose k of them, and to choose at most k
     for k in range(min(only_first, only_second)):
         ways = ways * (discordant - k) // (k + 1)
         tail += ways
@@ -76,14 +76,14 @@ def _check_same(first: Games, second: Games) -> None:
     ]
     if list(first.groups) != list(second.groups):
         raise GamesError(
-            f"the first judge has played {', '.join(first.groups)}, the second {', '.join(second.groups)}: compare what "
-            "both have played"
+            f"the first judge has played {', '.join(first.groups)}, the second {', '.join(second.groups)}: compare only "
+            "the groups that both have played"
         )
     if not adaptive(first.benchmark) and played[0] != played[1]:
         only = [len(played[i] - played[1 - i]) for i in (0, 1)]
         raise GamesError(
-            f"the two judges have not played the same games: {only[0]:,} are the first's alone and {only[1]:,} the "
-            "second's. Compare what both have played"
+            f"the two judges have not played the same games: {only[0]:,} were played only by the first and {only[1]:,} only "
+            "by the second. Compare only the games that both have played"
         )
 
 
@@ -91,7 +91,7 @@ def _check_same(first: Games, second: Games) -> None:
 
 
 def rows_of(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row a number: its name, both judges' values, the difference and its interval."""
+    """One row per number: its name, both judges' values, the difference and its interval."""
     values = [dict(_leaves(compared[side])) for side in ("first", "second", "difference", "intervals")]
     return [
         {

@@ -1,13 +1,13 @@
-"""The games of a judge, as they are stored: one row a game, ours or somebody else's.
+"""The stored games of a judge, ours or anyone's, one row per game: one judgment of two responses, shown in one order.
 
-Two rows that are all that is needed, the second from a judge that gives probabilities::
+Two minimal rows, the second from a judge that gives probabilities::
 
     {"id": "chat/8", "cell": "0-1", "order": "rejected_first", "vote": 2, "verdict": "B"}
     {"id": "chat/8", "cell": "0-1", "order": "chosen_first", "p_first": 0.83}
 
-``verdict`` is "A" (the response shown first is better), "B", "tie" or null; ``p_first`` the probability of A, or null.
-``vote`` is 0 and ``cell`` is empty where they are left out. Rows that we write also say why a verdict is null
-(``malformed``), whether the reply was cut off (``truncated``), and what it cost (``n_tokens``).
+``verdict`` is "A" (the response shown first is better), "B", "tie" or null; ``p_first`` is the probability of A, or null.
+``vote`` defaults to 0 and ``cell`` to empty. Rows that we write also record why a verdict is null (``malformed``), whether
+the reply was cut off (``truncated``), and its length (``n_tokens``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHOWN = 3
 
 
 class GamesError(ValueError):
-    """Games that cannot be scored: which ones, why, and what to do."""
+    """Games that cannot be scored; the message names them, the reason, and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +43,20 @@ class Game:
 
     @property
     def first_shown_wins(self) -> float | None:
-        """How surely the response shown first is better, 0…1; None for a game without a verdict."""
+        """The probability, 0…1, that the response shown first is better; None for a game without a verdict."""
         if self.p_first is not None:
             return self.p_first
         return None if self.verdict is None else {"A": 1.0, "B": 0.0, "tie": 0.5}[self.verdict]
 
     @property
     def win(self) -> float | None:
-        """The same for the cell's first response, whichever order it was shown in."""
+        """The same for the cell's first response, in whichever order it was shown."""
         shown = self.first_shown_wins
         return shown if shown is None or self.order == 0 else 1.0 - shown
 
     @property
     def decision(self) -> int | None:
-        """+1 where the cell's first response is judged better, −1 where its second is, 0 for a tie; None for no verdict."""
+        """+1 if the cell's first response is judged better, −1 if its second is, 0 for a tie; None for no verdict."""
         win = self.win
         return None if win is None else (win > 0.5) - (win < 0.5)
 
@@ -70,11 +70,11 @@ class Games:
     votes: int
 
     def of(self, item: Item, cell: Cell) -> tuple[Game, ...]:
-        """All games of a cell; none where it was not played."""
+        """All games of a cell; empty if it was not played."""
         return self.by_cell.get((item.id, cell.name), ())
 
     def played(self) -> Iterator[tuple[Item, Cell, tuple[Game, ...]]]:
-        """Every cell that was played, in the order of the benchmark."""
+        """Every cell that was played, in benchmark order."""
         for item in self.benchmark.items:
             for cell in item.cells:
                 games = self.of(item, cell)
@@ -92,36 +92,36 @@ class Games:
 
 
 def read_games(benchmark: Benchmark, path: Path, partial: bool = False) -> Games:
-    """The games in a file. Raises GamesError for a row that is no game, an unknown or a doubled one, or a gap.
+    """The games in a file. Raises GamesError for an invalid row, an unknown or duplicate game, or a gap.
 
-    A gap is a game that is not there in a group of which others are; with `partial` gaps are left to the scores.
+    A gap is a missing game in a group that has other games; with `partial`, gaps are allowed and show in the scores.
     """
     if not path.is_file():
-        raise GamesError(f"{path}: there is no such file; it must hold one game a line")
+        raise GamesError(f"{path}: there is no such file; it must contain one game per line")
     return collect(benchmark, _parsed(benchmark, path), partial, str(path))
 
 
 def of_rows(benchmark: Benchmark, games: Iterable[Mapping[str, Any]]) -> Games:
-    """The games in rows that the software itself has written; see `read_games`."""
+    """The games in rows that this software has written; see `read_games`."""
     numbered = ((f"game {i}", *_parse(benchmark, row)) for i, row in enumerate(games))
     return collect(benchmark, numbered, partial=True, where="the games")
 
 
 def collect(benchmark: Benchmark, parsed: Iterable[tuple[str, str, str, Game]], partial: bool, where: str) -> Games:
-    """Games from (place in the file, item, cell, game). Raises GamesError as `read_games` does."""
+    """Games from (location in the file, item, cell, game). Raises GamesError like `read_games`."""
     places: dict[tuple[str, str, int, int], str] = {}
     by_cell: dict[tuple[str, str], list[Game]] = defaultdict(list)
     for place, item, cell, game in parsed:
         key = (item, cell, game.order, game.vote)
         if key in places:
             raise GamesError(
-                f"{place}: the game {_named(benchmark, *key)} is there twice, first in {places[key]}; games differ by id, "
-                "cell, order and vote"
+                f"{place}: the game {_named(benchmark, *key)} is a duplicate, first seen in {places[key]}; games must "
+                "differ in id, cell, order or vote"
             )
         places[key] = place
         by_cell[item, cell].append(game)
     if not places:
-        raise GamesError(f"{where}: holds no game")
+        raise GamesError(f"{where}: contains no games")
     votes = {vote for *_, vote in places}
     if max(votes) >= len(votes):
         raise GamesError(
@@ -134,7 +134,7 @@ def collect(benchmark: Benchmark, parsed: Iterable[tuple[str, str, str, Game]], 
 
 
 def adaptive(benchmark: Benchmark) -> bool:
-    """Whether the cells that are played depend on who wins, so that not all of them have to be."""
+    """Whether the cells that are played depend on who wins, so not all of them have to be played."""
     return benchmark.name == "ppe"
 
 
@@ -156,7 +156,7 @@ def _check_gaps(games: Games, where: str) -> None:
     if missing:
         raise GamesError(
             f"{where}: {missing.total():,} games are missing ({', '.join(f'{n:,} in {g}' for g, n in missing.items())}), "
-            f"such as {'; '.join(shown)}. Play them, or score what is there with --partial"
+            f"such as {'; '.join(shown)}. Play them, or score the existing games with --partial"
         )
 
 
@@ -179,15 +179,15 @@ def _parsed(benchmark: Benchmark, path: Path) -> Iterator[tuple[str, str, str, G
 
 
 def _parse(benchmark: Benchmark, row: Mapping[str, Any]) -> tuple[str, str, Game]:
-    """Item, cell and game of a row. Raises GamesError that names the field."""
+    """Item, cell and game of a row. Raises a GamesError that names the field."""
     named = row.get("benchmark")
     if named is not None and named != benchmark.name:
-        raise GamesError(f"benchmark: the game is one of {named!r}, not of {benchmark.name!r}")
+        raise GamesError(f"benchmark: the game is from {named!r}, not from {benchmark.name!r}")
     identity, cell, order, vote = str(row.get("id")), row.get("cell") or "", row.get("order"), row.get("vote", 0)
     item = benchmark.by_id.get(identity)
     if item is None:
         raise GamesError(
-            f"id: the data of {benchmark.name} has no {identity!r}; its ids are like {benchmark.items[0].id!r}"
+            f"id: the data of {benchmark.name} has no {identity!r}; its ids look like {benchmark.items[0].id!r}"
         )
     if all(known.name != cell for known in item.cells):
         known = ", ".join(repr(one.name) for one in item.cells[:9])
@@ -195,15 +195,15 @@ def _parse(benchmark: Benchmark, row: Mapping[str, Any]) -> tuple[str, str, Game
     if order not in benchmark.orders:
         raise GamesError(f"order: must be one of {', '.join(map(repr, benchmark.orders))}, got {order!r}")
     if isinstance(vote, bool) or not isinstance(vote, int) or vote < 0:
-        raise GamesError(f"vote: must be a number from 0, got {vote!r}")
+        raise GamesError(f"vote: must be an integer of at least 0, got {vote!r}")
     verdict, p_first = _outcome(row)
     malformed, truncated, n_tokens = row.get("malformed"), row.get("truncated", False), row.get("n_tokens") or 0
     if not isinstance(malformed, str | None):
-        raise GamesError(f"malformed: must be a text or null, got {malformed!r}")
+        raise GamesError(f"malformed: must be a string or null, got {malformed!r}")
     if not isinstance(truncated, bool):
         raise GamesError(f"truncated: must be true or false, got {truncated!r}")
     if isinstance(n_tokens, bool) or not isinstance(n_tokens, int) or n_tokens < 0:
-        raise GamesError(f"n_tokens: must be a number from 0, got {n_tokens!r}")
+        raise GamesError(f"n_tokens: must be an integer of at least 0, got {n_tokens!r}")
     return (
         identity,
         cell,
@@ -213,7 +213,7 @@ def _parse(benchmark: Benchmark, row: Mapping[str, Any]) -> tuple[str, str, Game
 
 def _outcome(row: Mapping[str, Any]) -> tuple[Verdict | None, float | None]:
     if "verdict" not in row and "p_first" not in row:
-        raise GamesError("a game needs either 'verdict' or 'p_first'; null where the judge gave none")
+        raise GamesError("a game needs either 'verdict' or 'p_first'; null if the judge gave none")
     verdict, p_first = row.get("verdict"), row.get("p_first")
     if verdict not in ("A", "B", "tie", None):
         raise GamesError(f"verdict: must be 'A', 'B', 'tie' or null, got {verdict!r}")
@@ -224,6 +224,6 @@ def _outcome(row: Mapping[str, Any]) -> tuple[Verdict | None, float | None]:
     by_probability = None if p_first is None else "tie" if p_first == 0.5 else "A" if p_first > 0.5 else "B"
     if "verdict" in row and by_probability is not None and verdict != by_probability:
         raise GamesError(
-            f"verdict {verdict!r} contradicts p_first = {p_first!r}, which is {by_probability!r}; give one of them"
+            f"verdict {verdict!r} contradicts p_first = {p_first!r}, which means {by_probability!r}; give only one of them"
         )
     return verdict or by_probability, None if p_first is None else float(p_first)  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Benchmarks of chosen against rejected responses, by the rules of their authors' own code (named at each)."""
+"""Benchmarks of chosen against rejected responses, scored as in their authors' own code (named at each)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PLACE = {cell.name: i for i, cell in enumerate(rm_bench.CELLS)}
 
 
 def _rm_bench_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
-    """Columns: wins of each cell, then times that each was played. A chosen response wins where its mean is over ½."""
+    """Columns: wins per cell, then how often each was played. A chosen response wins if its mean win probability is over ½."""
     rows, outcomes = [], {}
     for item in items:
         row = [0.0] * (2 * len(rm_bench.CELLS))
@@ -35,7 +35,7 @@ def _rm_bench_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes
 
 
 def _rm_bench_numbers(games: Games, sums: Sums) -> Numbers:
-    """hard, normal, easy and the score of each domain; over all, the plain mean of the domains.
+    """hard, normal, easy and the score of each domain; overall, the unweighted mean of the domains.
 
     "gram" pools the prompts of all domains for hard, normal and easy, as GRAM's own script does.
     """
@@ -77,7 +77,7 @@ def _judgebench_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcom
 
 
 def _judgebench_numbers(games: Games, sums: Sums) -> Numbers:
-    """Micro is the official overall number; macro is what the tables of GRAM and GRAM-R² print.
+    """Micro is the official overall number; macro is the one in the tables of GRAM and GRAM-R².
 
     "mean_probability" decides a pair by the mean probability over both orders, which is how GRAM scores it.
     """
@@ -94,13 +94,13 @@ def _judgebench_numbers(games: Games, sums: Sums) -> Numbers:
     return {**both, "total": both["micro"], "single_game": averaged(3, 2), "mean_probability": averaged(4, 0)}
 
 
-# ---- LLMBar: LLMEvaluator/evaluate.py, and preference sets of ours ----------------------------------------------------------
+# ---- LLMBar: LLMEvaluator/evaluate.py, and our preference sets ----------------------------------------------------------
 
 _ORDERED = ("chosen_first", "rejected_first", "as_published", "swapped")
 
 
 def _pair_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
-    """Columns: right and number of games by order, each of `_ORDERED`; pairs with both orders; both right; orders agree.
+    """Columns: right, then played, for each of `_ORDERED`; pairs with both orders; both right; orders agree.
 
     An order is decided by the majority of its votes.
     """
@@ -111,7 +111,7 @@ def _pair_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
         orders = [[game for game in games.of(item, cell) if game.order == order] for order in (0, 1)]
         right = [bool(order) and decided(order) > 0 for order in orders]
         there = [bool(order) for order in orders]
-        as_published = 0 if cell.first == 0 else 1  # the order that shows the responses as the file has them
+        as_published = 0 if cell.first == 0 else 1  # the order in which the file lists the responses
         shown = [0, 1, as_published, 1 - as_published]
         both = all(there)
         agree = both and _agree(*orders)
@@ -122,21 +122,21 @@ def _pair_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
 
 
 def _agree(first: Sequence[Game], second: Sequence[Game]) -> bool:
-    """Whether both orders give the same verdict; an order in which no vote has one agrees with nothing."""
+    """Whether both orders give the same verdict; an order without any verdict agrees with nothing."""
     both_decided = all(any(game.decision is not None for game in order) for order in (first, second))
     return both_decided and decided(first) == decided(second)
 
 
 def _pair_numbers(s: Array) -> Numbers:
     by_order = {f"accuracy_{name}": ratio(s[..., i], s[..., 4 + i]) for i, name in enumerate(_ORDERED)}
-    # The mean over the two orders; where games are missing, over the games that are there.
+    # The mean over the two orders; if games are missing, over the existing ones.
     accuracy = ratio(s[..., 0] + s[..., 1], s[..., 4] + s[..., 5])
     both, agree = ratio(s[..., 9], s[..., 8]), ratio(s[..., 10], s[..., 8])
     return {"accuracy": accuracy, "both_correct": both, "agreement": agree, **by_order}
 
 
 def _llmbar_numbers(games: Games, sums: Sums) -> Numbers:
-    """By subset, and the plain mean of the four adversarial ones; no number is published for all of them together."""
+    """By subset, and the unweighted mean of the four adversarial ones; no number over all subsets is published."""
     subsets = {subset: _pair_numbers(s) for subset, s in sums.items()}
     adversarial = [subsets[name]["accuracy"] for name in llmbar.ADVERSARIAL if name in subsets]
     whole = len(adversarial) == len(llmbar.ADVERSARIAL)
@@ -181,7 +181,7 @@ def _reward_bench_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outc
 def _reward_bench_numbers(games: Games, sums: Sums) -> Numbers:
     """Sections weight their subsets by the official table, in which math-prm counts 984.
 
-    "gram" decides a pair by its mean probability and weights subsets by the rows they have, as GRAM's script does.
+    "gram" decides a pair by its mean probability and weights subsets by their number of rows, as GRAM's script does.
     """
     subsets = {subset: ratio(s[..., 1], s[..., 0]) for subset, s in sums.items()}
     official: Numbers = {}

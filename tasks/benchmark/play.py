@@ -1,12 +1,12 @@
 """The stages "benchmark": a judge plays every game of a benchmark, in both orders, and the games are stored and scored.
 
-A line of ``games.jsonl``; `tasks.benchmark.games` tells what each field means::
+A line of ``games.jsonl``; `tasks.benchmark.games` describes each field::
 
     {"benchmark": "rm-bench", "id": "chat/8", "cell": "0-1", "order": "chosen_first", "vote": 0, "verdict": "A",
      "p_first": null, "malformed": null, "truncated": false, "n_tokens": 212}
 
-``scores.json`` is what ``python -m tasks.benchmark score`` prints for them. A game whose prompt does not fit, and one
-that the engine fails on, has no verdict: what that costs is the benchmark's rule, not ours.
+``scores.json`` is what ``python -m tasks.benchmark score`` prints for them. A game whose prompt does not fit, or on which
+the engine fails, has no verdict; the benchmark's own rules decide how that is scored.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from tasks.settings import BenchmarkSettings, ModelSettings
 
 GAMES, SCORES = "games.jsonl", "scores.json"
 Rows = Iterator[tuple[dict[str, Any], dict[str, Any]]]
-"""Items as JSON, each with the line that was generated for it."""
+"""Items as JSON, each with the line generated for it."""
 
 
 def game_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
-    """One request for each cell in each order, named "0-1/0": those that show the same response first follow one another.
+    """One request for each cell in each order, named "0-1/0"; requests that show the same response first are adjacent.
 
-    What they share comes first in the prompt, so that an engine that caches prefixes reads it once.
+    Their shared text comes first in the prompt, so an engine with prefix caching processes it once.
     """
     item, query = Item.from_json(row), JudgeQuery(**params)
     if query.by_score:
@@ -54,7 +54,7 @@ def game_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: Ch
 
 
 def _score_requests(item: Item, query: JudgeQuery, encoder: ChatEncoder) -> list[Request] | Skip:
-    """One request for each response that plays, named by its place."""
+    """One request for each response in any cell, named by its index."""
     playing = sorted({place for cell in item.cells for place in (cell.first, cell.second)})
     asked = [build_score_request(query, encoder, item.prompt, item.responses[i], str(i)) for i in playing]
     return [request for request in asked if request is not None] or Skip(PROMPT_TOO_LONG)
@@ -68,7 +68,7 @@ def read_games(query: JudgeQuery, benchmark: Benchmark, rows: Rows) -> Iterator[
     """The games of each item, in the order of its cells."""
     for row, line in rows:
         item = Item.from_json(row)
-        # Of a row that has failed, the games that were answered count all the same.
+        # Answered games of a failed row still count.
         answered = line.get("requests") or line.get("answered") or ()
         made = {request["name"]: request["completions"] for request in answered}
         lost = line.get("dropped") or line.get("failed") or PROMPT_TOO_LONG
@@ -90,7 +90,7 @@ def _score_of(completions: Sequence[Mapping[str, Any]] | None) -> float | None:
 
 
 def _game(benchmark: Benchmark, item: Item, cell: Cell, order: int, vote: int, answers: JudgeAnswer) -> dict[str, Any]:
-    # A probability of one half is a tie; a reply that was sampled is a verdict or none.
+    # A probability of one half is a tie; a sampled reply gives a verdict or none.
     verdict = "tie" if answers.p_first == 0.5 else answers.verdict
     return {
         "benchmark": benchmark.name,
@@ -110,7 +110,7 @@ def _game(benchmark: Benchmark, item: Item, cell: Cell, order: int, vote: int, a
 
 
 def query_of(run: Run) -> JudgeQuery:
-    """How a run's settings have a judge asked."""
+    """How the run's judge is queried, by the run's settings."""
     settings = run.settings
     return query_for(settings.benchmarks, settings.judge_prompt.name, settings.models, settings.reply_tokens, run.seed)
 
@@ -118,7 +118,7 @@ def query_of(run: Run) -> JudgeQuery:
 def query_for(
     benchmarks: BenchmarkSettings, prompt: str, models: ModelSettings, reply_tokens: int, seed: int
 ) -> JudgeQuery:
-    """How a judge with this prompt is asked. Only what is sampled depends on the seed."""
+    """How a judge with this prompt is queried. The seed matters only for sampling."""
     return JudgeQuery(
         prompt,
         reply_tokens,
@@ -139,10 +139,10 @@ def benchmark(
     query: JudgeQuery | None = None,
     place: str = "",
 ) -> Artifact:
-    """The stage of a judge and a benchmark. `played` is the benchmark's own stage, "benchmarks/NAME".
+    """The stage in which a judge plays a benchmark. `played` is the benchmark's own stage, "benchmarks/NAME".
 
-    `query` says how the judge is asked; without it, the run's settings do. `place` is the folder of a judge that is not
-    a round's.
+    `query` specifies how the judge is queried (default: by the run's settings). `place` is the folder for a judge that does
+    not belong to a round.
     """
     name = played.manifest.name.removeprefix("benchmarks/")
     suffix = "" if name == HELD_OUT else f"-{name}"
@@ -184,7 +184,7 @@ def _play_knockouts(
     query: JudgeQuery,
     config: Mapping[str, Any],
 ) -> Artifact:
-    """Two stages for each level of the knockouts, its matches and their games; then the scores of all games."""
+    """Two stages for each level of the knockouts (its matches and their games), then the scores of all games."""
     levels: list[tuple[Artifact, Artifact]] = []
 
     def inputs() -> dict[str, Input]:
@@ -217,7 +217,7 @@ def _play_knockouts(
         return _score(context.work, known, iter(games(context, known)), Outcome(Counts(total, total)))
 
     for level in range(1, (played.manifest.metrics["candidates"] - 1).bit_length() + 1):
-        # What is drawn depends on how replies are read, as the scores do.
+        # Like the scores, the matches depend on how replies are parsed.
         drawn = run.find_or_make(f"{stage}-matches-{level}", "matches", config, inputs(), draw, round)
         asked: dict[str, Input] = {"judge": judge, "items": drawn}
         made = run.find_or_make(f"{stage}-games-{level}", "games", config, asked, play, round)
@@ -254,7 +254,7 @@ def _score(work: Path, known: Benchmark, games: Iterator[dict[str, Any]], outcom
 
 
 def measured(run: Run) -> list[Artifact]:
-    """The benchmarks that a run has gone through, in order."""
+    """The finished benchmarks of a run, in order."""
     return [
         a for a in run.finished_stages() if a.manifest.kind.startswith("benchmark") and "games" in a.manifest.metrics
     ]

@@ -1,6 +1,6 @@
-"""What the rules of all benchmarks share: the halves of a scorer, and when a response has won.
+"""What the rules of all benchmarks share: the two parts of a scorer, and when a response has won.
 
-A scorer has two halves: `tabulate` makes one row of values for each scored row of a group, and `numbers` makes the
+A scorer has two parts: `tabulate` makes one row of values for each scored row of a group, and `numbers` computes the
 published numbers from the sums of those rows.
 """
 
@@ -18,12 +18,12 @@ from tasks.benchmark.bootstrap import Numbers, Sums, Table
 from tasks.benchmark.games import Game, Games
 
 Outcomes = dict[str, bool]
-"""What is right and what is wrong, by name: what McNemar's test compares."""
+"""Right or wrong by name, for McNemar's test."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A benchmark's rules. `tabulate` gives a group's rows and the outcomes behind them."""
+    """A benchmark's rules. `tabulate` gives a group's rows and their outcomes."""
 
     tabulate: Callable[[Games, Sequence[Item]], tuple[Table, Outcomes]]
     numbers: Callable[[Games, Sums], Numbers]
@@ -35,16 +35,16 @@ def make_table(items: Sequence[Item], rows: Sequence[Sequence[float]]) -> Table:
 
 def mean_win(games: Sequence[Game]) -> float:
     """The mean win probability of a cell's first response; a tie and a game without a verdict count one half."""
-    # Exact but for the last bits of probabilities, in whatever order they come: a tie must stay one.
+    # Rounded, so the order of summation cannot turn a tie into a win through the last bits.
     return round(math.fsum(0.5 if game.win is None else game.win for game in games) / len(games), 12)
 
 
 def decided(games: Sequence[Game]) -> int:
-    """+1, −1 or 0: the sum of the decisions, where a tie and a game without a verdict are 0."""
+    """+1, −1 or 0: the sign of the sum of decisions; a tie and a game without a verdict count 0."""
     total = sum(game.decision or 0 for game in games)
     return (total > 0) - (total < 0)
 
 
 def is_complete(games: Games, sums: Sums) -> bool:
-    """Whether every group that the benchmark has is there, and whole: without that there is no total."""
+    """Whether every group of the benchmark is present and its data complete; otherwise there is no total."""
     return set(sums) >= set(games.benchmark.groups) and not games.benchmark.lacks

@@ -1,4 +1,4 @@
-"""Scores from stored games, without a model: the published numbers, what they rest on, and what costs nothing to beat."""
+"""Scores from stored games, without a model: the published numbers, the statistics behind them, and trivial baselines."""
 
 from __future__ import annotations
 
@@ -31,18 +31,20 @@ PARTS = {
     "ppe": "curve",
     "preferences": "sets",
 }
-"""Where each benchmark has the numbers that its one number is made of."""
+"""The field of each benchmark's scores that holds the parts of its overall number."""
 
 
-_NOTES = {"reward-bench-2": "a judge of pairs has no scores: a response's is its share of wins in the round robin"}
+_NOTES = {
+    "reward-bench-2": "a pairwise judge gives no scores: a response's score is its share of wins in the round robin"
+}
 _ROUND = 10
-"""Digits that are printed: more than a benchmark has, fewer than rounding errors need."""
+"""Printed digits: more than any benchmark reports, too few to show rounding errors."""
 
 
 def score(games: Games, partial: bool = False, draws: int = DRAWS) -> dict[str, Any]:
-    """All numbers as JSON: fractions 0…1, None where there is none; ``intervals`` has [low, high] in the same shape.
+    """All numbers as JSON: fractions 0…1, None if undefined; ``intervals`` has [low, high] in the same structure.
 
-    Raises GamesError where a knockout lacks one of its games and not `partial`.
+    Raises GamesError if a knockout lacks one of its games, unless `partial`.
     """
     benchmark, scorer = games.benchmark, SCORERS[games.benchmark.name]
     if not partial:
@@ -63,14 +65,14 @@ def score(games: Games, partial: bool = False, draws: int = DRAWS) -> dict[str, 
 
 
 def extent(games: Games) -> dict[str, Any]:
-    """How much of its benchmark the games cover: groups without any, and of others how many of how many there are."""
+    """How much of the benchmark the games cover: missing groups, and for incomplete groups, how many games of how many."""
     missing = [*(group for group in games.benchmark.groups if group not in games.groups), *games.benchmark.lacks]
     gaps = _gaps(games)
     return {"missing": missing, "complete": not missing and not gaps, **({"partial": gaps} if gaps else {})}
 
 
 def tabulate(games: Games) -> tuple[dict[str, Table], Outcomes]:
-    """The scored rows of every group in which games were played, and what is right and wrong in them."""
+    """The scored rows of every group in which games were played, and their outcomes (right or wrong)."""
     scorer, tables, outcomes = SCORERS[games.benchmark.name], {}, {}
     for group, items in games.groups.items():
         tables[group], found = scorer.tabulate(games, items)
@@ -88,7 +90,7 @@ def rounded(value: Any) -> Any:
 
 
 def parts(scored: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers behind the one number: by domain, category, subset, section, set, or number of candidates."""
+    """The parts of the overall number: by domain, category, subset, section, set, or number of candidates."""
     found: dict[str, float] = {}
     for name, value in scored[PARTS[scored["benchmark"]]].items():
         one = value.get("score", value.get("accuracy")) if isinstance(value, dict) else value
@@ -105,13 +107,13 @@ def _intervals(games: Games, tables: Mapping[str, Table], draws: int) -> Numbers
 
 
 def check_knockouts(games: Games) -> None:
-    """Raises GamesError where a knockout lacks one of its games; does nothing for other benchmarks."""
+    """Raises GamesError if a knockout lacks one of its games; does nothing for other benchmarks."""
     for group, items in games.groups.items() if adaptive(games.benchmark) else ():
         for item in items:
             if not _has_winner(games, item):
                 raise GamesError(
-                    f"{group}: the knockout of {item.id!r} lacks one of its games. Play it, or score what is there with "
-                    "--partial"
+                    f"{group}: the knockout of {item.id!r} lacks one of its games. Play it, or score the existing games "
+                    "with --partial"
                 )
 
 
@@ -121,7 +123,7 @@ def _has_winner(games: Games, item: Item) -> bool:
 
 
 def _gaps(games: Games) -> dict[str, dict[str, int]]:
-    """Of each group that is not whole, how many games are there, and how many there should be; of PPE, knockouts."""
+    """For each incomplete group, how many games exist and how many there should be; knockouts instead of games for PPE."""
     if adaptive(games.benchmark):
         whole = {group: sum(_has_winner(games, i) for i in items) for group, items in games.groups.items()}
         return {
@@ -138,11 +140,11 @@ def _gaps(games: Games) -> dict[str, dict[str, int]]:
     return found
 
 
-# ---- what the games are like ----------------------------------------------------------------------------------------------
+# ---- statistics of the games ----------------------------------------------------------------------------------------------
 
 
 def summary(games: Games) -> dict[str, Any]:
-    """Counts and rates of all games, and by group."""
+    """Counts and rates, over all games and by group."""
     played = list(games.played())
     by_group = {
         group: _summary([(cell, found) for item, cell, found in played if item.group == group])
@@ -151,7 +153,7 @@ def summary(games: Games) -> dict[str, Any]:
     return {
         **_summary([(cell, found) for _, cell, found in played]),
         "votes": games.votes,
-        # Of a knockout, the matches that no verdict decided: the earlier candidate went on.
+        # Knockout matches without a decision: the earlier candidate advanced.
         **({"undecided_matches": _undecided(games)} if adaptive(games.benchmark) else {}),
         "items": len({item.id for item, _, _ in played}),
         "groups": by_group,
@@ -178,10 +180,10 @@ def _summary(played: Sequence[tuple[Cell, Sequence[Game]]]) -> dict[str, Any]:
 
 
 def _position(played: Sequence[tuple[Cell, Sequence[Game]]]) -> dict[str, Any]:
-    """How often a vote gives the same response in both orders, and which place it favours where it does not.
+    """How often a vote prefers the same response in both orders, and which position it favours otherwise.
 
-    A vote with a game without a verdict is not consistent. Bias is the share of "the first shown" among the votes that
-    name another response in each order: 0.5 favours neither place.
+    A vote in which a game has no verdict is not consistent. Bias is the share of "the first shown" among the votes that
+    prefer a different response in each order: 0.5 favours neither position.
     """
     pairs = consistent = first = contrary = 0
     for _, games in played:
@@ -204,7 +206,7 @@ def _position(played: Sequence[tuple[Cell, Sequence[Game]]]) -> dict[str, Any]:
     }
 
 
-# ---- what costs nothing ------------------------------------------------------------------------------------------------------
+# ---- trivial baselines ------------------------------------------------------------------------------------------------------
 
 
 def _always_a(item: Item, cell: Cell, game: Game) -> Game:
@@ -224,9 +226,9 @@ _BASELINES = {"always_a": _always_a, "longest": _by_length(1), "shortest": _by_l
 
 
 def _baseline(games: Games, play: Callable[[Item, Cell, Game], Game]) -> Numbers:
-    """The numbers of a judge that reads nothing, on the very games that were played."""
+    """The numbers of a judge that does not read the responses' content, on exactly the games that were played."""
     if adaptive(games.benchmark):
-        # Other winners would have met in other matches: every match is played.
+        # Other winners would meet in other matches, so every possible match is played.
         by_cell = {
             (item.id, cell.name): tuple(play(item, cell, Game(order)) for order in (0, 1))
             for items in games.groups.values()

@@ -1,6 +1,6 @@
-"""The stages "benchmark-data": each benchmark as its authors publish it → ``items.jsonl``, which every round plays.
+"""The stages "benchmark-data": each benchmark as its authors publish it → ``items.jsonl``, used in every round.
 
-``benchmark.json`` beside it holds what is not in the items: the name, the orders, the groups, and what is missing.
+``benchmark.json`` next to it holds everything else: the name, the orders, the groups, and what is missing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HELD_OUT = "held-out"
 
 
 def prepare_set(run: Run, chosen: BenchmarkSet) -> Artifact:
-    """A configured benchmark as a stage. Raises SourceError where its data is not what its authors publish."""
+    """A configured benchmark as a stage. Raises SourceError if the data is not what its authors publish."""
     config = chosen.model_dump(mode="json", exclude={"name"})
     inputs = {"data": as_published(Source(path=chosen.data))}
 

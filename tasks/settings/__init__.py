@@ -1,6 +1,6 @@
-"""The settings that stages read, one section a concern. What is not "paper:" in a description is a choice of ours.
+"""The settings that stages read, one section per concern. Values not marked "Paper:" in a description are our own choice.
 
-A section is what the UI shows as a form: titles and descriptions are its help texts. Cross-field rules say why.
+The UI shows each section as a form: titles and descriptions are its help texts. Messages of cross-field rules give the reason.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ __all__ = [
 
 
 LABEL_TOKENS = 2
-"""The longest reply of a judge that gives the label alone: the label, and the end of its turn."""
+"""The longest reply of a label-only judge: the label and the end-of-turn token."""
 
 
 class BenchmarkRunSettings(Section):
-    """What it takes to measure a judge that is there: the sections of `Settings` that the stages of benchmarks read."""
+    """What is needed to benchmark an existing judge: the sections of `Settings` that benchmark stages read."""
 
     models: ModelSettings
     generation: GenerationSettings
@@ -71,12 +71,12 @@ class BenchmarkRunSettings(Section):
         return self.benchmarks.max_tokens or 1024
 
     def warnings(self) -> list[str]:
-        """What is allowed, and yet hardly meant: nothing here."""
+        """Settings that are allowed but probably unintended: none here."""
         return []
 
 
 class Settings(Section):
-    """All sections together: what a run is carried out with."""
+    """All settings of a run, section by section."""
 
     models: ModelSettings
     data: DataSettings
@@ -99,7 +99,7 @@ class Settings(Section):
 
     @property
     def judge_room(self) -> int:
-        """The tokens of the context that a judge's prompt leaves to its reply, in training and in generation alike."""
+        """The tokens of the context reserved for a judge's reply, the same in training and in generation."""
         return self.labels.max_tokens if self.judge_prompt.has_rationale else LABEL_TOKENS
 
     @model_validator(mode="after")
@@ -117,16 +117,16 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
-    def _number_format_is_given_to_workers(self) -> Self:
+    def _dtype_is_given_to_workers(self) -> Self:
         if self.models.dtype == "auto" and (self.generation.workers or self.training.in_pool):
             raise ValueError(
-                'models.dtype = "auto" is decided by the GPUs of the machine of the run, and generation.workers or '
-                'training.in_pool have others do the work: give models.dtype, such as "bfloat16"'
+                'models.dtype = "auto" depends on the GPUs of the run\'s own machine, but generation.workers or '
+                'training.in_pool use other machines: set models.dtype explicitly, such as "bfloat16"'
             )
         return self
 
     @model_validator(mode="after")
-    def _truth_is_there(self) -> Self:
+    def _truth_is_given(self) -> Self:
         if self.labels.source == "truth" and not self.data.unlabeled_truth:
             raise ValueError('labels.source = "truth" needs unlabeled rows with true labels: set data.unlabeled_truth')
         return self
@@ -144,7 +144,7 @@ class Settings(Section):
         if self.writes_proofs():
             if not self.models.prover_base:
                 raise ValueError(
-                    "models.prover_base: proofs are written by a prover; name the model it is trained from"
+                    "models.prover_base: proofs are written by a prover; name the base model it is trained from"
                 )
             if not self.data.rationale:
                 raise ValueError(
@@ -160,13 +160,13 @@ class Settings(Section):
     def _nothing_is_ignored(self) -> Self:
         if self.training.label_loss == "labels" and self.judge_prompt.has_rationale:
             raise ValueError(
-                f'training.label_loss = "labels" is for judges that give the label alone, and models.judge_prompt = '
-                f'"{self.models.judge_prompt}" asks for a rationale: leave label_loss out, or take "gram"'
+                f'training.label_loss = "labels" is for label-only judges, but models.judge_prompt = '
+                f'"{self.models.judge_prompt}" asks for a rationale: leave label_loss out, or use the prompt "gram"'
             )
         for name, one in self.training:
             if isinstance(one, Optimization) and one.early_stopping is not None:
                 raise ValueError(
-                    f"training.{name}.early_stopping needs a validation part, which only the flow adapt has: leave it out"
+                    f"training.{name}.early_stopping needs a validation set, which only the flow adapt has: leave it out"
                 )
         return self
 
@@ -176,11 +176,11 @@ class Settings(Section):
             given, missing = ("training.pretraining", "data.pretraining")
             if self.data.pretraining:
                 given, missing = missing, given
-            raise ValueError(f"{given} is given without {missing}: give both for a pre-training, or neither")
+            raise ValueError(f"{given} is given without {missing}: give both to pre-train, or neither")
         return self
 
     def with_label_judge(self, prompt: str, loss: str) -> Self:
-        """The same with a judge that gives the label alone, by this prompt, trained with this loss."""
+        """A copy for a label-only judge with this prompt, trained with this loss."""
         return self.model_copy(
             update={
                 "models": self.models.model_copy(update={"judge_prompt": prompt}),
@@ -190,7 +190,7 @@ class Settings(Section):
         )
 
     def warnings(self) -> list[str]:
-        """What is allowed, and yet hardly meant; said when a run starts."""
+        """Settings that are allowed but probably unintended; reported when a run starts."""
         if self.judge_prompt.has_rationale or self.training.label_loss != "labels" or not self.rounds.count:
             return []
         optimum = 1 - self.training.label_smoothing / 2
@@ -198,11 +198,11 @@ class Settings(Section):
             return []
         return [
             f"labels.min_confidence = {self.labels.min_confidence:g} is at or above {optimum:g}, the probability that "
-            f"training.label_smoothing = {self.training.label_smoothing:g} draws the judge to (1 − ε′/2): few pseudo-labels, "
-            "or none, will be kept. Lower one of the two"
+            f"training.label_smoothing = {self.training.label_smoothing:g} pulls the judge toward (1 − ε′/2): few or no "
+            "pseudo-labels will be kept. Lower one of the two"
         ]
 
     def writes_proofs(self, round: int = 0) -> bool:
-        """Whether a round's examples carry proofs; a label-only judge has no use for any."""
+        """Whether a round's examples carry proofs; a label-only judge never uses them."""
         wanted = self.proofs.write_for == "all" or (self.proofs.write_for == "labeled" and round == 0)
         return wanted and self.judge_prompt.has_rationale

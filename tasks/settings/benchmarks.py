@@ -1,4 +1,4 @@
-"""How judges are measured."""
+"""How judges are benchmarked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.settings.section import Section
 
 
 class JudgeSettings(Section):
-    """A judge that is there: where it is, and how it is asked."""
+    """An existing judge: where it is, and how it is prompted."""
 
     path: str = Field(
         title="Judge",
@@ -23,26 +23,27 @@ class JudgeSettings(Section):
     prompt: Literal["", "gram-r2", "compact", "compact-label", "gram", "gram-card"] = Field(
         "",
         title="Prompt",
-        description="Empty: what the checkpoint's prompt.json says, or what a released GRAM-R² or GRAM was trained with.",
+        description="Empty: the prompt named in the checkpoint's prompt.json, or the one that a released GRAM-R² or GRAM "
+        "checkpoint was trained with.",
     )
     max_tokens: int = Field(
-        4096, ge=64, title="Context length (tokens)", description="Prompt and reply together may be this long."
+        4096, ge=64, title="Context length (tokens)", description="Maximum length of prompt and reply together."
     )
     overlong: Literal["drop", "truncate"] = Field(
         "drop",
-        title="Prompts that are too long",
-        description="drop: the game has no verdict. truncate: a fair share for each text. An endpoint refuses what is too long "
-        "for it.",
+        title="Overlong prompts",
+        description="drop: the game counts as having no verdict. truncate: question and responses are shortened to a fair "
+        "share each. An endpoint rejects prompts that are too long for it.",
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        "auto", title="Number format", description="auto: bfloat16 on a GPU, float32 on a CPU."
+        "auto", title="Data type", description="auto: bfloat16 on a GPU, float32 on a CPU."
     )
     trust_remote_code: bool = Field(
-        False, title="Trust remote code", description="Whether the checkpoint's own Python code may be run."
+        False, title="Trust remote code", description="Allow the checkpoint's own Python code to run."
     )
 
     def as_models(self) -> ModelSettings:
-        """The same as the models of a run."""
+        """These settings as the section models of a run."""
         trusted = (self.path,) if self.trust_remote_code else ()
         return ModelSettings(
             judge_base=self.path,
@@ -54,9 +55,11 @@ class JudgeSettings(Section):
 
 
 class BenchmarkSet(Section):
-    """One benchmark, and where its authors' files are."""
+    """One benchmark, and where to find its authors' files."""
 
-    benchmark: BenchmarkName = Field(title="Benchmark", description="Which one; preferences is any labeled set.")
+    benchmark: BenchmarkName = Field(
+        title="Benchmark", description="Name of the benchmark. preferences: any labeled preference set."
+    )
     data: str = Field(
         title="Data",
         min_length=1,
@@ -65,56 +68,57 @@ class BenchmarkSet(Section):
     split: Literal["gpt", "claude"] | None = Field(
         None,
         title="Split",
-        description="Of JudgeBench: whose responses are compared. Empty: what a file holds; of a folder or the hub, gpt.",
+        description="For JudgeBench: whose responses are compared. Empty: the split that a file contains; gpt for a folder "
+        "or the hub.",
     )
-    format: Format = Field("records", title="Format", description="Of the rows of a preference set.")
+    format: Format = Field("records", title="Format", description="Row format of a preference set.")
     name: str = Field(
         "",
         title="Name",
         pattern=r"^[A-Za-z0-9._-]*$",
-        description="Names its stages, tables and curves. Empty: the benchmark's name.",
+        description="Used in the names of its stages, tables and curves. Empty: the benchmark's name.",
     )
 
     @property
     def label(self) -> str:
-        """The name given, or one made of the benchmark and its split."""
+        """The given name, or one derived from the benchmark and its split."""
         return self.name or self.benchmark + ("-claude" if self.split == "claude" else "")
 
 
 class BenchmarkSettings(Section):
-    """How judges are measured: on the held-out pairs after each round, and on the sets named here."""
+    """How judges are benchmarked: on the held-out pairs after each round, and on the sets listed here."""
 
     sets: tuple[BenchmarkSet, ...] = Field(
         (),
-        title="Sets",
-        description="Public benchmarks and preference sets that each round's judge plays, besides the held-out pairs.",
+        title="Benchmark sets",
+        description="Public benchmarks and preference sets that each round's judge is tested on, besides the held-out pairs.",
     )
     votes: int = Field(
         1,
         ge=1,
         le=256,
-        title="Votes a game (k)",
-        description="Sampled judgments for each order; over 1 needs a temperature. Paper: 1, and 16 for voting@16.",
+        title="Votes per game (k)",
+        description="Sampled judgments for each order; more than 1 needs a temperature above 0. Paper: 1, and 16 for voting@16.",
     )
-    temperature: float = Field(0.0, ge=0, le=2, title="Temperature", description="0: the greedy judgment.")
+    temperature: float = Field(0.0, ge=0, le=2, title="Temperature", description="0: greedy decoding.")
     top_p: float = Field(1.0, gt=0, le=1, title="Top-p", description="1: sample from the whole distribution.")
     max_tokens: int | None = Field(
         None,
         ge=1,
-        title="Longest reply (tokens)",
-        description="A reply cut off at this length is no verdict. Empty: labels.max_tokens, and 1024 in the flow benchmark.",
+        title="Maximum reply length (tokens)",
+        description="A reply cut off at this length gives no verdict. Empty: labels.max_tokens; 1024 in the flow benchmark.",
     )
 
     @model_validator(mode="after")
     def _votes_differ(self) -> Self:
         if self.votes > 1 and self.temperature == 0:
             raise ValueError(
-                f"{self.votes} votes at temperature 0 are the same vote {self.votes} times: give a temperature"
+                f"{self.votes} votes at temperature 0 are the same vote {self.votes} times: set a temperature above 0"
             )
         return self
 
     @model_validator(mode="after")
-    def _sets_have_names_of_their_own(self) -> Self:
+    def _set_names_are_unique(self) -> Self:
         labels = ["held-out", *(one.label for one in self.sets)]
         doubled = {label for label in labels if labels.count(label) > 1}
         if doubled:

@@ -1,4 +1,4 @@
-"""Where a run's pairs come from, and how many a round takes."""
+"""Where a run's pairs come from, and how many each round uses."""
 
 from __future__ import annotations
 
@@ -11,61 +11,61 @@ from tasks.settings.section import Section, Share
 
 
 class DataSettings(Section):
-    """Where the pairs come from. Several sources of one kind are read one after the other and make a mixture."""
+    """Where the pairs come from. Several sources of one kind are read in turn and form a mixture."""
 
     rationale: tuple[Source, ...] = Field(
         (),
         title="Pairs with label and rationale (D_p)",
-        description="What the prover is trained on. Paper: HelpSteer3, 40.5K. Not needed where no proofs are written.",
+        description="The prover's training data. Paper: HelpSteer3, 40.5K. Not needed if no proofs are written.",
     )
     labeled: tuple[Source, ...] = Field(
         min_length=1,
         title="Labeled pairs (D_r)",
-        description="Pairs that get rationales from the prover. Paper: 1M from six sets.",
+        description="Pairs for which the prover writes rationales. Paper: 1M from six data sets.",
     )
     unlabeled: tuple[Source, ...] = Field(
         (),
         title="Unlabeled pairs (D_u)",
-        description="A fresh batch of these is judged each round. Paper: StackExchange, 0.5M a round.",
+        description="The judge labels a fresh batch of these each round. Paper: StackExchange, 0.5M per round.",
     )
     pretraining: tuple[Source, ...] = Field(
         (),
         title="Pairs for pre-training",
-        description="Unlabeled: what training.pretraining reads. Paper (GRAM): 566K.",
+        description="Unlabeled pairs, used by training.pretraining. Paper (GRAM): 566K.",
         exclude_if=lambda value: not value,
     )
     heldout: tuple[Source, ...] = Field(
         (),
         title="Held-out pairs",
-        description="Labeled pairs for the benchmark after each round. Empty: split off the labeled ones by prompt.",
+        description="Labeled pairs for the benchmark after each round. Empty: split off from the labeled pairs, by prompt.",
     )
     heldout_share: Share = Field(
         0.05,
         title="Held-out share",
-        description="Share of the labeled prompts that are held out, where no held-out source is given.",
+        description="Share of the labeled prompts that is held out if no held-out source is given.",
     )
     overlap: Literal["prompt", "pair"] = Field(
         "prompt",
         title="Overlap with held-out pairs",
-        description="A row is dropped from training when its prompt (default), or its whole pair, is also held out. "
-        "pair is for data in which all rows share one prompt.",
+        description="prompt: a row whose prompt is also held out is dropped from training. pair: only a row whose whole pair is "
+        "held out; for data in which all rows share one prompt.",
     )
     contamination: Literal["report", "drop"] = Field(
         "report",
-        title="Rows that a benchmark holds",
-        description="Of the sets in benchmarks.sets. report: they are counted and listed by the stage overlap. drop: exact "
-        "and lightly edited copies of prompts or responses are left out of training and counted; quotations are reported.",
+        title="Training rows found in benchmarks",
+        description="Checked against benchmarks.sets. report: counted and listed by the stage overlap. drop: exact and lightly "
+        "edited copies of prompts or responses are left out of training and counted; quotations are only reported.",
     )
     conflicts: Literal["first", "drop"] = Field(
         "first",
-        title="Pairs with both labels",
-        description="A pair that is labeled A here and B there. first: the label that is read first stays. drop: none of "
-        "them is used. Counted either way.",
+        title="Pairs with conflicting labels",
+        description="Pairs labeled A in one row and B in another. first: keep the label that is read first. drop: use none of "
+        "these rows. Counted either way.",
     )
     unlabeled_truth: bool = Field(
         False,
-        title="Unlabeled rows carry their true label",
-        description="Where they do, the report shows how often pseudo-labels are right. No model ever sees it.",
+        title="Unlabeled rows have true labels",
+        description="If they do, the report shows how often pseudo-labels are right. No model ever sees the true labels.",
     )
 
     @model_validator(mode="after")
@@ -74,7 +74,7 @@ class DataSettings(Section):
             lacking = [source.path for source in getattr(self, kind) if source.weight is None]
             if lacking and len(lacking) < len(getattr(self, kind)):
                 raise ValueError(
-                    f"{kind}: {', '.join(lacking)} has no weight and others have one; give a weight to all sources of a kind "
+                    f"{kind}: {', '.join(lacking)} has no weight, but other sources do; give a weight to all sources of a kind "
                     "or to none, since weights are proportions"
                 )
         return self
@@ -83,15 +83,15 @@ class DataSettings(Section):
     def _something_is_held_out(self) -> Self:
         if not self.heldout and self.heldout_share == 0:
             raise ValueError(
-                "give a held-out source, or a heldout_share above 0: without held-out pairs no round can be measured"
+                "give a held-out source, or a heldout_share above 0: without held-out pairs, no round can be evaluated"
             )
         return self
 
 
 class RoundSettings(Section):
-    """How often self-training goes round, and on how much."""
+    """How many rounds of self-training there are, and how many pairs each uses."""
 
     count: int = Field(3, ge=0, le=20, title="Rounds (m)", description="Paper: 3. 0: only the first judge.")
     pairs: int = Field(
-        500_000, ge=1, title="Unlabeled pairs a round", description="Fresh ones each round. Paper: 500,000."
+        500_000, ge=1, title="Unlabeled pairs per round", description="Fresh pairs each round. Paper: 500,000."
     )

@@ -15,47 +15,47 @@ class ProofSettings(Section):
     write_for: Literal["all", "labeled", "nothing"] = Field(
         "all",
         title="Write proofs for",
-        description="all: labeled and pseudo-labeled pairs. labeled: pseudo-labels are learned with an empty rationale "
-        "(a control). nothing: so are the labeled pairs.",
+        description="all: labeled and pseudo-labeled pairs. labeled: labeled pairs only; pseudo-labeled ones are learned with an "
+        "empty rationale (a control). nothing: all pairs are learned with an empty rationale.",
     )
     k: int = Field(
         4,
         ge=1,
         le=256,
-        title="Proofs a pair (k)",
-        description="Sampled for each order of a pair in one request. The paper does not give k.",
+        title="Proofs per order (k)",
+        description="Sampled in one request for each of a pair's two orders. The paper does not give k.",
     )
     temperature: float = Field(
-        0.8, gt=0, le=2, title="Temperature", description="Above 0 (paper: non-zero, value not given)."
+        0.8, gt=0, le=2, title="Temperature", description="Must be above 0 (paper: non-zero, value not given)."
     )
     top_p: float = Field(1.0, gt=0, le=1, title="Top-p", description="1: sample from the whole distribution.")
     max_tokens: int = Field(
         1024,
         ge=8,
-        title="Longest proof (tokens)",
+        title="Maximum proof length (tokens)",
         description="A proof cut off at this length is rejected and counted.",
     )
     choose: Literal["best", "random"] = Field(
         "best",
-        title="Which valid proof",
-        description="best: the highest Score of Eq. 5. random: a seeded draw (a control).",
+        title="Choice among valid proofs",
+        description="best: the one with the highest Eq. 5 score. random: a seeded draw (a control).",
     )
     min_score: float | None = Field(
         -1.0,
         le=0,
-        title="Lowest score",
-        description="Proofs under this Eq. 5 score are rejected. Under −1 the pair made the proof less likely. Empty: no bound.",
+        title="Minimum score",
+        description="Proofs scoring lower by Eq. 5 are rejected. Below −1, the pair made the proof less likely. Empty: no limit.",
     )
     max_rationale_tokens: int | None = Field(
         None,
         ge=1,
-        title="Longest rationale (tokens)",
-        description="Rationales over this are rejected (paper step 4d: too long; value not given).",
+        title="Maximum rationale length (tokens)",
+        description="Longer rationales are rejected (paper step 4d: too long; value not given). Empty: no limit.",
     )
     both_orders: bool = Field(
         True,
         title="Both orders",
-        description="Keep a pair only with a valid proof for each order, which keeps A and B balanced.",
+        description="Keep a pair only if it has a valid proof for each order, which keeps A and B balanced.",
     )
 
 
@@ -64,33 +64,39 @@ class LabelSettings(Section):
 
     source: Literal["judge", "truth"] = Field(
         "judge",
-        title="Where labels come from",
-        description="judge: votes. truth: the true labels, where the data has them (a control).",
+        title="Source of labels",
+        description="judge: the judge's votes. truth: the true labels, if the data has them (a control).",
     )
     votes: int = Field(
         8,
         ge=2,
         le=256,
-        title="Votes a pair",
-        description="Sampled judgments, half in each order, so an even number. Paper: several.",
+        title="Votes per pair",
+        description="Sampled judgments, half in each order; must be even. Paper: several.",
     )
-    temperature: float = Field(1.0, gt=0, le=2, title="Temperature", description="Of the votes.")
+    temperature: float = Field(1.0, gt=0, le=2, title="Temperature", description="For sampling the votes.")
     top_p: float = Field(1.0, gt=0, le=1, title="Top-p", description="1: sample from the whole distribution.")
     max_tokens: int = Field(
-        1024, ge=1, title="Longest reply (tokens)", description="A reply cut off at this length is no vote."
+        1024,
+        ge=1,
+        title="Maximum reply length (tokens)",
+        description="A reply cut off at this length is not a valid vote.",
     )
     min_confidence: Share = Field(
         0.75,
-        title="Lowest confidence",
-        description="Votes for the winner ÷ votes asked; a malformed reply counts as asked. Paper: a threshold, value not given.",
+        title="Minimum confidence",
+        description="Labels below it are dropped. Confidence is votes for the winner ÷ all votes, malformed replies included. "
+        "Paper: a threshold, value not given.",
     )
     orders_agree: bool = Field(
-        False, title="Both orders must agree", description="Drop a pair whose majority differs between the two orders."
+        False,
+        title="Both orders must agree",
+        description="Drop a pair if the majority vote differs between its two orders.",
     )
     max_one_sided: Share = Field(
         0.8,
-        title="Most one-sided labels",
-        description="More than this share of kept labels on one side (A or B) stops the run: the judge has a position bias.",
+        title="Maximum share on one side",
+        description="The run stops if more than this share of the kept labels is A, or is B: the judge has a position bias.",
     )
 
     @model_validator(mode="after")

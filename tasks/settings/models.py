@@ -10,16 +10,17 @@ from tasks.settings.section import Role, Section
 
 
 class ModelSettings(Section):
-    """The two models, their prompt, and how long their sequences may be."""
+    """The two base models, the judge's prompt, and the maximum sequence length."""
 
     judge_base: str = Field(
         title="Judge base model",
-        description="Folder or hub name of what the judge is trained from. Paper: LLaMA-3.1-8B-Instruct, LLaMA-3.2-3B-Instruct.",
+        description="Folder or hub name of the model that the judge is trained from. Paper: LLaMA-3.1-8B-Instruct, "
+        "LLaMA-3.2-3B-Instruct.",
     )
     prover_base: str = Field(
         "",
         title="Prover base model",
-        description="Folder or hub name of the model that the prover is trained from. Paper: Qwen3-14B. Not needed where no "
+        description="Folder or hub name of the model that the prover is trained from. Paper: Qwen3-14B. Not needed if no "
         "proofs are written.",
     )
     judge_prompt: Literal["gram-r2", "compact", "compact-label", "gram", "gram-card"] = Field(
@@ -32,27 +33,27 @@ class ModelSettings(Section):
         4096,
         ge=64,
         title="Context length (tokens)",
-        description="Prompt and reply together may be this long, in training and in generation.",
+        description="Maximum length of prompt and reply together, in training and in generation.",
     )
     overlong: Literal["drop", "truncate"] = Field(
         "drop",
-        title="Prompts that are too long",
+        title="Overlong prompts",
         description="drop: leave the pair out and count it. truncate: shorten question and responses to a fair share each; "
-        "never the end of the prompt.",
+        "the end of the prompt is never cut.",
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",
-        title="Number format",
-        description="Of weights in training and generation. auto: bfloat16 on a GPU, float32 on a CPU.",
+        title="Data type",
+        description="Of the weights, in training and generation. auto: bfloat16 on a GPU, float32 on a CPU.",
     )
     trust_remote_code: tuple[str, ...] = Field(
         (),
         title="Trust remote code of",
-        description="Base models, by the name given above, whose own Python code may be run. Off unless you know it.",
+        description="Base models, named as above, whose own Python code may run. List only models whose code you trust.",
     )
 
     @model_validator(mode="after")
-    def _trusted_models_are_ours(self) -> Self:
+    def _trusted_models_are_base_models(self) -> Self:
         unknown = set(self.trust_remote_code) - {self.judge_base, self.prover_base}
         if unknown:
             raise ValueError(
@@ -61,6 +62,6 @@ class ModelSettings(Section):
         return self
 
     def for_role(self, role: Role) -> Self:
-        """The same, trusting only the code of this role's own base model."""
+        """A copy that trusts only the code of this role's own base model."""
         base = self.prover_base if role == "prover" else self.judge_base
         return self.model_copy(update={"trust_remote_code": tuple(n for n in self.trust_remote_code if n == base)})

@@ -1,4 +1,4 @@
-"""What a section of a recipe is."""
+"""What the sections of a recipe share: their base class and common types."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Role = Literal["prover", "judge", "label-judge", "pretrained", "scalar"]
-"""What a model is trained for: to write proofs; to judge, in its own words or by its label's token alone; to write both
-responses of a pair, before it judges; to give each response a score."""
+"""What a model is trained to do: write proofs; judge, by a written reply or by the label's token alone; write both responses
+of a pair, before it learns to judge; give each response a score."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

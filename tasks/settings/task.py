@@ -17,43 +17,47 @@ class TaskSettings(Section):
     pairs: tuple[Source, ...] = Field(
         min_length=1,
         title="Pairs of the task",
-        description="Labeled; for a judge that reasons with rationales too, unless a prover is named.",
+        description="Labeled pairs. A judge that reasons also needs rationales, unless a prover is given.",
     )
     sizes: tuple[int, ...] = Field(
         (1000, 2000, 4000, 8000),
         min_length=1,
         title="Sizes (pairs)",
-        description="A judge is adapted on each; smaller ones are part of larger ones. Paper: 1K to 4K (STEM), 2K to 8K (code).",
+        description="One judge is adapted on each size; smaller sets are subsets of larger ones. Paper: 1K to 4K (STEM), "
+        "2K to 8K (code).",
     )
     prover: str = Field(
         "",
         title="Prover",
         description="Folder or hub name of a trained prover that writes the rationales, such as runs/NAME/prover/checkpoint. "
-        "Empty: the pairs bring their own.",
+        "Empty: the pairs come with rationales.",
     )
     validation_share: Share = Field(
         0.1,
         title="Validation share",
-        description="Share of the prompts that are kept from training, to stop it early. 0: no early stopping.",
+        description="Share of the prompts set aside from training, for early stopping. 0: no early stopping.",
     )
     heldout: tuple[Source, ...] = Field(
-        (), title="Held-out pairs", description="Of the task, for its benchmark. Empty: split off by prompt."
+        (), title="Held-out pairs", description="For the task's benchmark. Empty: split off from the pairs, by prompt."
     )
-    heldout_share: Share = Field(0.1, title="Held-out share", description="Where no held-out source is given.")
+    heldout_share: Share = Field(
+        0.1, title="Held-out share", description="Share of the prompts that is held out if no held-out source is given."
+    )
     overlap: Literal["prompt", "pair"] = Field(
         "prompt",
-        title="What must not be in two parts",
-        description="Of training, validation and held-out pairs. pair is for data in which all rows share one prompt.",
+        title="Overlap between splits",
+        description="What training, validation and held-out pairs must not share: prompts or whole pairs. pair is for data in "
+        "which all rows share one prompt.",
     )
 
     @model_validator(mode="after")
     def _sizes_grow(self) -> Self:
         if list(self.sizes) != sorted(set(self.sizes)) or self.sizes[0] < 1:
-            raise ValueError(f"sizes must be positive and grow, got {list(self.sizes)}")
+            raise ValueError(f"sizes must be positive and increasing, got {list(self.sizes)}")
         return self
 
     def as_data(self, with_rationales: bool) -> DataSettings:
-        """The same as the data of a run."""
+        """These settings as the section data of a run."""
         return DataSettings(
             labeled=self.pairs,
             rationale=self.pairs if with_rationales else (),

@@ -192,7 +192,7 @@ def test_weights_are_for_all_sources_of_a_kind_or_for_none() -> None:
     kinds = {kind: [{"path": f"{kind}.jsonl"}] for kind in ("rationale", "labeled", "unlabeled")}
     weighted = [{"path": "a.jsonl", "weight": 1}, {"path": "b.jsonl"}]
     with pytest.raises(
-        ValidationError, match=r"unlabeled: b\.jsonl has no weight and others have one; give a weight to"
+        ValidationError, match=r"unlabeled: b\.jsonl has no weight, but other sources do; give a weight to"
     ):
         DataSettings.model_validate({**kinds, "unlabeled": weighted})
     assert DataSettings.model_validate({**kinds, "labeled": weighted[:1]}).labeled[0].weight == 1

@@ -104,7 +104,7 @@ def test_a_missing_value_is_named() -> None:
         ({"labels": {"votes": 7}}, "labels: Value error, votes must be even, half for each order of a pair; got 7"),
         (
             {"training": {"judge": {"epochs": 1, "max_steps": 5}}},
-            "training.judge: Value error, give either epochs or max_steps, not both and not neither",
+            "training.judge: Value error, give either epochs or max_steps: exactly one of the two",
         ),
         ({"training": {"final": {}}}, "training.final: Value error, give either epochs or max_steps"),
         (
@@ -259,7 +259,7 @@ def test_remote_code_is_trusted_by_name_and_for_its_own_model_only() -> None:
 
 @pytest.mark.parametrize("elsewhere", [{"generation": {"workers": 2}}, {"training": {"in_pool": True}}])
 def test_workers_elsewhere_need_a_number_format_that_does_not_depend_on_this_machine(elsewhere: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"give models\.dtype, such as \"bfloat16\""):
+    with pytest.raises(ValueError, match=r"set models\.dtype explicitly, such as \"bfloat16\""):
         settings_with(**elsewhere)
     settings_with(models={"dtype": "bfloat16"}, **elsewhere)
     assert settings_with().models.dtype == "auto"

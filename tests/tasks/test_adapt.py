@@ -116,10 +116,10 @@ def test_too_few_pairs_are_said_with_their_numbers(tmp_path: Path, encoder: Chat
     with pytest.raises(DataError) as caught:
         examples_of(tmp_path, encoder, pairs(7), sizes=[2, 3, 50])
     said = str(caught.value)
-    kept = 7 - int(said.split("and ")[1].split()[0])
+    kept = 7 - int(said.split("but ")[1].split()[0])
     assert 0 < kept < 5
     assert said == (
-        f"task.sizes: 50 pairs are asked for, and {7 - kept} are there for training: 7 of labeled.jsonl, {kept} of them "
+        f"task.sizes: 50 pairs are requested, but {7 - kept} are available for training: 7 in labeled.jsonl, {kept} of them "
         "kept for validation. Give more pairs, or sizes such as [2, 3]"
     )
 

@@ -44,7 +44,8 @@ def test_the_last_batch_may_be_smaller(prepared: Prepare) -> None:
 
 def test_too_few_unlabeled_pairs_are_an_error_with_the_numbers(prepared: Prepare) -> None:
     with pytest.raises(
-        DataError, match=r"4 rounds of 10 fresh unlabeled pairs need at least 31 of them, 20 were found: add sources to"
+        DataError,
+        match=r"4 rounds of 10 fresh unlabeled pairs need at least 31 pairs, but 20 were found: add sources to",
     ):
         prepared(rounds={"count": 4, "pairs": 10})
 

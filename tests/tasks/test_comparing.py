@@ -73,5 +73,5 @@ def test_mcnemar_is_exact(a: int, b: int, p: float) -> None:
 
 def test_judges_on_other_games_are_not_compared(jb: Benchmark) -> None:
     some = of_rows(jb, game_rows(jb, right_always)[:-1])
-    with pytest.raises(GamesError, match="0 are the first's alone and 1 the second's"):
+    with pytest.raises(GamesError, match="0 were played only by the first and 1 only by the second"):
         compare(some, played(jb, right_always))

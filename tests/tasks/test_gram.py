@@ -210,11 +210,11 @@ def test_what_would_be_ignored_is_refused() -> None:
         "run_name": "r",
     }
     recipe["rounds"] = {"count": 0}
-    with pytest.raises(ConfigError, match=r"training\.first_judge\.early_stopping needs a validation part"):
+    with pytest.raises(ConfigError, match=r"training\.first_judge\.early_stopping needs a validation set"):
         checked({**recipe, "training": {"first_judge": {"epochs": 1, "early_stopping": {}}}})
     reasoning = {**recipe, "models": {"judge_base": "b"}, "proofs": {"write_for": "nothing"}}
     checked(reasoning)
-    with pytest.raises(ConfigError, match=r'label_loss = "labels" is for judges that give the label alone'):
+    with pytest.raises(ConfigError, match=r'label_loss = "labels" is for label-only judges'):
         checked({**reasoning, "training": {"label_loss": "labels"}})
 
 

@@ -39,7 +39,7 @@ def recipe(**sections: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("sizes", [[4, 2], [2, 2], [0, 2], [-1]])
 def test_sizes_must_grow(sizes: list[int]) -> None:
-    with pytest.raises(ValidationError, match="sizes must be positive and grow"):
+    with pytest.raises(ValidationError, match="sizes must be positive and increasing"):
         task(sizes=sizes)
 
 
