@@ -57,7 +57,7 @@ def _extent_of(games: Games) -> dict[str, int]:
 def mcnemar(outcomes: Sequence[tuple[bool, bool]]) -> dict[str, Any]:
     """McNemar's exact test on paired outcomes (right or wrong, by the first and by the second judge), two-sided.
 
-    Outcomes are assumed independent, but cells of one prompt are not; read it together with the interval, which accounts for that.
+    Outcomes are assumed independent, but cells of one prompt are not; read it with the interval, which accounts for that.
     """
     only_first = sum(a and not b for a, b in outcomes)
     only_second = sum(b and not a for a, b in outcomes)
