@@ -243,3 +243,11 @@ def test_prefect_yaml_is_what_the_recipes_say() -> None:
     from flows.server import deployments
 
     assert prefect_yaml() == deployments.prefect_yaml(), "write it again: python -m flows.server.deployments"
+
+
+def test_the_hooks_run_what_the_checks_run() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    target = (ROOT / "Makefile").read_text(encoding="utf-8").split("\ncheck: $(READY)\n")[1].split("\n\n")[0]
+    assert [hook["entry"] for hook in hooks] == [
+        line.strip().replace("$(BIN)", ".venv/bin") for line in target.splitlines()
+    ]
