@@ -1,4 +1,4 @@
-"""Files as the stages read and write them: JSON and JSONL, whole or not at all, and their hashes."""
+"""Files that the stages read and write: JSON and text (atomically), JSONL, hard links, and content hashes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class StoreError(RuntimeError):
 
 
 def content_hash(files: Mapping[str, Mapping[str, Any]]) -> str:
-    """One hash over the names and hashes of an artifact's files: what the stages after it read in their keys."""
+    """One hash over the names and hashes of an artifact's files, for the keys of downstream stages."""
     return hashlib.sha256(canonical_json({name: facts["sha256"] for name, facts in files.items()}).encode()).hexdigest()
 
 
@@ -29,7 +29,7 @@ def sha256_file(path: Path) -> str:
 
 
 def flush(path: Path) -> None:
-    """Has a file, or the names in a folder, written to the disk itself: a loss of power must not leave half of it."""
+    """Syncs a file, or a folder's entries, to disk: a power failure must not leave half of it."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -38,23 +38,23 @@ def flush(path: Path) -> None:
 
 
 def inside(folder: Path, path: str) -> str:
-    """The full path of a file that another machine names relative to `folder`. Raises StoreError where it leads out."""
+    """The full path of a file that another machine names relative to `folder`. Raises StoreError if it leads outside."""
     full = (folder / path).resolve()
     if not full.is_relative_to(folder.resolve()):
-        raise StoreError(f"a job, or a part of one, may name files of its store only, {folder}; got {full}")
+        raise StoreError(f"a job, or a part of one, may only name files in its store, {folder}; got {full}")
     return str(full)
 
 
 def hash_folder(path: Path) -> str:
-    """The content hash of a folder that is no artifact, such as a base model on disk."""
+    """The content hash of a folder that is not an artifact, such as a base model on disk."""
     files = {f.relative_to(path).as_posix(): {"sha256": sha256_file(f)} for f in sorted(path.rglob("*")) if f.is_file()}
     return content_hash(files)
 
 
 def link_tree(source: Path, target: Path, linked: str = "*") -> None:
-    """Makes `target` a copy of the folder `source`, by hard links where the file system has them.
+    """Makes `target` a copy of the folder `source`, by hard links if the file system supports them.
 
-    Files that do not match `linked` are really copied: those that somebody may edit in place.
+    Files that do not match `linked` are really copied, because someone may edit them in place.
     """
     for file in sorted(source.rglob("*")):
         if file.is_file():
@@ -64,7 +64,7 @@ def link_tree(source: Path, target: Path, linked: str = "*") -> None:
 
 
 def link_file(source: Path, target: Path) -> None:
-    """A hard link, or a copy where the file system has none; in the place of what was there."""
+    """Hard-links a file, or copies it if the file system has no hard links; replaces an existing target."""
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.{os.getpid()}.link.tmp")
     beside.unlink(missing_ok=True)
@@ -73,7 +73,7 @@ def link_file(source: Path, target: Path) -> None:
     except OSError:
         shutil.copy2(source, beside)
     beside.replace(target)
-    beside.unlink(missing_ok=True)  # where both were the same file, replacing did nothing
+    beside.unlink(missing_ok=True)  # if both were the same file, replacing did nothing
 
 
 def write_json(path: Path, value: object) -> None:
@@ -93,7 +93,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSONL file, one at a time. Raises StoreError with file and line where one is not JSON."""
+    """The rows of a JSONL file, one at a time. Raises StoreError with file and line if one is not JSON."""
     with path.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, start=1):
             try:
@@ -103,7 +103,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Writes rows as JSONL, one at a time, and returns their number. Not atomic: the manifest is what commits."""
+    """Writes rows as JSONL, one at a time, and returns their number. Not atomic: writing the manifest commits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     with path.open("w", encoding="utf-8") as stream:

@@ -1,15 +1,15 @@
-"""Training texts that benchmarks hold too: found by shared runs of 13 words, and told apart by how much is shared.
+"""Training texts that also occur in benchmarks: found by shared runs of 13 words, and classified by how much is shared.
 
-Words are compared without case, accents of compatibility forms and punctuation. A training text and a benchmark text are
+Words are compared after Unicode NFKC normalization, without case and punctuation. A training and a benchmark text are
 
-- ``exact`` where their words are the same,
-- ``near`` where they share a run of 13 words, and at least 80% of the words of the longer (a lightly edited copy); or where
-  the training text holds at least 80% of the benchmark text's runs (a copy inside a longer text),
-- ``passage`` where they share a run of 13 words and are otherwise different: a quotation, or a common form of words.
+- ``exact`` if their words are the same,
+- ``near`` if they share a run of 13 words and at least 80% of the longer one's words (a lightly edited copy), or if the
+  training text contains at least 80% of the benchmark text's runs (a copy inside a longer text),
+- ``passage`` if they share a run of 13 words but are otherwise different: a quotation or a common phrase.
 
-13 is GPT-3's n (Brown et al. 2020, appendix C); 80% is ours. Texts of fewer than 13 words are compared as a whole, and not
-at all under 5, where "Thank you." would be a leak: an edited short prompt is not found, nor are texts in scripts that put no
-space between words, but as a whole.
+13 is GPT-3's n (Brown et al. 2020, appendix C); 80% is our choice. Texts of fewer than 13 words are compared as a whole, and
+those of fewer than 5 not at all: "Thank you." would be a leak. So an edited short prompt is not found, and texts in scripts
+without spaces between words are found only as a whole.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ Hashes = NDArray[np.uint64]
 _WORD = re.compile(r"\w+")
 _BASE = 0x9E3779B97F4A7C15
 _CACHED = 1 << 20
-"""Words whose hash is kept: training data has no end of them."""
+"""Maximum number of words whose hash is cached: training data has unboundedly many."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A training text that a benchmark holds. `field` is of the training row, `part` of the benchmark's item."""
+    """A training text that a benchmark contains. `field` belongs to the training row, `part` to the benchmark's item."""
 
     benchmark: str
     item: str
@@ -52,7 +52,7 @@ class Hit:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text as they are compared."""
+    """The words of a text, normalized for comparison."""
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
@@ -67,7 +67,7 @@ class _Text:
 
 
 class Index:
-    """All texts of some benchmarks, to look training texts up in. Memory: 12 bytes a word of the benchmarks, and its words."""
+    """An index of all texts of some benchmarks, for looking up training texts. Memory: 12 bytes per word, plus the words."""
 
     def __init__(self, benchmarks: Mapping[str, Benchmark]) -> None:
         self.texts: list[_Text] = []
@@ -91,7 +91,7 @@ class Index:
         self._owners = (np.concatenate(owners) if owners else np.array([], dtype=np.int32))[order]
 
     def find(self, pair: ResponsePair) -> list[Hit]:
-        """What benchmarks hold of a pair: the strongest kind for each of its texts and each item's part."""
+        """The hits of a pair: the strongest kind for each of its texts and each part of an item."""
         if not self.texts:
             return []
         fields = {"prompt": _joined(pair.prompt), "response_a": pair.response_a, "response_b": pair.response_b}
@@ -117,7 +117,7 @@ class Index:
             yield Hit(known.benchmark, known.item, known.part, field, kind)
 
     def _sharing(self, grams: Hashes) -> dict[int, int]:
-        """The texts that hold some of these runs of words, and how many of them."""
+        """The texts (by index) that contain some of these runs of words → how many of the runs."""
         grams = np.unique(grams)
         starts = np.searchsorted(self._hashes, grams, side="left")
         ends = np.searchsorted(self._hashes, grams, side="right")
@@ -127,13 +127,13 @@ class Index:
         return dict(sorted(found.items()))
 
     def _grams(self, words: Sequence[str]) -> Hashes:
-        """A hash for each run of 13 words; for a shorter text one, of the whole of it."""
+        """A hash for each run of 13 words; a shorter text gets a single hash of all its words."""
         known = self._known
         hashes = np.array([known[word] if word in known else self._hash(word) for word in words], dtype=np.uint64)
         n = min(N, len(words))
         windows = np.lib.stride_tricks.sliding_window_view(hashes, n)
         powers = np.array([pow(_BASE, i + 1, 1 << 64) for i in range(n)], dtype=np.uint64)
-        # Lengths are hashed too, so that a short text is not taken for the end of a run.
+        # The length is hashed too, so that a short text is not mistaken for the end of a run.
         return np.asarray((windows * powers).sum(axis=1, dtype=np.uint64) ^ np.uint64(n))
 
     def _hash(self, word: str) -> int:
@@ -152,5 +152,5 @@ def _digest(words: Sequence[str]) -> bytes:
 
 
 def leaked(hits: Sequence[Hit]) -> Hit | None:
-    """The hit for which a row is dropped, where it is: an exact or a near one."""
+    """The hit for which a row is dropped, if any: the first exact or near one."""
     return next((hit for hit in hits if hit.kind != "passage"), None)

@@ -6,7 +6,7 @@ A row on disk (JSONL, one object a line) is ``to_json`` of one of these::
      "response_a": "Rayleigh scattering.", "response_b": "It reflects the sea.",
      "source": "helpsteer3", "label": "A", "rationale": "Feedback:\\n…"}
 
-Two states, two types: a `ResponsePair` has no label field, so a label cannot leak into a prompt that must not know it.
+Two states, two types: a `ResponsePair` has no label field, so a label cannot leak into a prompt that must not contain it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 Label = Literal["A", "B"]
-"""Which response is better, by the position in which it is shown."""
+"""The better response, by the position it is shown in."""
 
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[str, ...] = get_args(Role)
 
 
 class RecordError(ValueError):
-    """A row that does not describe a record. The message names the field; the reader adds file and row."""
+    """A row that is not a valid record. The message names the field; the reader adds file and row."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"field {field!r}: {problem}")
@@ -118,17 +118,17 @@ def content_id(*parts: object) -> str:
 
 
 def canonical_json(value: object) -> str:
-    """The one spelling of a JSON value that hashes are taken of: sorted keys, no spaces, UTF-8."""
+    """The canonical text of a JSON value, used for hashing: sorted keys, no spaces, UTF-8."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def prompt_key(prompt: tuple[Message, ...]) -> str:
-    """Identifies a prompt by its content; what splits data "by prompt" compares."""
+    """Identifies a prompt by its content; splits of data "by prompt" compare these keys."""
     return content_id([message.to_json() for message in prompt])
 
 
 def pair_key(pair: ResponsePair) -> str:
-    """Identifies a pair by its content, whichever order its responses are shown in."""
+    """Identifies a pair by its content, regardless of the order its responses are shown in."""
     return content_id([m.to_json() for m in pair.prompt], sorted([pair.response_a, pair.response_b]))
 
 
@@ -161,7 +161,7 @@ def _parse_message(item: object, field: str) -> Message:
 
 
 def parse_pair(row: Mapping[str, Any]) -> ResponsePair:
-    """A `ResponsePair` from a row in our own format; `label` and `rationale` fields are not read."""
+    """A `ResponsePair` from a row in our own format; `label` and `rationale` fields are ignored."""
     response_a, response_b = _text(row, "response_a"), _text(row, "response_b")
     prompt = parse_messages(row.get("prompt"))
     identity = row.get("id")
@@ -171,7 +171,7 @@ def parse_pair(row: Mapping[str, Any]) -> ResponsePair:
 
 
 def parse_preference(row: Mapping[str, Any]) -> PreferencePair:
-    """A `PreferencePair` from a row in our own format. Raises `RecordError` where the label is not A or B."""
+    """A `PreferencePair` from a row in our own format. Raises `RecordError` if the label is not A or B."""
     label = row.get("label")
     if label not in ("A", "B"):
         raise RecordError("label", f'must be "A" or "B", got {label!r}')

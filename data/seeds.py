@@ -1,4 +1,4 @@
-"""Seeds for everything random, derived from the run's one seed."""
+"""Seeds for everything random, derived from the run's single seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The prompts that a recipe chooses by name, and which prover and which pre-training go with which judge."""
+"""The prompts that a recipe chooses by name, and the prover and pre-training prompts that go with each judge."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def prover_for(judge: JudgePrompt) -> ProverPrompt:
 
 
 def pretraining_for(judge: JudgePrompt) -> PretrainingPrompt:
-    """The pre-training records that spell question and responses as this judge's prompt does."""
+    """The pre-training prompt that formats question and responses as this judge's prompt does."""
     return COMPACT_PRETRAINING if judge.name.startswith("compact") else GRAM_PRETRAINING

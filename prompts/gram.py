@@ -1,7 +1,7 @@
 """GRAM, the predecessor: a judge whose reply is the single token "A" or "B", and what it is pre-trained on.
 
 The judge's training data and evaluation script end its prompt with ``#Preferred:``, its model card does not; both are
-offered. A pre-training record shows the question, and the model writes both answers::
+available. A pre-training record shows the question, and the model writes both answers::
 
     [User Question]
     Why is the sky blue?
@@ -37,7 +37,7 @@ class PretrainingPrompt:
 
     @property
     def digest(self) -> str:
-        """The hash of the whole contract: what the keys of stages that use it hold."""
+        """The hash of the whole contract, which goes into the keys of stages that use it."""
         return content_id(self.question.contract, self.answers.contract)
 
     def render(self, pair: ResponsePair) -> tuple[Message, ...]:

@@ -1,4 +1,4 @@
-"""The judge's contract: its prompt, the reply it is trained to write, and how a reply is read.
+"""The judge's contract: its prompt, the reply it is trained to write, and how a reply is parsed.
 
 A reply of the rationale judge::
 
@@ -42,7 +42,7 @@ Malformed = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a reply says: a verdict with its rationale, or the reason why there is none. Never both, never neither."""
+    """A parsed reply: either a verdict with its rationale, or the reason why there is none."""
 
     verdict: Label | None
     rationale: str | None = None
@@ -67,7 +67,7 @@ class JudgePrompt:
 
     @property
     def digest(self) -> str:
-        """The hash of the whole contract, prompt and reply format: what the keys of stages that use it hold."""
+        """The hash of the whole contract, prompt and reply format, which goes into the keys of stages that use it."""
         return content_id(self.template.contract, self.shape, self.target("rationale", "A"))
 
     def render(self, pair: ResponsePair) -> tuple[Message, ...]:
@@ -83,7 +83,7 @@ class JudgePrompt:
         return (Message("user", text),)
 
     def target(self, rationale: str, label: Label) -> str:
-        """The completion that the judge is trained on (Eq. 2). An empty rationale is a bare label in the same format."""
+        """The completion that the judge is trained on (Eq. 2). An empty rationale gives a bare label in the same format."""
         if self.shape == "none":
             return label
         if self.shape == "compact":
@@ -91,7 +91,7 @@ class JudgePrompt:
         return f"<think>\n{rationale.strip()}\n</think>\n<answer>\n{label}\n</answer>"
 
     def parse(self, reply: str) -> Judgement:
-        """Reads a reply. Only one well-formed ``<answer>`` after ``</think>``, at the very end, is a verdict."""
+        """Parses a reply. Only one well-formed ``<answer>`` after ``</think>``, at the very end, is a verdict."""
         return _parse_label(reply) if self.shape == "none" else _parse_reasoned(reply)
 
     def check_rationale(self, rationale: str, label: Label) -> str | None:
@@ -147,7 +147,7 @@ def _parse_reasoned(reply: str) -> Judgement:
 # ---- the shape of a rationale --------------------------------------------------------------------------------------
 
 HEADINGS = ("Feedback", "Comparision", "Conclusion")
-"""Spelled as the released prompt spells them."""
+"""Spelled as in the released prompt."""
 
 _HEADING = re.compile(r"^[ \t]*(Feedback|Comparision|Conclusion):[ \t]*$", re.MULTILINE)
 _WHO = r"(?:Response|Assistant|Answer)"
@@ -164,7 +164,7 @@ _COMPACT_CLAIM = re.compile(r"\bSo\s+([AB])\s+is\s+better\.\s*\Z")
 
 
 def split_headings(rationale: str) -> tuple[str, str, str] | None:
-    """The texts under Feedback, Comparision and Conclusion, or None where the three are not there once each in order."""
+    """The texts under Feedback, Comparision and Conclusion, or None unless each occurs once, in order, with text."""
     text = rationale.strip()
     found = list(_HEADING.finditer(text))
     if tuple(match[1] for match in found) != HEADINGS or found[0].start() != 0:
@@ -182,7 +182,7 @@ def join_headings(feedback: str, comparison: str, conclusion_text: str) -> str:
 
 
 def conclusion(rationale: str, shape: Literal["headings", "compact", "none"]) -> Label | None:
-    """The label that a rationale argues for in the end, or None where it names none, or both."""
+    """The label that a rationale concludes with, or None if it names neither or both."""
     if shape == "compact":
         last = _COMPACT_CLAIM.search(rationale.strip())
         return _as_label(last.group(1)) if last else None
@@ -194,9 +194,9 @@ def conclusion(rationale: str, shape: Literal["headings", "compact", "none"]) ->
 
 
 def _claims(text: str) -> set[Label]:
-    """The labels that a conclusion calls the better one. A sentence that denies something before its claim claims nothing."""
+    """The labels that a conclusion calls better. A sentence with a negation before its claim claims nothing."""
     claims: set[Label] = set()
-    # Bold or italic marks around a name say nothing.
+    # Bold or italic marks around a name mean nothing.
     for sentence in _SENTENCE.findall(text.replace("*", "").replace("_", "")):
         for match in _CLAIM.finditer(sentence):
             if not _NEGATION.search(sentence, 0, match.end()):

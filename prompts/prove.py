@@ -1,6 +1,6 @@
 """The prover's contract: given a pair *and* its label, it writes a proof ẑ of that label.
 
-A proof is a rationale z behind an opening sentence::
+A proof is an opening sentence followed by a rationale z::
 
     Here is my justification for why the selected response is the better one.
     Feedback:
@@ -27,7 +27,7 @@ class ProverPrompt:
 
     @property
     def digest(self) -> str:
-        """The hash of the whole contract: what the keys of stages that use it hold."""
+        """The hash of the whole contract, which goes into the keys of stages that use it."""
         alone = [message.to_json() for message in self.render_unconditional()]
         return content_id(self.template.contract, self.opening, alone)
 
@@ -42,7 +42,7 @@ class ProverPrompt:
         return (Message("user", text),)
 
     def render_unconditional(self) -> tuple[Message, ...]:
-        """The prefix of π_ψ(ẑ) in Eq. 5: the same chat turn with no s and no l, that is, with nothing in it."""
+        """The prefix of π_ψ(ẑ) in Eq. 5: the same chat turn without s and l, that is, an empty one."""
         return (Message("user", ""),)
 
     def to_proof(self, rationale: str) -> str:
@@ -50,7 +50,7 @@ class ProverPrompt:
         return self.opening + rationale
 
     def to_rationale(self, proof: str) -> str | None:
-        """The rationale z in a proof ẑ, or None where the proof does not open as it must."""
+        """The rationale z in a proof ẑ, or None if the proof does not begin with the opening."""
         return proof[len(self.opening) :] if proof.startswith(self.opening) else None
 
 

@@ -17,7 +17,7 @@ def load(
 ) -> Benchmark:
     """A benchmark from its authors' files or the hub. `split` is JudgeBench's, `format` that of a preference set.
 
-    Raises SourceError where the data is not what its authors publish.
+    Raises SourceError if the data is not as its authors publish it.
     """
     match name:
         case "rm-bench":

@@ -1,4 +1,4 @@
-"""What a benchmark asks of a judge: items of one prompt with several responses, and the comparisons between them.
+"""What a benchmark has a judge compare: items of one prompt with several responses, and the comparisons between them.
 
 One item of JudgeBench, whose only cell compares its two responses::
 
@@ -25,7 +25,7 @@ from data.sources.rows import BrokenRow, RawRow, SourceError
 CHOSEN_ORDERS = ("chosen_first", "rejected_first")
 """The orders of cells that compare a chosen response with a rejected one."""
 AB_ORDERS = ("AB", "BA")
-"""The orders of cells whose responses have places of their own: as published, and swapped."""
+"""The orders of cells whose responses have their own positions: as published, and swapped."""
 
 HUB = "hub:"
 _T = TypeVar("_T")
@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One comparison within an item. `first` and `second` are places in its responses, as the first order shows them."""
+    """One comparison within an item. `first` and `second` are indices into its responses, as shown in the first order."""
 
     name: str
     first: int
@@ -42,7 +42,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One row of a benchmark. `right` says of each response whether it is a correct (or chosen) one.
+    """One row of a benchmark. `right` states for each response whether it is correct (or chosen).
 
     `group` is the domain, category or subset that it is scored in.
     """
@@ -61,7 +61,7 @@ class Item:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Item:
-        """The item of a row that `to_json` has made."""
+        """The item from a row that `to_json` produced."""
         return cls(
             str(row["id"]),
             str(row["group"]),
@@ -84,10 +84,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark as loaded. `groups` are those that its authors count, whether or not the data here has them all.
+    """A benchmark as loaded. `groups` are those that its authors score, whether or not this data has all of them.
 
-    `lacks` names parts of a group that the data here does not have; `dropped` counts the rows that were read and are no
-    item, by reason.
+    `lacks` names parts of a group that are missing from this data; `dropped` counts the rows that were read but are not
+    items, by reason.
     """
 
     name: str
@@ -103,37 +103,37 @@ class Benchmark:
 
     @cached_property
     def digest(self) -> str:
-        """Identifies the benchmark's content: what the key of a stage that plays it holds."""
+        """Identifies the benchmark's content, in the key of a stage that plays it."""
         return content_id(self.name, self.orders, [item.to_json() for item in self.items])
 
     def __post_init__(self) -> None:
         if not self.items:
-            raise SourceError(f"{self.name}: no item was found in the data")
+            raise SourceError(f"{self.name}: no items were found in the data")
         ids = Counter(item.id for item in self.items)
         [(most, times)] = ids.most_common(1)
         if times > 1:
-            raise SourceError(f"{self.name}: {times} items have the id {most!r}; is a file given twice?")
+            raise SourceError(f"{self.name}: {times} items have the id {most!r}; was a file given twice?")
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------------
 
 
 def files_of(data: str, what: str, names: Sequence[str] = ()) -> list[Path]:
-    """The file that `data` is, or those of the folder `data` that have one of these names (all, where none are given).
+    """The file `data`, or the files in the folder `data` that have one of these names (all files if no names are given).
 
-    Raises SourceError where there is none.
+    Raises SourceError if there are none.
     """
     path = Path(rows.expand_path(data))
     if not path.is_dir():
         return [Path(file) for file in rows.local_files(str(path))]
     found = [path / name for name in names if (path / name).is_file()]
     if names and not found:
-        raise SourceError(f"{data}: the folder holds none of {what}'s files, which are {', '.join(names)}")
+        raise SourceError(f"{data}: the folder contains none of {what}'s files, which are {', '.join(names)}")
     return found or [Path(file) for file in rows.local_files(str(path))]
 
 
 def read_items(raw_rows: Iterator[RawRow], read: Callable[[Row, int], _T]) -> Iterator[_T]:
-    """What `read` makes of each row and its 0-based number. Raises SourceError that names file, row and field."""
+    """What `read` returns for each row and its 0-based number. Raises a SourceError that names file, row and field."""
     for raw in raw_rows:
         try:
             if isinstance(raw.value, BrokenRow):
@@ -147,7 +147,7 @@ def read_items(raw_rows: Iterator[RawRow], read: Callable[[Row, int], _T]) -> It
 
 
 def prompt_of(value: object, field: str) -> tuple[Message, ...]:
-    """A prompt from a string or messages. Raises RecordError where there is nothing in it to answer."""
+    """A prompt from a string or messages. Raises RecordError if there is nothing to answer."""
     prompt = as_prompt(text_or_turns(value, field), field)
     if not prompt:
         raise RecordError(field, "is empty")

@@ -1,4 +1,4 @@
-"""JudgeBench: pairs of responses of which one is objectively right, from four categories.
+"""JudgeBench: pairs of responses, one of which is objectively correct, from four categories.
 
 A row::
 
@@ -23,17 +23,17 @@ CATEGORIES = {
     "livebench-math": "math",
     "livecodebench": "coding",
 }
-"""How a row's source begins, and the category that it is in."""
+"""Prefix of a row's source → the row's category."""
 SPLITS = {"gpt": "gpt-4o-2024-05-13", "claude": "claude-3-5-sonnet-20240620"}
-"""The published splits by the names that the hub has for them, and the model whose responses they compare."""
+"""The published splits by their names on the hub → the model whose responses they compare."""
 _CELL = (Cell("", 0, 1),)
 
 
 def load(data: str, split: str | None = None) -> Benchmark:
     """One split of JudgeBench from its file, from a folder with both, or from ``hub:ScalerLab/JudgeBench``.
 
-    Without `split`, a file is what it is, and a folder or the hub give the GPT-4o pairs. Raises SourceError for a file of
-    another split, and for several files.
+    Without `split`, a file may be either split, and a folder or the hub gives the GPT-4o pairs. Raises SourceError for a
+    file of another split, and for several files.
     """
     if data.startswith(HUB):
         raw = rows.read_hub(data.removeprefix(HUB), subset=None, split=split or "gpt", revision=None)
@@ -41,7 +41,7 @@ def load(data: str, split: str | None = None) -> Benchmark:
         files = files_of(data, NAME, [f"dataset=judgebench,response_model={SPLITS[split or 'gpt']}.jsonl"])
         if len(files) > 1:
             raise SourceError(
-                f"{data}: {len(files)} files, and a benchmark is one split: name its file, or their folder"
+                f"{data}: {len(files)} files, but a benchmark is one split: name its file, or the folder of both"
             )
         raw = rows.read_file(str(files[0]))
     items = list(read_items(raw, lambda row, _: _item(row, split)))
@@ -51,7 +51,7 @@ def load(data: str, split: str | None = None) -> Benchmark:
 def _item(row: Row, split: str | None) -> Item:
     model = row.get("response_model")
     if split is not None and model is not None and model != SPLITS[split]:
-        raise RecordError("response_model", f"is {model!r}, and the split {split!r} is of {SPLITS[split]!r}")
+        raise RecordError("response_model", f"is {model!r}, but the split {split!r} has {SPLITS[split]!r}")
     source, label = text_at(row, "source"), reach(row, "label")
     category = next((name for prefix, name in CATEGORIES.items() if source.startswith(prefix)), None)
     if category is None:

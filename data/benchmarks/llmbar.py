@@ -1,4 +1,4 @@
-"""LLMBar: pairs of outputs of which one follows the instruction, a subset a file.
+"""LLMBar: pairs of outputs, one of which follows the instruction, with one file per subset.
 
 A row of ``Natural.json``, whose id is the file's stem and the row's number from 0, "Natural/0"::
 
@@ -16,11 +16,11 @@ NAME = "llmbar"
 ADVERSARIAL = ("Adversarial_Neighbor", "Adversarial_GPTInst", "Adversarial_GPTOut", "Adversarial_Manual")
 SUBSETS = ("Natural", *ADVERSARIAL)
 PROCESSED = ("Processed_FairEval", "Processed_LLMEval^2", "Processed_MT-Bench")
-"""Sets that LLMBar's authors made ready beside their own."""
+"""Existing sets that LLMBar's authors processed in addition to their own."""
 
 
 def load(data: str) -> Benchmark:
-    """LLMBar from a folder or from one subset's file. The processed sets are groups beside the published five."""
+    """LLMBar from a folder or from one subset's file. The processed sets are groups in addition to the published five."""
     files = files_of(data, NAME, [f"{name}.json" for name in (*SUBSETS, *PROCESSED)])
     items: list[Item] = []
     for file in files:

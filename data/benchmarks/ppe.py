@@ -5,7 +5,7 @@ A row of ``lmarena-ai/PPE-MMLU-Pro-Best-of-K``, shortened from 32 candidates to 
     {"question_id": "70", "prompt": "Which of …?", "scores": [true, false], "mean_score": 0.5,
      "response_1": "The answer is B, …", "response_2": "Let us see …"}
 
-A judge that compares two responses picks among n by a knockout; which cells are played depends on who wins.
+A judge that compares two responses picks among n by a knockout; which cells are played depends on the winners.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAME = "ppe"
 
 
 def load(data: str) -> Benchmark:
-    """PPE's best-of-n from a set's file, a folder of such files, or a set's hub name. A group is a set."""
+    """PPE's best-of-n from a set's file, a folder of such files, or a set's hub name. Each set is a group."""
     items: list[Item] = []
     if data.startswith(HUB):
         name = data.removeprefix(HUB)
@@ -37,7 +37,7 @@ def load(data: str) -> Benchmark:
 def _item(row: Row, group: str) -> Item:
     scores = reach(row, "scores")
     if not isinstance(scores, list) or len(scores) < 2 or not all(isinstance(score, bool) for score in scores):
-        raise RecordError("scores", f"must be a list of at least two of true and false, got {got(scores)}")
+        raise RecordError("scores", f"must be a list of at least two booleans, got {got(scores)}")
     columns = [f"response_{i + 1}" for i in range(len(scores))]
     responses = tuple(as_text(reach(row, column), column) for column in columns)
     identity = f"{group}/{as_id(reach(row, 'question_id'), 'question_id')}"

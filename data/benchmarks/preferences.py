@@ -1,6 +1,6 @@
-"""Any preference set of ours as a benchmark: every source that gives labeled pairs can be held out and judged.
+"""Any preference set as a benchmark: every source of labeled pairs can be held out and judged.
 
-A row, in the format that the source names; the smallest is one of `data.records`::
+A row, in the format that the source names; a minimal one is a row of `data.records`::
 
     {"prompt": "Why is the sky blue?", "response_a": "Rayleigh scattering.", "response_b": "The sea.", "label": "A"}
 """
@@ -19,9 +19,9 @@ NAME = "preferences"
 
 
 def load(source: Source) -> Benchmark:
-    """A source's labeled pairs. A group is a data set.
+    """A source's labeled pairs. Each data set is a group.
 
-    Ties and unusable rows are dropped and counted, and so are pairs that come again, with the same label or the other.
+    Ties and unusable rows are dropped and counted, and so are repeated pairs, with the same label or the opposite one.
     """
     items: list[Item] = []
     dropped: Counter[str] = Counter()

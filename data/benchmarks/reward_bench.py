@@ -1,11 +1,11 @@
-"""RewardBench: a chosen and a rejected response a prompt; and RewardBench 2: one correct response among four, and ties.
+"""RewardBench: a chosen and a rejected response per prompt; and RewardBench 2: one correct response among four, and ties.
 
 A row of ``allenai/reward-bench`` (split "filtered")::
 
     {"id": 30, "subset": "alpacaeval-easy", "prompt": "How do I …?", "chosen": "First, …", "rejected": "Buy …"}
 
 Rows of ``allenai/reward-bench-2`` (split "test"). A row of the subset Ties has several correct responses, or is the
-reference of one that has; both have the same number::
+reference for such a row; both have the same number::
 
     {"id": "12", "subset": "Math", "prompt": "What is …?", "chosen": ["4"], "rejected": ["5", "6", "7"], "num_correct": 1}
     {"id": "tied:3", "subset": "Ties", "prompt": "Name a colour.", "chosen": ["red", "blue"], "rejected": ["tree"]}
@@ -56,7 +56,7 @@ SECTIONS = {
     ),
     "Reasoning": ("math-prm", "hep-cpp", "hep-go", "hep-java", "hep-js", "hep-python", "hep-rust"),
 }
-"""Which subsets a section is made of (RewardBench, ``constants.py``)."""
+"""The subsets of each section (RewardBench, ``constants.py``)."""
 
 WEIGHTS = {
     "alpacaeval-easy": 100,
@@ -114,7 +114,7 @@ def _raw(data: str, name: str, split: str) -> Iterator[RawRow]:
 def _item(row: Row) -> Item:
     subset = text_at(row, "subset")
     if subset not in WEIGHTS:
-        raise RecordError("subset", f"is none of RewardBench's: {subset!r}; they are {', '.join(WEIGHTS)}")
+        raise RecordError("subset", f"is not one of RewardBench's: {subset!r}; they are {', '.join(WEIGHTS)}")
     responses = (text_at(row, "chosen"), text_at(row, "rejected"))
     prompt = prompt_of(reach(row, "prompt"), "prompt")
     return Item(f"{subset}/{as_id(reach(row, 'id'))}", subset, prompt, responses, (True, False), (Cell("", 0, 1),))
@@ -123,12 +123,12 @@ def _item(row: Row) -> Item:
 def _item_2(row: Row) -> Item:
     subset, identity = text_at(row, "subset"), as_id(reach(row, "id"))
     if subset not in SUBSETS_2:
-        raise RecordError("subset", f"is none of RewardBench 2's: {subset!r}; they are {', '.join(SUBSETS_2)}")
+        raise RecordError("subset", f"is not one of RewardBench 2's: {subset!r}; they are {', '.join(SUBSETS_2)}")
     if subset == TIES and not _TIES_ID.fullmatch(identity):
         raise RecordError("id", f"in {TIES} must be ref:NUMBER or tied:NUMBER, got {identity!r}")
     chosen, rejected = (texts_of(reach(row, field), field) for field in ("chosen", "rejected"))
     if subset != TIES and len(chosen) != 1:
-        raise RecordError("chosen", f"must hold one response outside of {TIES}, got {len(chosen)}")
+        raise RecordError("chosen", f"must contain one response outside of {TIES}, got {len(chosen)}")
     right = (True,) * len(chosen) + (False,) * len(rejected)
     prompt = prompt_of(reach(row, "prompt"), "prompt")
     return Item(f"{subset}/{identity}", subset, prompt, chosen + rejected, right, round_robin(len(right)))

@@ -1,11 +1,11 @@
-"""RM-Bench: three chosen and three rejected responses a prompt, in the styles concise, detailed, detailed with markdown.
+"""RM-Bench: three chosen and three rejected responses per prompt, in the styles concise, detailed, detailed with markdown.
 
 A row of ``chat_filtered.json``; in ``total_dataset.json`` its id is "chat/8"::
 
     {"id": 8, "prompt": "What are different drawers I should have for clothes?", "subset": "alpacaeval",
      "chosen": ["Organize …", "When organizing …", "When organizing …"], "rejected": ["Organize …", "…", "…"]}
 
-Responses are told apart by their places only: some rows hold the same text in two styles.
+Responses are identified by position only: some rows have the same text in two styles.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from data.sources.fields import Row, as_id, reach
 NAME = "rm-bench"
 DOMAINS = ("chat", "math", "code", "safety")
 PARTS = {"chat": "chat", "math": "math", "code": "code", "safety-refuse": "safety", "safety-response": "safety"}
-"""The data's own domains, and those that they are scored in."""
+"""The data's own domains → the domains that they are scored in."""
 STYLES = 3
 CELLS = tuple(Cell(f"{i}-{j}", i, STYLES + j) for i in range(STYLES) for j in range(STYLES))
 _TOTAL = "total_dataset.json"
@@ -70,6 +70,6 @@ def _item(row: Row, part: str | None) -> Item:
     chosen, rejected = (texts_of(reach(row, field), field) for field in ("chosen", "rejected"))
     for field, texts in (("chosen", chosen), ("rejected", rejected)):
         if len(texts) != STYLES:
-            raise RecordError(field, f"must hold {STYLES} responses, one a style; got {len(texts)}")
+            raise RecordError(field, f"must contain {STYLES} responses, one per style; got {len(texts)}")
     right = (True,) * STYLES + (False,) * STYLES
     return Item(identity, domain, prompt_of(reach(row, "prompt"), "prompt"), chosen + rejected, right, CELLS)

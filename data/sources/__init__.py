@@ -1,1 +1,1 @@
-"""Preference data as people publish it, read into the records of `data.records`."""
+"""Published preference data, read into the records of `data.records`."""

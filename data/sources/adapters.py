@@ -1,6 +1,6 @@
-"""One row of a public format → what it says, a `Candidate` a pair. Each family of formats has a file in `data.sources.formats`.
+"""One row of a public format → a `Candidate` per pair. Each family of formats has a file in `data.sources.formats`.
 
-A row that is not what its format says raises `RecordError`; the reader adds file and row.
+A row that does not match its format raises `RecordError`; the reader adds file and row.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Format = Literal[
     "columns",
 ]
 UNLABELED_FORMATS: tuple[Format, ...] = ("gram-pre-training",)
-"""The formats without labels; a column map may name none either."""
+"""The formats without labels; a column map may also name none."""
 RATIONALE_FORMATS: tuple[Format, ...] = ("records", "helpsteer3", "preference-collection", "gram-rr")
-"""The formats with rationales; a column map may name them too."""
+"""The formats with rationales; a column map may also name one."""
 
 
 def adapt(row: Row, format: Format, columns: ColumnMap | None, kind: Kind) -> tuple[Candidate | Unusable, ...]:
-    """The pairs that a row tells of: one, and more only in "code-ultrafeedback".
+    """The pairs in a row: one, except in "code-ultrafeedback", which has several.
 
     Labels are read unless `kind` is "pair", rationales only for "rationale".
     """

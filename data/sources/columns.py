@@ -1,4 +1,4 @@
-"""The column map: how a user says which columns of an unknown data set hold what.
+"""The column map: how a user states what the columns of an unknown data set contain.
 
 For a row such as ``{"instruction": "Why?", "output_1": "Because.", "output_2": "Ask again.", "annotator": 2}``::
 
@@ -23,26 +23,28 @@ class ColumnMap(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    prompt: str = Field(title="Prompt", description="Column of the prompt: a text, or a list of messages.")
+    prompt: str = Field(title="Prompt", description="Column with the prompt: a string or a list of messages.")
     prompt_extra: str | None = Field(
         default=None,
-        title="More of the prompt",
-        description="Column appended after a blank line if not empty (Alpaca's input).",
+        title="Extra prompt text",
+        description="Column appended to the prompt after a blank line, if not empty (such as Alpaca's input).",
     )
     system: str | None = Field(
-        default=None, title="System", description="Column of the system turn; may be empty in a row."
+        default=None, title="System", description="Column with the system message; may be empty in a row."
     )
     response_a: str | None = Field(
-        default=None, title="Response A", description="Column of the response that is shown first."
+        default=None, title="Response A", description="Column with the response that is shown first."
     )
     response_b: str | None = Field(
-        default=None, title="Response B", description="Column of the response that is shown second."
+        default=None, title="Response B", description="Column with the response that is shown second."
     )
     chosen: str | None = Field(
-        default=None, title="Chosen", description="Column of the better response; its place is seeded."
+        default=None,
+        title="Chosen",
+        description="Column with the better response; its position is drawn from the seed.",
     )
-    rejected: str | None = Field(default=None, title="Rejected", description="Column of the worse response.")
-    label: str | None = Field(default=None, title="Label", description="Column that says which of A and B is better.")
+    rejected: str | None = Field(default=None, title="Rejected", description="Column with the worse response.")
+    label: str | None = Field(default=None, title="Label", description="Column that states whether A or B is better.")
     label_a: list[Scalar] = Field(
         default=[], title="Values for A", description="Values of the label column that mean A."
     )
@@ -50,13 +52,15 @@ class ColumnMap(BaseModel):
         default=[], title="Values for B", description="Values of the label column that mean B."
     )
     label_tie: list[Scalar] = Field(
-        default=[], title="Values for a tie", description="Values of the label column: neither."
+        default=[], title="Values for a tie", description="Values of the label column that mean a tie."
     )
     rationale: str | None = Field(
-        default=None, title="Rationale", description="Column of the text that argues for the label."
+        default=None, title="Rationale", description="Column with the text that argues for the label."
     )
     id: str | None = Field(
-        default=None, title="Id", description="Column of the row's id; without one, a hash of its content."
+        default=None,
+        title="Id",
+        description="Column with the row's id; if not set, the id is a hash of the row's content.",
     )
 
     @property
@@ -68,11 +72,11 @@ class ColumnMap(BaseModel):
         pair, preference = (self.response_a, self.response_b), (self.chosen, self.rejected)
         if (None in pair) == (None in preference) or (any(pair) and any(preference)):
             raise ValueError(
-                "name both of response_a and response_b, or both of chosen and rejected, and not a mix: "
-                "the first two keep the positions of the file, the last two get seeded positions"
+                "name either both response_a and response_b or both chosen and rejected, not a mix: "
+                "the first two keep the file's positions, the last two get seeded positions"
             )
         if self.chosen is not None and self.label is not None:
-            raise ValueError("label is for response_a and response_b; chosen and rejected are the label already")
+            raise ValueError("label belongs with response_a and response_b; chosen and rejected already are the label")
         if self.rationale is not None and self.label is None:
             raise ValueError(
                 "a rationale needs response_a, response_b and label: its text names the responses by position"
@@ -83,25 +87,27 @@ class ColumnMap(BaseModel):
     def _label_values(self) -> ColumnMap:
         values = [*self.label_a, *self.label_b, *self.label_tie]
         if self.label is None and values:
-            raise ValueError("label_a, label_b and label_tie are values of the label column, and label is not given")
+            raise ValueError("label_a, label_b and label_tie are values of the label column, but label is not given")
         if self.label is not None and not (self.label_a and self.label_b):
-            raise ValueError("label needs label_a and label_b: which of its values mean A, and which mean B")
+            raise ValueError("label needs label_a and label_b: the values that mean A and those that mean B")
         for i, value in enumerate(values):
             if any(_same(value, other) for other in values[:i]):
-                raise ValueError(f"the label value {value!r} is given twice; each value means one thing")
+                raise ValueError(f"the label value {value!r} is given twice; each value must have one meaning")
         return self
 
     def label_of(self, value: object) -> Label | Literal["tie"]:
-        """What a value of the label column means. Raises RecordError for one that the map does not name."""
+        """The meaning of a value of the label column. Raises RecordError for a value that is not in the map."""
         meanings: list[tuple[Label | Literal["tie"], list[Scalar]]]
         meanings = [("A", self.label_a), ("B", self.label_b), ("tie", self.label_tie)]
         for meaning, values in meanings:
             if any(_same(value, known) for known in values):
                 return meaning
         known_values = ", ".join(f"{values} for {meaning}" for meaning, values in meanings)
-        raise RecordError(self.label or "", f"has a value without a meaning: {got(value)}; the map has {known_values}")
+        raise RecordError(
+            self.label or "", f"has a value that the map does not list: {got(value)}; it has {known_values}"
+        )
 
 
 def _same(left: object, right: object) -> bool:
-    """Equality of label values, in which True is not 1."""
+    """Equality of label values; True does not equal 1."""
     return isinstance(left, bool) == isinstance(right, bool) and left == right

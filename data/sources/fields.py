@@ -1,6 +1,6 @@
-"""Reading the fields of a row: each function returns what it promises or raises `RecordError` that names the field.
+"""Reading the fields of a row: each function returns a valid value or raises a `RecordError` that names the field.
 
-A row, and the value at the path ``chosen.value`` of it::
+A row, and its value at the path ``chosen.value``::
 
     {"conversations": [{"from": "human", "value": "Why?"}], "chosen": {"from": "gpt", "value": "Because."}}
     "Because."
@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 
 
 def reach(row: Row, path: str) -> Any:
-    """The value at a dotted path. A column whose name is the whole path comes first. Raises RecordError if missing."""
+    """The value at a dotted path. A column named like the whole path takes precedence. Raises RecordError if missing."""
     if path in row:
         return row[path]
     value: Any = row
@@ -35,14 +35,14 @@ def reach(row: Row, path: str) -> Any:
 
 
 def contents(value: object) -> str:
-    """What there is where something was looked for, for an error message."""
+    """The content of a value in which a field was not found, for an error message."""
     if isinstance(value, Mapping):
         return f"has the columns {', '.join(map(str, value)) or '(none)'}"
     return f"has {len(value)} items" if isinstance(value, list) else f"is {got(value)}"
 
 
 def got(value: object) -> str:
-    """A value for an error message: what kind of thing it is, and the thing itself where that is short."""
+    """A value for an error message: its type, and the value itself if it is short."""
     if value is None:
         return "nothing (null)"
     shown = repr(value)
@@ -55,7 +55,7 @@ def as_text(value: object, field: str) -> str:
         raise RecordError(field, f"must be a string, got {got(value)}")
     try:
         value.encode()
-    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair; no file of ours could hold it
+    except UnicodeEncodeError as error:  # JSON can contain half a surrogate pair, which UTF-8 cannot
         raise RecordError(field, f"is not Unicode text: half a surrogate pair at character {error.start}") from error
     return value
 
@@ -65,13 +65,13 @@ def text_at(row: Row, path: str) -> str:
 
 
 def optional_text_at(row: Row, path: str | None) -> str:
-    """The string at a path; empty where it is null or where there is no path. The column itself must be there."""
+    """The string at a path; empty if it is null or no path is given. The column itself must exist."""
     value = reach(row, path) if path is not None else None
     return "" if value is None else as_text(value, path or "")
 
 
 def number_at(row: Row, path: str) -> float:
-    """The number at a path. Raises RecordError where there is none that can be compared."""
+    """The number at a path. Raises RecordError if it is not a finite number."""
     value = reach(row, path)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise RecordError(path, f"must be a number, got {got(value)}")
@@ -79,7 +79,7 @@ def number_at(row: Row, path: str) -> float:
 
 
 def objects_at(row: Row, path: str) -> int:
-    """How many objects the list at a path holds. Raises RecordError where it is no list of objects."""
+    """The number of objects in the list at a path. Raises RecordError if it is not a list of objects."""
     value = reach(row, path)
     if not isinstance(value, list):
         raise RecordError(path, f"must be a list of objects, got {got(value)}")
@@ -133,12 +133,12 @@ def text_or_turns(value: object, field: str) -> tuple[Message, ...]:
 
 
 def as_prompt(turns: tuple[Message, ...], field: str) -> tuple[Message, ...]:
-    """The turns, checked to be a prompt; () where there is nothing in it to answer."""
+    """The turns, validated as a prompt; () if there is nothing to answer."""
     if turns and turns[-1].role != "user":
         raise RecordError(field, f"must end with a user turn before the responses, ends with {turns[-1].role!r}")
     return turns if turns and turns[-1].content.strip() else ()
 
 
 def read_prompt(value: object, field: str) -> tuple[Message, ...]:
-    """A prompt from a string (one user turn) or a list of messages; () where it is empty."""
+    """A prompt from a string (one user turn) or a list of messages; () if it is empty."""
     return as_prompt(text_or_turns(value, field), field)

@@ -1,7 +1,7 @@
-"""Mixtures of several sources of one kind: how many usable pairs of each are taken, and which.
+"""Mixtures of several sources of one kind: how many usable pairs are taken from each, and which ones.
 
-A source gives at most its `cap`. Where the sources have weights, the mixture is then the largest one in which their
-sizes are in proportion to the weights, without any pair twice. For found pairs of 1000 and 300, no caps, weights 1 and 1::
+A source contributes at most its `cap`. If the sources have weights, the mixture is then the largest one whose parts are in
+proportion to the weights, with no pair repeated. With 1000 and 300 pairs found, no caps, and weights 1 and 1::
 
     takes([1000, 300], sources) == [Take(1000, 1000, 300), Take(300, 300, 300)]
 """
@@ -34,14 +34,14 @@ class Take:
 
 
 def needs_drawing(sources: Sequence[Source]) -> bool:
-    """Whether it takes more than putting the sources one after the other."""
+    """Whether the mixture is more than the sources one after another."""
     return any(source.cap is not None or source.weight is not None for source in sources)
 
 
 def takes(found: Sequence[int], sources: Sequence[Source]) -> list[Take]:
-    """What is taken of each source; weights are given for all of them or for none."""
+    """How much is taken from each source; weights are given for all of them or for none."""
     capped = [n if source.cap is None else min(n, source.cap) for n, source in zip(found, sources, strict=True)]
-    # Of the decimals as they are written: as binary fractions, 0.1 and 0.3 would lose a pair.
+    # From the decimals as written: as binary fractions, 0.1 and 0.3 would lose a pair.
     weights = [Fraction(repr(source.weight)) for source in sources if source.weight is not None]
     if not weights:
         return [Take(n, m, m) for n, m in zip(found, capped, strict=True)]
@@ -50,10 +50,10 @@ def takes(found: Sequence[int], sources: Sequence[Source]) -> list[Take]:
 
 
 class Mixture:
-    """The usable pairs of some sources, kept in a file until it is known how many of each are taken.
+    """The usable pairs of some sources, kept in a file until it is known how many are taken from each.
 
-    In memory is one number a pair. The rows come out in the order in which they came in, and what is taken of a source
-    depends on its own pairs and seed and on how many of them are taken, not on the other sources' pairs.
+    Only one number per pair is in memory. The rows come out in input order. Which pairs are taken from a source depends on
+    its own pairs and seed and on how many are taken, not on the other sources' pairs.
     """
 
     def __init__(self, sources: Sequence[Source], seed: int, spool: Path) -> None:
@@ -61,7 +61,7 @@ class Mixture:
         self.offsets = [array("q") for _ in sources]
 
     def fill(self, rows: Iterable[tuple[int, Row]]) -> list[Take]:
-        """Reads all rows, each with the number of its source, and says what is taken."""
+        """Reads all rows, each with the number of its source, and returns how much is taken from each source."""
         with self.spool.open("wb") as stream:
             for number, row in rows:
                 self.offsets[number].append(stream.tell())
@@ -69,7 +69,7 @@ class Mixture:
         return takes([len(offsets) for offsets in self.offsets], self.sources)
 
     def rows(self, taken: Sequence[Take]) -> Iterator[Row]:
-        """The rows of the mixture. The file is gone when they have been read."""
+        """The rows of the mixture. The file is deleted once they have been read."""
         with self.spool.open("rb") as stream:
             for source, offsets, take in zip(self.sources, self.offsets, taken, strict=True):
                 for offset in self._drawn(source, offsets, take.kept):
@@ -82,7 +82,7 @@ class Mixture:
         if kept == len(offsets):
             return offsets
         drawn = array("q", offsets)
-        # By what the source is, not by its place in the list: another source before it must not change its draw.
+        # Seeded by the source itself, not by its place in the list: another source before it must not change its draw.
         own = derive_seed(self.seed, "mixture", source.path, source.subset, source.split, source.seed)
         random.Random(own).shuffle(drawn)
         return sorted(drawn[:kept])

@@ -1,6 +1,6 @@
-"""Raw rows from JSONL, JSON and Parquet files and from the hub, before anyone asks what they mean.
+"""Raw rows from JSONL, JSON and Parquet files and from the hub, not yet interpreted.
 
-One row of a file, as a format of `data.sources.adapters` gets it::
+One row of a file, as it is passed to a format of `data.sources.adapters`::
 
     RawRow(file="pairs.jsonl", number=1, value={"prompt": "Why is the sky blue?", "chosen": "…", "rejected": "…"})
 """
@@ -24,23 +24,23 @@ _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 
 
 class SourceError(ValueError):
-    """A source that cannot be read as asked. The message names the file, the row, the field, and what to do."""
+    """A source that cannot be read as configured. The message names the file, the row, the field, and what to do."""
 
 
 class DataError(ValueError):
-    """Data with which the run cannot be carried out: what was found, and what to change."""
+    """Data that the run cannot use. The message states what was found and what to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class BrokenRow:
-    """What stands where a row should be, in a file whose other rows may be fine."""
+    """Stands for an unreadable row in a file whose other rows may be fine."""
 
     problem: str
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One row as read. `number` is 1-based: the line of a JSONL file, else the place in the file."""
+    """One row as read. `number` is 1-based: the line of a JSONL file, otherwise the position in the file."""
 
     file: str
     number: int
@@ -58,33 +58,35 @@ def expand_path(path: str) -> str:
         name = match.group(1) or match.group(2)
         if name not in os.environ:
             raise SourceError(
-                f"path {path!r}: the environment variable {name} is not set; set it or write the path out"
+                f"path {path!r}: the environment variable {name} is not set; set it, or write the full path"
             )
         return os.environ[name]
 
     if "://" in path:
-        raise SourceError(f"path {path!r}: is a URL; copy the files to a local folder, or name a hub data set by hub:")
+        raise SourceError(
+            f"path {path!r}: is a URL; copy the files to a local folder, or name a hub data set as hub:owner/name"
+        )
     return str(Path(_VARIABLE.sub(value_of, path)).expanduser())
 
 
 def local_files(path: str) -> list[str]:
-    """The data files that an expanded path names, sorted: a file, what lies directly in a folder, or a glob.
+    """The data files that an expanded path names, sorted: one file, the files directly in a folder, or those that match a glob.
 
-    Raises SourceError where there is none, or where a named file is of another type.
+    Raises SourceError if there are none, or if a named file is of an unsupported type.
     """
     if Path(path).is_dir():
         found = sorted(str(p) for p in Path(path).iterdir() if p.is_file() and _is_data(p.name))
-        what = "the folder holds no file"
+        what = "the folder contains no data file"
     elif Path(path).is_file():
         found, what = [path], ""
         if not _is_data(Path(path).name):
-            raise SourceError(f"{path}: is not of a type that can be read; rows come as {', '.join(SUFFIXES)}")
+            raise SourceError(f"{path}: has an unsupported type; supported are {', '.join(SUFFIXES)}")
     else:
         matches = glob.glob(path, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
         found = sorted(p for p in matches if Path(p).is_file() and _is_data(Path(p).name))
-        what = "the pattern matches no file" if glob.has_magic(path) else "there is no such file or folder"
+        what = "the pattern matches no data file" if glob.has_magic(path) else "there is no such file or folder"
     if not found:
-        raise SourceError(f"path {path!r}: {what} to read rows from ({', '.join(SUFFIXES)})")
+        raise SourceError(f"path {path!r}: {what} (supported: {', '.join(SUFFIXES)})")
     return found
 
 
@@ -93,7 +95,7 @@ def _is_data(name: str) -> bool:
 
 
 def data_set_name(path: str) -> str:
-    """What the records of an expanded local path are labeled with: the file's stem, or the folder's name."""
+    """The source name for the records of an expanded local path: the file's stem, or the folder's name."""
     if Path(path).is_file():
         name = Path(path).name
         return next(
@@ -106,7 +108,7 @@ def data_set_name(path: str) -> str:
 
 
 def sha256_by_file(path: str) -> dict[str, str]:
-    """The content of an expanded local path: sha256 of each file, by its name relative to their common folder."""
+    """The content of an expanded local path: the sha256 of each file, by its name relative to the files' common folder."""
     files = local_files(path)
     base = os.path.commonpath([str(Path(file).parent) for file in files])
     digests = {}
@@ -120,7 +122,7 @@ def sha256_by_file(path: str) -> dict[str, str]:
 
 
 def read_file(file: str) -> Iterator[RawRow]:
-    """The rows of one file in file order. Raises SourceError where the file as a whole cannot be read."""
+    """The rows of one file in file order. Raises SourceError if the file as a whole cannot be read."""
     plain = file.removesuffix(".gz")
     try:
         if plain.endswith(".parquet"):
@@ -129,12 +131,12 @@ def read_file(file: str) -> Iterator[RawRow]:
             yield from _read_json_lines(file)
         else:
             yield from _read_json(file)
-    except (OSError, EOFError, zlib.error) as error:  # gzip raises all three for a file that is cut short or not gzip
+    except (OSError, EOFError, zlib.error) as error:  # gzip raises all three for a file that is truncated or not gzip
         raise SourceError(f"{file}: cannot be read ({error}); is the file complete?") from error
 
 
 def count_rows(file: str) -> int:
-    """How many rows `read_file` yields, most of them not parsed. Raises SourceError as it does."""
+    """How many rows `read_file` yields, usually without parsing them. Raises SourceError in the same cases."""
     plain = file.removesuffix(".gz")
     try:
         if plain.endswith(".jsonl"):
@@ -160,8 +162,8 @@ def _read_json_lines(file: str) -> Iterator[RawRow]:
                 continue
             try:
                 value = json.loads(line)
-            except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested without end
-                value = BrokenRow(f"the line is not JSON ({error}); a JSONL file holds one object a line")
+            except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
+                value = BrokenRow(f"the line is not JSON ({error}); a JSONL file has one object per line")
             yield RawRow(file, number, value)
 
 
@@ -171,7 +173,7 @@ def _read_json(file: str) -> Iterator[RawRow]:
     try:
         rows = json.loads(content)
     except json.JSONDecodeError as error:
-        hint = "; a file with one object a line must be named .jsonl" if error.msg == "Extra data" else ""
+        hint = "; a file with one object per line must be named .jsonl" if error.msg == "Extra data" else ""
         raise SourceError(f"{file}, line {error.lineno}: is not JSON ({error.msg}){hint}") from error
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
@@ -179,8 +181,8 @@ def _read_json(file: str) -> Iterator[RawRow]:
     if not isinstance(rows, list):
         inside = f" with the keys {', '.join(map(repr, rows))}" if isinstance(rows, dict) else ""
         raise SourceError(
-            f"{file}: must be a list of rows, is {_type_name(rows)}{inside}; which list is meant is not guessed: "
-            "write the rows to a .jsonl file, one a line"
+            f"{file}: must be a list of rows, is {_type_name(rows)}{inside}; it is unclear which list is meant: "
+            "write the rows to a .jsonl file, one per line"
         )
     for number, value in enumerate(rows, start=1):
         yield RawRow(file, number, value)
@@ -211,8 +213,8 @@ def _type_name(value: object) -> str:
 def read_hub(name: str, *, subset: str | None, split: str, revision: str | None) -> Iterator[RawRow]:
     """The rows of a hub data set, streamed in order; `number` counts them from 1.
 
-    Raises SourceError where the data set, subset or split does not exist. A broken connection keeps its own error:
-    it can pass the second time.
+    Raises SourceError if the data set, subset or split does not exist. A connection error is raised unchanged, because a
+    retry may succeed.
     """
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
@@ -230,7 +232,7 @@ def read_hub(name: str, *, subset: str | None, split: str, revision: str | None)
 
 
 def declared_rows(name: str, subset: str | None, split: str, revision: str | None) -> int | None:
-    """How many rows the page of a hub data set says that a split has; None where it does not say."""
+    """How many rows a split has according to the hub data set's page; None if it does not state that."""
     from datasets import load_dataset_builder
     from datasets.exceptions import DatasetNotFoundError
 

@@ -23,7 +23,7 @@ HUB = "hub:"
 class Source(BaseModel):
     """Where rows come from, how they are read, and how many of them a mixture takes.
 
-    Fields that are left out of dumps at their default came later than the others: keys of older stages stay valid.
+    Fields that are omitted from dumps at their default were added later: keys of older stages stay valid.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,43 +31,43 @@ class Source(BaseModel):
     dataset: DatasetName | None = Field(
         default=None,
         title="Data set",
-        description="A known data set by its name, which stands for its hub name, subset, split and format; the keys "
-        "below change them. With a path, that is a local copy of it.",
+        description="Name of a known data set, short for its hub name, subset, split and format; the keys below override "
+        "them. With a path, the path is a local copy of it.",
         exclude_if=lambda value: value is None,
     )
     path: str = Field(
         default="",
         title="Path",
         description="A file (.jsonl, .json, also .gz, or .parquet), a folder of such files, a glob, or hub:owner/name "
-        "for a data set of the hub. ~ and ${VARIABLES} are expanded. Needed where no dataset is named.",
+        "for a data set on the hub. ~ and ${VARIABLES} are expanded. Required if no dataset is named.",
     )
     format: Format = Field(
         default="records",
         title="Format",
-        description="What a row looks like; 'columns' takes a column map. With a dataset, 'records' means its own format.",
+        description="Format of the rows; 'columns' needs a column map. With a dataset, 'records' means its own format.",
     )
     columns: ColumnMap | None = Field(
-        default=None, title="Column map", description="Which column holds what; for the format 'columns' only."
+        default=None, title="Column map", description="Which column contains what; only for the format 'columns'."
     )
     split: str = Field(default="train", title="Split", description="Split of a hub data set.")
     subset: str | None = Field(default=None, title="Subset", description="Subset (configuration) of a hub data set.")
     revision: str | None = Field(
         default=None,
         title="Revision",
-        description="Commit, tag or branch of a hub data set. Pin a commit: without one, a data set that changes on "
-        "the hub goes unnoticed by finished stages.",
+        description="Commit, tag or branch of a hub data set. Pin a commit: without one, finished stages do not notice "
+        "when the data set changes on the hub.",
     )
     where: dict[str, tuple[str | int | bool, ...]] = Field(
         default={},
         title="Only rows where",
-        description='Column → the values that it may have, such as {domain = ["stem"]}. Other rows are dropped as filtered. '
+        description='Column → its allowed values, such as {domain = ["stem"]}. Other rows are dropped as filtered. '
         "Dots reach into nested columns.",
         exclude_if=lambda value: not value,
     )
     limit: int | None = Field(
         default=None,
         title="Limit",
-        description="At most this many rows are read, in file order, dropped ones included.",
+        description="At most this many rows are read, in file order, including those that are dropped.",
         ge=1,
     )
     cap: int | None = Field(
@@ -80,8 +80,8 @@ class Source(BaseModel):
     weight: float | None = Field(
         default=None,
         title="Weight",
-        description="The source's part of the mixture of its kind, in proportion to the others' weights; for all sources "
-        "of a kind or for none. No pair is repeated: what is too much is dropped at random and counted as over_weight.",
+        description="The source's share of the mixture of its kind, relative to the other weights; set it for all sources "
+        "of a kind or for none. No pair is repeated: surplus pairs are dropped at random and counted as over_weight.",
         gt=0,
         allow_inf_nan=False,
         exclude_if=lambda value: value is None,
@@ -89,7 +89,7 @@ class Source(BaseModel):
     seed: int = Field(
         default=0,
         title="Seed of the draw",
-        description="Changes which pairs of this source cap and weight keep, and no other source's.",
+        description="Changes which pairs cap and weight keep from this source; other sources are not affected.",
         exclude_if=lambda value: value == 0,
     )
     max_chars: int | None = Field(
@@ -101,7 +101,7 @@ class Source(BaseModel):
     max_malformed: int = Field(
         default=0,
         title="Malformed rows allowed",
-        description="So many malformed rows are dropped and counted; one more raises an error that names it.",
+        description="Up to this many malformed rows are dropped and counted; one more raises an error that names it.",
         ge=0,
     )
 
@@ -114,21 +114,23 @@ class Source(BaseModel):
         own: dict[str, str | None] = {"path": HUB + known.hub, "format": known.format}
         if str(given.get("path") or HUB).startswith(HUB):
             own |= {"subset": known.subset, "split": known.split}
-        # What is at its default counts as not given: a form sends the defaults too.
+        # A value at its default counts as not given: the UI's form sends the defaults too.
         return {**given, **{k: v for k, v in own.items() if given.get(k) in (None, cls.model_fields[k].default)}}
 
     @model_validator(mode="after")
     def _fields_that_belong_together(self) -> Source:
         if not self.path:
-            raise ValueError("give a path, or name a data set by its name in dataset")
+            raise ValueError("give a path, or the name of a data set in dataset")
         if (self.format == "columns") != (self.columns is not None):
             raise ValueError(
-                "format 'columns' needs a column map, since only the map says what the columns mean"
+                "format 'columns' needs a column map, since only the map states what the columns mean"
                 if self.columns is None
-                else f"a column map is for format 'columns' only, the format is {self.format!r}; leave one of them out"
+                else f"a column map is only for format 'columns', but the format is {self.format!r}; change it or remove the map"
             )
         if self.hub_name is None and (self.subset, self.revision, self.split) != (None, None, "train"):
-            raise ValueError("split, subset and revision are of hub data sets; name the local file itself in path")
+            raise ValueError(
+                "split, subset and revision are only for hub data sets; name the local file itself in path"
+            )
         if self.hub_name == "":
             raise ValueError("hub: must be followed by the data set's name, such as hub:nvidia/HelpSteer3")
         return self
@@ -148,5 +150,5 @@ class Source(BaseModel):
 
     @property
     def names_the_better(self) -> bool:
-        """Whether the better response has a column of its own, so that the file gives the two no places."""
+        """Whether the better response has its own column, so that the file assigns no positions to the two."""
         return self.columns.chosen is not None if self.columns else self.format == "chosen-rejected"

@@ -1,14 +1,14 @@
 """Public data sets → records. A `Source` says where the rows are and in which format; `read_source` reads them.
 
-The smallest source is a path, or the name of a set of `data.sources.catalog`; the smallest row of a path's default format is
-one of `data.records`::
+A minimal source is a path, or the name of a set in `data.sources.catalog`; a minimal row in a path's default format is one
+of `data.records`::
 
     Source(path="seed.jsonl")
     Source(dataset="helpsteer3")
     {"prompt": "Why is the sky blue?", "response_a": "Rayleigh scattering.", "response_b": "The sea.", "label": "A"}
 
-Every pair of every row that is read comes out once: as a record, or as a `Dropped` with its reason. A row that is not
-what the format says raises `SourceError`, unless the source allows for some of them (`max_malformed`).
+Every pair of every row that is read is yielded once: as a record, or as a `Dropped` with its reason. A row that does not
+match the format raises `SourceError`, unless the source allows some such rows (`max_malformed`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A row that was read and is not used. `where` is ``file:row``."""
+    """A row that was read but is not used. `where` is ``file:row``."""
 
     where: str
     id: str | None
@@ -81,9 +81,9 @@ def read_source(source: Source, kind: Literal["rationale"], seed: int) -> Iterat
 def read_source(source: Source, kind: Kind, seed: int) -> Iterator[Any]:
     """The pairs of a source's rows as records of one kind, or as `Dropped`, in file order.
 
-    ``pair`` does not look at labels at all, so ties are kept; ``pair_with_truth`` yields (pair, label), where the label
-    is None for a tie and for a row without one. `seed` decides the order of responses that have no places of their own.
-    Raises SourceError at once where the source cannot give this kind, and on the row that is malformed once too often.
+    ``pair`` ignores labels altogether, so ties are kept; ``pair_with_truth`` yields (pair, label), where the label
+    is None for a tie and for a row without one. `seed` decides the order of responses that have no positions.
+    Raises SourceError at once if the source cannot provide this kind, and at the first malformed row beyond `max_malformed`.
     """
     _check_kind(source, kind)
     name = _name(source)
@@ -91,7 +91,7 @@ def read_source(source: Source, kind: Kind, seed: int) -> Iterator[Any]:
 
 
 def read_rows(source: Source) -> Iterator[RawRow]:
-    """The rows of a source as they are, in file order, as many as its limit allows."""
+    """The raw rows of a source in file order, up to its limit."""
     if source.hub_name is not None:
         name = rows.expand_path(source.hub_name)
         raw = rows.read_hub(name, subset=source.subset, split=source.split, revision=source.revision)
@@ -102,7 +102,7 @@ def read_rows(source: Source) -> Iterator[RawRow]:
 
 
 def _name(source: Source) -> str:
-    """What the records of a source are labeled with, where they bring no name of their own."""
+    """The source name for the records of a source, if they do not have their own."""
     if source.dataset is not None:
         return source.dataset
     if source.hub_name is None:
@@ -112,20 +112,20 @@ def _name(source: Source) -> str:
 
 
 def source_files(source: Source) -> list[str]:
-    """The local files of a source, sorted; none for a hub data set. Raises SourceError where the path holds none."""
+    """The local files of a source, sorted; none for a hub data set. Raises SourceError if the path has none."""
     return [] if source.hub_name is not None else rows.local_files(rows.expand_path(source.path))
 
 
 @dataclass(frozen=True)
 class Published:
-    """A source as an input of a stage: what there is to be read, and the hash of what is in it now."""
+    """A source as an input of a stage: what to read, and the hash of its current content."""
 
     source: Source
     content: str
 
 
 def as_published(source: Source) -> Published:
-    """A source with the hash of what it holds now. Raises SourceError as `source_fingerprint` does."""
+    """A source with the hash of its current content. Raises SourceError as `source_fingerprint` does."""
     return Published(source, content_id(source_fingerprint(source)))
 
 
@@ -137,10 +137,10 @@ def source_fingerprint(source: Source) -> dict[str, Any]:
 
 
 def assign_order(row_index: int, seed: int) -> Label:
-    """Where the chosen (or the first) response of row `row_index` (from 0) is shown: the one place that decides it.
+    """The position of the chosen (or first) response of row `row_index` (from 0). Only this function decides it.
 
-    Exactly balanced: rows 2k and 2k+1 get opposite positions, and a seeded coin decides which of them comes first. A
-    coin a row would leave a random surplus of one label, which a small training set learns as a position bias.
+    Exactly balanced: rows 2k and 2k+1 get opposite positions, and a seeded coin decides which of them comes first. One
+    coin per row would leave a random surplus of one label, which a small training set learns as a position bias.
     """
     coin = hashlib.sha256(f"assign_order/{seed}/{row_index // 2}".encode()).digest()[0] & 1
     first: Label = "A" if coin else "B"
@@ -149,16 +149,14 @@ def assign_order(row_index: int, seed: int) -> Label:
 
 def _check_kind(source: Source, kind: Kind) -> None:
     if kind in ("preference", "rationale") and not source.has_labels:
-        fix = (
-            "give label, or chosen and rejected, in the column map" if source.columns else "read it as unlabeled pairs"
-        )
+        fix = "add label, or chosen and rejected, to the column map" if source.columns else "read it as unlabeled pairs"
         raise SourceError(
-            f"{source.path}: labeled rows were asked for, but format {source.format!r} has none here; {fix}"
+            f"{source.path}: labeled rows were requested, but this source (format {source.format!r}) has none; {fix}"
         )
     if kind == "rationale" and not source.has_rationales:
-        fix = "give rationale in the column map" if source.columns else "read it as preference pairs"
+        fix = "add rationale to the column map" if source.columns else "read it as preference pairs"
         raise SourceError(
-            f"{source.path}: rationales were asked for, but format {source.format!r} has none here; {fix}"
+            f"{source.path}: rationales were requested, but this source (format {source.format!r}) has none; {fix}"
         )
 
 
@@ -181,7 +179,7 @@ def _records(raw_rows: Iterator[RawRow], source: Source, kind: Kind, name: str, 
 
 
 def candidates_in(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | Unusable, ...]:
-    """What a row tells in the source's format, before places and filters. Raises RecordError for a malformed row."""
+    """The candidates in a row, before ordering and filtering. Raises RecordError for a malformed row."""
     if isinstance(raw.value, BrokenRow):
         raise RecordError("", raw.value.problem)
     if not isinstance(raw.value, Mapping):
@@ -194,23 +192,23 @@ def candidates_in(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | 
 
 
 def problem_of(error: RecordError) -> str:
-    return str(error) if error.field else error.problem  # a row that is no object has no field to blame
+    return str(error) if error.field else error.problem  # a row that is not an object has no field to name
 
 
 def _too_many_malformed(raw: RawRow, error: RecordError, allowed: int) -> SourceError:
     before = f" (the {allowed} malformed rows that max_malformed allows came before it)" if allowed else ""
     return SourceError(
         f"{raw.file}, row {raw.number}: {problem_of(error)}{before}. Correct the row, the format or the column map; or "
-        "raise max_malformed, which drops and counts such rows."
+        "raise max_malformed to drop and count such rows."
     )
 
 
 def _finish(
     candidate: Candidate, where: str, kind: Kind, max_chars: int | None, name: str, order: Label
 ) -> Record | Truth | Dropped:
-    """The record of a candidate, after the filters. `order` is where the first of two responses without places goes."""
+    """The record of a candidate, after the filters. `order` is the position of the first of two unpositioned responses."""
     first, second = candidate.responses
-    # Over the file's own order, so that an id does not depend on the seed.
+    # Hashed in the file's order, so that an id does not depend on the seed.
     identity = candidate.id or content_id([m.to_json() for m in candidate.prompt], first, second)
     unusable = unusable_as(candidate, kind, max_chars)
     if unusable is not None:
@@ -224,21 +222,21 @@ def _finish(
     if kind == "pair_with_truth":
         return pair, truth
     if truth is None:
-        raise AssertionError(f"{where}: a labeled row without a label came through the filters")
+        raise AssertionError(f"{where}: a row without a label passed the filters for labeled rows")
     if kind == "preference":
         return PreferencePair(pair, truth)
     return RationalePair(pair, truth, candidate.rationale or "")
 
 
 def unusable_as(candidate: Candidate, kind: Kind, max_chars: int | None) -> tuple[DropReason, str] | None:
-    """Why a well-formed row is not used: the first reason that holds, in the order below."""
+    """Why a well-formed row is not used: the first reason that applies, in the order below."""
     first, second = (response.strip() for response in candidate.responses)
     if not candidate.prompt:
-        return "empty_prompt", "nothing stands before the responses"
+        return "empty_prompt", "there is no prompt before the responses"
     if not first or not second:
         return "empty_response", f"the {'first' if not first else 'second'} response is empty"
     if first == second:
-        return "equal_responses", "there is nothing to prefer between two equal responses"
+        return "equal_responses", "the two responses are equal"
     if kind in ("preference", "rationale") and candidate.truth == "tie":
         return "tie", "neither response is preferred"
     if kind in ("preference", "rationale") and candidate.truth is None:

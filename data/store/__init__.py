@@ -1,1 +1,1 @@
-"""Where stages are kept: artifacts, their keys, and one run's folder, on this machine or at a URL."""
+"""Storage of stages: artifacts, their keys, and one run's folder, on this machine or at a URL."""

@@ -1,4 +1,4 @@
-"""What a finished stage is: its key, its files, and the counts that account for every row."""
+"""A finished stage: its key, its files, and the counts that account for every row."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from data.records import canonical_json
 
 MANIFEST = "manifest.json"
 EARLIER = ".earlier.json"
-"""The manifest of an artifact, in the folder in which it is made again."""
+"""The previous manifest of an artifact, in the folder where it is being recreated."""
 DONE = ".done"
-"""How the files end that say that a part of a stage under way is whole; they name its files under "files"."""
+"""Suffix of the markers for complete parts of a stage in progress; a marker lists the part's files under "files"."""
 BEGUN = f".stage{DONE}"
-"""In the folder of every stage under way: workers do nothing for a stage that has none, for it has ended since."""
+"""Marker in the folder of every stage in progress: workers skip a stage without it, because it has already ended."""
 SCRATCH = "scratch.tmp"
-"""The folder of a stage's caches and checkpoints while it is under way."""
+"""The folder of a stage's caches and checkpoints while it is in progress."""
 SHARDS = "shards-"
-"""How the folders begin whose files are good one by one, whatever became of the others."""
+"""Prefix of folders whose files are each valid on their own, whatever the state of the others."""
 FORMAT = 1
-"""Version of the manifest's layout; a manifest of a newer one is refused, not guessed at."""
+"""Version of the manifest's layout; a manifest of another version is rejected."""
 
 
 class StageError(RuntimeError):
-    """A stage that must not go on: what was seen, and what to change."""
+    """A stage that must not continue. The message states what was seen and what to change."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Where every row that a stage was given went. `dropped` and `failed` map a reason to a number of rows."""
+    """What became of every row given to a stage. `dropped` and `failed` map a reason to a number of rows."""
 
     rows_in: int
     kept: int
@@ -58,7 +58,7 @@ class Outcome:
 class Manifest:
     """What is known about a finished stage. `files` maps a relative path to its sha256 and size in bytes.
 
-    `retired` names those that were removed to save space: the stage stays valid for what follows from it.
+    `retired` names those that were removed to save space: the stage remains valid for downstream stages.
     """
 
     format: int
@@ -82,13 +82,11 @@ class Manifest:
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
-        """Raises StoreError where it is not a manifest, is of another format, or names files outside its folder."""
+        """Raises StoreError if it is not a manifest, has another format, or names files outside its folder."""
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise StoreError(
-                f"{path} is not JSON: {error}; remove {path.parent} to have its stage made again"
-            ) from error
+            raise StoreError(f"{path} is not JSON: {error}; remove {path.parent} to have its stage redone") from error
         if raw.get("format") != FORMAT:
             raise StoreError(
                 f"{path}: manifest format {raw.get('format')!r}, this software reads {FORMAT}: "
@@ -101,21 +99,21 @@ class Manifest:
 
 
 class NoSuchFileError(StoreError):
-    """An artifact does not have the file that is asked of it."""
+    """An artifact does not have the requested file."""
 
 
 class Input(Protocol):
-    """What a stage reads: an `Artifact`, a `FileRef`, or something that no stage has made, such as a base model."""
+    """What a stage reads: an `Artifact`, a `FileRef`, or something that no stage produced, such as a base model."""
 
     @property
     def content(self) -> str:
-        """What tells it from any other in keys; for files, a hash of what is in them."""
+        """Its identity in keys; for files, a hash of their content."""
         ...
 
 
 @dataclass(frozen=True)
 class FileRef:
-    """One file of an artifact: where it is, and the hash that goes into the keys of the stages that read it."""
+    """One file of an artifact: its location, and the hash that goes into the keys of the stages that read it."""
 
     location: Path
     sha256: str
@@ -123,7 +121,7 @@ class FileRef:
 
     @property
     def path(self) -> Path:
-        """The file on this machine, brought here if it is not."""
+        """The file on this machine, fetched if necessary."""
         self.fetch()
         return self.location
 
@@ -134,9 +132,9 @@ class FileRef:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished stage: its directory and its manifest. `reused` says that this run did not have to make it.
+    """A finished stage: its directory and its manifest. `reused` means that this run did not have to make it.
 
-    `fetch` brings one of its files to this machine, where the store is somewhere else.
+    `fetch` brings one of its files to this machine if the store is remote.
     """
 
     path: Path
@@ -145,12 +143,12 @@ class Artifact:
     fetch: Callable[[str], object] = field(default=lambda name: None, compare=False)
 
     def file(self, name: str) -> Path:
-        """The path of one of its files. Raises StoreError where the manifest does not list it."""
+        """The path of one of its files. Raises StoreError if the manifest does not list it."""
         ref = self.ref(name)
         return ref.path
 
     def folder(self, name: str) -> Path:
-        """The path of one of its folders, with all files of it. Raises StoreError where the manifest lists none."""
+        """The path of one of its folders, with all its files. Raises StoreError if the manifest lists none."""
         inside = [file for file in self.manifest.files if file.startswith(f"{name}/")]
         if not inside:
             raise StoreError(f"{self.path} has no folder {name!r}; it has {', '.join(self.manifest.files)}")
@@ -159,7 +157,7 @@ class Artifact:
         return self.path / name
 
     def ref(self, name: str) -> FileRef:
-        """One of its files with its content hash, for a stage that reads only that one; it is brought when it is read."""
+        """One of its files with its content hash, for a stage that reads only that one; it is fetched when it is read."""
         if name not in self.manifest.files:
             raise NoSuchFileError(f"{self.path} has no file {name!r}; it has {', '.join(self.manifest.files)}")
         return FileRef(self.path / name, str(self.manifest.files[name]["sha256"]), lambda: self.fetch(name))
@@ -169,7 +167,7 @@ class Artifact:
         return self.manifest.content
 
     def damage(self) -> dict[str, str]:
-        """What is wrong with which of its files: missing, of another length, or of other content than was written."""
+        """The damaged files and what is wrong with each: missing, or of another size or content than was written."""
         found: dict[str, str] = {}
         for name, facts in self.manifest.files.items():
             if name in self.manifest.retired:
@@ -178,7 +176,7 @@ class Artifact:
             if not file.is_file():
                 found[name] = "is missing"
             elif file.stat().st_size != facts["bytes"]:
-                found[name] = f"is {file.stat().st_size} bytes long and was written with {facts['bytes']}"
+                found[name] = f"is {file.stat().st_size} bytes long but was written with {facts['bytes']}"
             elif sha256_file(file) != facts["sha256"]:
                 found[name] = "is not what was written (its sha256 differs)"
         return found
@@ -186,7 +184,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage to be run. `name` is its place in the run folder, `kind` what it is called in metrics and the UI.
+    """A stage to be run. `name` is its place in the run folder, `kind` its name in metrics and the UI.
 
     `config` holds exactly the settings that it reads; `inputs` maps a role to the content hash of what it reads.
     """

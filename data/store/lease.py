@@ -1,13 +1,13 @@
-"""Who works on a run: a lease in the store, renewed while its holder lives, so that two never write one run at once.
+"""Who is working on a run: a lease in the store, renewed while its holder is alive, so that only one process writes a run.
 
-The file, beside the run's stages::
+The file, next to the run's stages::
 
     {"token": "5f…", "host": "gpu-3", "pid": 4711, "since": "2026-10-01 09:30:00", "renewed": 1790847000.2, "ttl_s": 60,
      "process": "…"}
 
-It is taken over at once where its process on this machine is dead, and after `ttl_s` without renewal where its machine
-is gone; clocks of machines that share a store must agree to a few seconds. A holder that was taken for dead (its machine
-slept) finds another token in the file, and stops before it commits anything.
+It is taken over at once if its process on this machine is dead, and after `ttl_s` without renewal if its machine is gone;
+the clocks of machines that share a store must agree to within a few seconds. A holder that was presumed dead (its machine
+slept) finds another token in the file and stops before it commits anything.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _SETTLE_S = 1.0
 
 
 class LeaseError(StoreError):
-    """A run that another process works on, or that has been taken from this one."""
+    """A run that another process is working on, or that was taken over from this process."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """What the file says of the process that holds the lease."""
+    """The process that holds the lease, as recorded in the file."""
 
     token: str
     host: str
@@ -55,22 +55,22 @@ class Holder:
         return f"process {self.pid} on {self.host} since {self.since}"
 
     def gone(self) -> str | None:
-        """Why this holder counts as gone, or None while it must be taken for alive."""
+        """Why this holder counts as gone, or None if it must be assumed alive."""
         if self.process == _process(self.pid):
             return None
         if self.process.split("/")[0] == _machine():
             return "its process is dead"
         silent = time.time() - self.renewed
-        return f"it has not been heard of for {silent:.0f} s" if silent > self.ttl_s else None
+        return f"it has not renewed its lease for {silent:.0f} s" if silent > self.ttl_s else None
 
 
 class LeaseFile(Protocol):
-    """Where a lease is written: each operation happens whole or not at all."""
+    """Where a lease is written; each operation is atomic."""
 
     def read(self) -> bytes | None: ...
 
     def create(self, content: bytes) -> bool:
-        """Writes it where there is none yet, and says whether it did."""
+        """Writes it if there is none yet, and returns whether it did."""
         ...
 
     def write(self, content: bytes) -> None: ...
@@ -80,7 +80,7 @@ class LeaseFile(Protocol):
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A lease in a folder of this machine, or one that several share."""
+    """A lease in a folder on this machine, or in one that several machines share."""
 
     path: Path
 
@@ -95,7 +95,7 @@ class LocalFile:
 
     def create(self, content: bytes) -> bool:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # A file that is there is whole: it is written beside, and linked to its name, which fails where there is one.
+        # An existing file is always complete: it is written under another name and linked, which fails if there is one.
         beside = self.path.with_name(f".{uuid.uuid4().hex}.tmp")
         beside.write_bytes(content)
         try:
@@ -137,12 +137,12 @@ class RemoteFile:
 
 
 class Lease:
-    """The right to write one run, held until `release` or the end of this process."""
+    """The right to write to one run, held until `release` or the end of this process."""
 
     def __init__(
         self, file: LeaseFile, run_name: str, ttl_s: float = TTL_S, say: Callable[[str], None] | None = None
     ) -> None:
-        """Takes the lease. Raises LeaseError, naming the holder, where another process has it."""
+        """Takes the lease. Raises LeaseError, naming the holder, if another process has it."""
         self.file, self.run_name, self.ttl_s = file, run_name, ttl_s
         self.say = say or logging.getLogger("gram_r2").warning
         since = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -156,19 +156,19 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises LeaseError where the lease is no longer this process's. Reads the file: call it before a commit."""
+        """Raises LeaseError if this process no longer holds the lease. Reads the file: call it before a commit."""
         found = self._read()
         if self._lost is None and (found is None or found.token != self.holder.token):
             self._lost = f"it is held by {found}" if found else f"{self.file} is gone"
         self.raise_if_lost()
 
     def raise_if_lost(self) -> None:
-        """Like `check`, from what the last renewal saw: call it as often as you like."""
+        """Like `check`, but based on the last renewal: call it as often as you like."""
         if self._lost is not None:
-            raise LeaseError(f"the run {self.run_name!r} has been taken from this process: {self._lost}")
+            raise LeaseError(f"the run {self.run_name!r} was taken over from this process: {self._lost}")
 
     def release(self) -> None:
-        """Gives the lease back, if it is still held."""
+        """Releases the lease if it is still held."""
         self._ended.set()
         self._thread.join()
         found = self._read()
@@ -179,16 +179,16 @@ class Lease:
         while not self.file.create(self._content()):
             found = self._read()
             if found is None:
-                continue  # given back since
+                continue  # released in the meantime
             gone = found.gone()
             if gone is None:
                 raise LeaseError(
                     f"the run {self.run_name!r} is being worked on by {found}: "
-                    "wait for it, cancel it, or give another run_name"
+                    "wait for it, cancel it, or use another run_name"
                 )
             self.say(f"taking over the run {self.run_name!r} from {found}: {gone}")
             self.file.write(self._content())
-            time.sleep(_SETTLE_S)  # another may have seen the same: the last one to write has it
+            time.sleep(_SETTLE_S)  # another process may have done the same: the last one to write has it
             found = self._read()
             if found is not None and found.token == self.holder.token:
                 return
@@ -203,7 +203,7 @@ class Lease:
             except LeaseError as error:
                 self.say(str(error))
                 return
-            except Exception as error:  # the store is away for a while; what it raises depends on what it is
+            except Exception as error:  # the store is unavailable for a while; what it raises depends on its type
                 if time.monotonic() - heard > self.ttl_s:
                     self._lost = f"it could not be renewed for {self.ttl_s:.0f} s ({error})"
                     return
@@ -217,12 +217,12 @@ class Lease:
             return None
         try:
             return Holder(**json.loads(content))
-        except (ValueError, TypeError):  # a machine lost its power while it wrote
-            return Holder("", "a machine unknown", 0, "a time unknown", 0.0, 0.0, "unreadable")
+        except (ValueError, TypeError):  # a machine lost power while writing
+            return Holder("", "an unknown machine", 0, "an unknown time", 0.0, 0.0, "unreadable")
 
 
 def _machine() -> str:
-    """What tells this machine, as booted now, and this space of process ids from others."""
+    """Identifies this machine, its current boot, and this PID namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -231,7 +231,7 @@ def _machine() -> str:
 
 
 def _started(process: psutil.Process) -> str:
-    """When a process began, in a clock that nobody sets: ticks since the machine was booted."""
+    """When a process started, on a clock that nobody can set: ticks since the machine was booted."""
     try:
         stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8")
         return stat.rpartition(")")[2].split()[19]
@@ -240,7 +240,7 @@ def _started(process: psutil.Process) -> str:
 
 
 def _process(pid: int) -> str:
-    """What tells a running process from all others, also from a later one with its id. Empty where there is none."""
+    """Identifies a running process, even against a later one with the same PID. Empty if there is none."""
     try:
         process = psutil.Process(pid)
         dead = process.status() == psutil.STATUS_ZOMBIE

@@ -1,8 +1,8 @@
-"""A store that is not on this machine, such as ``s3://bucket/prefix``, and the folder here through which it is seen.
+"""A remote store, such as ``s3://bucket/prefix``, and the local folder that caches it.
 
-What is at the URL counts. The folder holds copies: manifests as they are looked at, other files when a stage needs them.
-Of a tree that is sent, the file that makes it valid (a manifest, a marker) goes last; of one that is removed, it goes
-first: a crash in between leaves files that nobody takes for an artifact.
+The URL is the source of truth. The folder holds copies: manifests when they are looked up, other files when a stage needs
+them. When a tree is uploaded, the file that makes it valid (a manifest, a marker) goes last; when one is removed, it goes
+first: a crash in between leaves files that nobody mistakes for an artifact.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from data.store.artifacts import MANIFEST
 
 
 class Remote:
-    """The store at a URL. Paths are relative to it, with slashes; `local` is where a path's copy lies here."""
+    """The store at a URL. Paths are relative to it, with slashes; `local` is where a path's local copy is."""
 
     def __init__(self, url: str, cache: Path | None = None) -> None:
-        """Raises ValueError where no file system of fsspec's serves the URL, or its package is not installed."""
+        """Raises ValueError if no fsspec file system serves the URL, or if its package is not installed."""
         import fsspec
 
         self.url = url.rstrip("/")
         try:
-            # Another process may have written since: what was listed a moment ago must not be remembered.
+            # Another process may have written since: listings must not be cached.
             self.fs, root = fsspec.url_to_fs(self.url, skip_instance_cache=True, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise ValueError(f"the store {url!r} cannot be opened: {error}") from error
@@ -38,7 +38,7 @@ class Remote:
         return self.folder / path
 
     def read(self, path: str) -> bytes | None:
-        """The content of a file, or None where there is none."""
+        """The content of a file, or None if there is none."""
         try:
             content: bytes = self.fs.cat_file(self._at(path))
         except FileNotFoundError:
@@ -46,7 +46,7 @@ class Remote:
         return content
 
     def write(self, path: str, content: bytes, new: bool = False) -> bool:
-        """Writes a file whole. With `new` only where there is none: False says that there is one."""
+        """Writes a whole file. With `new`, only if there is none yet: returns False if there is one."""
         try:
             self.fs.pipe_file(self._at(path), content, mode="create" if new else "overwrite")
         except FileExistsError:
@@ -58,7 +58,7 @@ class Remote:
         return {name: int(facts["size"]) for name, facts in self._files(path).items()}
 
     def versions(self, path: str) -> dict[str, str]:
-        """Like `sizes`: what changes when a file is written again."""
+        """Like `sizes`, but with a value that changes when a file is rewritten."""
         names = ("ETag", "LastModified", "mtime", "created", "size")
         return {name: " ".join(str(facts.get(n)) for n in names) for name, facts in self._files(path).items()}
 
@@ -71,7 +71,7 @@ class Remote:
         return {name[start:]: facts for name, facts in found.items() if facts["type"] == "file"}
 
     def fetch(self, path: str) -> Path:
-        """The local copy of a file, downloaded if it is not here. Raises FileNotFoundError where there is none."""
+        """The local copy of a file, downloaded if missing. Raises FileNotFoundError if there is none."""
         local = self.local(path)
         if not local.exists():
             local.parent.mkdir(parents=True, exist_ok=True)
@@ -104,12 +104,12 @@ class Remote:
             self.fs.cp_file(self._at(f"{source}/{name}"), self._at(f"{path}/{name}"))
 
     def remove_tree(self, path: str, first: str = MANIFEST) -> None:
-        """Removes a folder here and there; the file called `first` goes first."""
+        """Removes a folder from the store and its local copy; the file called `first` goes first."""
         self.remove([f"{path}/{name}" for name in sorted(self.sizes(path), key=lambda name: name != first)])
         shutil.rmtree(self.local(path), ignore_errors=True)
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Removes files there, in this order; one that is gone already is no error."""
+        """Removes files from the store, in this order; one that is already gone is not an error."""
         for path in paths:
             try:
                 self.fs.rm_file(self._at(path))
@@ -127,5 +127,5 @@ class Remote:
 
 
 def is_remote(store: str) -> bool:
-    """Whether a store is a URL, and not a folder of this machine."""
+    """Whether a store is a URL and not a folder on this machine."""
     return "://" in store and not store.startswith("file://")

@@ -1,6 +1,6 @@
-"""The folder of one run on this machine and, where the store is a URL, what is there: the two are kept in step here.
+"""The folder of one run on this machine, kept in sync with the store if that is at a URL.
 
-What a stage is, and when it is done, is known to `data.store.store`; this module only moves its files.
+`data.store.store` knows what a stage is and when it is done; this module only moves its files.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from data.store.lease import TTL_S, Lease, LocalFile, RemoteFile
 from data.store.remote import Remote, is_remote
 
 Say = Callable[[str], None]
-"""Where a line that a person must see goes."""
+"""Receives lines that the user must see."""
 
 log = logging.getLogger("gram_r2")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class RetiredError(StoreError):
-    """A file that was removed to save space, and is wanted again."""
+    """A file that was removed to save space and is needed again."""
 
 
 class RunFolder:
-    """One run's files; a process that writes them holds the run first, see `held`.
+    """One run's files; a process must hold the run before it writes them, see `held`.
 
     `root` is a folder, or a URL; `path` is the run folder on this machine.
     """
@@ -54,7 +54,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def held(self, say: Say = log.warning, ttl_s: float = TTL_S) -> Iterator[None]:
-        """Holds this run for this process. Raises LeaseError, naming the holder, where another process has it."""
+        """Holds this run for this process. Raises LeaseError, naming the holder, if another process has it."""
         self.lease = self.lease_on(self.path, say, ttl_s)
         try:
             yield
@@ -63,18 +63,18 @@ class RunFolder:
             self.lease = None
 
     def lease_on(self, folder: Path, say: Say, ttl_s: float = TTL_S) -> Lease:
-        """Takes a lease on the run, or on one of its folders. Raises LeaseError where another process has it."""
+        """Takes a lease on the run, or on one of its folders. Raises LeaseError if another process has it."""
         name = f"{self._relative(folder)}/.lease.json"
         file = RemoteFile(self.remote, name) if self.remote else LocalFile(self.root / name)
         return Lease(file, self.run_name, ttl_s, say)
 
     def _check_lease(self) -> None:
-        """Raises LeaseError where the run has been taken from this process: before anything that cannot be undone."""
+        """Raises LeaseError if the run was taken over from this process: call it before anything irreversible."""
         if self.lease is not None:
             self.lease.check()
 
     def shown(self, path: Path) -> str:
-        """A path of this store as a person finds it."""
+        """A path of this store as shown to the user."""
         return f"{self.remote.url}/{self._relative(path)}" if self.remote else str(path)
 
     def _relative(self, path: Path) -> str:
@@ -83,12 +83,12 @@ class RunFolder:
     # ---- files of the run ----------------------------------------------------------------------------------------------------
 
     def share(self, path: Path) -> None:
-        """Puts a file that is no artifact's, such as a report, where the store is."""
+        """Uploads a single file, such as a report, if the store is remote."""
         if self.remote is not None:
             self.remote.send(self._relative(path))
 
     def bring(self, path: Path) -> None:
-        """The opposite of `share`: the file as it is where the store is, if there is one."""
+        """The opposite of `share`: downloads the file if the store is remote and has it."""
         there = self.remote.read(self._relative(path)) if self.remote is not None else None
         if there is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,14 +96,14 @@ class RunFolder:
 
     @contextlib.contextmanager
     def _copying(self) -> Iterator[None]:
-        """While this machine's copies change: several workers on it may share them."""
+        """Locks this machine's copies while they change: several workers on it may share them."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".copies.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def bring_all(self, paths: Iterable[str | Path]) -> None:
-        """Brings files and folders of finished stages here; copies of what has been replaced since are brought anew."""
+        """Downloads files and folders of finished stages; copies of what has been replaced since are downloaded again."""
         if self.remote is None:
             return
         with self._copying():
@@ -111,31 +111,31 @@ class RunFolder:
                 owner = next(p for p in path.parents if self.remote.read(f"{self._relative(p)}/{MANIFEST}") is not None)
                 found = self._look(owner)
                 assert found is not None
-                if damage := self._damage(found):  # removes copies that are not what was written
+                if damage := self._damage(found):  # removes copies that differ from what was written
                     raise StoreError(f"{self.shown(owner)} is damaged: {damage}")
                 name = path.relative_to(owner).as_posix()
                 found.file(name) if name in found.manifest.files else found.folder(name)
 
-    # ---- parts of a stage under way ------------------------------------------------------------------------------------------
+    # ---- parts of a stage in progress ----------------------------------------------------------------------------------------
 
     def begin(self, work: Path) -> None:
-        """Marks a stage's folder as under way, for the workers that do parts of it."""
+        """Marks a stage's folder as in progress, for the workers that do parts of it."""
         work.mkdir(parents=True, exist_ok=True)
         write_json(work / BEGUN, {"files": []})
         self.keep(work)
 
     def is_under_way(self, work: Path) -> bool:
-        """Whether the stage of this folder is still being made: a worker may hear of it when it has ended."""
+        """Whether the stage of this folder is still in progress: a worker may learn of it after it has ended."""
         if self.remote is not None:
             return self.remote.read(self._relative(work / BEGUN)) is not None
         return (work / BEGUN).exists()
 
     def keep(self, work: Path) -> None:
-        """Puts the parts of a stage under way that are whole where the store is, for whoever takes it up again."""
+        """Uploads the complete parts of a stage in progress if the store is remote, for whoever resumes it."""
         if self.remote is None:
             return
         found: dict[Path, int] = {}
-        # Folders come and go meanwhile: a training removes its old checkpoints.
+        # Folders come and go meanwhile: training removes its old checkpoints.
         with contextlib.suppress(FileNotFoundError):
             found = {marker: marker.stat().st_mtime_ns for marker in work.rglob(f"*{DONE}")}
         for marker, changed in found.items():
@@ -144,7 +144,7 @@ class RunFolder:
                     self._send_part(marker)
                     self._parts_kept[marker] = changed
         for marker in [marker for marker in self._parts_kept if work in marker.parents and not marker.exists()]:
-            # A checkpoint that a later one has replaced; copies that somebody has removed are no reason.
+            # Only a checkpoint that a later one has replaced, not one whose local copies someone has removed.
             if not marker.name.startswith(".") and not marker.parent.exists() and marker.parent.parent.is_dir():
                 self.remote.remove_tree(self._relative(marker.parent), first=marker.name)
             del self._parts_kept[marker]
@@ -154,14 +154,14 @@ class RunFolder:
         content, there = marker.read_bytes(), self.remote.read(self._relative(marker))
         if content == there:
             return  # another worker on this machine has sent it
-        # Another machine may have gone on with what lies here from an earlier attempt.
+        # The local part may be from an earlier attempt that another machine has since continued.
         if there is not None and json.loads(there).get("attempt", 0) > json.loads(content).get("attempt", 0):
             return
         for name in [*json.loads(content)["files"], marker.name]:
             self.remote.send(self._relative(marker.parent / name))
 
     def refresh(self, work: Path, wanted: Callable[[str], bool] = lambda name: True) -> None:
-        """The opposite of `keep`: brings the parts of a stage under way that others have finished, the wanted ones."""
+        """The opposite of `keep`: downloads the wanted parts of a stage in progress that others have finished."""
         if self.remote is None:
             return
         with self._copying():
@@ -185,7 +185,7 @@ class RunFolder:
         self._parts_kept[marker] = marker.stat().st_mtime_ns
 
     def forget_ended_work(self) -> None:
-        """Removes this machine's copies of stages under way that have ended since, as on a worker of the pool train."""
+        """Removes this machine's copies of stages that are no longer in progress, such as on a worker of the pool train."""
         if self.remote is None:
             return
         with self._copying():
@@ -196,7 +196,7 @@ class RunFolder:
     # ---- artifacts -----------------------------------------------------------------------------------------------------------
 
     def _look(self, path: Path) -> Artifact | None:
-        """The finished artifact in a folder of this store."""
+        """The finished artifact in a folder of this store, if there is one."""
         if self.remote is not None:
             there = self.remote.read(f"{self._relative(path)}/{MANIFEST}")
             if there is None or not (path / MANIFEST).exists() or (path / MANIFEST).read_bytes() != there:
@@ -210,7 +210,7 @@ class RunFolder:
         return Artifact(path, Manifest.load(path / MANIFEST), fetch=lambda name: self._fetch(path, name))
 
     def _damage(self, found: Artifact) -> dict[str, str]:
-        """What is wrong with which of an artifact's files. A damaged copy of a file that is elsewhere is only removed."""
+        """An artifact's damaged files and what is wrong with each. A damaged local copy of a remote file is just removed."""
         if self.remote is None:
             return found.damage()
         sizes, wrong = self.remote.sizes(self._relative(found.path)), {}
@@ -220,14 +220,14 @@ class RunFolder:
             if name not in sizes:
                 wrong[name] = "is missing"
             elif sizes[name] != facts["bytes"]:
-                wrong[name] = f"is {sizes[name]} bytes long and was written with {facts['bytes']}"
+                wrong[name] = f"is {sizes[name]} bytes long but was written with {facts['bytes']}"
             copy = found.path / name
             if copy.exists() and sha256_file(copy) != facts["sha256"]:
                 copy.unlink()
         return wrong
 
     def _fetch(self, path: Path, name: str) -> None:
-        """Brings a file of an artifact here. Raises StoreError where it is not what was written."""
+        """Downloads a file of an artifact. Raises StoreError if it differs from what was written."""
         if (path / name).exists():
             return
         manifest = Manifest.load(path / MANIFEST)
@@ -242,12 +242,12 @@ class RunFolder:
             shown = self.shown(path / name)
             self._move(path, aside)
             raise StoreError(
-                f"{shown} is not what was written (its sha256 differs); {manifest.name} is moved aside to "
-                f"{self.shown(aside)}: start the run again, and it is made again"
+                f"{shown} is not what was written (its sha256 differs); {manifest.name} was moved aside to "
+                f"{self.shown(aside)}: start the run again to redo it"
             )
 
     def _set_aside(self, target: Path) -> None:
-        """Moves what is in a stage's place out of it, to where its key finds it."""
+        """Moves what is in a stage's place to a folder named by its key, where it can be found again."""
         old = self._look(target)
         if old is not None or target.exists():
             name = self._relative(target).removeprefix(f"{self.run_name}/").replace("/", "--")
@@ -263,7 +263,7 @@ class RunFolder:
             source.rename(target)
 
     def _copy(self, source: Path, target: Path, by: Path) -> None:
-        """Makes `target` a copy of an artifact; here by links, made in the folder `by`."""
+        """Makes `target` a copy of an artifact; in a local store by hard links, assembled in the folder `by`."""
         if self.remote is not None:
             self.remote.copy_tree(self._relative(source), self._relative(target))
             self._look(target)
@@ -274,19 +274,19 @@ class RunFolder:
         by.rename(target)
 
     def forget_copies(self, artifact: Artifact, folder: str) -> None:
-        """Removes this machine's copies of an artifact's folder, where the store is somewhere else."""
+        """Removes this machine's copies of an artifact's folder if the store is remote."""
         if self.remote is not None:
             shutil.rmtree(artifact.path / folder, ignore_errors=True)
 
     def forget_copies_like(self, path: Path) -> None:
-        """Removes this machine's copies of folders that are to other rounds what this one is to its own.
+        """Removes this machine's copies of the corresponding folders of other rounds.
 
-        On a worker, which sees a run's models come and go: of the judges, only the one that it is asked to run stays.
+        For a worker, which sees a run's models come and go: of the judges, only the one that it has to run is kept.
         """
         if self.remote is None:
             return
         _, *below = path.relative_to(self.path).parts
-        if len(below) < 2:  # in no round's folder
+        if len(below) < 2:  # not in a round's folder
             return
         for copy in self.path.glob(f"*/{'/'.join(below)}"):
             if copy != path:

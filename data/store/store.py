@@ -1,21 +1,21 @@
-"""Where a run's stages live. Disk is the truth: a directory with a valid manifest is a finished stage, nothing else is.
+"""Where a run's stages are stored. The disk decides: a directory with a valid manifest is a finished stage, nothing else is.
 
     runs/demo/                         the run folder, ``<store>/<run name>``
       round-1/labels/                  one stage's artifact
         manifest.json                  written last: its existence means done
-        labels.jsonl  dropped.jsonl    what it made
-      .work/round-1--labels-3f0c…/     a stage under way; taken up again by its key
-      .stale/…                         artifacts whose key is no longer the wanted one; taken back if it is again
-      .damaged/…                       artifacts with files that are not what was written; their stages are made again
+        labels.jsonl  dropped.jsonl    its output
+      .work/round-1--labels-3f0c…/     a stage in progress; resumed by its key
+      .stale/…                         artifacts whose key is no longer current; moved back if it becomes current again
+      .damaged/…                       artifacts with damaged files; their stages are redone
       metrics.jsonl  report.html
 
 A stage's key is the sha256 over what determines its content: its kind and version, the settings it reads, and the
 content hashes of its inputs. The same key in another run of the same store is the same artifact: its files are linked
-instead of made again.
+instead of recreated.
 
 The store may be a URL, such as ``s3://bucket/runs``: then the run folder is a copy of what is there, see `data.store.remote`.
 
-Files whose names begin with a dot are a stage's own notes while it is under way, and not part of its artifact.
+Files whose names begin with a dot are a stage's own notes while it is in progress, and not part of its artifact.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class RunStore(RunFolder):
     # ---- looking -------------------------------------------------------------------------------------------------------------
 
     def find(self, stage: Stage, say: Say = log.warning) -> Artifact | None:
-        """The artifact with this stage's key: in its place, set aside earlier, or made by another run of this store.
+        """The artifact with this stage's key: in its place, set aside earlier, or from another run of this store.
 
-        Every file that is here is read and compared with its hash, of one that is elsewhere the size. An artifact with
-        damage is moved aside, and `say` names the files.
+        Every local file is read and compared with its hash; of remote files, only the size is checked. A damaged artifact
+        is moved aside, and `say` reports the files.
         """
         here = self.path / stage.name
         found = self._with_key(here, stage.key)
@@ -83,17 +83,17 @@ class RunStore(RunFolder):
     def _elsewhere(self, key: str) -> Iterator[Path]:
         """Artifacts with this key in the other runs of the store."""
         for path in sorted(self._other_manifests(key)):
-            # Another run's damage is that run's trouble: this one makes its own.
+            # Damage in another run is that run's problem: this one makes its own artifact.
             with contextlib.suppress(StoreError):
                 found = self._with_key(path.parent, key)
                 if found is not None and not self._damage(found):
                     yield path.parent
 
     def _other_manifests(self, key: str) -> Iterator[Path]:
-        """Manifests in other runs that speak of this key. Reading a few hundred of them as JSON is what would cost."""
+        """Manifests in other runs that contain this key as text: parsing a few hundred of them as JSON would be slow."""
         if self.remote is None:
             for folder, inside, files in os.walk(self.root):
-                # Work in progress comes and goes while this looks.
+                # Folders of stages in progress come and go during the search.
                 inside[:] = [name for name in inside if not name.startswith(".")]
                 path = Path(folder) / MANIFEST
                 if MANIFEST in files and self._is_others(path.relative_to(self.root)):
@@ -122,23 +122,23 @@ class RunStore(RunFolder):
     ) -> Artifact:
         """The stage's artifact: found by its key, else made by `body`, which fills the directory it is given.
 
-        The directory outlives a crash: a later call with the same key hands it to `body` again, with what was in it.
-        A finished artifact that `take_up_again` picks, or one that was damaged, is made again with what is good of its
-        shards; its manifest then lies in the directory as `EARLIER`.
+        The directory survives a crash: a later call with the same key passes it to `body` again, with its contents.
+        A finished artifact that `take_up_again` picks, or a damaged one, is recreated using its intact shards; its
+        manifest is then in the directory as `EARLIER`.
         """
         found = self.find(stage, say)
         work = self.work_dir(stage)
         if found is not None and not take_up_again(found.manifest):
-            if self.remote is not None and self.is_under_way(work):  # a crash came between the two
+            if self.remote is not None and self.is_under_way(work):  # a crash came between committing and removing
                 self.remote.remove_tree(self._relative(work), first=BEGUN)
             return found
         if found is not None:
             self._take_up(found, work)
         elif self._is_committed(work, stage.key):
-            # A crash came between the manifest and the move to its place.
+            # A crash came between writing the manifest and moving the folder to its place.
             return replace(self._put(stage, work), reused=True)
         self.begin(work)
-        # Checkpoints are brought by whoever trains.
+        # Checkpoints are fetched by whoever trains.
         self.refresh(work, lambda name: not name.startswith(SCRATCH))
         started = time.time()
         outcome = body(work)
@@ -171,17 +171,17 @@ class RunStore(RunFolder):
             started=started,
             seconds=round(time.time() - started, 3),
             software=software,
-            # Of the flow's own process, so far: that it stays flat is seen from one manifest to the next.
+            # Of the flow's own process, so far: comparing manifests shows whether it stays flat.
             peak_memory_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         )
-        for name in files:  # before the manifest, which says that they are there
+        for name in files:  # before the manifest, which vouches for them
             flush(work / name)
         self._check_lease()
         write_json(work / MANIFEST, asdict(manifest))
         return self._put(stage, work)
 
     def _is_committed(self, work: Path, key: str) -> bool:
-        """Whether a folder of work in progress holds a whole artifact, which only has not been moved to its place."""
+        """Whether a work folder holds a complete artifact that only has not been moved to its place yet."""
         if not (work / MANIFEST).is_file():
             return False
         manifest = Manifest.load(work / MANIFEST)
@@ -195,7 +195,7 @@ class RunStore(RunFolder):
         target = self.path / stage.name
         self._set_aside(target)
         if self.remote is not None:
-            # The manifest goes last: an upload of hours may have outlived the lease.
+            # The manifest goes last, after a check: an upload of hours may have outlived the lease.
             self.remote.send_tree(work, self._relative(target), before_last=self._check_lease)
         target.parent.mkdir(parents=True, exist_ok=True)
         work.rename(target)
@@ -215,9 +215,9 @@ class RunStore(RunFolder):
         return replace(found, reused=True)
 
     def _take_up(self, found: Artifact, work: Path, damage: Mapping[str, str] = {}) -> None:
-        """Puts the good shards of an artifact, and its manifest, into the folder in which it is made again."""
+        """Puts the intact shards of an artifact, and its manifest, into the folder where it is recreated."""
         if (work / EARLIER).exists():
-            return  # an attempt to make it again was under way
+            return  # an earlier attempt to recreate it was interrupted
         shutil.rmtree(work, ignore_errors=True)
         self.begin(work)
         for name in found.manifest.files:
@@ -229,23 +229,23 @@ class RunStore(RunFolder):
         aside = self.path / ".damaged" / f"{_flat(stage)}-{time.time_ns()}"
         for name, what in damage.items():
             where = f"{self.shown(found.path / name)} {what}"
-            say(f"{where}; {stage.name} is moved aside to {self.shown(aside)} and made again")
+            say(f"{where}; {stage.name} is moved aside to {self.shown(aside)} and redone")
         self._take_up(found, self.work_dir(stage), damage)
         self._move(found.path, aside)
 
     # ---- saving space --------------------------------------------------------------------------------------------------------
 
     def retire(self, artifact: Artifact, names: Iterable[str]) -> int:
-        """Removes files of a finished stage, which stays valid; returns the bytes that became free."""
+        """Removes files of a finished stage, which stays valid; returns the number of bytes freed."""
         self._check_lease()
-        # As it is now: what had been retired when the stage was looked at may have been restored since.
+        # Read again: what was retired when the artifact was looked up may have been restored since.
         manifest = Manifest.load(artifact.path / MANIFEST)
         new = [name for name in names if name not in manifest.retired]
         retired = [*manifest.retired, *new]
         if new:
             write_json(artifact.path / MANIFEST, asdict(replace(manifest, retired=retired)))
             self.share(artifact.path / MANIFEST)
-        # Also those of an earlier call that a crash cut short behind its manifest.
+        # Also those of an earlier call that crashed after writing the manifest.
         for name in retired:
             (artifact.path / name).unlink(missing_ok=True)
         if self.remote is not None and retired:
@@ -254,10 +254,10 @@ class RunStore(RunFolder):
         return sum(int(manifest.files[name]["bytes"]) for name in new)
 
     def restore(self, artifact: Artifact, work: Path) -> Artifact:
-        """Puts files that were retired, and have been made again in `work`, back into their artifact.
+        """Puts retired files that have been recreated in `work` back into their artifact.
 
-        They may differ from the first ones in what a GPU's order of additions leaves open: the manifest gets their
-        hashes, and keeps the content by which the stages that follow know it.
+        They may differ slightly from the originals, because a GPU's order of additions varies: the manifest gets their
+        hashes but keeps the content hash by which downstream stages know it.
         """
         self._check_lease()
         manifest, files = artifact.manifest, dict(artifact.manifest.files)

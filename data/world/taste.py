@@ -1,4 +1,4 @@
-"""Pairs whose preference is known to be true: two responses of four invented words each, judged by a hidden taste.
+"""Pairs whose true preference is known: two responses of four invented words each, judged by a hidden taste.
 
 One pair with its rationale, as a row on disk::
 
@@ -6,8 +6,8 @@ One pair with its rationale, as a row on disk::
      "response_b": "fero diku tiza pima", "source": "taste", "label": "A", "rationale":
      "A: zuvi no vato yes nobu yes vudo no = 2. B: fero no diku yes tiza no pima no = 1. So A is better."}
 
-The taste likes half of the words; the response with more liked words is better. Nothing but the 240 facts is hidden, so
-a judge is wrong only about words that it does not know, and a rationale can be checked word by word.
+The taste likes half of the words; the response with more liked words is better. Only these 240 facts are hidden,
+so a judge is wrong only about words that it does not know, and a rationale can be checked word by word.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from itertools import chain, zip_longest
 from data.records import Label, Message, PreferencePair, RationalePair, ResponsePair, content_id, pair_key
 
 WORLD_SEED = "taste/1"
-"""Fixes the words, which of them are liked, and which of them a base knows. The shipped bases are made for this one."""
+"""Fixes the words, which of them are liked, and which of them a base model knows. The shipped base models need this one."""
 
 N_WORDS = 240
 WORDS_PER_RESPONSE = 4
@@ -29,10 +29,10 @@ QUESTION = "Taste?"
 SOURCE = "taste"
 
 JUDGE_KNOWS = 0.4
-"""The share of words whose taste the judge's base knows: alone it must be right often enough to start from."""
+"""The share of words whose taste the judge's base model knows: on its own it must be right often enough to start from."""
 
 PROVER_KNOWS = 0.9
-"""The share that the prover's base knows. At the judge's share even gold labels taught the judge next to nothing."""
+"""The share that the prover's base model knows. With only the judge's share, even gold labels taught the judge almost nothing."""
 
 _CONSONANTS, _VOWELS = "bdfgkmnprtvz", "aeiou"
 SYLLABLES: tuple[str, ...] = tuple(c + v for c in _CONSONANTS for v in _VOWELS)
@@ -42,7 +42,7 @@ _OFFENSIVE = {"nazi", "nega", "negi", "nego", "niga", "nigo", "nigu", "pedo", "p
 
 
 def _invent_words() -> tuple[str, ...]:
-    """The lexicon in a seeded order in which liked and disliked words take turns, so that every prefix is fair.
+    """The lexicon in a seeded order that alternates liked and disliked words, so every prefix is balanced.
 
     No word ends in "e": most that do are English ("five", "more"), and the words must look invented.
     """
@@ -56,12 +56,12 @@ LIKED: frozenset[str] = frozenset(WORDS[::2])
 
 
 def likes(word: str) -> bool:
-    """The truth about one word."""
+    """Whether a word is truly liked."""
     return word in LIKED
 
 
 def known_words(share: float) -> frozenset[str]:
-    """The words that a base knows: the first `share` of the lexicon. A larger share includes every smaller one."""
+    """The words that a base model knows: the first `share` of the lexicon. A larger share includes every smaller one."""
     return frozenset(WORDS[: round(share * N_WORDS)])
 
 
@@ -71,7 +71,7 @@ def words_of(pair: ResponsePair) -> tuple[list[str], list[str]]:
 
 
 def counts(pair: ResponsePair, believed: Callable[[str], bool] | None = None) -> tuple[int, int]:
-    """How many words of A and of B are liked: by the truth, or by what is `believed`."""
+    """How many words of A and of B are liked, according to the truth or to `believed`."""
     a, b = (sum(map(believed or likes, words)) for words in words_of(pair))
     return a, b
 
@@ -83,7 +83,7 @@ def verdict(pair: ResponsePair, believed: Callable[[str], bool] | None = None) -
 
 
 def rationale(pair: ResponsePair, believed: Callable[[str], bool] | None = None) -> str:
-    """The rationale that the truth gives, or what is `believed`. Raises ValueError for a tie: it concludes nothing."""
+    """The rationale according to the truth or to `believed`. Raises ValueError for a tie, which has no conclusion."""
     better = verdict(pair, believed)
     if better is None:
         raise ValueError(f"pair {pair.id}: a tie of {counts(pair, believed)[0]} liked words each has no rationale")
@@ -106,7 +106,7 @@ def make_pair(words: Sequence[str]) -> ResponsePair:
 def draw_pairs(n: int, seed: int | str, exclude: Collection[str] = ()) -> list[PreferencePair]:
     """`n` different pairs with their true labels, none a tie, none whose `pair_key` is in `exclude`.
 
-    Labels come in blocks of one A and one B, so every prefix is balanced, and fewer pairs are a prefix of more.
+    Labels come in blocks of one A and one B, so every prefix is balanced, and a smaller draw is a prefix of a larger one.
     """
     rng = random.Random(f"{WORLD_SEED}/pairs/{seed}")
     taken, drawn = set(exclude), list[PreferencePair]()
@@ -125,11 +125,11 @@ def draw_pairs(n: int, seed: int | str, exclude: Collection[str] = ()) -> list[P
 
 
 SPLITS = ("rationale", "labeled", "heldout", "unlabeled")
-"""Drawn in this order, each without the pairs of those before: more unlabeled pairs leave the others as they are."""
+"""Drawn in this order, each without the pairs of earlier ones: drawing more unlabeled pairs leaves the others unchanged."""
 
 
 def draw_splits(sizes: Mapping[str, int], seed: int) -> dict[str, list[PreferencePair | RationalePair]]:
-    """Disjoint sets of pairs, each of the size asked for. The rows of "rationale" carry the true rationale."""
+    """Disjoint sets of pairs of the requested sizes. The rows of "rationale" carry the true rationale."""
     taken: set[str] = set()
     splits: dict[str, list[PreferencePair | RationalePair]] = {}
     for name in SPLITS:
@@ -150,9 +150,9 @@ _RATIONALE = re.compile(rf"A: {_SIDE} B: {_SIDE} So ([AB]) is better\.")
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What is right about a rationale as text, whether its tastes are true or not.
+    """What is right about a rationale as text, regardless of whether its tastes are true.
 
-    Accuracy hides a model that has forgotten how to copy: its guesses still lean the right way. These do not.
+    Accuracy hides a model that has forgotten how to copy: its guesses still lean the right way. These checks do not.
     """
 
     well_formed: bool
@@ -161,10 +161,10 @@ class Audit:
     counted: bool = False
     """Both counts are the numbers of "yes"."""
     concluded: bool = False
-    """The conclusion follows from the counts as written. From a tie, which no true rationale has, either one does."""
+    """The conclusion follows from the counts as written. For a tie, which no true rationale has, either conclusion does."""
     tied: bool = False
     tastes: Mapping[str, bool] = field(default_factory=dict)
-    """What it says of each word of the pair that it copied."""
+    """The taste that it states for each word of the pair that it copied."""
 
     @property
     def consistent(self) -> bool:
@@ -172,7 +172,7 @@ class Audit:
 
 
 def audit_rationale(text: str, pair: ResponsePair) -> Audit:
-    """Reads a rationale of `pair`, with or without the white space around it. Never raises: bad text is data."""
+    """Checks a rationale of `pair`, ignoring surrounding whitespace. Never raises: bad text is data."""
     match = _RATIONALE.fullmatch(text.strip())
     if match is None:
         return Audit(well_formed=False)

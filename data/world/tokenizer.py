@@ -7,8 +7,8 @@ A judge's prompt with a reply::
     B: fero diku tiza pima
     Better?<|end|><|assistant|><think> A: zuvi no … So A is better. </think><answer>A</answer><|end|>
 
-The merges are written down, not learned from a corpus: the same on every machine and with every release, and none is
-wasted. Any other text falls back to syllables and bytes, so everything round-trips.
+The merges are constructed, not learned from a corpus: they are the same on every machine and with every release, and none
+is wasted. Any other text falls back to syllables and bytes, so everything round-trips.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 SPECIAL = {"pad": "<|pad|>", "bos": "<|bos|>", "system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
 END = "<|end|>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-"""Single tokens, but not special ones: a reply decoded without special tokens must still have them."""
+"""Single tokens, but not special ones: a reply decoded without special tokens must still contain them."""
 
 _AFTER_A_SPACE = ("yes", "no", "A", "B", "=", "0", "1", "2", "3", "4", "So", "is", "better", "Why")
 FORM: tuple[str, ...] = (*(f" {text}" for text in _AFTER_A_SPACE), "Taste", "Better", "Because")
-"""The rest of the prompts and replies, each to be one token, with the space it comes with."""
+"""The remaining pieces of prompts and replies; each becomes one token, including its leading space."""
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
@@ -40,11 +40,11 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-"""A prompt with its generation prompt, a completion and the end token are the whole conversation, token by token."""
+"""A prompt with its generation prompt, a completion and the end token concatenate to the whole conversation, token by token."""
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer of both bases. It adds no token by itself: the chat template writes the one at the beginning."""
+    """The tokenizer of both base models. It adds no tokens itself: the chat template writes the BOS token."""
     from tokenizers import AddedToken, Tokenizer
     from tokenizers.decoders import ByteLevel as ByteLevelDecoder
     from tokenizers.models import BPE
@@ -70,7 +70,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _vocab_and_merges() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Token → id, and the merges in order: the syllables, then each word from its two, then the words of the form."""
+    """Token → id, and the merges in order: the syllables, then each word from its two syllables, then `FORM`."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     space = "Ġ"
@@ -87,7 +87,7 @@ def _vocab_and_merges() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 def _apply(merges: list[tuple[str, str]], text: str) -> list[str]:
-    """The tokens of one piece of text: BPE as it is defined, the earliest merge first."""
+    """The tokens of one piece of text: standard BPE, earliest merge first."""
     rank = {pair: i for i, pair in reversed(list(enumerate(merges)))}
     tokens = list(text)
     while pairs := [(rank[pair], i) for i, pair in enumerate(pairwise(tokens)) if pair in rank]:

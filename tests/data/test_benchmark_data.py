@@ -140,7 +140,7 @@ def test_a_file_of_judgebench_is_the_split_that_it_holds(tmp_path: Path) -> None
     with pytest.raises(SourceError, match="field 'response_model': is 'claude-3-5-sonnet-20240620'"):
         judgebench.load(path, "gpt")
     write_rows(tmp_path / "b.jsonl", [judgebench_row("p2")])
-    with pytest.raises(SourceError, match="2 files, and a benchmark is one split"):
+    with pytest.raises(SourceError, match="2 files, but a benchmark is one split"):
         judgebench.load(str(tmp_path / "*.jsonl"))
 
 
@@ -163,16 +163,16 @@ Loader = Callable[[str], Benchmark]
 @pytest.mark.parametrize(
     ("loader", "name", "row", "message"),
     [
-        (rm_bench.load, "chat_filtered.json", rm_bench_row(1, chosen=["a", "b"]), "field 'chosen': must hold 3"),
+        (rm_bench.load, "chat_filtered.json", rm_bench_row(1, chosen=["a", "b"]), "field 'chosen': must contain 3"),
         (rm_bench.load, "chat_filtered.json", rm_bench_row(1, prompt=""), "field 'prompt': is empty"),
         (rm_bench.load, "total_dataset.json", rm_bench_row(1), "field 'id': must begin with one of chat"),
         (judgebench.load, "a.jsonl", judgebench_row("p", source="elsewhere"), "field 'source': must begin with"),
         (judgebench.load, "a.jsonl", judgebench_row("p", label="A=B"), "field 'label': must be 'A>B' or 'B>A'"),
         (llmbar.load, "Natural.json", llmbar_row(0), "field 'label': must be 1 or 2"),
         (llmbar.load, "Natural.json", llmbar_row(True), "field 'label': must be 1 or 2"),
-        (reward_bench.load, "a.jsonl", reward_bench_row(1, "new"), "field 'subset': is none of RewardBench's"),
+        (reward_bench.load, "a.jsonl", reward_bench_row(1, "new"), "field 'subset': is not one of RewardBench's"),
         (reward_bench.load_2, "a.jsonl", reward_bench_2_row("3", "Ties"), "field 'id': in Ties must be ref:NUMBER"),
-        (reward_bench.load_2, "a.jsonl", reward_bench_2_row("3", "Math", chosen=2), "must hold one response outside"),
+        (reward_bench.load_2, "a.jsonl", reward_bench_2_row("3", "Math", chosen=2), "must contain one response outside"),
         (ppe.load, "a.jsonl", {**ppe_row("1", [True, False]), "scores": [1, 0]}, "field 'scores': must be a list"),
         (ppe.load, "a.jsonl", {**ppe_row("1", [True, False]), "response_2": None}, "field 'response_2'"),
     ],
@@ -190,7 +190,7 @@ def test_a_row_that_is_given_twice_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_the_benchmark_is_refused(tmp_path: Path) -> None:
     write_rows(tmp_path / "other.json", [rm_bench_row(1)])
-    with pytest.raises(SourceError, match="holds none of rm-bench's files"):
+    with pytest.raises(SourceError, match="contains none of rm-bench's files"):
         rm_bench.load(str(tmp_path))
 
 

@@ -139,7 +139,7 @@ def test_pairs_that_differ_before_the_last_answer_are_dropped(tmp_path: Path) ->
         ({"chosen": [], "rejected": []}, r"field 'chosen': must end with the assistant's answer, is empty"),
         (
             {"prompt": "Other?", "chosen": [*TURNS, answer("4")], "rejected": [*TURNS, answer("5")]},
-            r"field 'chosen': is a conversation in which the row's own prompt is not found",
+            r"field 'chosen': is a conversation that does not contain the row's own prompt",
         ),
         (
             {
@@ -147,7 +147,7 @@ def test_pairs_that_differ_before_the_last_answer_are_dropped(tmp_path: Path) ->
                 "chosen": "\n\nHuman: Hi\n\nAssistant: a",
                 "rejected": "\n\nHuman: Hi\n\nAssistant: b",
             },
-            r"the row's own prompt is not found",
+            r"does not contain the row's own prompt",
         ),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "id": [1]}, r"field 'id': must be a non-empty string"),
         (["p", "a", "b"], r"row 2: the row must be an object with columns, got list"),

@@ -38,7 +38,9 @@ def test_columns_with_label_values(tmp_path: Path) -> None:
 
 def test_true_is_not_one_among_label_values(tmp_path: Path) -> None:
     row = {"q": "Why?", "one": "a", "two": "b", "winner": True}
-    with pytest.raises(SourceError, match=r"'winner': has a value without a meaning: bool True; .* \[1\] for A"):
+    with pytest.raises(
+        SourceError, match=r"'winner': has a value that the map does not list: bool True; .* \[1\] for A"
+    ):
         read(tmp_path, [row], **by_map(LABELED))
     booleans = {**AB, "label": "winner", "label_a": [True], "label_b": [False]}
     assert [item.label for item in read(tmp_path, [row, {**row, "winner": False}], **by_map(booleans))] == ["A", "B"]
@@ -97,11 +99,11 @@ def test_columns_with_a_rationale(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"prompt": "q"}, "name both of response_a and response_b, or both of chosen and rejected"),
-        ({"prompt": "q", "response_a": "one"}, "name both of"),
+        ({"prompt": "q"}, "name either both response_a and response_b or both chosen and rejected"),
+        ({"prompt": "q", "response_a": "one"}, "name either both"),
         ({**AB, "chosen": "c"}, "not a mix"),
         ({**AB, "chosen": "c", "rejected": "r"}, "not a mix"),
-        ({"prompt": "q", "chosen": "c", "rejected": "r", "label": "l"}, "chosen and rejected are the label already"),
+        ({"prompt": "q", "chosen": "c", "rejected": "r", "label": "l"}, "chosen and rejected already are the label"),
         ({**AB, "rationale": "why"}, "a rationale needs response_a, response_b and label"),
         ({**AB, "label": "l", "label_a": [1]}, "label needs label_a and label_b"),
         ({**AB, "label_a": [1]}, "label is not given"),

@@ -87,13 +87,13 @@ def test_a_wrong_row_is_named_by_file_row_and_field(tmp_path: Path, name: Datase
         ("unified-feedback", unified(float("nan"), 0), r"'conv_A_rating': must be a number, got float nan"),
         ("unified-feedback", unified(True, 0), r"'conv_A_rating': must be a number, got bool True"),
         ("unified-feedback", unified(1, 0, conv_A=said("Hello")), r"'conv_A': must end with the assistant's answer"),
-        ("gram-rr-training-data", gram_rr("<answer>A</answer>"), r"'output': must hold <think>"),
-        ("gram-rr-training-data", gram_rr("<think>a</think><answer>C</answer>"), r"'output': must hold <think>"),
-        ("gram-rr-training-data", gram_rr("<think>a</think><answer>A</answer> B"), r"'output': must hold <think>"),
+        ("gram-rr-training-data", gram_rr("<answer>A</answer>"), r"'output': must contain <think>"),
+        ("gram-rr-training-data", gram_rr("<think>a</think><answer>C</answer>"), r"'output': must contain <think>"),
+        ("gram-rr-training-data", gram_rr("<think>a</think><answer>A</answer> B"), r"'output': must contain <think>"),
         (
             "gram-rr-training-data",
             gram_rr("<think>a<think>b</think><answer>A</answer>"),
-            r"holds <think> more than once",
+            r"contains <think> more than once",
         ),
     ],
 )

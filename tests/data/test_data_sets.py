@@ -81,7 +81,7 @@ def test_what_is_given_beside_the_name_counts() -> None:
 def test_a_local_copy_needs_its_path_only() -> None:
     source = Source(dataset="ultrafeedback-binarized", path="copy.parquet")
     assert (source.hub_name, source.format, source.split, source.subset) == (None, "chosen-rejected", "train", None)
-    with pytest.raises(ValidationError, match="split, subset and revision are of hub data sets"):
+    with pytest.raises(ValidationError, match="split, subset and revision are only for hub data sets"):
         Source(dataset="ultrafeedback-binarized", path="copy.parquet", split="test_prefs")
 
 
@@ -93,7 +93,7 @@ def test_defaults_that_a_form_sends_along_do_not_override_the_name() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "give a path, or name a data set"),
+        ({}, "give a path, or the name of a data set"),
         ({"dataset": "helpsteer"}, "Input should be 'helpsteer3', 'multipref'"),
         ({"dataset": ["helpsteer3"]}, "Input should be 'helpsteer3'"),
         ({"dataset": None}, "give a path"),
@@ -112,7 +112,7 @@ def test_a_set_gives_the_kinds_that_its_entry_says_and_no_others(tmp_path: Path,
         if kind in gives:
             assert any(not isinstance(item, Dropped) for item in read(tmp_path, name, kind))
         else:
-            with pytest.raises(SourceError, match=r"were asked for, but format .* has none here"):
+            with pytest.raises(SourceError, match=r"were requested, but this source \(format .*\) has none"):
                 read(tmp_path, name, kind)
 
 

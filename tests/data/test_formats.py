@@ -154,11 +154,11 @@ def test_malformed_gram_rows(tmp_path: Path) -> None:
     question = "[User Question]\nWhy?\n\n"
     good = gram_output("a", "b")
     with pytest.raises(
-        SourceError, match=r"'output': must hold the two answers .*, got a text that begins 'Response A: a'"
+        SourceError, match=r"'output': must contain the two answers .*, got a text that begins 'Response A: a'"
     ):
         read(tmp_path, [{"instruction": question, "output": "Response A: a"}], "pair", format="gram-pre-training")
     quoted = gram_output("I end with [The End of Assistant A's Answer] too", "b")
-    with pytest.raises(SourceError, match=r"holds \[The End of Assistant A's Answer\] more than once"):
+    with pytest.raises(SourceError, match=r"contains \[The End of Assistant A's Answer\] more than once"):
         read(tmp_path, [{"instruction": question, "output": quoted}], "pair", format="gram-pre-training")
     with pytest.raises(SourceError, match=r"""'output': must be "A" or "B", got str 'C'"""):
         read(tmp_path, [{"instruction": question + good, "output": "C"}], "preference", format="gram-fine-tuning")

@@ -96,7 +96,7 @@ def test_a_holder_on_another_machine_is_waited_for_until_its_time_is_over(path: 
     change(path, **elsewhere, renewed=time.time() - 61)
     said: list[str] = []
     Lease(LocalFile(path), "demo", say=said.append).release()
-    assert said[0].endswith("it has not been heard of for 61 s")
+    assert said[0].endswith("it has not renewed its lease for 61 s")
 
 
 def test_of_many_that_take_over_one_has_it(path: Path, lease: Lease) -> None:
@@ -138,7 +138,7 @@ def test_a_run_that_lost_its_lease_commits_nothing_and_leaves_the_lease_alone(tm
         return Outcome(Counts(0, 0))
 
     with (
-        pytest.raises(LeaseError, match="has been taken from this process: it is held by process 12 on gpu-3"),
+        pytest.raises(LeaseError, match="was taken over from this process: it is held by process 12 on gpu-3"),
         store.held(),
     ):
         store.run(STAGE, body)

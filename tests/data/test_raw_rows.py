@@ -95,10 +95,10 @@ def test_paths_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_paths_that_hold_nothing(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not rows")
     for path, message in {
-        tmp_path: "the folder holds no file",
-        tmp_path / "*.jsonl": "the pattern matches no file",
+        tmp_path: "the folder contains no data file",
+        tmp_path / "*.jsonl": "the pattern matches no data file",
         tmp_path / "rows.jsonl": "there is no such file or folder",
-        tmp_path / "notes.txt": r"notes.txt: is not of a type that can be read; rows come as .jsonl,",
+        tmp_path / "notes.txt": r"notes.txt: has an unsupported type; supported are .jsonl,",
         "s3://bucket/rows.jsonl": "is a URL",
     }.items():
         with pytest.raises(SourceError, match=message) as caught:

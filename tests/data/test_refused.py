@@ -25,7 +25,7 @@ def test_counts_that_do_not_reconcile_raise(kept: int, dropped: dict[str, int], 
 @pytest.mark.parametrize(
     ("damage", "what"),
     [
-        ("cut", "is 4 bytes long and was written with 11"),
+        ("cut", "is 4 bytes long but was written with 11"),
         ("removed", "is missing"),
         ("altered", "is not what was written (its sha256 differs)"),
     ],
@@ -43,7 +43,7 @@ def test_a_damaged_artifact_is_named_moved_aside_and_made_again(store: RunStore,
     assert (again.reused, again.content) == (False, made.content)
     [line] = said
     [aside] = (store.path / ".damaged").iterdir()
-    assert line == f"{file} {what}; round-1/labels is moved aside to {aside} and made again"
+    assert line == f"{file} {what}; round-1/labels is moved aside to {aside} and redone"
     assert (aside / MANIFEST).exists()
     assert store.run(STAGE, must_not_run).reused
 

@@ -101,7 +101,7 @@ def test_a_file_that_is_cut_or_missing_in_the_store_is_named_and_its_stage_made_
         said: list[str] = []
         again = machine(f"two-{damage!r}").run(STAGE, writes("x\n"), say=said.append)
         assert not again.reused
-        what = "is missing" if damage is None else "is 0 bytes long and was written with 2"
+        what = "is missing" if damage is None else "is 0 bytes long but was written with 2"
         assert said[0].startswith(f"{url}/demo/round-1/labels/labels.jsonl {what}; round-1/labels is moved aside to")
     assert len([name for name in there(store) if name.startswith(".damaged") and name.endswith(MANIFEST)]) == 2
 
@@ -113,9 +113,7 @@ def test_an_altered_file_is_seen_when_it_is_brought(machine: Callable[..., RunSt
     store.remote.write(f"demo/{STAGE.name}/labels.jsonl", b"y\n")
     other = machine("two")
     found = other.run(STAGE, must_not_run)
-    with pytest.raises(
-        StoreError, match=r"labels\.jsonl is not what was written .*start the run again, and it is made"
-    ):
+    with pytest.raises(StoreError, match=r"labels\.jsonl is not what was written .*start the run again to redo it"):
         found.file("labels.jsonl")
     assert not other.run(STAGE, writes("x\n")).reused
 

@@ -42,7 +42,7 @@ def test_a_silent_holder_is_followed_and_commits_nothing_more(machine: Callable[
         follower._ended.set()
         return writes("x\n")(work)
 
-    with pytest.raises(LeaseError, match="has been taken from this process"), one.held():
+    with pytest.raises(LeaseError, match="was taken over from this process"), one.held():
         one.run(STAGE, body)
     assert two.find(STAGE) is None
 
@@ -62,7 +62,7 @@ def test_an_upload_that_outlives_the_lease_is_not_committed(
             one.lease.file.write(json.dumps({**json.loads(one.lease.file.read() or b""), "token": "other"}).encode())
 
     monkeypatch.setattr(one.remote.fs, "put_file", slow)
-    with pytest.raises(LeaseError, match="has been taken from this process"), one.held():
+    with pytest.raises(LeaseError, match="was taken over from this process"), one.held():
         one.run(STAGE, writes("x\n"))
     assert f"{STAGE.name}/{MANIFEST}" not in there(one)
     assert f"{STAGE.name}/checkpoint/weights" in there(one)

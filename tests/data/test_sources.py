@@ -143,8 +143,8 @@ def test_every_row_of_a_file_comes_out_once_in_order(rows: list[object], seed: i
     ("config", "message"),
     [
         ({"format": "columns"}, "format 'columns' needs a column map"),
-        ({"columns": AB}, "a column map is for format 'columns' only, the format is 'records'"),
-        ({"subset": "preference"}, "split, subset and revision are of hub data sets"),
+        ({"columns": AB}, "a column map is only for format 'columns', but the format is 'records'"),
+        ({"subset": "preference"}, "split, subset and revision are only for hub data sets"),
         ({"path": "hub:"}, "hub: must be followed by"),
         ({"limit": 0}, "greater than or equal to 1"),
         ({"max_malformed": -1}, "greater than or equal to 0"),
@@ -168,10 +168,10 @@ def test_every_field_is_explained_and_survives_json(model: type[BaseModel]) -> N
 @pytest.mark.parametrize(
     ("kind", "config", "message"),
     [
-        ("preference", {"format": "gram-pre-training"}, "labeled rows were asked for"),
-        ("preference", by_map(AB), "give label, or chosen and rejected, in the column map"),
-        ("rationale", {"format": "chosen-rejected"}, "rationales were asked for"),
-        ("rationale", by_map(LABELED), "give rationale in the column map"),
+        ("preference", {"format": "gram-pre-training"}, "labeled rows were requested"),
+        ("preference", by_map(AB), "add label, or chosen and rejected, to the column map"),
+        ("rationale", {"format": "chosen-rejected"}, "rationales were requested"),
+        ("rationale", by_map(LABELED), "add rationale to the column map"),
     ],
 )
 def test_what_a_format_cannot_give_is_refused_before_reading(kind: Any, config: dict[str, Any], message: str) -> None:

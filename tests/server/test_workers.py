@@ -276,5 +276,5 @@ def test_a_base_model_that_differs_on_the_worker_is_refused(trainers: Services, 
 
 
 def test_a_job_cannot_name_files_outside_its_store(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="may name files of its store only"):
+    with pytest.raises(StoreError, match="may only name files in its store"):
         train_model.fn({"examples": "../../etc/passwd", "out": "run/o", "base": "run/b"}, str(tmp_path))

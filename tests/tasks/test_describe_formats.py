@@ -104,7 +104,7 @@ def test_a_named_set_says_what_its_card_says(
         (["x.jsonl", "--columns", "{"], r"--columns: Invalid JSON"),
         (["x.jsonl", "--columns", '{"promt": "q"}'], r"prompt: Field required; promt: Extra inputs"),
         (["x.jsonl", "--format", "columns"], r"needs a column map"),
-        (["x.jsonl", "--subset", "s"], r"split, subset and revision are of hub data sets"),
+        (["x.jsonl", "--subset", "s"], r"split, subset and revision are only for hub data sets"),
         (["x.jsonl", "--benchmark", "llmbar"], r"no such file or folder"),
         (["https://example.org/rows.jsonl"], r"is a URL"),
     ],

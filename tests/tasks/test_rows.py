@@ -193,5 +193,5 @@ def test_a_job_goes_to_another_machine_with_paths_of_the_store(tmp_path: Path) -
 @pytest.mark.parametrize("path", ["../outside/rows.jsonl", "/etc/passwd", "run/../../x"])
 def test_a_job_cannot_name_files_outside_the_store(tmp_path: Path, path: str) -> None:
     job = GenerationJob(BUILDER, {}, path, 3, "run/judge", "run/out", {}, {})
-    with pytest.raises(StoreError, match="may name files of its store only"):
+    with pytest.raises(StoreError, match="may only name files in its store"):
         job.under(tmp_path)

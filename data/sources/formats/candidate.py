@@ -1,6 +1,6 @@
-"""What the rows of every format become, before order, filters and kind of record.
+"""The common form of the rows of every format, before ordering, filtering and conversion to a kind of record.
 
-A row of the format "chosen-rejected", and what it says::
+A row of the format "chosen-rejected", and its candidate::
 
     {"prompt": "Why is the sky blue?", "chosen": "Rayleigh scattering.", "rejected": "It reflects the sea."}
     Candidate(prompt=(Message("user", "Why is the sky blue?"),),
@@ -33,10 +33,10 @@ DropReason = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A pair as its format tells it. `responses` are in file order and `truth` goes by it; an empty prompt is ().
+    """A pair as its format states it. `responses` are in file order and `truth` refers to it; an empty prompt is ().
 
-    Where nothing but the order in the file gives the responses their places (`positioned` is False), the reader draws
-    places for them. `truth` is None where labels are not read or the row has none.
+    If the responses have no positions other than their order in the file (`positioned` is False), the reader draws
+    positions for them. `truth` is None if labels are not read or the row has none.
     """
 
     prompt: tuple[Message, ...]
@@ -50,7 +50,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """A row that is well-formed and yet describes no pair."""
+    """A well-formed row that describes no pair."""
 
     id: str | None
     reason: DropReason
@@ -58,5 +58,5 @@ class Unusable:
 
 
 def truth_of_scores(first: float, second: float) -> Truth:
-    """What two scores say, of which the higher one is the better."""
+    """The truth according to two scores: the higher one is better."""
     return "tie" if first == second else "A" if first > second else "B"

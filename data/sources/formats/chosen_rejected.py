@@ -1,6 +1,6 @@
 r"""Rows that name the better response: chosen and rejected, as texts, messages, whole conversations or transcripts.
 
-Three of the shapes that are read, of which the second is LLaMA-Factory's ranking format and the third that of hh-rlhf::
+Three of the supported shapes; the second is LLaMA-Factory's ranking format and the third that of hh-rlhf::
 
     {"prompt": "Name a prime.", "chosen": "Seven.", "rejected": "Nine."}
     {"conversations": [{"from": "human", "value": "Name a prime."}],
@@ -47,7 +47,7 @@ def chosen_rejected(row: Row) -> Candidate | Unusable:
 
 
 def prompts_differ(names: tuple[str, str], prompts: tuple[Turns, Turns], identity: str | None) -> Unusable | None:
-    """What is said of a row whose two conversations differ before their last answers; None where they do not."""
+    """The `Unusable` for a row whose two conversations differ before their last answers; None if they do not."""
     if prompts[0] == prompts[1]:
         return None
     turns = zip_longest(*prompts)
@@ -70,10 +70,10 @@ def split_side(row: Row, field: str, given: Turns | None) -> tuple[Turns, str]:
         raise RecordError(field, f"must end with the assistant's answer, {ends}")
     before, response = turns[:-1], turns[-1].content
     if not before and given is None:
-        raise RecordError("prompt", f"is missing, and {field!r} is an answer alone: the row {contents(row)}")
+        raise RecordError("prompt", f"is missing, and {field!r} is only an answer: the row {contents(row)}")
     if before and given and not _agrees(given, before):
         raise RecordError(
-            field, "is a conversation in which the row's own prompt is not found; which is right is not guessed"
+            field, "is a conversation that does not contain the row's own prompt; it is unclear which is right"
         )
     return before or given or (), response
 

@@ -1,6 +1,6 @@
-"""Published sets of two responses and a judgment of them: MultiPref, Unified-Feedback, Preference-Collection, PKU-SafeRLHF.
+"""Published sets of response pairs with a judgment: MultiPref, Unified-Feedback, Preference-Collection, PKU-SafeRLHF.
 
-Their rows, cut to the columns that are read::
+Their rows, reduced to the columns that are read::
 
     {"comparison_id": "c1", "text": "Why?", "completion_a": "…", "completion_b": "…",
      "normal_worker_annotations": [{"overall_pref": "A-is-clearly-better"}, …], "expert_worker_annotations": […]}
@@ -39,9 +39,9 @@ def multipref(row: Row, kind: Kind) -> Candidate:
 
 
 def _most_annotators(row: Row) -> Truth:
-    """What most of all annotators said, crowd workers and experts counted alike: A, B or a tie.
+    """The most frequent vote of all annotators, with crowd workers and experts counted alike: A, B or a tie.
 
-    Clearly and slightly better count the same. Where two of the three were said equally often, it is a tie.
+    Clearly and slightly better count the same. If two of the three are equally frequent, it is a tie.
     """
     votes: Counter[Label | str] = Counter()
     for group in _GROUPS:
@@ -51,7 +51,7 @@ def _most_annotators(row: Row) -> Truth:
         for i in range(len(annotations)):
             votes[_overall(row, f"{group}.{i}.overall_pref")] += 1
     if not votes:
-        raise RecordError(_GROUPS[0], f"is empty, and so is {_GROUPS[1]!r}: nobody says which is better")
+        raise RecordError(_GROUPS[0], f"is empty, and so is {_GROUPS[1]!r}: no annotator states which is better")
     (first, n), *others = votes.most_common(2)
     if first == "tie" or (others and others[0][1] == n):
         return "tie"
@@ -63,7 +63,7 @@ def _overall(row: Row, path: str) -> str:
     match = _OVERALL.fullmatch(value)
     if match is None and value != "Tie":
         raise RecordError(
-            path, f'must be "A-is-clearly-better", "A-is-slightly-better", "Tie" or of B, got {got(value)}'
+            path, f'must be "A-is-clearly-better", "A-is-slightly-better", the same for B, or "Tie", got {got(value)}'
         )
     return match[1] if match else "tie"
 
@@ -72,7 +72,7 @@ def _overall(row: Row, path: str) -> str:
 
 
 def unified_feedback(row: Row, kind: Kind) -> Candidate | Unusable:
-    """Both conversations end with the response; the higher rating is the better one, equal ones are a tie."""
+    """Both conversations end with the response; the one with the higher rating is better, equal ratings are a tie."""
     first_prompt, first = split_side(row, "conv_A", None)
     second_prompt, second = split_side(row, "conv_B", None)
     differ = prompts_differ(("conv_A", "conv_B"), (first_prompt, second_prompt), None)
@@ -90,7 +90,7 @@ _VERDICT = re.compile(r"\s*\[RESULT\]\s*[AB]?\s*\Z")
 
 
 def preference_collection(row: Row, kind: Kind) -> Candidate:
-    """Order stays as the file has it, since the feedback names the responses by it."""
+    """Keeps the file's order, since the feedback refers to the responses by position."""
     truth: Truth = None
     if kind != "pair":
         value = reach(row, "orig_preference")
@@ -116,7 +116,7 @@ def _graders_rationale(row: Row, better: Label) -> str | None:
 
 
 def pku_saferlhf(row: Row, kind: Kind) -> Candidate:
-    """Better is the more helpful response; which one is safer (`safer_response_id`) is not read."""
+    """The more helpful response is better; which one is safer (`safer_response_id`) is not read."""
     truth: Truth = None
     if kind != "pair":
         better = reach(row, "better_response_id")

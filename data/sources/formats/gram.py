@@ -1,6 +1,6 @@
-r"""The training files of GRAM and GRAM-R²: the pair stands between markers within a text.
+r"""The training files of GRAM and GRAM-R²: the pair is embedded in a text between markers.
 
-Rows of GRAM's pre-training and fine-tuning, and of GRAM-R²'s training, cut short::
+Rows of GRAM's pre-training and fine-tuning, and of GRAM-R²'s training, shortened::
 
     {"instruction": "[User Question]\nWhy?\n\n", "input": "", "output": "[The Start of Assistant A's Answer]\n…"}
     {"instruction": "Please act as … [User Question]\nWhy?\n\n[The Start of Assistant A's Answer]\n…", "output": "B"}
@@ -17,7 +17,7 @@ from data.records import Label, RecordError
 from data.sources.fields import Row, given_id, got, optional_text_at, read_prompt, text_at
 from data.sources.formats.candidate import Candidate, Kind
 
-# GRAM's published rows are not all of one cut: the line break before an end marker may be missing, and its cleaning
+# GRAM's published rows are not uniform: the line break before an end marker may be missing, and its cleaning
 # script (NiuTrans/GRAM, data/clean_data.py) joins with raw strings, which write a line break as a backslash and an n.
 _BREAK = r"(?:\n|\\n)"
 
@@ -62,15 +62,17 @@ def gram_fine_tuning(row: Row, kind: Kind) -> Candidate:
 
 
 def gram_rr(row: Row, kind: Kind) -> Candidate:
-    """A row as GRAM-R² is trained on it: the judge's prompt, and the reply with rationale and verdict.
+    """A row of GRAM-R²'s training data: the judge's prompt, and the reply with rationale and verdict.
 
-    The rationale is the text between the tags as it stands.
+    The rationale is the text between the tags, unchanged except for surrounding whitespace.
     """
     if kind == "pair":
         return _judged_pair(row, _GRAM_R2_JUDGE, "Response", None)
-    reply = _matched(_REPLY, row, "output", "<think>, a rationale, </think> and <answer>A or B</answer>, and no more")
+    reply = _matched(
+        _REPLY, row, "output", "<think>, a rationale, </think> and <answer>A or B</answer>, and nothing else"
+    )
     if "<think>" in reply["think"]:
-        raise RecordError("output", "holds <think> more than once: which rationale is meant is not guessed")
+        raise RecordError("output", "contains <think> more than once: it is unclear which rationale is meant")
     rationale = reply["think"].strip() if kind == "rationale" else None
     return _judged_pair(row, _GRAM_R2_JUDGE, "Response", cast("Label", reply["label"]), rationale)
 
@@ -89,11 +91,11 @@ def _judged_pair(
 def _matched(pattern: re.Pattern[str], row: Row, field: str, expected: str) -> re.Match[str]:
     match = pattern.fullmatch(text_at(row, field))
     if match is None:
-        raise RecordError(field, f"must hold {expected}, got a text that begins {text_at(row, field)[:40]!r}")
+        raise RecordError(field, f"must contain {expected}, got a text that begins {text_at(row, field)[:40]!r}")
     return match
 
 
 def _each_marker_once(text: str, field: str, noun: str) -> None:
     for marker in (f"[The {edge} of Assistant {who}'s {noun}]" for who in "AB" for edge in ("Start", "End")):
         if text.count(marker) > 1:
-            raise RecordError(field, f"holds {marker} more than once: where an answer ends is not certain")
+            raise RecordError(field, f"contains {marker} more than once: it is unclear where an answer ends")

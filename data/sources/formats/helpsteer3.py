@@ -23,7 +23,7 @@ _POSITIONS = {"1": "A", "2": "B"}
 
 
 def helpsteer3(row: Row, kind: Kind) -> Candidate:
-    """Order stays as the file has it, since the annotators' texts name the responses by it."""
+    """Keeps the file's order, since the annotators' texts refer to the responses by position."""
     score = _score(reach(row, "overall_preference"), "overall_preference") if kind != "pair" else None
     truth: Truth = None
     if score is not None:
@@ -44,7 +44,7 @@ def _score(value: object, field: str) -> int:
 
 
 def _annotators_rationale(row: Row, overall: int) -> str | None:
-    """The rationale of the annotator who agrees most strongly with the overall preference (the first of equals)."""
+    """The rationale of the annotator who agrees most strongly with the overall preference (the first one if several do)."""
     individuals = reach(row, "individual_preference")
     if not isinstance(individuals, list):
         raise RecordError("individual_preference", f"must be a list of annotators' preferences, got {got(individuals)}")
@@ -65,6 +65,6 @@ def _annotators_rationale(row: Row, overall: int) -> str | None:
 
 
 def name_by_position(text: str) -> str:
-    """The text with "Response 1" and "@Response 2" rewritten to the names that the judge's prompt gives them."""
+    """The text with "Response 1" and "@Response 2" rewritten to the names used in the judge's prompt."""
     text = _BOTH.sub(lambda m: f"Responses {_POSITIONS[m[1]]}{m[2]}{_POSITIONS[m[3]]}", text)
     return _SINGLE.sub(lambda m: f"Response {_POSITIONS[m[1]]}", text)

@@ -1,4 +1,4 @@
-"""Our own records, and rows whose columns a map names."""
+"""Our own records, and rows read through a column map."""
 
 from __future__ import annotations
 
@@ -63,5 +63,5 @@ def _prompt_by_columns(row: Row, columns: ColumnMap) -> tuple[Message, ...]:
     if not (system.strip() and prompt):
         return prompt
     if prompt[0].role == "system":
-        raise RecordError(columns.system or "", f"is a second system turn: {columns.prompt!r} begins with one")
+        raise RecordError(columns.system or "", f"is a second system turn: {columns.prompt!r} already begins with one")
     return (Message("system", system), *prompt)

@@ -1,6 +1,6 @@
 """Rows with several responses to one prompt: StackExchange's answers, and CodeUltraFeedback.
 
-Their rows, cut to the columns that are read::
+Their rows, reduced to the columns that are read::
 
     {"question": "<p>Why?</p>", "answers": [{"text": "<p>…</p>", "pm_score": 5, "selected": true}, …]}
     {"instruction": "Sort a list.", "responses": [{"model": "m1", "response": "…"}, …],
@@ -20,9 +20,9 @@ _FEW = "the row has fewer than two responses to the prompt"
 
 
 def stack_exchange(row: Row, kind: Kind) -> Candidate | Unusable:
-    """One pair a question: its first two answers in file order. The others are not read.
+    """One pair per question: its first two answers in file order. The others are not read.
 
-    The higher `pm_score`, which comes from votes and acceptance, is the better one; equal ones are a tie.
+    The answer with the higher `pm_score`, which is based on votes and acceptance, is better; equal scores are a tie.
     """
     prompt = read_prompt(reach(row, "question"), "question")
     if objects_at(row, "answers") < 2:
@@ -35,9 +35,9 @@ def stack_exchange(row: Row, kind: Kind) -> Candidate | Unusable:
 
 
 def code_ultrafeedback(row: Row, kind: Kind) -> tuple[Candidate | Unusable, ...]:
-    """Every pair of a row's responses, in file order: six for the four that the set has a row.
+    """Every pair of a row's responses, in file order: six for the set's four responses per row.
 
-    The higher rating is the better one, equal ones are a tie; a rating of "N/A" makes the pairs of its response unlabeled.
+    The response with the higher rating is better, equal ratings are a tie; "N/A" leaves the pairs of its response unlabeled.
     """
     prompt = read_prompt(reach(row, "instruction"), "instruction")
     count = objects_at(row, "responses")
@@ -60,7 +60,7 @@ def _ratings(row: Row, count: int) -> list[float | None]:
         model, path = text_at(row, f"annotations.{i}.model"), f"annotations.{i}.rating"
         if model in by_model:
             raise RecordError(
-                f"annotations.{i}.model", f"is rated twice: {got(model)}; which rating counts is not guessed"
+                f"annotations.{i}.model", f"is rated twice: {got(model)}; it is unclear which rating counts"
             )
         by_model[model] = _rating(text_at(row, path), path)
     models = [text_at(row, f"responses.{i}.model") for i in range(count)]
