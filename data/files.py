@@ -66,14 +66,14 @@ def link_tree(source: Path, target: Path, linked: str = "*") -> None:
 def link_file(source: Path, target: Path) -> None:
     """Hard-links a file, or copies it if the file system has no hard links; replaces an existing target."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.link.tmp")
-    beside.unlink(missing_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.link.tmp")
+    temporary.unlink(missing_ok=True)
     try:
-        os.link(source, beside)
+        os.link(source, temporary)
     except OSError:
-        shutil.copy2(source, beside)
-    beside.replace(target)
-    beside.unlink(missing_ok=True)  # if both were the same file, replacing did nothing
+        shutil.copy2(source, temporary)
+    temporary.replace(target)
+    temporary.unlink(missing_ok=True)  # if both were the same file, replacing did nothing
 
 
 def write_json(path: Path, value: object) -> None:
@@ -82,7 +82,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Like `write_json`, for text: a temporary file beside it, flushed to disk, then renamed."""
+    """Like `write_json`, for text: a temporary file next to it, flushed to disk, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     with temporary.open("w", encoding="utf-8") as stream:

@@ -96,14 +96,14 @@ class LocalFile:
     def create(self, content: bytes) -> bool:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # An existing file is always complete: it is written under another name and linked, which fails if there is one.
-        beside = self.path.with_name(f".{uuid.uuid4().hex}.tmp")
-        beside.write_bytes(content)
+        temporary = self.path.with_name(f".{uuid.uuid4().hex}.tmp")
+        temporary.write_bytes(content)
         try:
-            os.link(beside, self.path)
+            os.link(temporary, self.path)
         except FileExistsError:
             return False
         finally:
-            beside.unlink()
+            temporary.unlink()
         return True
 
     def write(self, content: bytes) -> None:

@@ -181,7 +181,7 @@ class RunStore(RunFolder):
         return self._put(stage, work)
 
     def _is_committed(self, work: Path, key: str) -> bool:
-        """Whether a work folder holds a complete artifact that only has not been moved to its place yet."""
+        """Whether a work folder holds a complete artifact that just has not been moved to its place yet."""
         if not (work / MANIFEST).is_file():
             return False
         manifest = Manifest.load(work / MANIFEST)
