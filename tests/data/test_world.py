@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import data.world
@@ -199,6 +199,7 @@ def test_every_word_and_every_tag_is_one_token(tokenizer: Any) -> None:
 @given(st.text() | st.text(st.sampled_from(" \n\tAboze.'é漢🙂<think></>")) | st.sampled_from(TAGS))
 def test_any_text_round_trips(text: str) -> None:
     tokenizer = TOKENIZER
+    assume("<|" not in text)  # a control token that is spelled out becomes one, and vanishes with the others
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert tokenizer.decode(tokenizer.encode(f"{text}{END}"), skip_special_tokens=True) == text
