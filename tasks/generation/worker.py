@@ -193,6 +193,7 @@ def main() -> None:
     arguments = parser.parse_args()
     child.die_with_parent()
     job = GenerationJob(**json.loads(arguments.job.read_text(encoding="utf-8")))
+    _resolve(job.builder)  # a builder that does not exist must not cost the start of an engine
     locks = [] if is_endpoint(job.model) else claim_gpus(int(job.generation["tensor_parallel"]))
     models = ModelSettings.model_validate(job.models)
     # Builders use no more of an encoder than the one for endpoints has, where the judge is one.

@@ -81,7 +81,7 @@ def test_a_run_on_s3_and_postgresql_goes_through_and_is_found_by_another_machine
     told: dict[str, Any] = {
         "store": "s3://runs/all",
         "run_name": "far",
-        "overrides": {**short_run(tmp_path / "world"), **keep, **spread},
+        "overrides": {**short_run(tmp_path / "world"), **keep, **spread, "training.final": None},
     }
     variables = {**bucket, "PREFECT_API_DATABASE_CONNECTION_URL": database, "GRAM_R2_CACHE": str(tmp_path / "one")}
     with local_services(tmp_path / "prefect", port=free_port(), variables=variables) as services:
