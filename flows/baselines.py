@@ -1,4 +1,4 @@
-"""Is reasoning worth its price? Five ways to a judge on the same labeled pairs, side by side in one report."""
+"""Is reasoning worth its cost? Five ways to train a judge on the same labeled pairs, compared in one report."""
 
 from __future__ import annotations
 
@@ -50,26 +50,26 @@ def compare_methods(
     dry_run: bool = False,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Trains a discriminative judge, a label-only one, GRAM, one with rationales, and that one by itself; compares them.
+    """Trains five judges and compares them: discriminative, label-only, GRAM, with rationales, and self-trained.
 
     Args:
-        models: The base models of judge and prover, and the prompt of the judges that reason.
+        models: The base models of judge and prover, and the prompt of the judges that write rationales.
         data: Where the pairs come from.
-        run_name: Names the run folder. Starting the same name again resumes the run.
+        run_name: Names the run folder. Starting a run with the same name resumes it.
         baselines: How the judges without rationales are trained.
-        seeds: Everything is done once for each.
+        seeds: The whole comparison is run once per seed.
         proofs: How the prover writes rationales, and which are kept.
         labels: How the judge labels unlabeled pairs, and which labels are kept.
-        training: How prover and judges with rationales are trained.
+        training: How the prover and the judges with rationales are trained.
         generation: How vLLM runs.
-        rounds: How often self-training goes round, and on how many pairs.
-        benchmarks: How each judge is measured, and on what besides the held-out pairs.
-        retention: What is kept when it is no longer needed.
-        store: The folder that holds run folders, or a URL such as s3://bucket/runs.
-        seed: Everything random is derived from it, where seeds are not given.
-        on_change: What to do where settings or data have changed since the run was begun: redo what reads them, or refuse.
-        dry_run: Only plan: show what every stage will take, write plan.json into the run folder, and end.
-        overrides: Single values on top of the sections, by dotted name, such as {"training.label_smoothing": 0.05}.
+        rounds: How many rounds of self-training, and how many pairs each takes.
+        benchmarks: How each judge is measured, and on which sets besides the held-out pairs.
+        retention: What is kept on disk when it is no longer needed.
+        store: The folder that holds the run folders, or a URL such as s3://bucket/runs.
+        seed: Everything random is derived from it, if no seeds are given.
+        on_change: What to do if settings or data have changed since the run started: redo what reads them, or refuse to start.
+        dry_run: Only plan: show what every stage will cost, write plan.json to the run folder, and stop.
+        overrides: Single settings that override the sections, by dotted name, such as {"training.label_smoothing": 0.05}.
     """
     config = with_overrides(parameters_of(BaselinesConfig, locals()), overrides or {}, BaselinesConfig)
     if config.dry_run:
@@ -89,7 +89,7 @@ def compare_methods(
 
 
 def side_by_side(run: Run, baselines: BaselineSettings) -> tuple[list[Method], list[Candidate]]:
-    """The five methods, from the cheapest to the dearest, and the judges of self-training among them."""
+    """Trains by the five methods, cheapest first. Returns the methods, and the judges of the self-training among them."""
     sets = [prepare_set(run, chosen) for chosen in run.settings.benchmarks.sets]
     data = prepare(run, sets)
     played = [prepare_heldout(run, data), *sets]

@@ -1,4 +1,4 @@
-"""Benchmarks of a judge that is there: a checkpoint, or an OpenAI-compatible endpoint."""
+"""Benchmarks an existing judge: a checkpoint, or an OpenAI-compatible endpoint."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def benchmark_judge(
     on_change: Literal["redo", "refuse"] = "redo",
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Has a judge play benchmarks, and scores the games.
+    """Runs benchmarks on a judge, and scores its verdicts.
 
     Args:
-        judge: The checkpoint or endpoint, and how it is asked.
-        benchmarks: Which ones, and by how many votes.
-        run_name: Names the run folder. Starting the same name again resumes the run.
-        generation: How vLLM runs, or how an endpoint is asked.
-        retention: What disk space to leave.
-        store: The folder that holds run folders, or a URL such as s3://bucket/runs.
+        judge: The judge's checkpoint or endpoint, and how it is prompted.
+        benchmarks: Which benchmarks to run, and with how many votes.
+        run_name: Names the run folder. Starting a run with the same name resumes it.
+        generation: How vLLM runs, or how an endpoint is called.
+        retention: How much disk space to leave free.
+        store: The folder that holds the run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it.
-        on_change: What to do where settings or data have changed since the run was begun: play again, or refuse to start.
-        overrides: Single values on top of the sections, by dotted name, such as {"benchmarks.votes": 16}.
+        on_change: What to do if settings or data have changed since the run started: redo what reads them, or refuse to start.
+        overrides: Single settings that override the sections, by dotted name, such as {"benchmarks.votes": 16}.
     """
     config = with_overrides(parameters_of(BenchmarkConfig, locals()), overrides or {}, BenchmarkConfig)
 
@@ -55,7 +55,7 @@ def benchmark_judge(
 
 
 def play_all(run: Run, config: BenchmarkConfig) -> None:
-    """The judge on every set."""
+    """Runs the judge on every set."""
     judge, benchmarks = find_judge(config.judge.path), config.benchmarks
     prompt = config.judge.prompt or prompt_of(judge.model, config.judge.path)
     query = query_for(benchmarks, prompt, run.settings.models, run.settings.reply_tokens, config.seed)
@@ -64,7 +64,7 @@ def play_all(run: Run, config: BenchmarkConfig) -> None:
 
 
 def find_judge(path: str) -> Checkpoint:
-    """The judge of a folder, a hub name, or an endpoint. Raises FileNotFoundError where it is neither."""
+    """The judge in a folder, on the hub, or at an endpoint. Raises FileNotFoundError if the path is none of these."""
     if is_endpoint(path):
         return Checkpoint(content_id("endpoint", path), path)
     folder, known = find_model(path)

@@ -1,6 +1,6 @@
-"""GRAM: a judge that gives the label alone, pre-trained on unlabeled responses and fine-tuned with label smoothing (METHOD 0).
+"""GRAM: a judge that outputs only the label, pre-trained on unlabeled responses and fine-tuned with label smoothing (METHOD 0).
 
-It is self-training's first judge and no round after it, so the algorithm is `flows.self_train.self_training`.
+It is self-training with a first judge and no rounds, so the algorithm is `flows.self_train.self_training`.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ def train_gram(
     dry_run: bool = False,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Pre-trains a model on pairs of responses, and fine-tunes it to tell which of two is better.
+    """Pre-trains a model on pairs of responses, and fine-tunes it to predict which of the two is better.
 
     Args:
         models: The base model of the judge, and its prompt.
         data: Labeled pairs, pairs for pre-training, and held-out pairs.
-        run_name: Names the run folder. Starting the same name again resumes the run.
-        training: Both trainings.
+        run_name: Names the run folder. Starting a run with the same name resumes it.
+        training: How pre-training and fine-tuning are done.
         generation: How vLLM runs.
-        benchmarks: How the judge is measured, and on what besides the held-out pairs.
-        retention: What disk space to leave.
-        store: The folder that holds run folders, or a URL such as s3://bucket/runs.
+        benchmarks: How the judge is measured, and on which sets besides the held-out pairs.
+        retention: How much disk space to leave free.
+        store: The folder that holds the run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it.
-        on_change: What to do where settings or data have changed since the run was begun: redo what reads them, or refuse.
-        dry_run: Only plan: show what every stage will take, write plan.json into the run folder, and end.
-        overrides: Single values on top of the sections, by dotted name, such as {"training.label_smoothing": 0.05}.
+        on_change: What to do if settings or data have changed since the run started: redo what reads them, or refuse to start.
+        dry_run: Only plan: show what every stage will cost, write plan.json to the run folder, and stop.
+        overrides: Single settings that override the sections, by dotted name, such as {"training.label_smoothing": 0.05}.
     """
     config = with_overrides(parameters_of(GramConfig, locals()), overrides or {}, GramConfig)
     if config.dry_run:

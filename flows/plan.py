@@ -1,7 +1,7 @@
-"""What a run will cost, before it is started: ``python -m flows.plan RECIPE``.
+"""Estimates what a run will cost before it starts: ``python -m flows.plan RECIPE``.
 
-From a sample of the recipe's own data, the base models' tokenizers and their configs; no weights are read, and no GPU is
-needed. ``--like runs/demo`` takes rates and shares from a run that is there.
+The estimate uses a sample of the recipe's own data and the base models' tokenizers and configs; no weights are read, and
+no GPU is needed. ``--like runs/demo`` takes rates and shares from an existing run.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ Planner = Callable[[Settings, str, DataSample, Mapping[Role, Located], Assumptio
 
 @dataclass(frozen=True)
 class PlanTarget:
-    """What is planned: a run by its name and its settings, its base models, and the planner of its flow.
+    """What to plan: a run's name, its settings, its base models, and the planner of its flow.
 
-    `times` is how often the run does all of it.
+    `times` is how many times the run does all of it.
     """
 
     run_name: str
@@ -56,9 +56,9 @@ class PlanTarget:
 
 
 def target_of(config: PlannedParameters, stand_ins: Mapping[str, str] = {}) -> PlanTarget:
-    """What a configuration's run will do. `stand_ins` may hold the judge whose prompt is to be known.
+    """What a configuration's run will do. `stand_ins` may hold the judge whose prompt is needed.
 
-    Raises PlanError where that cannot be.
+    Raises PlanError if the run cannot be planned.
     """
     if isinstance(config, AdaptConfig):
         return _adaptation(config, stand_ins)
@@ -81,7 +81,7 @@ def _adaptation(config: AdaptConfig, stand_ins: Mapping[str, str]) -> PlanTarget
     try:
         prompt = judge.prompt or prompt_of(str(locate(judge.path, stand_ins).folder), judge.path)
     except ValueError as error:
-        raise PlanError(f"{error}. In a recipe, that is judge.prompt") from error
+        raise PlanError(f"{error}. In a recipe, this setting is judge.prompt") from error
     settings = config.settings(prompt)
     models = roles(settings)
     if task.prover and settings.judge_prompt.has_rationale:
@@ -103,8 +103,8 @@ def plan_target(
 ) -> Plan:
     """The plan of a run, from the first `n` rows of each of its sources.
 
-    `stand_ins` maps a base model to a folder, `data_stand_ins` a part of the data to a file. Raises PlanError for what
-    cannot be had.
+    `stand_ins` maps a base model to a folder, `data_stand_ins` a part of the data to a file. Raises PlanError if
+    something needed is not available.
     """
     settings = target.settings
     assumptions = assumptions or assume(rates_of(settings.models.dtype))
@@ -121,13 +121,13 @@ def _several(target: PlanTarget, plan: Plan) -> str:
     totals = plan.totals()
     time, disk = gpu_time(target.times * totals["gpu_seconds"]), size(target.times * totals["disk_bytes"])
     return (
-        f"{target.times} seeds: this is the plan of the first alone; the others take as much each, so the whole is "
+        f"{target.times} seeds: this plan covers only the first; each of the others takes as much, so the total is "
         f"{target.times} times as much: GPU time {time}, disk {disk}"
     )
 
 
 def write_plan(config: PlannedParameters) -> tuple[Plan, str]:
-    """Plans, and writes ``plan.json`` into the run folder, which may be the first thing there; where it is now."""
+    """Plans, and writes ``plan.json`` to the run folder, creating that if needed; returns the plan and the file's path."""
     plan = plan_target(target_of(config))
     store = RunStore(config.store, plan.run_name)
     path = store.path / PLAN
@@ -140,7 +140,7 @@ def write_plan(config: PlannedParameters) -> tuple[Plan, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the plan. Returns 2, with a message, where the run cannot be planned."""
+    """Prints the plan. Returns 2, with a message, if the run cannot be planned."""
     options = _parser().parse_args(arguments)
     try:
         plan = _plan(options)
@@ -169,7 +169,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 
 def _recipe(name: str, overrides: Mapping[str, Any]) -> PlannedParameters:
-    """A recipe of self-training, or FLOW/NAME; or NAME alone, where self-training has none of that name and one flow has."""
+    """A recipe by FLOW/NAME, or by NAME alone: self-training's, or, if it has none, that of the only flow that has one."""
     flow, _, own = name.rpartition("/")
     having = [kind for kind, path in recipe_files() if path.stem == own and kind in _PLANNED]
     if not flow:
@@ -183,11 +183,11 @@ def _read_rates(path: Path) -> Mapping[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise PlanError(f"{path} cannot be read as TOML, such as judge_training = 9000: {error}") from error
+        raise PlanError(f"{path} cannot be read as TOML with lines such as judge_training = 9000: {error}") from error
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:
-    """NAME=VALUE each."""
+    """Arguments of the form NAME=VALUE."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -198,7 +198,7 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _value(text: str) -> Any:
-    """JSON where it is, else the text itself."""
+    """The text parsed as JSON, or, if it is not JSON, the text itself."""
     try:
         return json.loads(text)
     except ValueError:
@@ -219,11 +219,11 @@ def _parser() -> argparse.ArgumentParser:
     for option, metavar, text in (
         ("--set", "KEY=VALUE", "a setting by its dotted name, such as labels.votes=16"),
         ("--assume", "NAME=VALUE", "an assumption, such as kept_labels=0.6 or rows_labeled=77000"),
-        ("--stand-in", "MODEL=FOLDER", "a folder with config.json and tokenizer, in the place of a base model"),
+        ("--stand-in", "MODEL=FOLDER", "a folder with config.json and tokenizer, used in place of a base model"),
         (
             "--data-stand-in",
             "PART=FILE",
-            "own records in the place of rationale, labeled, unlabeled, heldout, or a set",
+            "a file of your own records, used in place of rationale, labeled, unlabeled, heldout, or a set",
         ),
     ):
         parser.add_argument(option, action="append", default=[], metavar=metavar, help=text + "; may be repeated")
@@ -233,9 +233,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="TOML with tokens/s of one GPU: judge_training, judge_generation, prover_training, prover_generation",
     )
-    parser.add_argument("--like", type=Path, metavar="RUN", help="the folder of a run whose figures are assumed")
-    parser.add_argument("--sample", type=_positive, default=SAMPLE, help=f"rows a source; default: {SAMPLE}")
-    parser.add_argument("--json", action="store_true", help="print JSON, not a table")
+    parser.add_argument(
+        "--like", type=Path, metavar="RUN", help="folder of an existing run whose rates and shares are assumed"
+    )
+    parser.add_argument(
+        "--sample", type=_positive, default=SAMPLE, help=f"rows to sample per source; default: {SAMPLE}"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
 
 

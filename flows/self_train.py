@@ -53,25 +53,25 @@ def self_train(
     dry_run: bool = False,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Trains a prover and a judge, and lets the judge teach itself round after round.
+    """Trains a prover and a judge, then self-trains the judge round after round.
 
     Args:
         models: The base models of judge and prover, and the prompt.
         data: Where the pairs come from.
-        run_name: Names the run folder. Starting the same name again resumes the run.
+        run_name: Names the run folder. Starting a run with the same name resumes it.
         proofs: How the prover writes rationales, and which are kept.
         labels: How the judge labels unlabeled pairs, and which labels are kept.
         training: How both models are trained.
         generation: How vLLM runs.
-        rounds: How often, and on how many pairs.
-        benchmarks: How each round's judge is measured, and on what besides the held-out pairs.
-        retention: What is kept when it is no longer needed.
-        store: The folder that holds run folders, or a URL such as s3://bucket/runs.
+        rounds: How many rounds of self-training, and how many pairs each takes.
+        benchmarks: How each round's judge is measured, and on which sets besides the held-out pairs.
+        retention: What is kept on disk when it is no longer needed.
+        store: The folder that holds the run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it.
-        on_change: What to do where settings or data have changed since the run was begun: make the stages that read them,
-            and what follows, again; or refuse to start. Refusing also leaves failed rows of finished stages alone.
-        dry_run: Only plan: show what every stage will take, write plan.json into the run folder, and end.
-        overrides: Single values on top of the sections, by dotted name, such as {"labels.votes": 16}.
+        on_change: What to do if settings or data have changed since the run started: redo the stages that read them and all
+            stages downstream, or refuse to start. Refusing also leaves failed rows of finished stages alone.
+        dry_run: Only plan: show what every stage will cost, write plan.json to the run folder, and stop.
+        overrides: Single settings that override the sections, by dotted name, such as {"labels.votes": 16}.
     """
     config = with_overrides(parameters_of(SelfTrainConfig, locals()), overrides or {})
     if config.dry_run:
@@ -113,7 +113,7 @@ def self_training(run: Run) -> list[Candidate]:
 
 
 def measure(run: Run, round: int, judge: Artifact, heldout: Artifact, sets: Sequence[Artifact]) -> Artifact:
-    """A round's judge on the held-out pairs, which is returned, and on every other set."""
+    """Benchmarks a round's judge on the held-out pairs and every other set; returns the benchmark on the held-out pairs."""
     measured = benchmark(run, round, judge, heldout)
     for played in sets:
         benchmark(run, round, judge, played)
@@ -121,7 +121,7 @@ def measure(run: Run, round: int, judge: Artifact, heldout: Artifact, sets: Sequ
 
 
 def finish(run: Run, judges: list[Candidate]) -> dict[str, Any]:
-    """Writes the report; returns what the flow run's result shows."""
+    """Writes the report; returns the flow run's result."""
     write_metrics(run, ended=True)
     report = write_report(run)
     final = run.finished_stage("export")

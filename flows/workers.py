@@ -1,4 +1,4 @@
-"""What workers of the pools ``gpu`` and ``train`` carry out: parts of a run, which starts them; not meant for people."""
+"""Flows for workers of the pools ``gpu`` and ``train``: parts of a run, started by that run and not by people."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REPORT_EVERY_S = 2.0
 
 @flow(name="generate", log_prints=False, persist_result=False)
 def generate_shards(job: dict[str, Any], store: str, worker: int, workers: int) -> None:
-    """Makes every `workers`-th shard of a generation stage that is not there yet, from number `worker`.
+    """Generates every `workers`-th shard of a generation stage from number `worker` on, unless the shard already exists.
 
     Args:
         job: What to generate, with paths inside the store.
@@ -57,13 +57,13 @@ def generate_shards(job: dict[str, Any], store: str, worker: int, workers: int) 
 def train_model(
     job: dict[str, Any], store: str, base_model: dict[str, Any] | None = None, reserve_gib: float = 0.0
 ) -> None:
-    """Trains a prover or a judge, or goes on with a training from its last checkpoint.
+    """Trains a prover or a judge, or resumes a training from its last checkpoint.
 
     Args:
         job: What to train, with paths inside the store.
         store: The folder or URL that holds run folders, as all machines see it.
-        base_model: Where to find the model to start from, and what tells it from others, where it is not in the store.
-        reserve_gib: Free space to leave on the disk.
+        base_model: Where to find the base model, and what identifies it, if it is not in the store.
+        reserve_gib: Disk space to leave free, in GiB.
     """
     tokens_from_blocks()
     runs = RunStore(store, _run_name(job))
@@ -72,7 +72,7 @@ def train_model(
     training = TrainingJob(**{**job, **paths, "base": base})
     work = Path(training.out)
     log_file = runs.path / "logs" / f"{work.name}.train.log"
-    # One that was taken for lost may still be at it: two would write one checkpoint.
+    # A run that was presumed lost may still be training: two would write the same checkpoint.
     with cancellable(or_replaced=True), _alone(runs, work) as lease:
         if _has_ended(runs, work):
             return
@@ -96,17 +96,17 @@ def _run_name(job: Mapping[str, Any]) -> str:
 
 
 def _has_ended(runs: RunStore, work: Path) -> bool:
-    """Whether the stage is no longer being made: this run was started for it long ago. Copies of such stages go."""
+    """Whether the stage has ended already, so that this run comes too late. Deletes local copies of such stages."""
     runs.forget_ended_work()
     if runs.is_under_way(work):
         return False
-    get_run_logger().warning("the stage of %s has ended: there is nothing to do", work.name)
+    get_run_logger().warning("the stage of %s has already ended: there is nothing to do", work.name)
     return True
 
 
 @contextlib.contextmanager
 def _alone(runs: RunStore, work: Path) -> Iterator[Lease]:
-    """Holds a training for this process alone, as soon as no other does."""
+    """Holds a training's lease for this process alone, once no other process holds it."""
     say = get_run_logger().warning
     announced = False
     while True:
@@ -125,18 +125,18 @@ def _alone(runs: RunStore, work: Path) -> Iterator[Lease]:
 
 
 def _the_same_model(wanted: Mapping[str, Any]) -> str:
-    """The folder of a base model on this machine. Raises StoreError where it is not the one that the run began with."""
+    """The folder of a base model on this machine. Raises StoreError if it is not the one that the run started with."""
     folder, known = find_model(wanted["model"])
     if known != wanted["known"]:
         raise StoreError(
-            f"the base model {wanted['model']!r} on this machine is {known}, and the run began with {wanted['known']}: "
-            "all machines must have the same"
+            f"the base model {wanted['model']!r} on this machine is {known}, but the run started with {wanted['known']}: "
+            "all machines must have the same model"
         )
     return folder
 
 
 def _reporting(runs: RunStore, work: Path, lease: Lease) -> Callable[[int, int], None]:
-    """Tells the run that waits how far its training is, and keeps its checkpoints, every few seconds."""
+    """Reports progress to the waiting run, and keeps checkpoints in the store, every few seconds."""
     last = 0.0
 
     def report(done: int, total: int) -> None:

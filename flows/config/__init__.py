@@ -1,1 +1,1 @@
-"""A flow's parameters, the recipes on disk, and the reference of their keys."""
+"""The flows' parameters, the recipes on disk, and the reference of recipe keys."""

@@ -1,4 +1,4 @@
-"""The parameters of the flows that people start, one class a flow: the sections of their recipes, checked together."""
+"""The parameters of the flows that people start, one class per flow: the sections of their recipes, validated together."""
 
 from __future__ import annotations
 
@@ -32,40 +32,40 @@ from tasks.settings import (
 
 
 class RunParameters(Section):
-    """What every run has: its name, its place, its seed."""
+    """What every run has: a name, a store, a seed."""
 
-    run_name: str = Field(title="Run name", description="Names the run folder. The same name again resumes the run.")
+    run_name: str = Field(title="Run name", description="Names the run folder. Reusing a name resumes that run.")
     store: str = Field(
         default="runs",
         title="Store",
-        description="The folder that holds run folders, or a URL such as s3://bucket/runs.",
+        description="The folder that holds the run folders, or a URL such as s3://bucket/runs.",
     )
     seed: int = Field(default=0, ge=0, title="Seed", description="Everything random is derived from it.")
     on_change: Literal["redo", "refuse"] = Field(
         default="redo",
-        title="When settings or data have changed",
-        description="Since the run was begun. redo: the stages that read them, and what follows, are made again. refuse: the "
-        "run does not start. Both say what would be redone. refuse also leaves failed rows of finished stages alone, "
-        "which are otherwise tried again.",
+        title="If settings or data have changed",
+        description="Since the run started. redo: the stages that read them, and all stages downstream, are redone. refuse: the "
+        "run does not start. Both report what would be redone. refuse also leaves failed rows of finished stages alone, "
+        "which are otherwise retried.",
     )
 
 
 class PlannedParameters(RunParameters):
-    """What a run has too that can be planned before it is started."""
+    """What a run that can be planned before it starts has in addition."""
 
     dry_run: bool = Field(
         default=False,
         title="Only plan",
-        description="The run only plans: rows, tokens, FLOPs, GPU time and disk of every stage, from a sample of its data. It "
-        "shows the plan, writes plan.json into the run folder, and ends.",
+        description="Only estimate rows, tokens, FLOPs, GPU time and disk of every stage, from a sample of the run's data: show "
+        "the plan, write plan.json to the run folder, and stop.",
     )
 
 
 class SelfTrainConfig(PlannedParameters, Settings):
-    """The parameters of the flow ``self-train``, one section a concern."""
+    """The parameters of the flow ``self-train``, one section per concern."""
 
     def settings(self) -> Settings:
-        """The same as settings of a run."""
+        """The parameters as the settings of a run."""
         return self
 
 
@@ -105,17 +105,17 @@ class GramConfig(PlannedParameters):
     def _all_of_it_is_used(self) -> Self:
         if JUDGE_PROMPTS[self.models.judge_prompt].has_rationale:
             raise ValueError(
-                f'models.judge_prompt = "{self.models.judge_prompt}": GRAM gives the label alone; take "gram", or '
+                f'models.judge_prompt = "{self.models.judge_prompt}": GRAM outputs only the label; use "gram", or '
                 '"compact-label" for small models'
             )
         unused = [f"data.{name}" for name in ("rationale", "unlabeled") if getattr(self.data, name)]
         if unused:
-            raise ValueError(f"{' and '.join(unused)}: this flow does not read it; pre-training reads data.pretraining")
+            raise ValueError(f"{' and '.join(unused)}: not read by this flow; pre-training reads data.pretraining")
         self.settings()
         return self
 
     def settings(self) -> Settings:
-        """The same as settings of a run: a first judge, without rounds."""
+        """The parameters as the settings of a run: a first judge, without rounds."""
         training = TrainingSettings(
             **self.training.mechanics(),
             pretraining=self.training.pretraining,
@@ -141,19 +141,19 @@ class AdaptTraining(Mechanics):
     optimization: Optimization = Field(
         Optimization(learning_rate=1e-5, epochs=3, early_stopping=EarlyStopping()),
         title="Training",
-        description="Of the judge on each size. Its settings are ours: the paper gives none.",
+        description="How the judge is trained on each size. The defaults are ours: the paper gives none.",
     )
     label_loss: Literal["vocabulary", "labels"] = Field(
         "labels",
-        title="Loss of a label",
-        description="Of a judge that gives the label alone. labels: over the tokens A and B only, as GRAM. vocabulary: over all.",
+        title="Label loss",
+        description="For a judge that outputs only the label. labels: over the tokens A and B, as in GRAM. vocabulary: over all.",
     )
     label_smoothing: float = Field(
         0.1,
         ge=0,
         lt=1,
         title="Label smoothing (ε′)",
-        description="Of label_loss = labels. The optimum is P = 1 − ε′/2.",
+        description="For label_loss = labels. The optimum is P = 1 − ε′/2.",
     )
 
 
@@ -172,18 +172,18 @@ class AdaptConfig(PlannedParameters):
     def _early_stopping_has_something_to_look_at(self) -> Self:
         if self.training.optimization.early_stopping is not None and self.task.validation_share == 0:
             raise ValueError(
-                "training.optimization.early_stopping needs a validation part: set task.validation_share, or leave it out"
+                "training.optimization.early_stopping needs a validation part: set task.validation_share, or omit early_stopping"
             )
         if self.generation.workers:
             raise ValueError(
-                "generation.workers: the judge as it was is not in the store, and is played on the machine of the run, by an "
-                "engine for each of its GPUs; leave it at 0"
+                "generation.workers: the judge to adapt is not in the store, so it is benchmarked on the run's own machine, with "
+                "one engine per GPU; leave it at 0"
             )
         return self
 
     def settings(self, prompt: str) -> Settings:
-        """The same as settings of a run, for a judge that is asked by this prompt."""
-        judge = JUDGE_PROMPTS.get(prompt, GRAM)  # a discriminative model is shown none: any without a rationale will do
+        """The parameters as the settings of a run, for a judge with this prompt."""
+        judge = JUDGE_PROMPTS.get(prompt, GRAM)  # a scalar judge has no prompt: any without a rationale will do
         models = self.judge.as_models().model_copy(update={"judge_prompt": judge.name, "prover_base": self.task.prover})
         reply = (self.benchmarks.max_tokens or LabelSettings().max_tokens) if judge.has_rationale else LABEL_TOKENS
         training = TrainingSettings(
@@ -194,7 +194,7 @@ class AdaptConfig(PlannedParameters):
         return Settings(
             models=models,
             data=self.task.as_data(with_rationales=judge.has_rationale and not self.task.prover),
-            # A prover that is there is not trained here.
+            # An existing prover is not trained here.
             proofs=self.proofs.model_copy(update={"write_for": "nothing"}),
             labels=LabelSettings(max_tokens=reply),
             training=training,
@@ -206,22 +206,22 @@ class AdaptConfig(PlannedParameters):
 
 
 class BaselinesConfig(PlannedParameters, Settings):
-    """The parameters of the flow ``baselines``: those of self-training, and of what it is held against."""
+    """The parameters of the flow ``baselines``: those of self-training, and of the baselines it is compared with."""
 
     baselines: BaselineSettings = BaselineSettings()
     seeds: tuple[int, ...] = Field(
         (),
         title="Seeds",
-        description="Everything is done once for each, and the report shows mean and standard deviation. {seed} in a path of "
-        "the data stands for the seed. Empty: seed alone.",
+        description="The comparison is run once per seed, and the report shows mean and standard deviation. {seed} in a data "
+        "path is replaced by the seed. Empty: only the seed of the run.",
     )
 
     @model_validator(mode="after")
     def _the_methods_differ(self) -> Self:
         if not self.judge_prompt.has_rationale:
             raise ValueError(
-                f'models.judge_prompt = "{self.models.judge_prompt}" has no rationale: the judges without one are the '
-                "baselines, and baselines.label_prompt is theirs"
+                f'models.judge_prompt = "{self.models.judge_prompt}" has no rationale: the judges without rationales are '
+                "the baselines, and their prompt is baselines.label_prompt"
             )
         early = [
             name for name, one in self.baselines if isinstance(one, Optimization) and one.early_stopping is not None
@@ -235,7 +235,7 @@ class BaselinesConfig(PlannedParameters, Settings):
         return self
 
     def each_seed(self) -> list[Self]:
-        """One configuration for each seed, with a run name of its own where there are several."""
+        """One configuration per seed, each with its own run name if there are several."""
         return [self._for_seed(seed) for seed in self.seeds or (self.seed,)]
 
     def _for_seed(self, seed: int) -> Self:
@@ -245,7 +245,7 @@ class BaselinesConfig(PlannedParameters, Settings):
 
 
 class BenchmarkConfig(RunParameters):
-    """The parameters of the flow ``benchmark``, one section a concern."""
+    """The parameters of the flow ``benchmark``, one section per concern."""
 
     judge: JudgeSettings
     benchmarks: BenchmarkSettings
@@ -258,13 +258,13 @@ class BenchmarkConfig(RunParameters):
             raise ValueError("benchmarks.sets is empty: name at least one benchmark")
         if self.generation.workers:
             raise ValueError(
-                "generation.workers: a judge that is not in the store is played on the machine of the run, by an engine "
-                "for each of its GPUs; leave it at 0"
+                "generation.workers: a judge that is not in the store is benchmarked on the run's own machine, with one engine "
+                "per GPU; leave it at 0"
             )
         return self
 
     def settings(self) -> BenchmarkRunSettings:
-        """The same as settings of a run."""
+        """The parameters as the settings of a run."""
         return BenchmarkRunSettings(
             models=self.judge.as_models(),
             generation=self.generation,
@@ -289,9 +289,9 @@ ENTRYPOINTS: dict[str, str] = {
     "adapt": "flows.adapt.adapt_judge",
     "benchmark": "flows.benchmark.benchmark_judge",
 }
-"""Where each flow is. Module paths: a file path would load the classes of this package a second time, by another name."""
+"""Each flow's entrypoint. Module paths: a file path would load this package's classes a second time, under another name."""
 
 
 def parameters_of(kind: type[RunParameters], given: dict[str, Any]) -> dict[str, Any]:
-    """Of a flow function's local variables, those that are parameters of the flow."""
+    """Those of a flow function's local variables that are parameters of the flow."""
     return {name: given[name] for name in kind.model_fields}

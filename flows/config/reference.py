@@ -1,4 +1,4 @@
-"""Every recipe key, from the settings themselves: ``python -m flows.config.reference`` writes it into README.md."""
+"""Reference of all recipe keys, from the settings themselves: ``python -m flows.config.reference`` writes it into README.md."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ BEGIN, END = "<!-- recipe keys: made by `python -m flows.config.reference` -->",
 
 
 def reference() -> str:
-    """The reference as markdown: a table a section."""
+    """The reference as markdown: one table per section."""
     top = {n: f for n, f in SelfTrainConfig.model_fields.items() if _section(f) is None}
-    parts = [_table("at the top", top)]
+    parts = [_table("top level", top)]
     for name, field in SelfTrainConfig.model_fields.items():
         section = _section(field)
         if section is not None:
@@ -43,13 +43,13 @@ def reference() -> str:
     parts.append(_table("a set, in `benchmarks.sets`", BenchmarkSet.model_fields))
     parts.append(_table("`[judge]`, of the flows `benchmark` and `adapt`", JudgeSettings.model_fields))
     own = {name: field for name, field in GramTraining.model_fields.items() if name not in Mechanics.model_fields}
-    parts.append(_table("`[training]` of the flow `gram`, besides what any training has", own))
+    parts.append(_table("`[training]` of the flow `gram`, besides the keys of every training", own))
     parts.append(
-        _table("`[baselines]`, of the flow `baselines`, beside all of self-training", BaselineSettings.model_fields)
+        _table("`[baselines]`, of the flow `baselines`, besides all of self-training", BaselineSettings.model_fields)
     )
     parts.append(_table("`[task]`, of the flow `adapt`", TaskSettings.model_fields))
     own = {name: field for name, field in AdaptTraining.model_fields.items() if name not in Mechanics.model_fields}
-    parts.append(_table("`[training]` of the flow `adapt`, besides what any training has", own))
+    parts.append(_table("`[training]` of the flow `adapt`, besides the keys of every training", own))
     return "\n\n".join(parts)
 
 
@@ -103,7 +103,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def with_reference(readme: str) -> str:
-    """The README with the reference between its two marks. Raises ValueError where the marks are not there."""
+    """The README with the reference between its two markers. Raises ValueError if they are missing."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

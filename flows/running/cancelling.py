@@ -1,7 +1,7 @@
-"""A run that is cancelled ends, whether or not its worker still listens.
+"""Makes sure that a cancelled run ends, even if its worker no longer listens.
 
-Cancelling is the worker's to carry out. One that was killed does not, nor does one whose server was away for half a
-minute (Prefect 3.7: its observer gives up for good); the run would go on for hours under the name of "Cancelling".
+It is the worker's job to cancel a run. A worker that was killed does not, nor does one whose server was away for half a
+minute (Prefect 3.7: its observer gives up for good); the run would continue for hours in the state "Cancelling".
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _WORKERS_TURN_S = 10.0
 
 @contextlib.contextmanager
 def cancellable(or_replaced: bool = False) -> Iterator[None]:
-    """Around the body of a flow: ends it as its worker would, where the worker has not some seconds after it was asked.
+    """Wraps the body of a flow: ends it as its worker would, if the worker has not done so seconds after the request.
 
-    With `or_replaced` it ends too when Prefect takes it for lost, or no longer knows it: then another run is at its work.
+    With `or_replaced` it also ends if Prefect considers it lost, or no longer knows it: another run has then taken over.
     """
     from prefect.context import FlowRunContext
 
@@ -72,14 +72,14 @@ class _Watch(threading.Thread):
                     return
 
     def _look(self, client: SyncPrefectClient) -> tuple[bool, bool]:
-        """Whether the run has been cancelled, and whether another one is at its work."""
+        """Whether the run has been cancelled, and whether another run has taken over its work."""
         from prefect.exceptions import ObjectNotFound
 
         try:
             state = client.read_flow_run(self.flow_run).state
         except ObjectNotFound:  # somebody has deleted it
             return False, self.or_replaced
-        except Exception:  # a server that is away says nothing; what is raised depends on how it is away
+        except Exception:  # an unreachable server proves nothing; the exception depends on why it is unreachable
             return False, False
         if state is None:
             return False, False
@@ -91,5 +91,5 @@ def _say_cancelled(flow_run: UUID) -> None:
     from prefect.states import Cancelled
 
     with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
-        message = "The run has ended by itself, as its worker did not carry out that it was cancelled."
+        message = "The run ended itself, because its worker did not carry out the cancellation."
         client.set_flow_run_state(flow_run, Cancelled(message=message), force=True)

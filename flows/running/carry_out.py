@@ -1,4 +1,4 @@
-"""What every flow does around its algorithm: it opens the run folder, says what will be redone, and finishes."""
+"""What every flow does around its algorithm: opens the run folder, announces what will be redone, and finishes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def opened(
     say: Callable[[str], None] = print,
     name: str | None = None,
 ) -> Iterator[Run]:
-    """A run over its folder in the store, held for this process alone. `name` is its run name where that is another."""
+    """A run over its folder in the store, held for this process alone. `name` replaces the run name of `config`."""
     run = Run(
         RunStore(config.store, name or config.run_name),
         # No stage of a flow reads sections that its settings do not have.
@@ -54,7 +54,7 @@ def opened(
 
 def _end_round(run: Run, round: int) -> None:
     publish_round(run, round)
-    # The report shows pairs with their votes and proofs, which may be gone when it is written.
+    # The report shows pairs with their votes and proofs, which may have been removed by the time it is written.
     sample_pairs(run, round)
     retire(run, round)
 
@@ -66,7 +66,7 @@ def carry_out(
     finish: Callable[[Run, Made], Result],
     name: str | None = None,
 ) -> Result:
-    """Runs a flow's algorithm in a flow run, and then what is left to do with what it made."""
+    """Runs a flow's algorithm in a flow run, then `finish` on its result."""
     say = get_run_logger().warning
     tokens_from_blocks()
     with cancellable(), opened(config, settings, say, name) as run:
@@ -78,7 +78,7 @@ def carry_out(
 
 
 def only_plan(config: PlannedParameters) -> dict[str, Any]:
-    """A dry run: the plan in the log, in Prefect's UI and in ``plan.json``; no stage is begun. Raises PlanError."""
+    """A dry run: the plan in the log, in Prefect's UI and in ``plan.json``; no stage is started. Raises PlanError."""
     from prefect.artifacts import create_markdown_artifact
 
     tokens_from_blocks()

@@ -1,4 +1,4 @@
-"""Stages that a killed attempt left behind: a flow run that is retried would show them as running for ever."""
+"""Stages that a killed attempt left behind: a retried flow run would show them as running forever."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def crash_lost_stages(flow_run: UUID) -> int:
-    """Marks the task runs of earlier attempts at a flow run that nobody has ended as crashed; returns their number.
+    """Marks the unfinished task runs of a flow run's earlier attempts as crashed; returns their number.
 
-    Call it before the first task of an attempt, and when no other process works on the run.
+    Call it before the first task of an attempt, while no other process works on the run.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import (
@@ -33,7 +33,7 @@ def crash_lost_stages(flow_run: UUID) -> int:
         )
         for task_run in left:
             lost: State[Any] = Crashed(
-                message="The process that worked on it is gone; a later attempt goes on with it."
+                message="The process that worked on it is gone; a later attempt continues its work."
             )
             client.set_task_run_state(task_run.id, lost, force=True)
     return len(left)

@@ -1,4 +1,4 @@
-"""Tokens from Prefect's secret blocks, for workers whose own environment does not hold them."""
+"""Tokens from Prefect's secret blocks, for workers whose own environment does not have them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ BLOCKS = {
         "AWS_SESSION_TOKEN",
     )
 }
-"""The environment variables that are filled, and the secret block that each is taken from."""
+"""The environment variables to set, and the secret block that each is read from."""
 
 
 def tokens_from_blocks() -> list[str]:
-    """Puts the tokens of the secret blocks that there are into this process's environment, where its children find them.
+    """Puts the tokens of the existing secret blocks into this process's environment, which its children inherit.
 
-    A variable that is set stays as it is. Returns the names of those that were filled. Does nothing outside a flow run.
+    A variable that is already set is kept. Returns the names of the variables it set. Does nothing outside a flow run.
     """
     from prefect.blocks.system import Secret
     from prefect.context import FlowRunContext
@@ -31,7 +31,7 @@ def tokens_from_blocks() -> list[str]:
     if FlowRunContext.get() is None:
         return []
     filled = []
-    # Keys, secret and session token of one account belong together: those of two must not be mixed.
+    # Key, secret and session token belong to one account: those of two accounts must not be mixed.
     has_account = any(name in os.environ for name in BLOCKS if name.startswith("AWS_"))
     for name, block in BLOCKS.items():
         if name not in os.environ and not (has_account and name.startswith("AWS_")):

@@ -12,23 +12,23 @@ from flows.config.parameters import ENTRYPOINTS
 from flows.config.recipes import load_recipe, load_recipe_of, recipe_files
 
 POOLS = {
-    "ctl": "Runs of the flows themselves: they need no GPU where generation and training go to the other pools.",
-    "gpu": "Generation, one engine a run: one worker a machine, with --limit as many as its GPUs.",
-    "train": "Training, one run a machine: a worker with --limit 1 that sees all GPUs.",
+    "ctl": "The flow runs themselves: they need no GPU if generation and training go to the other pools.",
+    "gpu": "Generation, one engine per run: one worker per machine, with --limit set to its number of GPUs.",
+    "train": "Training, one run per machine: a worker with --limit 1 that sees all GPUs.",
 }
 """The work pools by name: parents must not take the slots that their children need."""
 
 _HEADER = """\
-# Made from flows/recipes by `python -m flows.server.deployments`; change the recipes, not this file.
-# Register with `prefect deploy --all`. Relative paths start in the folder of this file.
+# Generated from flows/recipes by `python -m flows.server.deployments`; change the recipes, not this file.
+# Register with `prefect deploy --all`. Relative paths are relative to the folder of this file.
 """
 
 
 def enter_project() -> dict[str, str]:
-    """Prefect's pull step of every deployment: a flow run works in this checkout, where relative paths start.
+    """The Prefect pull step of every deployment: a flow run works in this checkout, and relative paths start here.
 
-    Each worker uses its own checkout, so that no machine's paths are kept on the server. GRAM_R2_HOME names another
-    folder, for a worker whose packages are not installed editable.
+    Each worker uses its own checkout, so that no machine's paths are stored on the server. GRAM_R2_HOME names another
+    folder, for a worker without an editable install.
     """
     folder = Path(os.environ.get("GRAM_R2_HOME") or Path(__file__).parents[2]).resolve()
     if not (folder / "prefect.yaml").is_file():
@@ -55,14 +55,14 @@ def _job_variables() -> dict[str, Any]:
     return {
         # Logs reach the UI anyway; a flow whose worker is gone must not die at its next line of output.
         "stream_output": False,
-        # Heartbeats are what tells a run on a lost machine from one that is busy; Prefect's own default is 180 s.
-        # A server that is away for a minute or two must not cost a run that has worked for days.
+        # Heartbeats distinguish a run on a lost machine from a busy one; Prefect's default is 180 s.
+        # A server that is away for a minute or two must not kill a run that has worked for days.
         "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "PREFECT_CLIENT_MAX_RETRIES": "8"},
     }
 
 
 def parts() -> list[dict[str, Any]]:
-    """The entries of prefect.yaml for the parts of a run that other machines do; `tasks.machine.remote_runs` starts them."""
+    """The entries of prefect.yaml for the parts of a run that other machines execute; `tasks.machine.remote_runs` starts them."""
     return [
         {
             "name": "shards",

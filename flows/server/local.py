@@ -32,7 +32,7 @@ _QUIET_POLLS = 2
 
 @dataclass
 class Services:
-    """What runs: the address of the API, the environment that reaches it, and the processes by name."""
+    """The running services: port, environment with the API's address, and processes by name."""
 
     home: Path
     port: int
@@ -44,7 +44,7 @@ class Services:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, name: str, *arguments: str) -> None:
-        """Starts ``prefect <arguments>`` in a process group of its own; its output goes to a file in the home folder."""
+        """Starts ``prefect <arguments>`` in its own process group; its output goes to a file in the home folder."""
         log = (self.home / f"{name}.log").open("ab")
         self.processes[name] = subprocess.Popen(
             [sys.executable, "-m", "prefect", *arguments],
@@ -57,15 +57,15 @@ class Services:
         log.close()
 
     def prefect(self, *arguments: str) -> str:
-        """Runs a prefect command to its end and returns its output. Raises RuntimeError with the output where it fails."""
+        """Runs a prefect command to its end and returns its output. Raises RuntimeError with the output if it fails."""
         return run_module("prefect", *arguments, environment=self.environment)
 
     def bring_up(self) -> str:
-        """Makes pools, automations and deployments, as a user does on any server; returns what was said of it."""
+        """Creates pools, automations and deployments, as a user does on any server; returns what was printed."""
         return run_module("flows.server.up", environment=self.environment)
 
     def stop(self, name: str) -> None:
-        """Ends one of them with all its children, and waits until its process group is empty."""
+        """Stops a service with all its children, and waits until its process group is empty."""
         process = self.processes.pop(name)
         for number, patience in ((signal.SIGTERM, _STOP_S), (signal.SIGKILL, _STOP_S)):
             deadline = time.monotonic() + patience
@@ -81,9 +81,9 @@ class Services:
 def local_services(
     home: Path, port: int | None = None, worker: bool = True, variables: Mapping[str, str] = {}
 ) -> Iterator[Services]:
-    """A server with every deployment of prefect.yaml and, if wanted, a worker. Both have ended when the block has.
+    """A server with every deployment of prefect.yaml and, if wanted, a worker. Both have stopped when the block ends.
 
-    `variables` are added to the environment of all that is started.
+    `variables` are added to the environment of every process started.
     """
     home.mkdir(parents=True, exist_ok=True)
     port = port or _free_port()
@@ -94,12 +94,12 @@ def local_services(
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_CLI_PROMPT": "false",
-        # A server that is away for a minute at the end of a run must not cost the run.
+        # A server that is away for a minute at the end of a run must not kill the run.
         "PREFECT_CLIENT_MAX_RETRIES": "8",
         **variables,
     }
     services = Services(home, port, environment)
-    # A terminal that is closed, or a kill, must stop what was started, as Ctrl-C does.
+    # Closing the terminal, or a kill, must stop what was started, as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda got, _: sys.exit(128 + got))
     try:
@@ -135,9 +135,9 @@ def start_deployment(services: Services, name: str, parameters: dict[str, Any]) 
 
 
 def run_deployment(services: Services, name: str, parameters: dict[str, Any]) -> tuple[str, str]:
-    """Starts a deployment and follows it to its end, printing what its stages say.
+    """Starts a deployment and follows it to its end, printing the log lines of its stages.
 
-    Returns the flow run's id and the name of its last state.
+    Returns the flow run's id and the name of its final state.
     """
     run_id = start_deployment(services, name, parameters)
     print(f"{name} is flow run {run_id}; watch it at {services.ui}/runs/flow-run/{run_id}", flush=True)
@@ -176,8 +176,8 @@ async def _follow(services: Services, run_id: str) -> str:
                         print(f"{line.timestamp:%H:%M:%S}  {line.message}", flush=True)
                 worker = services.processes.get("worker")
                 if not ended and (worker is None or worker.poll() is not None):
-                    raise RuntimeError(f"the worker has ended; its log is {services.home / 'worker.log'}")
-                # The last lines reach the server a little after the run's last state.
+                    raise RuntimeError(f"the worker has exited; its log is {services.home / 'worker.log'}")
+                # The last log lines reach the server a little after the run's final state.
                 quiet = quiet + 1 if ended and not logs else 0
                 if quiet > _QUIET_POLLS:
                     return (run.state.name if run.state else None) or "unknown"
@@ -186,7 +186,7 @@ async def _follow(services: Services, run_id: str) -> str:
 
 
 def _is_ours(logger: str, message: str, level: int) -> bool:
-    """Lines that a person at a terminal wants: what stages say of themselves, and whatever went wrong."""
+    """Lines worth showing at a terminal: what stages report about themselves, and all errors."""
     if level >= 40:
         return True
     return logger == "prefect.task_runs" and not message.startswith(("[", "Finished in state", "Created task run"))
@@ -205,7 +205,7 @@ def _wait_for(services: Services) -> None:
 
 
 def _free_port() -> int:
-    """4200, Prefect's own, where it is free; else any free one."""
+    """4200, Prefect's default, if it is free; otherwise any free port."""
     for port in (_PORT, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -221,7 +221,7 @@ def _parameters(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         key, found, value = pair.partition("=")
         if not found:
-            raise SystemExit(f"--param {pair!r}: write key=value")
+            raise SystemExit(f"--param {pair!r}: expected key=value")
         try:
             parsed[key] = json.loads(value)
         except json.JSONDecodeError:
@@ -232,7 +232,7 @@ def _parameters(pairs: list[str]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["run", "up"])
-    parser.add_argument("deployment", nargs="?", help="for run: such as self-train/demo")
+    parser.add_argument("deployment", nargs="?", help="for run: the deployment, such as self-train/demo")
     parser.add_argument("--param", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--home", type=Path, default=Path(".prefect"), help="where the server keeps its database")
     parser.add_argument("--port", type=int)
@@ -243,8 +243,8 @@ def main() -> None:
     with local_services(arguments.home, arguments.port) as services:
         print(f"the UI is at {services.ui}", flush=True)
         if arguments.command == "up":
-            print(f"run something: PREFECT_API_URL={services.ui}/api prefect deployment run self-train/demo")
-            print("Ctrl-C stops server and worker", flush=True)
+            print(f"start a run: PREFECT_API_URL={services.ui}/api prefect deployment run self-train/demo")
+            print("Ctrl-C stops the server and the worker", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
             return

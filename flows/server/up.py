@@ -1,6 +1,6 @@
-"""``python -m flows.server.up``: puts pools, automations and deployments on the Prefect server that the profile points at.
+"""``python -m flows.server.up``: creates pools, automations and deployments on the Prefect server of the active profile.
 
-It can be repeated: it says what was there, what it made, and what it brought up to date.
+It can be repeated: it reports what already existed, what it created, and what it updated.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Say = Callable[[str], None]
 
 NO_HEARTBEAT = timedelta(minutes=5)
 """Flow runs send a heartbeat every 30 s (prefect.yaml sets it). While the server is away none arrives: an outage shorter
-than this must not have every run of it taken for lost."""
+than this must not make all its runs count as lost."""
 NOT_STARTED = timedelta(minutes=15)
-"""From a worker's taking a run to the run's own first sign of life; a container image may have to be fetched."""
+"""From a worker's picking up a run to the run's own first sign of life; a container image may have to be pulled."""
 
 _ENDED = ["Completed", "Failed", "Crashed", "Cancelled"]
 
 
 def automations() -> list[AutomationCore]:
-    """What Prefect does not do by itself: a run whose machine is lost would stay Running, or Pending, for ever."""
+    """What Prefect does not do by itself: a run whose machine is lost would stay Running, or Pending, forever."""
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -58,13 +58,13 @@ def automations() -> list[AutomationCore]:
         crash_where(
             "gram-r2: no heartbeat",
             "The flow run has sent no heartbeat",
-            ["Running", "heartbeat"],  # the first heartbeat comes some time after the run has begun
+            ["Running", "heartbeat"],  # the first heartbeat comes some time after the run has started
             ["heartbeat", "Paused", "Suspended", *_ENDED],
             NO_HEARTBEAT,
         ),
         crash_where(
             "gram-r2: never started",
-            "A worker took the flow run, which has given no sign of life",
+            "A worker picked up the flow run, which has shown no sign of life",
             ["Submitting"],
             ["heartbeat", "Running", *_ENDED],
             NOT_STARTED,
@@ -73,7 +73,7 @@ def automations() -> list[AutomationCore]:
 
 
 async def bring_up(say: Say) -> None:
-    """Makes what is not there. Raises RuntimeError where prefect.yaml is not that of the recipes, or cannot be deployed."""
+    """Creates what is missing. Raises RuntimeError if prefect.yaml does not match the recipes, or cannot be deployed."""
     from prefect.client.orchestration import get_client
 
     async with get_client() as client:
@@ -91,10 +91,10 @@ async def _pool(client: PrefectClient, name: str, description: str, say: Say) ->
 
     try:
         found = await client.read_work_pool(name)
-        say(f"work pool {name}: was there, of type {found.type}")
+        say(f"work pool {name}: already there, of type {found.type}")
     except ObjectNotFound:
         await client.create_work_pool(WorkPoolCreate(name=name, type="process", description=description))
-        say(f"work pool {name}: made; {description}")
+        say(f"work pool {name}: created; {description}")
 
 
 async def _automation(client: PrefectClient, wanted: AutomationCore, say: Say) -> None:
@@ -103,18 +103,18 @@ async def _automation(client: PrefectClient, wanted: AutomationCore, say: Say) -
     found = await client.read_automations_by_name(wanted.name)
     if not found:
         await client.create_automation(wanted)
-        say(f"automation {wanted.name!r}: made")
+        say(f"automation {wanted.name!r}: created")
         return
     same = AutomationCore.model_validate(found[0].model_dump(include=set(AutomationCore.model_fields)))
     if _comparable(same) == _comparable(wanted):
-        say(f"automation {wanted.name!r}: was there")
+        say(f"automation {wanted.name!r}: already there")
     else:
         await client.update_automation(found[0].id, wanted.model_copy(update={"enabled": found[0].enabled}))
-        say(f"automation {wanted.name!r}: brought up to date")
+        say(f"automation {wanted.name!r}: updated")
 
 
 def _comparable(automation: AutomationCore) -> Any:
-    """What an automation does. The server adds an id of its own to a trigger."""
+    """What an automation does. The server adds its own id to a trigger."""
     trigger = automation.trigger.model_dump(mode="json", exclude={"id"})
     lists = {name: sorted(value) for name, value in trigger.items() if isinstance(value, list)}
     actions = [action.model_dump(mode="json") for action in automation.actions]
@@ -122,15 +122,15 @@ def _comparable(automation: AutomationCore) -> Any:
 
 
 def deploy(say: Say) -> None:
-    """Registers every deployment of prefect.yaml, which must be that of the recipes as they are now."""
+    """Registers every deployment of prefect.yaml, which must match the current recipes."""
     if Path("prefect.yaml").read_text(encoding="utf-8") != prefect_yaml():
-        raise RuntimeError("prefect.yaml is not that of flows/recipes: run `python -m flows.server.deployments` first")
+        raise RuntimeError("prefect.yaml does not match flows/recipes: run `python -m flows.server.deployments` first")
     run_module("prefect", "--no-prompt", "deploy", "--all")
-    say("deployments: registered as they stand in prefect.yaml")
+    say("deployments: registered from prefect.yaml")
 
 
 def run_module(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-    """Runs ``python -m module arguments`` to its end; returns its output. Raises RuntimeError with it where it fails."""
+    """Runs ``python -m module arguments`` to its end; returns its output. Raises RuntimeError with it if it fails."""
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         env=environment,

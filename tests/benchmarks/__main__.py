@@ -12,7 +12,7 @@ from tasks.model.device import engine_environment
 
 
 def measure(*arguments: str) -> dict[str, Any]:
-    """Runs one benchmark in a process of its own; its last line is its figures."""
+    """Runs one benchmark in its own process; returns the figures in its last line of output."""
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         stdout=subprocess.PIPE,

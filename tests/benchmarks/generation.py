@@ -1,7 +1,7 @@
 """Rows per second of the generation stage ÷ bare ``LLM.generate`` on the same engine, prompts and settings.
 
-Both sides run in this process on one engine, in turn, several times; the engine's start counts for neither. The stage
-builds its prompts from rows, parses nothing, and writes its shards; the bare side is given the prompts ready made.
+Both sides run in this process on one engine, in turn, several times; engine startup counts for neither. The stage builds
+its prompts from rows, parses nothing, and writes its shards; the bare side is given ready-made prompts.
 """
 
 from __future__ import annotations

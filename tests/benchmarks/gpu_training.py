@@ -1,13 +1,13 @@
 """Training, label scoring and rationales on one GPU at the shapes of the paper's judges, with random weights.
 
-``python -m tests.benchmarks.gpu_training FOLDER``: FOLDER is where the bases go (16 and 13 GB) and what is made of them.
-``--tiny`` tries the script itself on small shapes, without a GPU too. It has not run on a GPU yet.
+``python -m tests.benchmarks.gpu_training FOLDER``: FOLDER receives the bases (16 and 13 GB) and what is trained from them.
+``--tiny`` tries the script itself on small shapes, even without a GPU. It has not run on a GPU yet.
 
-MFU counts the FLOPs that the mathematics needs, not what is computed again for gradient checkpointing. A token costs
-2 a weight forward, 2 for the gradient of the activations and 2 for that of the weight: 6·N in all, and 4·N for weights
-that LoRA leaves frozen, plus 6·N for the adapter's. N has the output layer and not the embedding, which is looked up.
-Attention adds 12·L·H·T a token (L layers, hidden size H; T is the mean length of an example, since packed neighbours do
-not see each other; not halved for its being causal).
+MFU counts the FLOPs that the model needs, not the recomputation of gradient checkpointing. A token costs 2 per weight
+in the forward pass, 2 for the gradient of the activations and 2 for that of the weight: 6·N in all, and 4·N for weights
+that LoRA freezes, plus 6·N for the adapter's. N includes the output layer but not the embedding, which is a lookup.
+Attention adds 12·L·H·T per token (L layers, hidden size H; T is the mean length of an example, since packed neighbours
+do not see each other; not halved for causality).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MODULE = "tests.benchmarks.gpu_training"
 
 @dataclass(frozen=True)
 class Shape:
-    """A Llama's sizes, the context, and how much is done with it."""
+    """A Llama's sizes, the context, and the amount of work."""
 
     hidden: int
     intermediate: int
@@ -110,7 +110,7 @@ def new_base(shape: Shape, folder: Path) -> None:
 
 
 def example_rows(shape: Shape, n: int) -> Iterator[dict[str, Any]]:
-    """Examples whose two responses and rationale have so many words (tokens) each on average, from a seed."""
+    """Seeded examples, whose two responses and rationale have `shape.words` words (tokens) each on average."""
     rng = random.Random(7)
 
     def text() -> str:
@@ -128,7 +128,7 @@ def settings(shape: Shape, base: Path) -> ModelSettings:
 
 
 def train(shape: Shape, base: Path, folder: Path, peak_tflops: float) -> dict[str, Any]:
-    """Figures of the training child; its seconds are those of `trainer.train()`, the first steps included."""
+    """Figures of the training child; its seconds are those of `trainer.train()`, including the first steps."""
     flash = bool(visible_gpus()) and importlib.util.find_spec("flash_attn") is not None
     attention = "flash_attention_2" if flash else "sdpa"
     training = TrainingSettings(packing=True, attention=attention, gradient_checkpointing=True, log_every=1)  # type: ignore[arg-type]
@@ -140,7 +140,7 @@ def train(shape: Shape, base: Path, folder: Path, peak_tflops: float) -> dict[st
     with peak_memory() as peak:
         metrics, steps = how.train(folder, example_rows(shape, needed))
     tokens, seconds = steps[-1]["num_tokens"], metrics["train_seconds"]
-    mean_length = metrics["tokens"] / needed  # of words so few none is too long
+    mean_length = metrics["tokens"] / needed  # with so few words, none is too long
     return {
         "attention": attention,
         "tokens": tokens,
@@ -152,7 +152,7 @@ def train(shape: Shape, base: Path, folder: Path, peak_tflops: float) -> dict[st
 
 @contextmanager
 def peak_memory() -> Iterator[list[int]]:
-    """Bytes in use on the first visible GPU, twice a second: what its driver says, caches of the allocator included."""
+    """Bytes in use on the first visible GPU, twice a second: as reported by its driver, including caches of the allocator."""
     seen: list[int] = []
     over = threading.Event()
 
@@ -171,7 +171,7 @@ def peak_memory() -> Iterator[list[int]]:
 
 
 def generate(shape: Shape, base: Path) -> dict[str, Any]:
-    """Labels scored without a rationale, and rationales, which random weights write to their full length."""
+    """Scores labels without a rationale, and generates rationales, which random weights write to full length."""
     from tasks.model.vllm import VLLMEngine
 
     locks = claim_gpus(1)
@@ -203,7 +203,7 @@ def generate(shape: Shape, base: Path) -> dict[str, Any]:
 
 
 def in_child(*arguments: str) -> dict[str, Any]:
-    """Figures of a part of this script in a process of its own, so that its GPU memory comes back."""
+    """Runs a part of this script in its own process, so that its GPU memory is freed; returns its figures."""
     environment = {**os.environ, **engine_environment(on_gpus=bool(visible_gpus()))}
     command = [sys.executable, "-m", MODULE, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
@@ -215,8 +215,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tiny", action="store_true", help="small shapes, to try the script")
-    parser.add_argument("--peak-tflops", type=float, default=989.0, help="of the GPU, dense bfloat16 (989: H100, H200)")
-    parser.add_argument("--part", nargs=2, metavar=("WHAT", "SHAPE"), help="used by the script itself")
+    parser.add_argument(
+        "--peak-tflops", type=float, default=989.0, help="of the GPU, dense bfloat16 (989, H100 and H200)"
+    )
+    parser.add_argument("--part", nargs=2, metavar=("WHAT", "SHAPE"), help="for the script's own use")
     job = parser.parse_args()
     if job.part:
         what, name = job.part

@@ -27,7 +27,7 @@ BASE = Path("data/world/base-judge")
 
 
 def fake_generator(encoder: ChatEncoder) -> Callable[..., GenerationStats]:
-    """Carries out generation jobs in this process with an engine that judges by a hash of its prompt's tokens."""
+    """Runs generation jobs in this process with an engine that judges by a hash of its prompt's tokens."""
 
     def reply(request: Request, j: int) -> str:
         tail = encoder.tokenizer.decode(request.prompt_ids[-10:])

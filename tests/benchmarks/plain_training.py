@@ -1,6 +1,6 @@
 """What a user of TRL would write for one training: messages in, `SFTTrainer`, the loss on the completion only.
 
-``python -m tests.benchmarks.plain_training TOLD.json``; the last line of its output is its figures.
+``python -m tests.benchmarks.plain_training JOB.json``; the last line of its output is its figures.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 
-def train(told: dict[str, Any]) -> dict[str, Any]:
+def train(job: dict[str, Any]) -> dict[str, Any]:
     import torch
     from datasets import load_dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    if told["deterministic"]:
+    if job["deterministic"]:
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(told["base"], dtype=torch.float32),
-        args=SFTConfig(output_dir=told["out"], completion_only_loss=True, **told["arguments"]),
-        train_dataset=load_dataset("json", data_files=told["rows"], split="train", cache_dir=told["cache"]),
-        processing_class=AutoTokenizer.from_pretrained(told["base"]),
+        model=AutoModelForCausalLM.from_pretrained(job["base"], dtype=torch.float32),
+        args=SFTConfig(output_dir=job["out"], completion_only_loss=True, **job["arguments"]),
+        train_dataset=load_dataset("json", data_files=job["rows"], split="train", cache_dir=job["cache"]),
+        processing_class=AutoTokenizer.from_pretrained(job["base"]),
     )
     started = time.perf_counter()
     trainer.train()

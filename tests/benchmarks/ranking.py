@@ -1,6 +1,6 @@
-"""Ranking in batches ÷ one comparison at a time; and what caching shared prefixes is worth, in our order and shuffled.
+"""Ranking in batches ÷ one comparison at a time; and what caching shared prefixes saves, in our order and shuffled.
 
-One engine in this process for all; its start counts for nothing. Figures are ratios within one run.
+All use one engine in this process; its startup does not count. Figures are ratios within one run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tasks.settings import GenerationSettings, ModelSettings
 BASE = Path("data/world/base-judge")
 N_PROMPTS, N_RESPONSES, K = 50, 8, 4
 N_ALONE = 10
-"""Prompts that are judged one generation at a time; the time of all is taken in proportion."""
+"""Prompts that are judged one generation at a time; the time for all is extrapolated."""
 
 
 def open_engine(context: int, kv_cache_mib: int, prefix_caching: bool = True) -> tuple[VLLMEngine, ChatEncoder]:
@@ -49,7 +49,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def tournaments() -> dict[str, Any]:
-    """50 prompts × 8 responses, 4 votes in each order: knockouts of all prompts in lock step, against pair after pair."""
+    """50 prompts × 8 responses, 4 votes in each order: knockouts of all prompts in lockstep, against one pair at a time."""
     engine, encoder = open_engine(128, 256)
     pairs = taste.draw_pairs(N_PROMPTS * N_RESPONSES // 2, seed=12)
     texts = [text for pair in pairs for text in (pair.pair.response_a, pair.pair.response_b)]
@@ -100,8 +100,8 @@ def long_items(n: int, words: int) -> list[Item]:
 
 
 def prefixes(caching: str) -> dict[str, Any]:
-    """Seconds to read 20 items of 18 games each, prompts of about 450 tokens and replies of one, in our order and shuffled."""
-    # Room for the prompts of a few items, as a GPU's cache has among thousands: what comes late must not find it gone.
+    """Seconds to process 20 items of 18 games each, prompts of about 450 tokens and replies of one, in our order and shuffled."""
+    # Room for the prompts of only a few items, as in a GPU's cache among thousands: late requests must not find it evicted.
     engine, encoder = open_engine(512, 16, caching == "on")
     query = JudgeQuery("compact-label", 1, 512)
     requests: list[Request] = []

@@ -1,8 +1,8 @@
 """Tokens per second of the training child ÷ a plain script with TRL's own `SFTTrainer`: same model, examples, settings.
 
-Each side is a process of its own. They take turns, and each pair gives a ratio: the machine may be shared. That both
-train on the same tokens is checked: their losses are equal. The plain script runs twice in a pair, as it is and with
-PyTorch's deterministic algorithms, which the child switches on where there is no GPU.
+Each side runs in its own process. They take turns, and each pair gives a ratio, as the machine may be shared. A check
+that their losses are equal shows that both train on the same tokens. The plain script runs twice in a pair, as it is and
+with PyTorch's deterministic algorithms, which the child enables if there is no GPU.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def setup(base: Path) -> Setup:
 
 
 def ours(folder: Path, how: Setup, rows: list[dict[str, Any]]) -> Figures:
-    # As `tasks.train` starts it where there is no GPU.
+    # As `tasks.train` starts it if there is no GPU.
     metrics, steps = how.train(folder, rows, {"OMP_WAIT_POLICY": "PASSIVE"})
     losses = [step["loss"] for step in steps]
     return {"seconds": metrics["train_seconds"], "tokens": steps[-1]["num_tokens"], "losses": losses}
@@ -109,7 +109,7 @@ def plain(folder: Path, how: Setup, rows: list[dict[str, Any]], deterministic: b
 
 
 def measured(name: str, folder: Path, how: Setup, rows: list[dict[str, Any]]) -> Figures:
-    """The figures of one side's process with the seconds of the whole of it, by the clock and of the CPU."""
+    """The figures of one side's process, with the wall-clock and CPU seconds of the whole process."""
     started, cpu_before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     figures = ours(folder, how, rows) if name == "ours" else plain(folder, how, rows, name == "plain_deterministic")
     process_s, cpu = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -138,7 +138,7 @@ def main() -> dict[str, Any]:
 
 
 def check_same(runs: dict[str, list[Figures]]) -> None:
-    """All sides trained on the same tokens, and to the same losses."""
+    """Checks that all sides trained on the same tokens, to the same losses."""
     first = runs["ours"][0]
     for figures in (one for several in runs.values() for one in several):
         assert figures["tokens"] == first["tokens"]

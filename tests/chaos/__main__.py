@@ -1,8 +1,8 @@
 """``make chaos KILLS=50 SEED=1``: kills a real self-training at seeded moments, resumes it, and counts what was lost.
 
 A real Prefect server and workers, real vLLM on the CPU, the small world, short settings. At the end of every run each
-row of each stage must be there once, every manifest and file sound, no process left behind, and no more tokens spent
-than an undisturbed run spends, but for the rows that were in an engine when it was killed.
+row of each stage must exist exactly once, every manifest and file must be intact, no process may be left behind, and no
+more tokens may be spent than in an undisturbed run, except on rows that were in an engine when it was killed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def table(kills: list[Kill]) -> str:
-    """Fault × stage: how often, and the worst of what the runs that it struck lost, doubled, and spent."""
+    """Fault × stage: how often, and the worst losses, duplicates and token counts of the affected runs."""
     rows = ["| fault | stage | times | rows lost | rows doubled | tokens ÷ undisturbed | steps trained again |"]
     rows.append("|---|---|---|---|---|---|---|")
     for fault, stage in sorted({(kill.fault, kill.stage) for kill in kills}):

@@ -1,4 +1,4 @@
-"""What a run that was disturbed must look like in the end, told from its files, its logs and its processes."""
+"""What a disturbed run must look like in the end, checked by its files, logs and processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GENERATING = ("vote", "prove", "benchmark")
 
 @dataclass
 class Checked:
-    """Rows that are missing, or there twice; tokens as a share of the undisturbed run's; steps trained twice."""
+    """Missing and duplicate rows; tokens as a share of the undisturbed run's; steps trained twice."""
 
     lost: int
     doubled: int
@@ -36,20 +36,20 @@ class Checked:
 
 @dataclass
 class Evidence:
-    """The rows of unfinished shards that were on disk when their engine had been killed: nothing may lose them."""
+    """The rows of unfinished shards that were on disk after their engine was killed: none may be lost."""
 
     rows: dict[tuple[str, int], bytes] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def take(self, subject: Subject) -> None:
-        """Looks at the shards under way, once no engine writes any."""
+        """Records the unfinished shards, once no engine is writing any."""
         if subject.children("tasks.generation.worker"):
             return
         for partial in subject.folder.glob(".work/*/shards-*/.*.partial"):
             shard = (partial.parts[-3].rpartition("-")[0], int(partial.name.split(".")[1]))
             content = partial.read_bytes()
             if not content.startswith(self.rows.get(shard, b"")):
-                self.problems.append(f"rows of {shard} that were on disk were made again")
+                self.problems.append(f"rows of {shard} that were on disk were regenerated")
             self.rows[shard] = content[: content.rfind(b"\n") + 1]
 
     def n_rows(self, shard: tuple[str, int]) -> int:
@@ -61,7 +61,7 @@ class Evidence:
 
 
 def check(subject: Subject, evidence: Evidence, undisturbed_tokens: int | None, n_kills: int = 0) -> Checked:
-    """Looks at every row, file and process of a run that has ended."""
+    """Checks every row, file and process of a run that has ended."""
     run, problems = subject.folder, list(evidence.problems)
     lost = doubled = 0
     for artifact in _artifacts(run):
@@ -75,23 +75,23 @@ def check(subject: Subject, evidence: Evidence, undisturbed_tokens: int | None, 
             problems.append(f"{artifact.manifest.name}: {artifact.manifest.counts.failed} failed")
     names = [line["name"] for line in read_jsonl(run / "metrics.jsonl")]
     problems += [f"metrics.jsonl has {name} twice" for name, n in Counter(names).items() if n > 1]
-    problems += [f"{path} is left" for path in run.glob(".work/*")]
-    # On other workers, processes whose work is written may take some seconds to end.
+    problems += [f"{path} is left over" for path in run.glob(".work/*")]
+    # On other workers, processes that have written their work may take some seconds to exit.
     _, left = psutil.wait_procs(
         [*subject.children("tasks.generation.worker"), *subject.children("tasks.training")], _ENDING_S
     )
-    problems += [f"process {process.pid} is left" for process in left]
+    problems += [f"process {process.pid} is still running" for process in left]
     for shard, (times, there) in finished_shards(run).items():
         if times > 1:
             problems.append(f"{shard} was finished {times} times")
         if shard in evidence.rows and there < evidence.n_rows(shard):
-            problems.append(f"{evidence.n_rows(shard)} rows of {shard} were on disk, and only {there} were kept")
+            problems.append(f"{evidence.n_rows(shard)} rows of {shard} were on disk, but only {there} were kept")
     tokens = logged_tokens(run) + evidence.tokens()
     if undisturbed_tokens and tokens > _MOST_TOKENS * undisturbed_tokens:
-        problems.append(f"{tokens} tokens, {undisturbed_tokens} in the undisturbed run")
+        problems.append(f"{tokens} tokens, but {undisturbed_tokens} in the undisturbed run")
     share = tokens / undisturbed_tokens if undisturbed_tokens else 1.0
     again = _steps_again(run)
-    # A checkpoint is taken at every logged step; one that is being written when a kill comes does not count.
+    # A checkpoint is taken at every logged step; one being written at the time of a kill does not count.
     if again > 2 * LOG_EVERY * n_kills:
         problems.append(f"{again} steps were trained again after {n_kills} kills")
     return Checked(lost, doubled, share, again, problems)
@@ -104,14 +104,14 @@ def _artifacts(run: Path) -> Iterator[Artifact]:
 
 
 def _logs(run: Path) -> Iterator[tuple[str, str]]:
-    """Each stage's name, as in its folder under way, with what its processes said."""
+    """Each stage's name, as in its work folder, with the log of its processes."""
     for log in sorted(run.glob("logs/*.log")):
         stage = re.sub(r"-[0-9a-f]{16}\.(engine-\d+|train)$", "", log.stem)
         yield stage, log.read_text(encoding="utf-8", errors="replace")
 
 
 def finished_shards(run: Path) -> dict[tuple[str, int], tuple[int, int]]:
-    """By stage and shard: how often it was finished, and how many of its rows were there when that attempt began."""
+    """By stage and shard: how often it was finished, and how many of its rows existed when that attempt started."""
     found: dict[tuple[str, int], tuple[int, int]] = {}
     for stage, text in _logs(run):
         for number, there in re.findall(r"shard (\d+): \d+ rows made, (\d+) there", text):
@@ -126,7 +126,7 @@ def logged_tokens(run: Path) -> int:
 
 
 def _steps_again(run: Path) -> int:
-    """Training steps that were logged more than once, in stretches of training.log_every."""
+    """Training steps that were logged more than once, in units of training.log_every."""
     again = 0
     for _, text in _logs(run):
         steps = Counter(re.findall(r"^step (\d+) of", text, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Strikes runs with faults at seeded moments, has them go on as a person would, and counts."""
+"""Injects faults into runs at seeded moments, resumes the runs as a person would, and counts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.chaos.check import Checked, Evidence, check, logged_tokens
 from tests.chaos.faults import ENDING, OF_MACHINES, possible, strike
 from tests.chaos.subject import Subject
 
-_COMES_TO_AN_END_S = 900.0
+_FINISHES_WITHIN_S = 900.0
 _SEEN_S = 150.0
 
 
 @dataclass
 class Kill:
-    """One fault, the stage that it struck, how the run went on, and what the run looked like in the end."""
+    """One fault, the stage it hit, how the run continued, and what the run looked like in the end."""
 
     fault: str
     stage: str
@@ -38,9 +38,9 @@ def chaos(
     per_run: int = 5,
     undisturbed: Subject | None = None,
 ) -> list[Kill]:
-    """Strikes runs with all of these faults, in a seeded order, `per_run` each, and holds them against an undisturbed one.
+    """Injects all of these faults in a seeded order, `per_run` into each run, and compares with an undisturbed run.
 
-    Without a finished one, a run is left undisturbed first.
+    If none is given, a first run is left undisturbed.
     """
     rng = random.Random(seed)
     first = undisturbed or Subject(services, folder, "undisturbed")
@@ -68,7 +68,7 @@ def chaos(
 
 
 def _disturb(subject: Subject, wanted: list[str], per_run: int, rng: random.Random) -> tuple[list[Kill], Evidence]:
-    """One run with up to `per_run` of the wanted faults, taken from the list as their targets are there."""
+    """One run with up to `per_run` of the wanted faults, taken from the list when their targets exist."""
     kills: list[Kill] = []
     evidence = Evidence()
     subject.start()
@@ -85,12 +85,12 @@ def _disturb(subject: Subject, wanted: list[str], per_run: int, rng: random.Rand
             try:
                 evidence.problems += strike(subject, now[fault])
             except psutil.NoSuchProcess:
-                continue  # it ended in this moment
+                continue  # it ended at this very moment
             evidence.take(subject)
             wanted.remove(fault)
             kill.went_on = _go_on(subject, fault in ENDING, rng)
             kills.append(kill)
-            print(f"{subject.name}: {kill.fault} at {kill.stage}; went on: {kill.went_on}", flush=True)
+            print(f"{subject.name}: {kill.fault} at {kill.stage}; continued: {kill.went_on}", flush=True)
             break
     try:
         _finish(subject, rng)
@@ -100,15 +100,15 @@ def _disturb(subject: Subject, wanted: list[str], per_run: int, rng: random.Rand
 
 
 def _go_on(subject: Subject, ends: bool, rng: random.Random) -> str:
-    """Has the run go on after a fault, and says how. `ends` says that the fault has ended its flow."""
+    """Gets the run to continue after a fault; returns how. `ends`: the fault has ended the run's flow."""
     subject.mend()
     deadline = time.monotonic() + _SEEN_S
     while not subject.ended() and time.monotonic() < deadline:
         time.sleep(2.0)
         if subject.state() in ("SCHEDULED", "PENDING", "unknown"):
-            continue  # a worker will take it, the server will be back
+            continue  # a worker will pick it up, or the server will be back
         if subject.flow() is None:
-            time.sleep(5.0)  # the worker tells the server of it; where it was killed too, nobody does
+            time.sleep(5.0)  # the worker reports it to the server; if it was killed too, nobody does
             break
         if not ends:
             return "by itself"
@@ -116,7 +116,7 @@ def _go_on(subject: Subject, ends: bool, rng: random.Random) -> str:
 
 
 def _start_again(subject: Subject, rng: random.Random) -> str:
-    """As a person does who finds the run ended, or no process of it."""
+    """Restarts the run, as a person does on finding it ended or without a process."""
     state = subject.state()
     if state == "COMPLETED" or (subject.flow() is not None and state == "RUNNING"):
         return "by itself"
@@ -134,12 +134,12 @@ def _wait(subject: Subject, seconds: float) -> None:
 
 
 def _finish(subject: Subject, rng: random.Random) -> None:
-    """Waits for the end of the run, starting it again where it has to be."""
-    deadline = time.monotonic() + _COMES_TO_AN_END_S
+    """Waits for the end of the run, restarting it if necessary."""
+    deadline = time.monotonic() + _FINISHES_WITHIN_S
     gone = 0
     while (state := subject.state()) != "COMPLETED":
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the run {subject.name} is {state} and comes to no end")
+            raise TimeoutError(f"the run {subject.name} is {state} and does not finish")
         gone = gone + 1 if subject.flow() is None else 0
         if subject.ended() or (gone > 30 and state == "RUNNING"):
             _start_again(subject, rng)

@@ -1,4 +1,4 @@
-"""What can befall a run: its processes are killed, its server goes away, a machine of it is lost."""
+"""What can happen to a run: its processes are killed, its server goes away, one of its machines is lost."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.conftest import put
 ENDING = {
     "flow killed", "flow terminated", "flow run cancelled", "worker and flow killed",
 }  # fmt: skip
-"""Faults that end the flow's process whatever it is at."""
+"""Faults that end the flow's process, whatever it is doing."""
 QUICK = ("flow killed", "engine killed", "trainer killed", "worker and flow killed", "flow run cancelled")
-"""Faults that are over at once; the others take the minutes that Prefect, or the fault itself, needs."""
+"""Faults that are over at once; the others take minutes, which Prefect or the fault itself needs."""
 OF_MACHINES = ("shard worker killed", "training worker killed")
-"""Faults that only a run over several workers can have."""
+"""Faults that can only happen to a run over several workers."""
 FAULTS = (
     *QUICK, "flow terminated", "worker killed", "server away for 20 s", "server away for 130 s", *OF_MACHINES,
 )  # fmt: skip
@@ -33,7 +33,7 @@ _ORPHAN_S = 10.0
 
 
 def possible(subject: Subject, rng: random.Random) -> dict[str, Callable[[], object]]:
-    """The faults whose targets are there now."""
+    """The faults whose targets exist right now."""
     flow, worker = subject.flow(), subject.services.processes.get("worker")
     engines, trainers = subject.children("tasks.generation.worker"), subject.children("tasks.training")
     found: dict[str, Callable[[], object]] = {
@@ -64,9 +64,9 @@ def possible(subject: Subject, rng: random.Random) -> dict[str, Callable[[], obj
 
 
 def strike(subject: Subject, act: Callable[[], object]) -> list[str]:
-    """Has a fault happen; returns the processes that it has left without their flow, which must be none.
+    """Injects a fault; returns a problem for each process that outlives its flow, of which there must be none.
 
-    Raises psutil.NoSuchProcess where the target has ended in this very moment.
+    Raises psutil.NoSuchProcess if the target has ended at this very moment.
     """
     flows = [
         flow
@@ -94,7 +94,7 @@ def _server_away(subject: Subject, seconds: float) -> None:
 
 
 def _losing(subject: Subject, part: psutil.Process) -> Callable[[], object]:
-    """A machine is lost: its worker, and the flow run on it. Only the automation tells Prefect of it."""
+    """A machine is lost: its worker, and the flow run on it. Prefect learns of it only from the automation."""
 
     def lose() -> None:
         flow_run = flow_run_of(part)
@@ -112,7 +112,7 @@ def _losing(subject: Subject, part: psutil.Process) -> Callable[[], object]:
 
 
 def _last_heartbeat(subject: Subject, flow_run: str) -> None:
-    """Has the server hear a lost run's last heartbeat again: an automation that is changed forgets whom it waits for."""
+    """Sends a lost run's last heartbeat to the server again: a changed automation forgets which runs it waits for."""
     resource = {"prefect.resource.id": f"prefect.flow-run.{flow_run}"}
     event = Event(event="prefect.flow-run.heartbeat", resource=Resource(resource))
     answer = httpx.post(f"{subject.services.ui}/api/events", json=[event.model_dump(mode="json")], timeout=30)
@@ -121,7 +121,7 @@ def _last_heartbeat(subject: Subject, flow_run: str) -> None:
 
 @contextlib.contextmanager
 def _impatient(subject: Subject) -> Iterator[None]:
-    """Has the automation take a run for lost sooner than `make up` has it do."""
+    """Makes the automation treat a run as lost sooner than `make up` configures it to."""
     api = f"{subject.services.ui}/api/automations"
     found = httpx.post(f"{api}/filter", json={}).json()
     [automation] = [one for one in found if one["name"] == "gram-r2: no heartbeat"]

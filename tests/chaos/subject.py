@@ -1,4 +1,4 @@
-"""The run that is being disturbed: how it is started, what state it is in, and which processes are its own."""
+"""The run that is being disturbed: how it is started, what state it is in, and which processes belong to it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _POOLS = {"worker": "ctl", "gpu-1": "gpu", "gpu-2": "gpu", "train-1": "train"}
 
 
 class Subject:
-    """One short self-training on the small world; spread over the pools gpu and train where `spread` says so."""
+    """One short self-training on the small world; spread over the pools gpu and train if `spread` is set."""
 
     def __init__(self, services: Services, folder: Path, name: str, spread: bool = False) -> None:
         self.services, self.name, self.spread = services, name, spread
         where = {"generation.workers": 2, "training.in_pool": True} if spread else {}
-        # A store of its own: nothing may be taken over from another run.
+        # Its own store: nothing may be reused from another run.
         store = folder / f"store-{name}"
         self.job: dict[str, Any] = {
             "store": str(store),
@@ -57,7 +57,7 @@ class Subject:
         answer.raise_for_status()
 
     def mend(self) -> None:
-        """Starts the workers that are not there, as a machine's init would."""
+        """Starts the workers that are missing, as a machine's init would."""
         for name, pool in _POOLS.items():
             if name not in self.services.processes and (pool == "ctl" or self.spread):
                 start_worker(self.services, name, pool)
@@ -74,7 +74,7 @@ class Subject:
         return self.state() in ENDED
 
     def stage(self) -> str:
-        """What the run is at."""
+        """The stage that the run is at."""
         under_way = sorted(path.name.rpartition("-")[0] for path in self.folder.glob(".work/*"))
         return under_way[-1].split("--")[-1] if under_way else "between stages"
 
@@ -96,7 +96,7 @@ class Subject:
 
 
 def flow_run_of(process: psutil.Process) -> str:
-    """The id of the flow run that a process carries out."""
+    """The id of the flow run that a process executes."""
     try:
         return process.environ().get("PREFECT__FLOW_RUN_ID", "")
     except psutil.Error:

@@ -175,9 +175,12 @@ def test_no_overrides_are_the_configuration_itself() -> None:
     ("overrides", "message"),
     [
         ({"labels.vote": 16}, "labels.vote: Extra inputs are not permitted (got 16)"),
-        ({"label.votes": 16}, "override 'label.votes': 'label' is no section; there are models, data, proofs, labels"),
-        ({"labels.votes.n": 16}, "override 'labels.votes.n': 'votes' is no section; there are source, votes"),
-        ({"data.labeled.0.path": "x"}, "override 'data.labeled.0.path': 'labeled' is no section"),
+        (
+            {"label.votes": 16},
+            "override 'label.votes': 'label' is not a section; available: models, data, proofs, labels",
+        ),
+        ({"labels.votes.n": 16}, "override 'labels.votes.n': 'votes' is not a section; available: source, votes"),
+        ({"data.labeled.0.path": "x"}, "override 'data.labeled.0.path': 'labeled' is not a section"),
         ({"training.final.lora": {}}, "training.final: Value error, give either epochs or max_steps"),
         ({"labels.votes": 7}, "labels: Value error, votes must be even"),
         ({"votes": 16}, "votes: Extra inputs are not permitted (got 16)"),
@@ -243,7 +246,7 @@ def test_a_recipe_can_be_changed_by_the_one_who_loads_it() -> None:
 
 
 def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"there is no recipe 'dmeo'; there are .*\bdemo\b"):
+    with pytest.raises(ConfigError, match=r"there is no recipe 'dmeo'; available: .*\bdemo\b"):
         load_recipe("dmeo")
 
 

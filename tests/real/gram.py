@@ -38,7 +38,7 @@ def train_discriminative() -> None:
 
 
 def check(run: Path, folder: Path) -> None:
-    """Prints the counts of every stage. Raises AssertionError where they do not add up."""
+    """Prints the counts of every stage. Raises AssertionError if they do not add up."""
     found = {m.name: m for m in (Manifest.load(path) for path in run.rglob(MANIFEST) if ".stale" not in path.parts)}
     for manifest in sorted(found.values(), key=lambda m: m.started):
         counts = manifest.counts  # loading it has checked that rows in = kept + dropped + failed
@@ -58,8 +58,8 @@ def check(run: Path, folder: Path) -> None:
         games = list(read_jsonl(run / name / "benchmark/games.jsonl"))
         assert len(games) == 2 * sizes["heldout.jsonl"]
         for game in games:
-            told = game["verdict"] is not None or game["p_first"] is not None
-            assert told == (game["malformed"] is None), f"{name}: {game}"
+            answered = game["verdict"] is not None or game["p_first"] is not None
+            assert answered == (game["malformed"] is None), f"{name}: {game}"
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """``make real``: the flow self-train on real public files, with a tiny byte-level model made from scratch.
 
-The files are found through GRAM_R2_DATA (default ../shared/data). They are turned into records below, a few lines a
-data set, as a user would; nothing of theirs is kept in the project. When the run has ended, its manifests are
+The files are found through GRAM_R2_DATA (default ../shared/data). They are converted to records below, a few lines per
+data set, as a user would do; none of their content is kept in the project. When the run has ended, its manifests are
 reconciled and the bounds that must hold are checked.
 """
 
@@ -27,11 +27,11 @@ RUN = Path("runs/real-input")
 
 
 def data_folder() -> Path:
-    """Where the public files are, or an exit that says so."""
+    """The folder of the public files; exits with a message if it is missing."""
     folder = Path(os.environ.get("GRAM_R2_DATA", "../shared/data")).resolve()
     if not folder.is_dir():
         sys.exit(
-            f"{folder} is not there: set GRAM_R2_DATA to the folder with pandalm/, fine-grained-rlhf/ and arena-hard/"
+            f"{folder} does not exist: set GRAM_R2_DATA to the folder with pandalm/, fine-grained-rlhf/ and arena-hard/"
         )
     return folder
 
@@ -81,7 +81,7 @@ def arena_hard(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_base(out: Path) -> None:
-    """A Llama of 0.7M random weights over bytes, with the chat template and reply tags of the small world."""
+    """Writes a byte-level Llama of 0.7M random weights, with the chat template and reply tags of the small world."""
     import torch
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -133,7 +133,7 @@ def prepare() -> None:
 
 
 def check(run: Path) -> None:
-    """Prints the counts of every stage, and raises AssertionError where a bound of the recipe does not hold."""
+    """Prints the counts of every stage, and raises AssertionError if a bound of the recipe does not hold."""
     manifests = [Manifest.load(path) for path in run.rglob(MANIFEST) if ".stale" not in path.parts]
     for manifest in sorted(manifests, key=lambda m: m.started):
         counts = manifest.counts  # loading it has checked that rows in = kept + dropped + failed
@@ -157,7 +157,7 @@ def check(run: Path) -> None:
         check_votes(labels.parent / "votes", {row["id"]: row["votes"] for row in rows})
 
 
-# The rule for a verdict once more, in other words than the parser's: the whole reply, nothing before or after it.
+# The rule for a verdict, written independently of the parser: the whole reply, nothing before or after it.
 WELL_FORMED = re.compile(r"\s*<think>(?:(?!</?think>).)*</think>\s*<answer>\s*([AB])\s*</answer>\s*", re.DOTALL)
 
 
@@ -167,14 +167,14 @@ def said(completion: dict[str, Any]) -> str | None:
 
 
 def check_games(path: Path, games: dict[tuple[str, str], dict[str, Any]]) -> None:
-    """Every game's verdict is what its reply says by the rule above; a malformed reply has none."""
+    """Checks that every game's verdict is that of its reply by the rule above; a malformed reply has none."""
     for line in read_jsonl(path):
         for request in line.get("requests", ()):
             assert games[line["id"], request["name"]]["verdict"] == said(request["completions"][0]), line
 
 
 def check_votes(votes: Path, counted: dict[str, dict[str, int]]) -> None:
-    """Every pair's votes are what its replies say by the rule above."""
+    """Checks that every pair's votes are those of its replies by the rule above."""
     for path in votes.glob("shards-*/*.jsonl"):
         for line in read_jsonl(path):
             recount = {"A": 0, "B": 0, "null": 0}

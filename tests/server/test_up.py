@@ -30,7 +30,7 @@ def test_what_is_there_is_left_alone_and_said(services: Services) -> None:
     assert {"demo", "llama-3.2-3b", "llama-3.1-8b"} <= deployed
     said = services.bring_up().splitlines()
     assert said[0] == f"server: {services.ui}/api/"
-    assert [line for line in said if ": was there" in line] == said[1:6]
+    assert [line for line in said if ": already there" in line] == said[1:6]
     after = {kind: all_of(services, kind) for kind in ("work_pools", "automations")}
     assert {a["id"]: a["trigger"] for a in after["automations"]} == {
         a["id"]: a["trigger"] for a in before["automations"]
@@ -43,7 +43,7 @@ def test_an_automation_that_differs_is_brought_up_to_date_and_stays_switched_off
     kept = {key: found[key] for key in ("name", "trigger", "actions", "description")}
     kept["trigger"] = {**found["trigger"], "within": 999.0}
     put(f"{services.ui}/api/automations/{found['id']}", {**kept, "enabled": False})
-    assert "automation 'gram-r2: no heartbeat': brought up to date" in services.bring_up()
+    assert "automation 'gram-r2: no heartbeat': updated" in services.bring_up()
     [now] = [a for a in all_of(services, "automations") if a["name"] == "gram-r2: no heartbeat"]
     assert (now["trigger"]["within"], now["enabled"], now["id"]) == (300.0, False, found["id"])
     put(f"{services.ui}/api/automations/{found['id']}", {**kept, "trigger": now["trigger"], "enabled": True})

@@ -223,9 +223,9 @@ def test_what_the_flow_does_not_read_is_refused() -> None:
     data = {"labeled": [{"path": "x"}]}
     checked({**recipe, "data": data}, GramConfig)
     for name in ("rationale", "unlabeled"):
-        with pytest.raises(ConfigError, match=rf"data\.{name}: this flow does not read it"):
+        with pytest.raises(ConfigError, match=rf"data\.{name}: not read by this flow"):
             checked({**recipe, "data": {**data, name: [{"path": "y"}]}}, GramConfig)
-    with pytest.raises(ConfigError, match="GRAM gives the label alone"):
+    with pytest.raises(ConfigError, match="GRAM outputs only the label"):
         checked({**recipe, "models": {"judge_base": "b"}, "data": data}, GramConfig)
 
 

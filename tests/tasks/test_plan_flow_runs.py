@@ -188,11 +188,11 @@ def test_several_seeds_are_planned_as_the_first_with_their_number(world: Path, t
     several = baselines(world, **paths, seeds=[3, 5], store=str(tmp_path), dry_run=True)
     plan, path = write_plan(several)
     assert path == f"{tmp_path}/baselines-world-seed-3/{PLAN}"
-    [note] = [note for note in plan.notes if note.startswith("2 seeds: this is the plan of the first alone")]
+    [note] = [note for note in plan.notes if note.startswith("2 seeds: this plan covers only the first")]
     one = plan_target(target_of(several.each_seed()[1]))
     assert one.totals() == pytest.approx(plan.totals())
     assert not any("seeds" in note for note in one.notes)
-    assert "so the whole is 2 times as much" in note
+    assert "so the total is 2 times as much" in note
     assert max(map(len, as_text(plan).splitlines())) <= COLUMNS
 
 
@@ -280,7 +280,7 @@ def test_each_response_of_a_set_is_read_once_and_in_knockouts_once_a_match(tmp_p
         (["benchmark/demo"], "recipes of benchmark cannot be planned; those of self-train, gram, baselines, adapt can"),
         (["adapt/demo", "--set", "judge.path=http://host/v1#m"], "is an endpoint: only a checkpoint can be adapted"),
         (["adapt/demo", "--stand-in", "runs/gram-demo/final=data/world/base-judge"], "Give prompt=, one of"),
-        (["adapt/nothing"], "there is no recipe 'nothing'; there are demo"),
+        (["adapt/nothing"], "there is no recipe 'nothing'; available: demo"),
     ],
 )
 def test_what_cannot_be_planned_is_said(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 """``python -m tests.world.build_bases --out data/world``: trains the two base models of the world from a seed.
 
 A common base learns the form and the logic of judging and proving from documents in which every word is liked or not
-at random. From it, two go on with a part of the words in their true taste: few for the judge, most for the prover.
+at random. From it, two models are trained on with the true taste of some words: few for the judge, most for the prover.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from prompts.prove import PROVE_COMPACT
 
 BATCH_SIZE = 64
 INITIAL_STD = 0.08
-"""About 1 / sqrt(hidden size). From the usual 0.02 the weights stay so small that fine-tuning's steps undo copying."""
+"""About 1 / sqrt(hidden size). With the usual 0.02 the weights stay so small that fine-tuning's steps undo copying."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training stage: `known` is the share of words whose documents tell the truth."""
+    """One training stage: `known` is the share of words whose true taste the documents show."""
 
     name: str
     n_steps: int
@@ -39,9 +39,9 @@ class Stage:
     known: float
     seed: int
     detached: float = 0.0
-    """Share of proofs that stand after an empty turn: what Eq. 5 divides by is then a model of proofs, not a guess."""
+    """Share of proofs that follow an empty turn: the denominator of Eq. 5 is then a model of proofs, not a guess."""
     noise: float = 0.0
-    """Standard deviation of what is added to every matrix while a gradient is taken; see `noisy`."""
+    """Standard deviation of the noise added to every matrix while a gradient is computed; see `noisy`."""
 
 
 COMMON = Stage("common", 1200, 2e-3, 0.0, 1)
@@ -50,7 +50,7 @@ PROVER = Stage("base-prover", 500, 1e-3, taste.PROVER_KNOWS, 3, detached=0.05, n
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """A Llama of 0.7M random parameters. Head size 32 is the smallest that vLLM's attention on CPU takes."""
+    """A Llama of 0.7M random parameters. Head size 32 is the smallest that vLLM's attention on CPU supports."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -74,7 +74,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM
 
 
 def draw_document(rng: random.Random, known: Collection[str], detached: float) -> tuple[tuple[Message, ...], str]:
-    """A prompt and its completion, of the judge or the prover, true of the `known` words and random of the others."""
+    """A prompt and its completion, of the judge or the prover: true for the `known` words, random for the others."""
     while True:
         pair = taste.make_pair(rng.sample(taste.WORDS, 2 * taste.WORDS_PER_RESPONSE))
         words = f"{pair.response_a} {pair.response_b}".split()
@@ -95,7 +95,7 @@ def encode(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """ids_BT padded on the right, and labels_BT that are -100 except on the completion and its end token.
 
-    Attention is causal, so what follows a document can't be seen from it and needs no mask.
+    Attention is causal, so a document cannot see what follows it, and needs no mask.
     """
     prompts = [
         tokenizer.apply_chat_template([m.to_json() for m in prompt], add_generation_prompt=True, tokenize=False)
@@ -133,9 +133,9 @@ def new_optimizer(
 
 @contextmanager
 def noisy(model: LlamaForCausalLM, std: float, generator: torch.Generator) -> Iterator[None]:
-    """The matrices of `model` with Gaussian noise added, as they were again afterwards (up to rounding).
+    """Adds Gaussian noise to the matrices of `model`, and restores them afterwards (up to rounding).
 
-    A base whose loss stands noise keeps its form when it is fine-tuned. Judges fine-tuned on 20 pairs at lr 1e-3 copied
+    A base whose loss tolerates noise keeps its format when it is fine-tuned. Judges fine-tuned on 20 pairs at lr 1e-3 copied
     the words in 83 to 88% of greedy replies (3 seeds) from a base without noise, in 96 to 99% from a base with it.
     """
     matrices = [parameter for parameter in model.parameters() if parameter.dim() == 2] if std else []
@@ -150,7 +150,7 @@ def noisy(model: LlamaForCausalLM, std: float, generator: torch.Generator) -> It
 
 
 def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: Stage) -> None:
-    """Trains `model` in place on fresh documents; only completions count."""
+    """Trains `model` in place on fresh documents; the loss is on completions only."""
     rng = random.Random(f"{taste.WORLD_SEED}/documents/{stage.name}/{stage.seed}")
     generator = torch.Generator().manual_seed(stage.seed)
     known = taste.known_words(stage.known)
@@ -171,7 +171,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: St
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """A plain Hugging Face folder. No sampling defaults: an engine that reads them would change a recipe's."""
+    """Saves a plain Hugging Face folder. No sampling defaults: an engine that reads them would override a recipe's."""
     model.generation_config = GenerationConfig(
         pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id
     )
@@ -193,8 +193,8 @@ def build(out: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.world.build_bases", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder in which base-judge and base-prover are made")
-    parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch (2)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write base-judge and base-prover to")
+    parser.add_argument("--threads", type=int, default=2, help="PyTorch threads (default: 2)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     build(arguments.out)

@@ -1,7 +1,7 @@
 """``make world``: the loop and its controls on the small world, on several seeds; prints mean ± sd and the effects.
 
-Every run goes through the product's own stages in one store, so what controls share is made once. A seed draws the
-data and everything random in the run; the base models are the shipped ones.
+Every run goes through the product's own stages in one store, so stages that controls share run once. A seed
+determines the data and everything random in the run; the base models are the shipped ones.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def controls() -> list[Control]:
 
 
 def run_one(control: Control, seed: int) -> None:
-    """One run, to its end; its lines go to a log in the store."""
+    """Executes one run to its end."""
     folder = STORE / f"data-{seed}"
     write_world(["--out", str(folder), "--seed", str(seed)])
     kinds = ("rationale", "labeled", "unlabeled", "heldout")
@@ -66,7 +66,7 @@ def run_name(control: Control, seed: int) -> str:
 
 
 def run_seed(seed: int, names: Sequence[str]) -> None:
-    """All controls of one seed, one after the other, each in a process of its own."""
+    """All controls of one seed, one after the other, each in its own process, whose output goes to a log in the store."""
     for control in controls():
         if control.name not in names:
             continue
@@ -115,7 +115,7 @@ def table(seeds: Sequence[int]) -> str:
         runs = [accuracies(control, seed) for seed in seeds]
         columns = [mean_sd(column) for column in zip(*runs, strict=True)]
         if control.name == "labeled-only":
-            # Every round would retrain from base on the same examples, so that one measurement stands for all.
+            # Every round would retrain from base on the same examples, so one measurement stands for all.
             columns = ["", *columns, *["the same"] * (n_rounds - 1)]
         lines.append(f"| {control.title} | " + " | ".join(columns) + " |")
     rights = [label_rights(seed) for seed in seeds]
@@ -154,7 +154,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=[control.name for control in controls()])
     parser.add_argument("--one", help="run one control in this process")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="seeds at once")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="seeds to run in parallel (number of CPUs)"
+    )
     arguments = parser.parse_args()
     if arguments.one:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -1,6 +1,6 @@
 """``python -m tests.world.measure_bases --bases data/world``: what the two bases can do before any fine-tuning.
 
-Prints one JSON object: accuracy in both orders, shares of replies in good form, and truth of the tastes word by word.
+Prints one JSON object: accuracy in both orders, shares of well-formed replies, and how often the tastes of words are true.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def both_orders(pairs: Sequence[PreferencePair]) -> list[PreferencePair]:
 
 
 def share(hits: Sequence[bool]) -> float:
-    """Percent; NaN where there is nothing to count."""
+    """Percent; NaN if there is nothing to count."""
     return round(100 * sum(hits) / len(hits), 1) if hits else float("nan")
 
 
@@ -102,7 +102,7 @@ def measure_judge(
 def measure_prover(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs: Sequence[PreferencePair], sample: bool
 ) -> dict[str, float]:
-    """`for_label`: the proof concludes for the label that it was given."""
+    """`for_label`: the proof concludes with the given label."""
     shown = both_orders(pairs)
     proofs = complete(model, tokenizer, [PROVE_COMPACT.render(p) for p in shown], sample)
     rationales = [PROVE_COMPACT.to_rationale(proof) for proof in proofs]
@@ -118,8 +118,8 @@ def measure_prover(
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.world.measure_bases", description=__doc__)
     parser.add_argument("--bases", type=Path, required=True, help="folder with base-judge and base-prover")
-    parser.add_argument("--pairs", type=int, default=500, help="held-out pairs, each in both orders (500)")
-    parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch (2)")
+    parser.add_argument("--pairs", type=int, default=500, help="held-out pairs, each in both orders (default: 500)")
+    parser.add_argument("--threads", type=int, default=2, help="PyTorch threads (default: 2)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
