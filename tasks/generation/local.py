@@ -1,4 +1,4 @@
-"""Generation on this machine: a job's open shards go to engine processes, one for each GPU."""
+"""Generation on this machine: a job's open shards go to engine processes, one per GPU."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from tasks.model.device import engine_environment
 from tasks.model.endpoint import is_endpoint
 
 _MOST_RESTARTS = 16
-"""Of the engines of one stage: a row among 16,384 that kills them is known after six deaths and fails at the seventh."""
+"""For one stage's engines: a row among 16,384 that kills them is isolated after six deaths and fails at the seventh."""
 
 
 @dataclass(frozen=True)
 class GenerationStats:
-    """What a stage's engines did in this attempt. Engine start and shards found done are not in the seconds."""
+    """What a stage's engines did in this attempt. `seconds` excludes engine startup and shards that were already finished."""
 
     tokens: int = 0
     seconds: float = 0.0
     engines: int = 0
 
     def plus(self, other: GenerationStats) -> GenerationStats:
-        """Both, one after the other."""
+        """The total of two attempts, one after the other."""
         return GenerationStats(
             self.tokens + other.tokens, self.seconds + other.seconds, max(self.engines, other.engines)
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Seconds and rate, of this attempt alone; the rate is that of all engines together."""
+        """Seconds and rate of this attempt only; the rate is that of all engines together."""
         rate = round(self.tokens / self.seconds * self.engines, 1) if self.seconds else None
         return {"engine_seconds": round(self.seconds, 2), "tokens_per_s": rate, "engines": self.engines}
 
 
 class Generator(Protocol):
-    """What carries out a generation job; in tests, a fake engine in this process."""
+    """Runs a generation job; in tests, with a fake engine in this process."""
 
     def __call__(
         self,
@@ -51,7 +51,7 @@ class Generator(Protocol):
 
 
 def gpu_seconds(metrics: Mapping[str, Any]) -> float:
-    """What a generation stage took of GPUs in all its attempts, at the rate of its last one; 0 where that is not known."""
+    """GPU seconds of a generation stage over all its attempts, at the rate of the last one; 0 if that is unknown."""
     rate = metrics.get("tokens_per_s")
     gpus = metrics.get("engines", 1) * metrics.get("gpus_an_engine", 1)
     return float(metrics.get("tokens_generated", 0) / rate * gpus) if rate else 0.0
@@ -60,13 +60,13 @@ def gpu_seconds(metrics: Mapping[str, Any]) -> float:
 def generate_in_children(
     job: GenerationJob, log_file: Path, on_line: Callable[[str], None], on_progress: Callable[[int, int], None]
 ) -> GenerationStats:
-    """Runs the job's open shards, one child process for each GPU (one on a machine without), and waits for them."""
+    """Runs the job's open shards, one child process per GPU (a single one on a machine without GPUs), and waits for them."""
     if all(shard.is_finished() for shard in job.shards()):
         on_progress(job.n_rows, job.n_rows)
         return GenerationStats()
     engines = max(1, min(len(visible_gpus()) // int(job.generation["tensor_parallel"]), job.n_shards))
     if is_endpoint(job.model):
-        engines = 1  # which asks for many rows at once
+        engines = 1  # it sends the requests of many rows at once
     return run_engines(job, [(i, engines) for i in range(engines)], log_file, on_line, on_progress)
 
 
@@ -77,12 +77,12 @@ def run_engines(
     on_line: Callable[[str], None],
     on_progress: Callable[[int, int], None],
 ) -> GenerationStats:
-    """Runs an engine, in a process of its own, for each share of the job's shards: the i-th of every n.
+    """Runs one engine process for each share (i, n) of the job's shards: every n-th shard, starting at the i-th.
 
-    Engines that die at work are started again, so that a row that kills them is found; see `tasks.generation.worker`. Raises
-    ChildError where they die otherwise, or too often.
+    Engines that die while generating are restarted, so that a row that kills them is found; see `tasks.generation.worker`.
+    Raises ChildError if they die at any other time, or too often.
     """
-    # Beside the work folder's other files but not one of the artifact's: it names paths of this machine.
+    # Beside the log and not in the artifact: it contains paths of this machine.
     job_file = log_file.with_suffix(".job.json")
     write_json(job_file, job.to_json())
     commands = [
@@ -112,7 +112,7 @@ def run_engines(
             at_work = [shard for shard in mine if shard.note_death()]
             if not at_work or not restarts_left:
                 raise
-            on_line(f"{error}\nIt is started again: what it had finished is kept")
+            on_line(f"{error}\nRestarting it; finished rows are kept")
             stats = stats.plus(_stats(latest))
             latest.clear()
     return stats.plus(_stats(latest))

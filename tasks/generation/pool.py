@@ -16,7 +16,7 @@ DEPLOYMENT = "generate/shards"
 
 @dataclass
 class _Open:
-    """Shards of one part that are still to be made; one that was seen whole is not read again."""
+    """The unfinished shards of one part; a shard once seen complete is not read again."""
 
     shards: Sequence[Shard]
     attempt: int
@@ -34,10 +34,10 @@ def generate_in_pool(
     on_progress: Callable[[int, int], None],
     store: RunStore,
 ) -> GenerationStats:
-    """Runs the job's open shards on workers of the pool ``gpu``, and waits for them. One machine: `tasks.generation.local`.
+    """Runs the job's open shards on workers of the pool ``gpu``, and waits for them. For one machine: `tasks.generation.local`.
 
-    Raises ChildError where a run fails twice, or where one after the other is lost. Whatever ends this function early
-    cancels the runs that it waits for.
+    Raises ChildError if a part's run fails twice or is lost too often. Whatever ends this function early cancels the runs
+    that it is waiting for.
     """
     open_shards = [shard for shard in job.shards() if not shard.is_finished()]
     workers = max(1, min(int(job.generation["workers"]), job.n_shards))

@@ -1,4 +1,4 @@
-"""Shards of a generation stage on disk: what a job asks for, which rows are done, and the finished lines.
+"""Shards of a generation stage on disk: the job, which of its rows are done, and the finished lines.
 
 A shard is a range of rows of one JSONL file. Its lines::
 
@@ -7,13 +7,13 @@ A shard is a range of rows of one JSONL file. Its lines::
     {"row": 18, "id": "77aa…", "dropped": "prompt_too_long"}
     {"row": 19, "id": "0b1d…", "failed": "engine_abort", "detail": "…", "answered": []}
 
-While an engine is at work on rows, ``.000003.at-work`` says on which; where its process dies and its parent lives to see
-it, that becomes a line of ``.000003.crashes``. A row that was alone in an engine that died has failed, and the others go
-on without it.
+While an engine works on rows, ``.000003.at-work`` records which; if its process dies and its parent survives to notice,
+that becomes an entry in ``.000003.crashes``. A row that was alone in an engine that died has failed, and the others
+continue without it.
 
-``000003.jsonl`` is finished when ``.000003.done`` stands beside it, written last: its hash, its rows, and how many of
-them failed. Until then the rows that are done are appended one by one to ``.000003.partial``, so that a kill loses only
-those that are in the engine. A failed row is not done: the next attempt asks for it again.
+``000003.jsonl`` is finished once ``.000003.done`` is beside it, which is written last and holds its hash, its number of
+rows, and how many of them failed. Until then, rows are appended to ``.000003.partial`` one by one as they finish, so a
+kill loses only those in the engine. A failed row is not done: the next attempt generates it again.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from data.store.artifacts import DONE
 
 @dataclass(frozen=True)
 class GenerationJob:
-    """What a generation child is told. `builder` is ``module:function``, which turns a row into its requests.
+    """The input of a generation child process. `builder` is the ``module:function`` that turns a row into its requests.
 
-    `score_against` asks for each completion's logprob behind these messages alone (the denominator of Eq. 5). `attempt`
-    counts how often rows that failed have been tried.
+    `score_against` requests each completion's logprob after these messages alone (the denominator of Eq. 5). `attempt`
+    counts how often failed rows have been tried.
     """
 
     builder: str
@@ -59,16 +59,16 @@ class GenerationJob:
 
     @property
     def context(self) -> int:
-        """Tokens that prompt and reply may have together."""
+        """Maximum tokens of prompt and reply together."""
         return int(self.models["max_tokens"])
 
     def relative_to(self, store: Path) -> GenerationJob:
-        """The same job for another machine: its paths as seen from the folder of the store."""
+        """The same job for another machine: its paths are relative to the store's folder."""
         rows, model, out = (str(Path(path).relative_to(store)) for path in (self.rows, self.model, self.out))
         return replace(self, rows=rows, model=model, out=out)
 
     def under(self, store: Path) -> GenerationJob:
-        """The opposite of `relative_to`. Raises StoreError where a path leads out of the store."""
+        """The inverse of `relative_to`. Raises StoreError if a path leads out of the store."""
         rows, model, out = (inside(store, path) for path in (self.rows, self.model, self.out))
         return replace(self, rows=rows, model=model, out=out)
 
@@ -84,7 +84,7 @@ class GenerationJob:
 
 @dataclass(frozen=True)
 class Shard:
-    """Rows `start` to `stop` of a job, and the files that hold what was made for them."""
+    """Rows `start` to `stop` of a job, and the files that hold their results."""
 
     folder: Path
     number: int
@@ -117,18 +117,18 @@ class Shard:
 
     @contextlib.contextmanager
     def in_engine(self, rows: Sequence[int]) -> Iterator[None]:
-        """Around an engine's work on these rows. Who is asked to stop, or cannot write, has not crashed."""
+        """Marks these rows as being in the engine. A request to stop, or a failed write, is not a crash."""
         write_json(self._at_work, rows[0] if len(rows) == 1 else None)
         try:
             yield
         except (SystemExit, KeyboardInterrupt, OSError):
             self._at_work.unlink(missing_ok=True)
             raise
-        # Another engine, taken for lost, may be at the same shard and have removed it.
+        # Another engine that was presumed lost may work on the same shard and have removed it.
         self._at_work.unlink(missing_ok=True)
 
     def note_death(self) -> bool:
-        """Notes that the engine has died, if it was at work here; says whether it was. For its parent to call."""
+        """Called by the parent of an engine that died: records the death if it was working here; returns whether it was."""
         if not self._at_work.exists():
             return False
         write_json(self._crashes, [*self.crashes(), json.loads(self._at_work.read_text(encoding="utf-8"))])
@@ -136,22 +136,22 @@ class Shard:
         return True
 
     def forget_work(self) -> None:
-        """Before an engine is started: what one left whose parent was killed with it says nothing of its rows."""
+        """Called before an engine starts: a mark left by one that was killed with its parent says nothing about its rows."""
         self._at_work.unlink(missing_ok=True)
 
     def crashes(self) -> list[int | None]:
-        """The deaths of engines at work on this shard: each the row that was alone in it, or None where there were more."""
+        """The deaths of engines working on this shard: for each, the row if it was alone in the engine, otherwise None."""
         content = _read(self._crashes)
         notes: list[int | None] = json.loads(content) if content else []
         return notes
 
     def is_finished(self) -> bool:
-        """Whether all its rows are written, undamaged, and none of them has failed."""
+        """Whether all its rows are written, undamaged, and none of them failed."""
         facts = self._read_facts()
         return facts is not None and facts["failed"] == 0 and self._is_whole(facts)
 
     def is_written(self, attempt: int) -> bool:
-        """Whether it is finished, or this attempt at it has come to its end with rows that failed."""
+        """Whether it is finished, or this attempt at it has ended with failed rows."""
         facts = self._read_facts()
         if facts is None or not self._is_whole(facts):
             return False
@@ -160,7 +160,7 @@ class Shard:
     def _is_whole(self, facts: Mapping[str, Any]) -> bool:
         try:
             return sha256_file(self.path) == str(facts["sha256"])
-        except FileNotFoundError:  # it is being made again in this moment
+        except FileNotFoundError:  # it is being rewritten right now
             return False
 
     def rows_done(self) -> int:
@@ -170,65 +170,65 @@ class Shard:
         return (_read(self._partial) or b"").count(b"\n")
 
     def attempts(self) -> int:
-        """How often its rows have been tried; 0 for one that was never finished."""
+        """How often its rows have been tried; 0 if it was never finished."""
         return int((self._read_facts() or {"attempt": 0})["attempt"])
 
     def usage(self) -> tuple[int, float]:
-        """Tokens and seconds that the attempt which wrote it has taken."""
+        """Tokens and seconds used by the attempt that wrote it."""
         facts = self._read_facts() or {}
         return int(facts.get("tokens", 0)), float(facts.get("seconds", 0.0))
 
     def done(self) -> dict[int, dict[str, Any]]:
-        """The lines that need not be made again, by row: all that are on disk and did not fail.
+        """The lines that need not be generated again, by row: all that are on disk and did not fail.
 
-        A finished shard whose content is not what was written is moved aside, with a line that says so.
+        A finished shard whose content is no longer what was written is moved aside, and a line is printed.
         """
         facts = self._read_facts()
         lines: Iterable[dict[str, Any]] = _whole_lines(self._partial)
-        if facts is None:  # a kill has come between the file, which is put there whole, and its facts
+        if facts is None:  # killed after the file, which appears only whole, but before its facts
             lines = [*_whole_lines(self.path), *lines]
         else:
             if sha256_file(self.path) == facts["sha256"]:
                 lines = [*read_jsonl(self.path), *lines]
             else:
-                aside = self.path.with_name(f".{self.path.name}.damaged")  # a note: no part of the artifact
+                aside = self.path.with_name(f".{self.path.name}.damaged")  # hidden: not part of the artifact
                 self.path.replace(aside)
                 self._facts.unlink()
-                print(f"{self.path} is damaged (its sha256 is not the one that was written): moved to {aside.name}")
+                print(f"{self.path} is damaged (its sha256 differs from the one recorded): moved to {aside.name}")
         return {line["row"]: line for line in lines if "failed" not in line}
 
     def appending(self) -> IO[str]:
-        """The file to which rows are appended while the shard is under way."""
+        """The file to which rows are appended while the shard is in progress."""
         self.folder.mkdir(parents=True, exist_ok=True)
         torn = self._partial.exists() and not self._partial.read_bytes().endswith(b"\n")
         stream = self._partial.open("a", encoding="utf-8")
-        if torn:  # by a kill in the middle of a line: what follows must start on one of its own
+        if torn:  # by a kill in the middle of a line: the next row must start on a new one
             stream.write("\n")
         return stream
 
     def finish(
         self, lines: Mapping[int, Mapping[str, Any]], attempt: int, tokens: int = 0, seconds: float = 0.0
     ) -> None:
-        """Writes all lines in the order of the rows, then the facts that make the shard finished, with what it took."""
+        """Writes all lines in row order, then the facts that mark the shard as finished, with its tokens and seconds."""
         if sorted(lines) != list(range(self.start, self.stop)):
-            raise StoreError(f"{self.path}: {len(lines)} lines for the rows {self.start} to {self.stop - 1}")
-        if self.is_written(attempt):  # by another engine, when this one was taken for lost
+            raise StoreError(f"{self.path}: {len(lines)} lines for rows {self.start} to {self.stop - 1}")
+        if self.is_written(attempt):  # by another engine, after this one was presumed lost
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f".{self.path.name}.{os.getpid()}.tmp"
         with temporary.open("w", encoding="utf-8") as stream:
             stream.writelines(json_line(lines[row]) for row in range(self.start, self.stop))
-        # Of what was written here: another engine, taken for lost, may be writing the same shard.
+        # Hash the temporary file: another engine that was presumed lost may be writing the same shard.
         sha256 = sha256_file(temporary)
         flush(temporary)
-        self._facts.unlink(missing_ok=True)  # of an attempt in which rows had failed
+        self._facts.unlink(missing_ok=True)  # from an attempt in which rows failed
         temporary.replace(self.path)
         self._write_facts(lines.values(), sha256, attempt=attempt, tokens=tokens, seconds=round(seconds, 3))
         self._partial.unlink(missing_ok=True)
         self._crashes.unlink(missing_ok=True)
 
     def adopt(self) -> None:
-        """Takes a file that is known to be whole, as one of a finished artifact, for a finished shard."""
+        """Marks a file that is known to be complete, as in a finished artifact, as a finished shard."""
         if self.path.exists() and not self._facts.exists():
             self._write_facts(read_jsonl(self.path), sha256_file(self.path), attempt=0)
 
@@ -250,7 +250,7 @@ class Shard:
 
 
 def _read(path: Path) -> bytes | None:
-    """A file's content, or None where there is none: another process may remove it at any moment."""
+    """A file's content, or None if it does not exist: another process may remove it at any moment."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -258,7 +258,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a partial file. A line that a kill cut short is left out: its row is made again."""
+    """The rows of a partial file. A line that a kill cut short is skipped: its row is generated again."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as stream:
@@ -270,7 +270,7 @@ def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_shards(job: GenerationJob) -> Iterator[dict[str, Any]]:
-    """All lines of all shards in the order of the rows."""
+    """All lines of all shards, in row order."""
     for shard in job.shards():
         yield from read_jsonl(shard.path)
 
@@ -279,5 +279,5 @@ def with_rows(job: GenerationJob) -> Iterator[tuple[dict[str, Any], dict[str, An
     """Each input row with what was generated for it, streamed."""
     for row, made in zip(read_jsonl(Path(job.rows)), read_shards(job), strict=True):
         if str(row["id"]) != made["id"]:
-            raise StoreError(f"row {made['row']} of {job.rows} is not the one that was generated for, {made['id']!r}")
+            raise StoreError(f"row {made['row']} of {job.rows} is not the row {made['id']!r} that was generated for")
         yield row, made

@@ -1,8 +1,8 @@
-"""Bulk generation: shards of prompts → shards of completions, one engine a GPU, each in a process of its own.
+"""Bulk generation: shards of prompts → shards of completions, one engine per GPU, each in its own process.
 
-A reply that the length limit cuts off is asked for once more, with the same seed and twice the tokens where the context
-has room for them; what is cut off then, stays so. A row on which the engine itself dies is found by asking for fewer and
-fewer rows at a time, and fails alone. What a shard looks like on disk is in `tasks.generation.shards`.
+A reply cut off by the length limit is requested once more, with the same seed and twice the tokens if the context has
+room for them; if it is cut off again, it stays so. A row on which the engine itself dies is found by sending fewer and
+fewer rows at a time, and fails alone. `tasks.generation.shards` describes what a shard looks like on disk.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class _Work:
-    """What the rows of a shard go through: how requests are made of them, and what answers those."""
+    """What turns a shard's rows into lines: the builder of their requests, and the engine that answers those."""
 
     job: GenerationJob
     build: Builder
@@ -54,10 +54,10 @@ class _Work:
 def run_shards(
     job: GenerationJob, engine: Engine, encoder: ChatEncoder, report: Report, worker: int = 0, workers: int = 1
 ) -> None:
-    """Makes this worker's shards (every `workers`-th, from `worker`) that are not done yet."""
+    """Generates this worker's unfinished shards (every `workers`-th, starting at `worker`)."""
     work = _Work(job, _resolve(job.builder), encoder, engine)
     mine = [shard for shard in job.shards() if shard.number % workers == worker]
-    # One with failed rows is done with this attempt: what killed an engine is not asked for again in it.
+    # A shard written with failed rows is done for this attempt: rows that killed an engine are not retried in it.
     open_shards = [shard for shard in mine if not shard.is_written(job.attempt)]
     meter = _Meter(report, sum(shard.n_rows for shard in mine))
     meter.done = meter.total - sum(shard.n_rows for shard in open_shards)
@@ -103,7 +103,7 @@ def _make_shard(work: _Work, shard: Shard, batch: Sequence[Mapping[str, Any]], m
 
 
 def _rows_at_once(n_rows: int, crashes: Sequence[int | None]) -> int:
-    """How many rows go into an engine together: all, until it has died twice and no row is known to be the cause."""
+    """How many rows are sent to the engine together: all, until it has died twice with no row known to be the cause."""
     since = len(crashes) - max((i + 1 for i, row in enumerate(crashes) if row is not None), default=0)
     return n_rows if since < 2 else max(1, n_rows // _FEWER ** (since - 1))
 
@@ -119,7 +119,7 @@ def _make_lines(
     write: Callable[[dict[str, Any]], None],
     meter: _Meter,
 ) -> None:
-    """Writes the line of each row as soon as it is done, in no order."""
+    """Writes the line of each row as soon as it is done, in any order."""
     asked: list[tuple[PendingRow, int]] = []
     for index, row in rows:
         made = work.build(row, work.job.params, work.encoder)
@@ -147,7 +147,7 @@ def _make_lines(
 
 
 def _score(work: _Work, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Gives the completions of these lines their logprob alone, in exchange for their token ids."""
+    """Replaces the token ids of these lines' completions with their logprob after `score_against` alone."""
     assert work.job.score_against is not None
     prefix = work.encoder.prompt_ids([Message("user", m["content"]) for m in work.job.score_against])
     completions = [c for line in lines for request in line.get("requests", ()) for c in request["completions"]]
@@ -166,7 +166,7 @@ def _resolve(name: str) -> Builder:
 
 
 class _Meter:
-    """Adds up what is done and reports it, at most once a second."""
+    """Adds up the finished work and reports it, at most once a second."""
 
     def __init__(self, report: Report, total: int) -> None:
         self.report, self.total = report, total
@@ -185,7 +185,7 @@ class _Meter:
 
 
 def main() -> None:
-    """The child: ``python -m tasks.generation.worker JOB.json --worker 0 --workers 1``."""
+    """The child process: ``python -m tasks.generation.worker JOB.json --worker 0 --workers 1``."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("job", type=Path)
     parser.add_argument("--worker", type=int, required=True)
@@ -196,7 +196,7 @@ def main() -> None:
     _resolve(job.builder)  # a builder that does not exist must not cost the start of an engine
     locks = [] if is_endpoint(job.model) else claim_gpus(int(job.generation["tensor_parallel"]))
     models = ModelSettings.model_validate(job.models)
-    # Builders use no more of an encoder than the one for endpoints has, where the judge is one.
+    # If the judge is an endpoint, builders use only those methods that `MessageEncoder` has.
     encoder = cast("ChatEncoder", MessageEncoder())
     if not is_endpoint(job.model):
         encoder = ChatEncoder.load(job.model, bool(models.trust_remote_code))
@@ -206,13 +206,13 @@ def main() -> None:
     report = child.report_progress
     try:
         run_shards(job, engine, encoder, lambda facts: report(**facts), arguments.worker, arguments.workers)
-    except SystemExit as asked:  # to stop, which is not for the engine to delay
-        os._exit(int(str(asked.code)))
+    except SystemExit as stop:  # exit at once: the engine must not delay it
+        os._exit(int(str(stop.code)))
     del locks
 
 
 if __name__ == "__main__":
-    # Run as a script this module is `__main__`, and its classes are not those that other modules import from here.
+    # Run as a script, this module is `__main__`, whose classes differ from those that other modules import.
     from tasks.generation.worker import main as run_main
 
     run_main()

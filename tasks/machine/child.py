@@ -1,4 +1,4 @@
-"""Child processes for training and generation: they cannot outlive their parent, and a crash of theirs is one clear error.
+"""Child processes for training and generation: they cannot outlive their parent, and their crashes become one clear error.
 
 A child prints plain lines (they go to the run's log and to a file) and progress lines, which start with `PROGRESS`.
 """
@@ -28,7 +28,7 @@ _TAIL_LINES = 40
 
 
 class ChildError(RuntimeError):
-    """A child process that failed: what it was, how it ended, and the last lines it wrote."""
+    """A child process that failed: what it was, how it ended, and its last lines of output."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ def run_children(
     on_line: Callable[[str], None],
     on_progress: Callable[[str, dict[str, Any]], None],
 ) -> None:
-    """Runs the commands at once and waits for all. The first that fails ends the others and raises ChildError.
+    """Runs the commands in parallel and waits for all. The first that fails ends the others and raises ChildError.
 
     `on_line` gets every plain line, `on_progress` every progress line with the label of its child. Whatever ends this
     function early (an exception in a callback, a signal turned into one) ends the children first.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    # The parent-death signal follows the thread that starts the child: this thread stays here until they have ended.
+    # The parent-death signal is tied to the thread that starts the child: this thread stays here until all have ended.
     with log_file.open("a", encoding="utf-8") as log:
         outputs: list[_Output] = []
         try:
@@ -64,7 +64,7 @@ def run_children(
 
 
 def _start(command: Command) -> subprocess.Popen[bytes]:
-    # No session or group of its own: what cancels the flow's process group ends the child too.
+    # No new session or process group: cancelling the flow's process group ends the child too.
     return subprocess.Popen(
         [sys.executable, "-m", command.module, *command.arguments],
         stdin=subprocess.DEVNULL,
@@ -76,7 +76,7 @@ def _start(command: Command) -> subprocess.Popen[bytes]:
 
 @dataclass
 class _Output:
-    """What is known of one running child's output: the unfinished line, and the last finished ones."""
+    """The output of one running child: its unfinished line, and its last finished ones."""
 
     command: Command
     process: subprocess.Popen[bytes]
@@ -90,7 +90,7 @@ class _Output:
         return [text for line in lines if (text := _text(line))] if data else None
 
     def last_line(self) -> list[str]:
-        """What stands behind the last line break, at the end."""
+        """The text after the last line break, at the end of the output."""
         text, self.unfinished = _text(self.unfinished), b""
         return [text] if text else []
 
@@ -162,7 +162,7 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """While this process cleans up what must not be left half done: it is not asked to end a second time."""
+    """Ignores SIGTERM while this process finishes a cleanup that must not be left half done."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -177,7 +177,7 @@ def undisturbed() -> Iterator[None]:
 
 
 def die_with_parent() -> None:
-    """Asks the kernel to kill this process when its parent ends, and ends at once if that has already happened."""
+    """Asks the kernel to kill this process when its parent ends, and exits at once if that has already happened."""
     parent = int(os.environ[PARENT])
     pr_set_pdeathsig = 1
     if ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL) != 0:

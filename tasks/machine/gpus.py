@@ -1,4 +1,4 @@
-"""Which GPUs there are, and which process has them: one holder a GPU, over all runs of a user on a machine."""
+"""Which GPUs there are, and which process holds each: one process per GPU, across a user's runs on a machine."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _PAUSE_S = 1.0
 def claim_gpus(wanted: int) -> list[IO[str]]:
     """Waits until this many of the visible GPUs are free, and holds them until this process ends.
 
-    Only they are visible to this process from then on. None are claimed on a machine without any. Keep the returned
-    files open: they are OS file locks, which the kernel frees at death, however this process dies. Raises ValueError
-    where fewer are visible than are wanted.
+    From then on, only these are visible to this process. On a machine without GPUs, none are claimed. Keep the returned
+    files open: they are OS file locks, which the kernel releases when this process ends, however it ends. Raises
+    ValueError if fewer GPUs are visible than wanted.
     """
     gpus, names = visible_gpus(), _gpu_ids()
     if not gpus:
         return []
     if len(gpus) < wanted:
-        raise ValueError(f"{wanted} GPUs are wanted, but only {len(gpus)} are visible: {', '.join(gpus)}")
+        raise ValueError(f"{wanted} GPUs are needed, but only {len(gpus)} are visible: {', '.join(gpus)}")
     announced = False
     while True:
         held: dict[str, IO[str]] = {}
@@ -39,7 +39,7 @@ def claim_gpus(wanted: int) -> list[IO[str]]:
         if len(held) == wanted:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(held)
             return list(held.values())
-        for lock in held.values():  # to wait while holding some would block others that do the same
+        for lock in held.values():  # waiting while holding some would block others that do the same
             lock.close()
         if not announced:
             print(f"waiting for {', '.join(taken)}", flush=True)
@@ -48,7 +48,7 @@ def claim_gpus(wanted: int) -> list[IO[str]]:
 
 
 def _try_lock(name: str) -> tuple[IO[str] | None, str]:
-    """The lock of a GPU, named by its own id; or None, and who has it."""
+    """The lock of a GPU, named after its id; or None, and the process that holds it."""
     folder = Path("/tmp") / f"gram-r2-locks-{os.getuid()}"  # not TMPDIR, which differs between users of one machine
     folder.mkdir(mode=0o700, exist_ok=True)
     stream = (folder / f"gpu-{name}.lock").open("a+", encoding="utf-8")
@@ -66,15 +66,15 @@ def _try_lock(name: str) -> tuple[IO[str] | None, str]:
 
 
 def _gpu_ids() -> dict[str, str]:
-    """The id of each GPU by its index, as nvidia-smi tells."""
+    """The id of each GPU by its index, as reported by nvidia-smi."""
     query = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
     try:
         listed = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
     except FileNotFoundError:
         return {}
     if listed.returncode:
-        # To go on without would redo on the CPU, in another number format, what the GPUs had done.
-        raise RuntimeError(f"nvidia-smi is here but fails: {listed.stdout}{listed.stderr}")
+        # Continuing without GPUs would redo their work on the CPU, in another dtype.
+        raise RuntimeError(f"nvidia-smi is installed but fails: {listed.stdout}{listed.stderr}")
     pairs = (line.split(",") for line in listed.stdout.splitlines() if "," in line)
     return {index.strip(): uuid.strip() for index, uuid in pairs}
 

@@ -1,7 +1,7 @@
-"""Work that is given to other machines: each part is a run of a deployment, on whatever worker takes it.
+"""Work given to other machines: each part is a run of a deployment, on whichever worker takes it.
 
-What is done is read from the store, never from Prefect: a run that is lost is followed by another one for what it left,
-and a stage that is taken up again finds the runs that are still at work for it.
+Progress is read from the store, never from Prefect: a lost run is followed by another one for the rest of its work, and
+a resumed stage finds the runs that are still working for it.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _CANCEL_S = 15.0
 _PAGE = 200
 _MOST_LOST = 10
 _MOST_FAILED = 1
-"""Runs that may be lost, and that may fail, for one part before it is given up: what fails twice will again."""
+"""How many runs of one part may be lost, and how many may fail, before it is given up: what fails twice will fail again."""
 
 
 @dataclass
 class Part:
-    """What one run does. `left` says what of it is still to be done, such as "3 shards"; nothing when it is done."""
+    """The work of one run. `left` describes what remains to be done, such as "3 shards"; it is empty when all is done."""
 
     label: str
     parameters: Mapping[str, Any]
@@ -48,7 +48,7 @@ class Part:
     lost: int = 0
     failed: int = 0
     asked: float = 0.0
-    """When its run was started, or 0 once it is at work."""
+    """When its run was started; 0 once a worker has taken it, or the wait has been logged."""
 
 
 def run_parts(
@@ -59,21 +59,21 @@ def run_parts(
     on_poll: Callable[[], object],
     say: Callable[[str], None],
 ) -> None:
-    """Has every part done by runs of `deployment`, and waits for them; `on_poll` is called again and again meanwhile.
+    """Does every part in a run of `deployment`, and waits for all; `on_poll` is called repeatedly meanwhile.
 
-    `work` is the folder of the stage, which names its runs. Raises ChildError where one fails twice, or where one after
-    the other is lost. Whatever ends this function cancels the runs that are not over,
-    unless the run has been taken over by another process: then they are that one's.
+    `work` is the folder of the stage, after which its runs are named. Raises ChildError if a part's run fails twice or is
+    lost too often. Whatever ends this function cancels the runs that have not ended, unless another process has taken over
+    the stage's run: then they are that process's.
     """
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-    # The next poll is a retry; minutes of them inside one request would keep a run from ending.
+    # The next poll is a retry anyway; minutes of retries inside one request would keep a run from ending.
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: _RETRIES}), get_client(sync_client=True) as client:
         runs = _Runs(client, deployment, f"{store.url}/{store.run_name}", work.name, say)
         try:
             while True:
-                on_poll()  # first, so that what is here of the stage is where its runs look for it
+                on_poll()  # first, so that the stage's files are where its runs look for them
                 waiting = [part for part in parts if part.left()]
                 if not waiting:
                     break
@@ -81,8 +81,8 @@ def run_parts(
                     runs.adopt(parts)
                     for part in waiting:
                         runs.ensure_running(part, on_poll)
-                except httpx.HTTPError as error:  # the runs go on without the server
-                    say(f"the Prefect server does not answer ({error!r})")
+                except httpx.HTTPError as error:  # the runs continue without the server
+                    say(f"the Prefect server does not respond ({error!r})")
                 time.sleep(_POLL_S)
         except LeaseError:
             raise
@@ -100,17 +100,18 @@ class _Runs:
         self, client: SyncPrefectClient, deployment: str, place: str, name: str, say: Callable[[str], None]
     ) -> None:
         self.client, self.deployment, self.name, self.say = client, deployment, name, say
-        # Of the whole run, whose stages come one after the other; and of its store: two may hold runs of one name.
+        # Shared by the whole run, whose stages follow one another, and specific to its store: two stores may hold runs of
+        # the same name.
         self.tag = "run-" + hashlib.sha256(place.encode()).hexdigest()[:16]
         self.ids: set[UUID] = set()
         self.keys: dict[str, str] = {}
         self.adopted = False
 
     def adopt(self, parts: Sequence[Part]) -> None:
-        """Finds, once, the runs that an earlier attempt at this stage has started and that are still at work.
+        """Finds, once, the runs that an earlier attempt at this stage started and that are still running.
 
-        Those with other parameters are cancelled: of a stage that was cut into another number of parts, or of one that
-        a changed setting has replaced.
+        Those with other parameters are cancelled: they belong to a stage that was split into another number of parts,
+        or was replaced because of a changed setting.
         """
         if self.adopted:
             return
@@ -120,14 +121,14 @@ class _Runs:
             self.ids.add(run.id)
             if part is not None:
                 part.run_id = run.id
-                self.say(f"{part.label}: its run {run.name!r} is still at work")
+                self.say(f"{part.label}: its run {run.name!r} is still running")
             else:
-                self.say(f"the run {run.name!r} of an earlier attempt is cancelled")
+                self.say(f"cancelling the run {run.name!r} of an earlier attempt")
                 self._cancel(run.id)
         self.adopted = True
 
     def _under_way(self) -> list[FlowRun]:
-        """Runs of this stage that are neither over nor being cancelled: those will do no more, but may take minutes to end."""
+        """This stage's runs that have neither ended nor are being cancelled: those do no more, but may take minutes to end."""
         from prefect.client.schemas.filters import (
             FlowRunFilter,
             FlowRunFilterState,
@@ -147,27 +148,27 @@ class _Runs:
         return found
 
     def ensure_running(self, part: Part, on_poll: Callable[[], object]) -> None:
-        """Starts a part's run, or another one where the last has ended before it was done."""
+        """Starts a part's run, or another one if the last ended before its work was done."""
         if part.run_id is not None:
             run = self._read(part.run_id)
-            if run is None:  # somebody has deleted it
-                state, what = None, f"{part.label}: its run {part.run_id} is gone"
+            if run is None:  # it was deleted
+                state, what = None, f"{part.label}: its run {part.run_id} no longer exists"
             elif run.state is None or not run.state.is_final():
                 self._say_if_nobody_takes_it(part, run)
                 return
             else:
                 state, what = run.state, f"{part.label}: its run {run.name!r} ended {run.state.name}"
-            on_poll()  # what it has done may have been written after the last look
+            on_poll()  # its last results may have been written after the last poll
             if not (left := part.left()):
                 return
             failed = state is not None and state.is_failed()
             part.failed += failed
             part.lost += not failed
-            ended, part.run_id = part.run_id, None  # counted once, also where no other can be started now
+            ended, part.run_id = part.run_id, None  # counted once, even if no other can be started now
             what, why = f"{what} with {left} left", state.message if state is not None else "no message"
             if part.failed > _MOST_FAILED or part.lost > _MOST_LOST:
                 raise ChildError(f"{what}: {why}\nIts log is in the UI, under flow run {ended}")
-            self.say(f"{what} ({why}); another worker goes on with it")
+            self.say(f"{what} ({why}); another worker takes over")
         part.run_id, part.asked = self._start(part).id, time.monotonic()
 
     def _read(self, run: UUID) -> FlowRun | None:
@@ -188,22 +189,22 @@ class _Runs:
     def _start(self, part: Part) -> FlowRun:
         from prefect.deployments import run_deployment
 
-        again = f" again {n}" if (n := part.lost + part.failed) else ""
-        # Where the answer to a request is lost, the next one with this key finds the run that was made.
-        key = self.keys.setdefault(f"{part.label}{again}", str(uuid4()))
+        retry = f" retry {n}" if (n := part.lost + part.failed) else ""
+        # If the response to a request is lost, the next request with this key finds the run that was created.
+        key = self.keys.setdefault(f"{part.label}{retry}", str(uuid4()))
         run = run_deployment(
             self.deployment,
             parameters=dict(part.parameters),
             timeout=0,
             tags=[self.tag],
-            flow_run_name=f"{self.name} {part.label}{again}",
+            flow_run_name=f"{self.name} {part.label}{retry}",
             idempotency_key=key,
         )
         self.ids.add(run.id)  # type: ignore[union-attr]
         return cast("FlowRun", run)
 
     def let_end(self) -> None:
-        """Lets runs whose part is done end by themselves; those that do not are cancelled, as one that was taken for lost."""
+        """Lets runs whose part is done end by themselves; those that do not, such as one presumed lost, are cancelled."""
         deadline = time.monotonic() + _END_S
         with contextlib.suppress(httpx.HTTPError):
             while time.monotonic() < deadline and any(map(self._is_under_way, self.ids)):
@@ -215,16 +216,16 @@ class _Runs:
         return found is not None and (found.state is None or not found.state.is_final())
 
     def cancel(self) -> None:
-        """Cancels all runs of the stage that are not over, those too that were taken for lost."""
+        """Cancels all runs of the stage that have not ended, including those presumed lost."""
         deadline = time.monotonic() + _CANCEL_S
         for run in self.ids:
-            if time.monotonic() < deadline:  # a server that is away must not keep a run that is to end from ending
+            if time.monotonic() < deadline:  # an unreachable server must not keep a run from ending
                 self._cancel(run)
 
     def _cancel(self, run: UUID) -> None:
         from prefect.states import Cancelling
 
-        # One that cannot be reached must not keep the others, nor hide why the stage ends.
+        # A failed request must not keep the others from being cancelled, nor hide why the stage ends.
         with contextlib.suppress(httpx.HTTPError):
             if self._is_under_way(run):
                 self.client.set_flow_run_state(run, Cancelling(message="the run that waited for it has ended"))

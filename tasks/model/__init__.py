@@ -1,1 +1,1 @@
-"""Language models in use: engines, prompts as tokens, and what a judge is asked and answers."""
+"""Running language models: engines, prompts as tokens, and a judge's requests and answers."""

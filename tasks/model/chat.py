@@ -1,7 +1,7 @@
-"""The one place where a chat template meets a tokenizer, for training and for generation alike.
+"""The only place where chat templates are applied, for training and generation alike.
 
-A training example is ``prompt_ids + completion_ids``; generation is given exactly the same ``prompt_ids``. The
-completion is never put through the template: templates of reasoning models may strip ``<think>`` from it.
+A training example is ``prompt_ids + completion_ids``; generation gets exactly the same ``prompt_ids``. The completion
+never goes through the template: templates of reasoning models may strip ``<think>`` from it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from prompts.template import ZERO_WIDTH_SPACE
 
 _SENTINEL = "\u2042reply\u2042"
 DATE = "26 Jul 2024"
-"""What Llama 3's template says today is, in place of the clock: a prompt must not change from one day to the next."""
+"""Today's date for Llama 3's template, instead of the clock's: a prompt must not change from one day to the next."""
 
 _CUT_MARK = " […] "
 _REPLY_TAGS = frozenset({"<think>", "</think>", "<answer>", "</answer>"})
 
 
 class ChatTemplateError(ValueError):
-    """A tokenizer whose chat template cannot serve as a judge's or prover's."""
+    """A tokenizer whose chat template cannot be used for a judge or prover."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A prompt as token ids, or as messages; `truncated` says whether the pair had to be shortened to fit."""
+    """A prompt as token ids, or as messages; `truncated` is true if the pair had to be shortened to fit."""
 
     ids: list[int]
     truncated: bool = False
@@ -49,14 +49,14 @@ class ChatEncoder:
             )
         if "strftime_now" in tokenizer.chat_template and "date_string" not in tokenizer.chat_template:
             raise ChatTemplateError(
-                f"the chat template of {tokenizer.name_or_path!r} puts today's date into every prompt and lets nobody set "
-                "it: what is trained today would not be what is asked tomorrow. Use a template without it"
+                f"the chat template of {tokenizer.name_or_path!r} puts today's date into every prompt and does not let it "
+                "be set, so prompts would differ between training and later use. Use a template without the date"
             )
         self.tokenizer = tokenizer
 
     @classmethod
     def load(cls, model: str, trust_remote_code: bool = False) -> ChatEncoder:
-        """The encoder of a model's folder or hub name."""
+        """The encoder for a model, given by folder or hub name."""
         from transformers import AutoTokenizer
 
         return cls(AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code))
@@ -70,21 +70,21 @@ class ChatEncoder:
         return [int(token) for token in ids]
 
     def completion_ids(self, text: str) -> list[int]:
-        """Token ids of an assistant's reply with the token that ends its turn."""
+        """Token ids of an assistant's reply, including the end-of-turn token."""
         return [*self.text_ids(self.defuse(text)), self.end_id]
 
     def defuse(self, text: str) -> str:
-        """The text with special tokens that are spelled out in it kept from becoming the real ones.
+        """The text, with any special tokens spelled out in it altered so that they are not tokenized as such.
 
-        A response that spells ``<|im_end|>`` must not end the user's turn. A zero-width space behind the first
-        character leaves it readable, to people and to the model. The tags of a reply are left as they are, though a
-        tokenizer may call ``<think>`` special: a judge is trained to write them, and a prompt's template fences them.
+        A response that contains ``<|im_end|>`` must not end the user's turn. A zero-width space after the first
+        character keeps it readable for people and the model. The tags of a reply are left alone, although some
+        tokenizers mark ``<think>`` as special: a judge is trained to write them, and the prompt templates fence them.
         """
         return self._special.sub(lambda match: match[0][0] + ZERO_WIDTH_SPACE + match[0][1:], text)
 
     @cached_property
     def _special_tokens(self) -> frozenset[str]:
-        """All that the tokenizer calls special: `all_special_tokens` has only those that have a part, such as ending a text."""
+        """All tokens marked as special: `all_special_tokens` has only those with a role, such as end of text."""
         added = self.tokenizer.added_tokens_decoder.values()
         return frozenset(token.content for token in added if token.special) | {*self.tokenizer.all_special_tokens}
 
@@ -94,7 +94,7 @@ class ChatEncoder:
         return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     def text_ids(self, text: str) -> list[int]:
-        """Token ids of bare text, no special tokens added."""
+        """Token ids of plain text, with no special tokens added."""
         return [int(token) for token in self.tokenizer.encode(text, add_special_tokens=False)]
 
     @cached_property
@@ -117,20 +117,20 @@ class ChatEncoder:
 
     @cached_property
     def label_ids(self) -> tuple[int, int]:
-        """The tokens of the labels "A" and "B" as a reply begins with them.
+        """The tokens of the labels "A" and "B" at the start of a reply.
 
-        Raises ChatTemplateError, with the ids, where one of them is not a single token, or both are the same.
+        Raises ChatTemplateError, showing the ids, if either is not a single token or both are the same.
         """
         a, b = (self.text_ids(label) for label in ("A", "B"))
         if len(a) != 1 or len(b) != 1 or a == b:
             raise ChatTemplateError(
-                f'the labels are not one token each in {self.tokenizer.name_or_path!r}: "A" is {a} and "B" is {b}. '
-                "A judge that gives the label alone is read from the probabilities of its token: use another tokenizer"
+                f'the labels are not one distinct token each in {self.tokenizer.name_or_path!r}: "A" is {a}, "B" is {b}. '
+                "The verdict of a label-only judge is read from these tokens' probabilities: use another tokenizer"
             )
         return a[0], b[0]
 
     def judge_ids(self, prompt: JudgePrompt, pair: ResponsePair, budget: int, overlong: str) -> Encoded | None:
-        """The judge's prompt for a pair within `budget` tokens, or None where it is too long and may not be shortened."""
+        """The judge's prompt for a pair within `budget` tokens, or None if it is too long and cannot be shortened."""
         return self._fit(lambda shown: self.prompt_ids(prompt.render(shown)), pair, budget, overlong)
 
     def prover_ids(
@@ -154,7 +154,7 @@ class ChatEncoder:
     def fit_pair(
         self, encode: Callable[[ResponsePair], list[int]], pair: ResponsePair, budget: int, overlong: str
     ) -> tuple[ResponsePair, list[int], bool] | None:
-        """The pair as it fits `budget` tokens, its ids by `encode`, and whether it was shortened; None where it does not."""
+        """The pair, shortened to `budget` tokens if need be, its ids from `encode`, and whether it was shortened; or None."""
         ids = encode(pair)
         if len(ids) <= budget:
             return pair, ids, False
@@ -173,14 +173,14 @@ class ChatEncoder:
         return None
 
     def shorten(self, pair: ResponsePair, excess: int) -> ResponsePair | None:
-        """The pair with `excess` tokens less, or None where that would leave a field empty.
+        """The pair with `excess` fewer tokens, or None if that would leave a field empty.
 
-        The budget is shared fairly (max-min): a field shorter than its share keeps all, and its rest goes to the
-        longer ones. Each field keeps its beginning and its end. Only the last user turn of the question is cut.
+        The budget is shared fairly (max-min): a field shorter than its share is kept whole, and the rest of its share
+        goes to the longer ones. Each field keeps its beginning and end. Of the prompt, only the last user turn is cut.
         """
         fields = [pair.prompt[-1].content, pair.response_a, pair.response_b]
         tokens = [self.text_ids(text) for text in fields]
-        # A cut costs a mark, which takes tokens itself.
+        # Each cut inserts a mark, which takes tokens itself.
         mark = len(self.text_ids(_CUT_MARK)) + 2
         shares = fair_shares([len(t) for t in tokens], sum(map(len, tokens)) - excess - 3 * mark)
         if shares is None:
@@ -195,15 +195,15 @@ class ChatEncoder:
     def _keep_ends(self, ids: list[int], share: int) -> str:
         head = (share + 1) // 2
         tail = ids[len(ids) - (share - head) :] if share > head else []
-        # A cut between the bytes of one character leaves replacement characters at its edge.
+        # A cut inside a multi-byte character leaves replacement characters at its edge.
         kept_head = str(self.tokenizer.decode(ids[:head])).rstrip("\ufffd")
         return kept_head + _CUT_MARK + str(self.tokenizer.decode(tail)).lstrip("\ufffd")
 
 
 def fair_shares(lengths: Sequence[int], budget: int) -> list[int] | None:
-    """Max-min fair shares of a token budget: nobody gets more than it needs, and what is left is shared equally.
+    """Max-min fair shares of a token budget: no field gets more than it needs, and the rest is shared equally.
 
-    None where the budget is under one token a field.
+    None if the budget is below one token per field.
     """
     if budget < len(lengths):
         return None

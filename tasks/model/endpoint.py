@@ -1,7 +1,7 @@
-"""A judge behind an OpenAI-compatible endpoint: vLLM's server, or any other that answers chat completions.
+"""A judge behind an OpenAI-compatible endpoint: vLLM's server, or any other that serves chat completions.
 
-The server has the tokenizer, so that prompts go to it as messages and their length is the server's to refuse. A prompt
-that is refused is a failure of that request alone.
+The tokenizer is on the server, so prompts are sent as messages, and it is the server that rejects those that are too
+long. A rejected prompt fails only its own request.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tasks.model.engine import Completion, Failure, OnAnswer, Request
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 _TOP = 20
-"""The most alternatives to a token that the protocol lets one ask for."""
+"""The most alternatives per token that the protocol allows."""
 _RETRIES = 5
 _SPECIAL = re.compile(
     r"<\|[^|\n]{1,40}\|>|<｜[^｜\n]{1,40}｜>|</?s>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>|\[/?INST\]|<</?SYS>>"
@@ -30,12 +30,12 @@ _SURE = 1000
 
 
 def is_endpoint(model: str) -> bool:
-    """Whether a judge is named by the URL of an endpoint."""
+    """Whether a judge is given as the URL of an endpoint."""
     return model.startswith(("http://", "https://"))
 
 
 class MessageEncoder:
-    """Stands where a tokenizer does: leaves prompts as they are. Tokens of labels are named by their characters."""
+    """Replaces `ChatEncoder` for endpoints: leaves prompts as messages. Label tokens are represented by their code points."""
 
     label_ids = (ord("A"), ord("B"))
     end_id = 0
@@ -46,15 +46,15 @@ class MessageEncoder:
 
 
 def _defuse(text: str) -> str:
-    """The text with what looks like a special token kept from becoming one, as in `tasks.model.chat.ChatEncoder.defuse`.
+    """The text with anything that looks like a special token altered, as in `tasks.model.chat.ChatEncoder.defuse`.
 
-    The server's own are not known here: these are the spellings that model families use.
+    The server's own special tokens are not known here: these are the spellings that model families use.
     """
     return _SPECIAL.sub(lambda match: match[0][0] + ZERO_WIDTH_SPACE + match[0][1:], text)
 
 
 class EndpointEngine:
-    """An `Engine` that asks an endpoint, many requests at once. The key comes from OPENAI_API_KEY alone."""
+    """An `Engine` that sends concurrent requests to an endpoint. The API key is read only from OPENAI_API_KEY."""
 
     def __init__(
         self,
@@ -64,9 +64,9 @@ class EndpointEngine:
         timeout_s: float = 600.0,
         retries: int = _RETRIES,
     ) -> None:
-        """`url` is the base, up to and with "/v1". Without `model`, the only one that the server has.
+        """`url` is the base URL, including "/v1". Without `model`, the server's only model is used.
 
-        Raises ValueError where the server has several, and names them.
+        Raises ValueError, listing the models, if the server does not have exactly one.
         """
         self.url, self.concurrency, self.timeout_s, self.retries = url, concurrency, timeout_s, retries
         self.model = model or self._only_model()
@@ -74,7 +74,7 @@ class EndpointEngine:
     def _client(self) -> Any:
         from openai import AsyncOpenAI
 
-        # The client must be given a key; servers of one's own usually want none.
+        # The client requires a key; self-hosted servers usually need none.
         key = os.environ.get(KEY_VARIABLE) or "none"
         return AsyncOpenAI(base_url=self.url, api_key=key, timeout=self.timeout_s, max_retries=self.retries)
 
@@ -86,16 +86,16 @@ class EndpointEngine:
         found = asyncio.run(listed())
         if len(found) != 1:
             raise ValueError(
-                f"{self.url} serves {', '.join(found) or 'no model'}: say which is the judge, as URL#MODEL"
+                f"{self.url} serves {', '.join(found) or 'no model'}: specify the judge's model as URL#MODEL"
             )
         return found[0]
 
     def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
-        """See `Engine.generate`. A request of n completions is n requests of the endpoint, with seeds of their own."""
+        """See `Engine.generate`. A request for n completions becomes n requests to the endpoint, each with its own seed."""
         asyncio.run(self._serve(requests, on_answer))
 
     def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
-        """Not to be had: an endpoint does not tell the probability of a text that is given to it."""
+        """Not available: an endpoint does not return the probability of a given text."""
         raise NotImplementedError("an endpoint cannot score given texts")
 
     async def _serve(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
@@ -128,12 +128,12 @@ class EndpointEngine:
                     **options,
                 )
             except APIStatusError as error:
-                if error.status_code in (401, 403, 404):  # every request would fail: that is not this one's fault
+                if error.status_code in (401, 403, 404):  # every request would fail, not just this one
                     raise
                 return Failure(f"endpoint_{error.status_code}", str(error))
             except APIConnectionError:
                 raise
-            except (OpenAIError, ValueError) as error:  # a reply that is no JSON is a ValueError
+            except (OpenAIError, ValueError) as error:  # a reply that is not JSON raises ValueError
                 return Failure("endpoint_failed", str(error))
         return _completion(reply, labels)
 
@@ -141,12 +141,12 @@ class EndpointEngine:
 def _completion(reply: Any, labels: Sequence[str]) -> Completion | Failure:
     choices = getattr(reply, "choices", None)
     if not isinstance(choices, list) or len(choices) != 1 or getattr(choices[0], "message", None) is None:
-        return Failure("endpoint_bad_reply", f"not one choice with a message: {str(reply)[:200]}")
+        return Failure("endpoint_bad_reply", f"expected one choice with a message, got {str(reply)[:200]}")
     [choice] = choices
     if choice.finish_reason not in ("stop", "length"):
         return Failure(f"endpoint_{choice.finish_reason}")
     n_tokens = reply.usage.completion_tokens if reply.usage else 0
-    # The ids are not told; their number is.
+    # The server reports the number of tokens, not their ids.
     ids = [0] * int(n_tokens)
     text = choice.message.content or ""
     if not labels:
@@ -156,10 +156,10 @@ def _completion(reply: Any, labels: Sequence[str]) -> Completion | Failure:
 
 
 def _label_logprobs(alternatives: Sequence[Any], labels: Sequence[str]) -> list[float]:
-    """The logprobs of the labels among a token's alternatives; −inf for all of them where they do not settle the matter.
+    """The labels' logprobs among a token's alternatives; −inf for all of them if the verdict remains open.
 
-    A label that is not there is at most as likely as the least of those that are: that settles it where the other label
-    is a thousand times more likely.
+    A missing label is at most as likely as the least likely alternative: that decides the verdict if the other label is a
+    thousand times more likely.
     """
     if not alternatives:
         return [float("-inf")] * len(labels)

@@ -1,4 +1,4 @@
-"""The one seam behind which a language model generates: a Protocol with a real side (vLLM) and a fake one for tests."""
+"""The interface of every engine that runs a language model: a Protocol, implemented by vLLM and by a fake for tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data.records import Message
 class Sampling:
     """How one request is sampled. `n` completions; completion j uses seed + j. Temperature 0 is greedy.
 
-    `logprob_ids` asks for the probabilities of these tokens as the first one of the reply; such a reply is one token long.
+    `logprob_ids` requests the logprobs of these tokens as the reply's first token; such a reply is one token long.
     """
 
     n: int = 1
@@ -27,9 +27,9 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt to be continued. `name` tells the requests of a row apart; `shortened` says that its pair was cut.
+    """One prompt to complete. `name` distinguishes the requests of a row; `shortened` is true if its pair was cut.
 
-    An engine that is asked over chat messages gets those, and no token ids.
+    Engines that take chat messages get `messages`, and no token ids.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One continuation. `token_ids` ends with the end-of-turn token unless it was cut off.
+    """One completion. `token_ids` ends with the end-of-turn token unless it was cut off.
 
-    `sum_logprob` is the natural log of the model's probability of all of `token_ids` at temperature 1, where asked for;
-    `id_logprobs` are those of the tokens that the request asked about, in its order.
-    `score` is what a discriminative model gives in place of text.
+    `sum_logprob` is the natural log of the model's probability of all of `token_ids` at temperature 1, if requested;
+    `id_logprobs` are the logprobs of the request's `logprob_ids`, in the same order.
+    `score` is what a discriminative model returns instead of text.
     """
 
     text: str
@@ -58,34 +58,34 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request that the engine could not serve: why in a word that is counted, and in what words the engine said so."""
+    """A request that the engine could not serve: `reason` is a word that is counted, `detail` the engine's own message."""
 
     reason: str
     detail: str = ""
 
 
 OnAnswer = Callable[[int, list[Completion] | Failure], Request | None]
-"""Told a request's index and its answer; a request that it returns is served in place of the first, under its index."""
+"""Called with a request's index and its answer; a request that it returns is served next, under the same index."""
 
 
 class Engine(Protocol):
-    """What a stage needs of a language model."""
+    """What a stage needs from a language model."""
 
     def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
-        """Serves all requests at once. Tells for each, as soon as it is done, its n completions in order or why it failed."""
+        """Serves all requests at once. As soon as one is done, reports its n completions in order, or why it failed."""
         ...
 
     def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
-        """For each (prefix ids, continuation ids) the sum over the continuation of log p(token | all before it)."""
+        """For each (prefix ids, continuation ids) the sum over the continuation of log p(token | all tokens before it)."""
         ...
 
 
 @dataclass
 class FakeEngine:
-    """An engine for tests: `reply` maps a request and the number of the completion to its text.
+    """An engine for tests: `reply` maps a request and a completion's number to its text.
 
-    Tokens are the code points of the text; each has logprob −1, and −2 when scored without the request. Where a request
-    asks about tokens, `id_logprobs` gives their logprobs.
+    Tokens are the code points of the text; each has logprob −1, or −2 in `score`. If a request has `logprob_ids`,
+    `id_logprobs` returns their logprobs.
     """
 
     reply: Callable[[Request, int], str]

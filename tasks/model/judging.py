@@ -1,6 +1,6 @@
-"""How a judge is asked about one pair, and what its answer says: the same in benchmarks, in ranking, and anywhere else.
+"""How a judge is queried about one pair and how its answer is read: the same in benchmarks, ranking, and everywhere else.
 
-A judge that reasons is sampled, and its reply is parsed; a judge that gives the label alone is asked for the
+A judge that reasons is sampled, and its reply is parsed; a judge that gives only the label is queried for the
 probabilities of the two label tokens, and nothing is sampled.
 """
 
@@ -23,7 +23,7 @@ from tasks.settings import LABEL_TOKENS
 
 
 class JudgeEncoder(Protocol):
-    """Turns a pair into what an engine is given: `tasks.model.chat.ChatEncoder` or `tasks.model.endpoint.MessageEncoder`."""
+    """Turns a pair into an engine's input: `tasks.model.chat.ChatEncoder` or `tasks.model.endpoint.MessageEncoder`."""
 
     @property
     def label_ids(self) -> tuple[int, int]: ...
@@ -33,7 +33,7 @@ class JudgeEncoder(Protocol):
 
 @dataclass(frozen=True)
 class JudgeQuery:
-    """How a judge is asked. `context` bounds prompt and reply together; `votes` are sampled with seeds of their own."""
+    """How a judge is queried. `context` limits prompt and reply together; each of the `votes` per order has its own seed."""
 
     prompt: str
     max_tokens: int
@@ -47,8 +47,8 @@ class JudgeQuery:
     def __post_init__(self) -> None:
         if self.votes < 1 or (self.votes > 1 and self.temperature <= 0 and not (self.by_label or self.by_score)):
             raise ValueError(
-                f"{self.votes} votes at temperature {self.temperature}: votes must be at least 1, and several need a "
-                "temperature above 0, or all would be the same"
+                f"{self.votes} votes at temperature {self.temperature}: there must be at least 1, and more than one needs a "
+                "temperature above 0, as all would be identical otherwise"
             )
         if not self.by_score and not 0 < self.reply_tokens < self.context:
             raise ValueError(
@@ -57,7 +57,7 @@ class JudgeQuery:
 
     @property
     def by_score(self) -> bool:
-        """Whether each response gets a score of its own, in place of two being compared."""
+        """Whether each response gets its own score, instead of two responses being compared."""
         return self.prompt == SCALAR
 
     @property
@@ -66,22 +66,22 @@ class JudgeQuery:
 
     @property
     def digest(self) -> str:
-        """What identifies the prompt in keys."""
+        """Identifies the prompt in keys."""
         return SCALAR if self.by_score else self.judge_prompt.digest
 
     @property
     def by_label(self) -> bool:
-        """Whether the judge gives the label alone, so that the probabilities of its tokens are the answer."""
+        """Whether the judge gives only the label, so that the probabilities of the label tokens are the answer."""
         return not self.by_score and not self.judge_prompt.has_rationale
 
     @property
     def reply_tokens(self) -> int:
-        """The room in the context that a prompt leaves to the reply: the same as in training, so that both cut alike."""
+        """Tokens of the context that are reserved for the reply: the same as in training, so that both cut prompts alike."""
         return LABEL_TOKENS if self.by_label else self.max_tokens
 
     @property
     def replies(self) -> int:
-        """How many answers a pair gets in one order: one where nothing is sampled."""
+        """How many answers a pair gets in each order: one if nothing is sampled."""
         return 1 if self.by_label or self.by_score else self.votes
 
     def to_json(self) -> dict[str, Any]:
@@ -90,9 +90,9 @@ class JudgeQuery:
 
 @dataclass(frozen=True)
 class JudgeAnswer:
-    """One answer on a pair as it was shown: a verdict, the probability of A where there is one, or why there is neither.
+    """One answer about a pair as it was shown: a verdict, the probability of A if there is one, or why there is neither.
 
-    `failed` says that the judge was not to blame: the engine did not answer.
+    `failed` means that the engine did not answer, which is not the judge's fault.
     """
 
     verdict: Label | None
@@ -105,7 +105,7 @@ class JudgeAnswer:
 
 
 def build_request(query: JudgeQuery, encoder: JudgeEncoder, pair: ResponsePair, name: str) -> Request | None:
-    """The request that asks about a pair as it is; None where it does not fit. Its seed is made of `name` and the pair's id."""
+    """The request for a pair in its given order; None if it does not fit. The seed is derived from `name` and the pair's id."""
     encoded = encoder.judge_ids(query.judge_prompt, pair, query.context - query.reply_tokens, query.overlong)
     if encoded is None:
         return None
@@ -119,7 +119,7 @@ def build_request(query: JudgeQuery, encoder: JudgeEncoder, pair: ResponsePair, 
 
 
 def read_answer(query: JudgeQuery, completion: Completion | Mapping[str, Any]) -> JudgeAnswer:
-    """What one completion says, as the engine returned it or as a shard has it."""
+    """The answer in one completion, given as the engine returned it or as stored in a shard."""
     fields = completion if isinstance(completion, Mapping) else _fields(completion)
     n_tokens = int(fields["n_tokens"])
     if query.by_label:
@@ -135,13 +135,13 @@ def read_answer(query: JudgeQuery, completion: Completion | Mapping[str, Any]) -
 def build_score_request(
     query: JudgeQuery, encoder: ChatEncoder, prompt: Sequence[Message], response: str, name: str
 ) -> Request | None:
-    """The request that has a discriminative model score one response; None where it does not fit. It is never shortened."""
+    """The request for a discriminative model's score of one response; None if it does not fit. It is never shortened."""
     ids = encoder.response_ids(prompt, response)
     return None if len(ids) > query.context else Request(name, ids, Sampling(max_tokens=1))
 
 
 def compare_scores(first: float | None, second: float | None) -> JudgeAnswer:
-    """What the scores of two responses say of them: P(A) = σ(first − second). A score that is missing leaves no verdict."""
+    """The answer from the scores of two responses: P(A) = σ(first − second). If a score is missing, there is no verdict."""
     if first is None or second is None or not math.isfinite(first - second):
         return JudgeAnswer(None, malformed=PROMPT_TOO_LONG if first is None or second is None else "no_score")
     p_first = softmax_first(first, second)
@@ -158,7 +158,7 @@ def _fields(completion: Completion) -> dict[str, Any]:
 
 
 def _by_probability(logprobs: Sequence[float] | None, n_tokens: int) -> JudgeAnswer:
-    """P(A) is the softmax over the two label tokens alone; one half is no verdict for either."""
+    """P(A) is the softmax over only the two label tokens; exactly one half is no verdict."""
     if logprobs is None or not math.isfinite(max(logprobs)) or any(map(math.isnan, logprobs)):
         return JudgeAnswer(None, malformed="no_label_probability", n_tokens=n_tokens)
     p_first = softmax_first(*logprobs)

@@ -1,4 +1,4 @@
-"""Where a model is: a folder on this machine, or a name on the hub; and what tells it from another in keys."""
+"""Where a model is (a folder on this machine, or a name on the hub), and what identifies it in keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from data.files import hash_folder
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model that no stage has made. `content` identifies it in keys; `model` is its folder, or an endpoint's URL."""
+    """A model that was not made by a stage. `content` identifies it in keys; `model` is its folder, or an endpoint's URL."""
 
     content: str
     model: str
@@ -25,11 +25,11 @@ def find_model(model: str) -> tuple[str, dict[str, str]]:
 
 
 def model_folder(model: str, weights: bool = True) -> str:
-    """The folder of a model on disk, or of one on the hub, which is fetched into the hub's own cache.
+    """The folder of a model on disk, or of one on the hub, which is downloaded into the hub's own cache.
 
-    Without `weights` the rest is: configuration and tokenizer.
+    Without `weights`, only the configuration and tokenizer are downloaded.
 
-    A hub name may carry a revision, as in ``Qwen/Qwen3-14B@main``. Raises FileNotFoundError where it is neither.
+    A hub name may include a revision, as in ``Qwen/Qwen3-14B@main``. Raises FileNotFoundError if it is neither.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -39,11 +39,11 @@ def model_folder(model: str, weights: bool = True) -> str:
 
     name, _, revision = model.partition("@")
     try:
-        # Weights in other formats, which some repositories hold beside safetensors, are not wanted.
+        # Some repositories also have weights in formats other than safetensors, which are not needed.
         skipped = ["original/*", "*.pth", "*.bin", "*.gguf", "*.onnx", *([] if weights else ["*.safetensors"])]
         return snapshot_download(name, revision=revision or None, ignore_patterns=skipped)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise FileNotFoundError(
-            f"the model {model!r} is neither a folder here nor to be had from the hub: {error}. For gated models set "
-            "HF_TOKEN; a relative path starts in the project's folder"
+            f"the model {model!r} is neither a local folder nor available from the hub: {error}. For gated models, set "
+            "HF_TOKEN; relative paths start in the project's folder"
         ) from error

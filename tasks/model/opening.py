@@ -1,4 +1,4 @@
-"""Opening a model by its name: an engine of our own, a discriminative model, or an endpoint."""
+"""Opening a model by its name: in vLLM, as a discriminative model, or at an endpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def open_engine(
     encoder: ChatEncoder | None,
     scoring: bool = False,
 ) -> Engine:
-    """The engine of a model; `encoder` is its own, None for an endpoint. Two engines of vLLM never share a process."""
+    """The engine for a model; `encoder` is the model's, or None for an endpoint. Two vLLM engines never share a process."""
     if is_endpoint(model):
         url, _, name = model.partition("#")
         return EndpointEngine(url, name or None, generation.endpoint_requests)

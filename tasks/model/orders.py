@@ -1,4 +1,4 @@
-"""The two orders in which a pair is shown, as it is and swapped: every judgment and every proof is made in both."""
+"""The two orders in which a pair is shown, as given and swapped: every judgment and every proof is made in both."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Pair = TypeVar("Pair", ResponsePair, PreferencePair)
 
 
 def shown(pair: Pair, order: str) -> Pair:
-    """The pair as one order shows it."""
+    """The pair as shown in this order."""
     return pair if order == "ab" else pair.swapped()
 
 
 def requests_in_both_orders(
     encode: Callable[[str], Encoded | None], sampling: Callable[[str], Sampling]
 ) -> list[Request] | Skip:
-    """One request an order, named after it; none at all where the prompt of one does not fit."""
+    """One request per order, named after it; a `Skip` if the prompt of any order does not fit."""
     requests = []
     for order in ORDERS:
         encoded = encode(order)

@@ -1,7 +1,7 @@
-"""An engine in a process of its own, for as long as somebody holds it: what `tasks.rank` asks its questions of.
+"""An engine in its own process, for as long as it is held open: what `tasks.rank` runs its judges on.
 
-Its memory, its GPU and its environment are its own, so that a program that ranks may use torch itself, and may hold two
-judges. Requests and answers are lines of JSON over two pipes; what the engine prints goes to a log file.
+Its memory, GPU and environment are separate, so a program that ranks may use torch itself and may have two judges open.
+Requests and answers are lines of JSON over two pipes; what the engine prints goes to a log file.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _END_S = 10.0
 
 
 class EngineProcess:
-    """An `Engine` whose work is done by a child process. Close it, or use it in a ``with`` statement."""
+    """An `Engine` that runs in a child process. Close it, or use it in a ``with`` statement."""
 
     def __init__(self, model: str, models: ModelSettings, generation: GenerationSettings) -> None:
-        """Starts the process and waits until the model is loaded. Raises ChildError where it is not."""
+        """Starts the process and waits until the model is loaded. Raises ChildError if loading fails."""
         self.log = tempfile.NamedTemporaryFile(prefix="gram-r2-engine-", suffix=".log")  # noqa: SIM115 (held until closed)
         requests_in, requests_out = os.pipe()
         answers_in, answers_out = os.pipe()
@@ -69,21 +69,19 @@ class EngineProcess:
         self.close()
 
     def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
-        """See `Engine.generate`. Raises ChildError where the process dies."""
+        """See `Engine.generate`. Raises ChildError if the process dies or has been closed."""
         if self.closed:
-            raise child.ChildError(
-                "this judge is closed, because its engine has ended or was interrupted: open it again"
-            )
+            raise child.ChildError("this judge is closed because its engine ended or was interrupted: open it again")
         todo = list(enumerate(requests))
         try:
             while todo:
                 todo = self._batch(todo, on_answer)
         except BaseException:
-            self.close()  # answers that nobody has read would be taken for the next batch's
+            self.close()  # unread answers would be mistaken for the next batch's
             raise
 
     def _batch(self, todo: Sequence[tuple[int, Request]], on_answer: OnAnswer) -> list[tuple[int, Request]]:
-        """Serves these requests, each under its index; returns those that are to be served in their place."""
+        """Serves these requests, each under its index; returns the requests to be served next in their place."""
         self._send({"requests": [_request_json(request) for _, request in todo]})
         again = []
         for _ in todo:
@@ -102,7 +100,7 @@ class EngineProcess:
         for pipe in (self.requests, self.answers):
             try:
                 pipe.close()
-            except OSError:  # what was still to be written finds nobody to read it
+            except OSError:  # buffered data can no longer be sent
                 continue
         self.process.terminate()
         try:

@@ -1,4 +1,4 @@
-"""What a row asks of an engine, and what has been answered so far: the same for bulk generation and for a judge in use."""
+"""A row's requests to an engine and their answers so far: the same for bulk generation and for `tasks.rank`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Completion, Failure, Request
 
 PROMPT_TOO_LONG = "prompt_too_long"
-"""Why a row gets no request, or a game no verdict: its prompt does not fit into the context."""
+"""Why a row gets no request, or a game no verdict: its prompt does not fit the context."""
 
 
 @dataclass(frozen=True)
 class Skip:
-    """A row that no request is made for, and why."""
+    """A row for which no request is made, and why."""
 
     reason: str
 
@@ -25,7 +25,7 @@ Builder = Callable[[Mapping[str, Any], Mapping[str, Any], ChatEncoder], list[Req
 
 @dataclass
 class PendingRow:
-    """A row whose requests are in the engine: its answers so far, and the requests that are open."""
+    """A row whose requests are in the engine: its answers so far, and the indices of its open requests."""
 
     line: dict[str, Any]
     requests: list[Request]
@@ -33,9 +33,9 @@ class PendingRow:
     open: set[int]
 
     def take(self, i: int, answer: list[Completion] | Failure, context: int) -> Request | None:
-        """Takes the answer to request i. Returns the request to be made instead where a reply was cut off: twice as long.
+        """Records the answer to request i. If a reply was cut off, returns a request for up to twice the tokens.
 
-        The answer to that one serves only the completions that were cut off; it is the last.
+        The answer to that one replaces only the completions that were cut off; it is the last attempt.
         """
         first, request = self.answers.get(i), self.requests[i]
         if first is None:
@@ -51,7 +51,7 @@ class PendingRow:
         return None
 
     def finished_line(self, with_ids: bool) -> dict[str, Any]:
-        """What is written for the row. Where one of its requests failed, the row has; what others got is "answered"."""
+        """The line to write for the row. If one of its requests failed, the row has failed; "answered" has the other answers."""
         failures = [answer for _, answer in sorted(self.answers.items()) if isinstance(answer, Failure)]
         answered = [
             {

@@ -1,6 +1,6 @@
-"""A discriminative reward model: it gives each response a score of its own, from a head with one output on a transformer.
+"""A discriminative reward model: a transformer with a one-output head that scores each response on its own.
 
-Two scores make a game: the probability that the first response is better is σ(first − second), Bradley-Terry's, and is the
+Two scores make a comparison: the probability that the first response is better is Bradley-Terry's σ(first − second), the
 same in both orders.
 """
 
@@ -14,13 +14,13 @@ from typing import Any, Literal
 from tasks.model.engine import Completion, OnAnswer, Request
 
 SCALAR = "scalar"
-"""Stands for a prompt where a judge has none: it is shown the conversation with the response, and nothing else."""
+"""Takes the place of a prompt's name for a judge without one: it sees only the conversation with the response."""
 
 _BATCH_TOKENS = 16_384
 
 
 def is_scalar(model: str) -> bool:
-    """Whether a checkpoint's folder holds a model with one output, by its own configuration."""
+    """Whether a checkpoint's folder holds a model with a scoring head, according to its config.json."""
     config = Path(model) / "config.json"
     if not config.is_file():
         return False
@@ -29,7 +29,7 @@ def is_scalar(model: str) -> bool:
 
 
 class ScalarEngine:
-    """An `Engine` whose completions have no text but a `score`. It reads prompts, in batches of like length."""
+    """An `Engine` whose completions have a `score` and no text. It processes prompts in batches of similar length."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class ScalarEngine:
         end_id: int,
         trust_remote_code: bool = False,
     ) -> None:
-        """Loads the model. `end_id` ends every conversation. Raises ValueError where the model has more outputs than one."""
+        """Loads the model. `end_id` ends every conversation. Raises ValueError if the model has more than one output."""
         import torch
         from transformers import AutoModelForSequenceClassification
 
@@ -49,25 +49,27 @@ class ScalarEngine:
             model, dtype=getattr(torch, engine_dtype(dtype, has_gpu())), trust_remote_code=trust_remote_code
         )
         if loaded.config.num_labels != 1:
-            raise ValueError(f"{model}: a reward model has one output, this has {loaded.config.num_labels}")
-        # The head reads the last token that is not padding: a tokenizer that pads with the end of a turn would hide it.
+            raise ValueError(
+                f"{model}: a reward model must have one output, but this one has {loaded.config.num_labels}"
+            )
+        # The head reads the last token that is not padding: padding with the end-of-turn token would hide it.
         self.pad_id = loaded.config.pad_token_id = 0 if end_id != 0 else 1
         self.model = loaded.to(self.device).eval()
 
     def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
-        """See `Engine.generate`: tells each request's score. Nothing is ever asked again."""
+        """See `Engine.generate`: reports each request's score. There are no follow-up requests."""
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt_ids))
         batch: list[int] = []
         for i in order:
-            # Sorted by length: the newest is the longest, to which all are padded.
+            # Sorted by length: the newest is the longest, and all are padded to its length.
             if batch and (len(batch) + 1) * len(requests[i].prompt_ids) > _BATCH_TOKENS:
-                self._tell(batch, requests, on_answer)
+                self._score_batch(batch, requests, on_answer)
                 batch = []
             batch.append(i)
         if batch:
-            self._tell(batch, requests, on_answer)
+            self._score_batch(batch, requests, on_answer)
 
-    def _tell(self, batch: Sequence[int], requests: Sequence[Request], on_answer: OnAnswer) -> None:
+    def _score_batch(self, batch: Sequence[int], requests: Sequence[Request], on_answer: OnAnswer) -> None:
         import torch
 
         longest = max(len(requests[i].prompt_ids) for i in batch)
@@ -82,5 +84,5 @@ class ScalarEngine:
             on_answer(i, [Completion("", [], finished=True, score=score)])
 
     def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
-        """Not to be had: there are no token probabilities."""
-        raise NotImplementedError("a discriminative model has no probabilities of texts")
+        """Not available: there are no token probabilities."""
+        raise NotImplementedError("a discriminative model has no token probabilities")

@@ -1,7 +1,7 @@
-"""The real side of the Engine seam: vLLM, in the process that calls it. One engine a process, never two.
+"""The `Engine` for real use: vLLM, in the calling process. One engine per process, never two.
 
-Two engines in one process corrupted each other's memory when tried, and the memory of a GPU comes back for sure only
-when its process ends; hence `tasks.generation.worker` runs this in a child process, in an environment made for it.
+Two engines in one process corrupted each other's memory when tried, and GPU memory is reliably freed only when the
+process ends; hence `tasks.generation.worker` runs this in a child process with its own environment.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tasks.model.engine import Completion, Failure, OnAnswer, Request
 from tasks.settings import GenerationSettings, ModelSettings
 
 _SCORING_CHUNK_TOKENS = 2048
-"""Bounds the memory of prompt logprobs on a GPU: a chunk's logits are tokens × vocabulary in fp32, 1.2 GB at 152K words."""
+"""Limits the memory of prompt logprobs on a GPU: a chunk's logits are tokens × vocabulary in fp32, 1.2 GB for 152K words."""
 
 _CPU_BATCH_TOKENS = 4096
 
@@ -46,8 +46,8 @@ class VLLMEngine:
             if scoring:
                 options["max_num_batched_tokens"] = _SCORING_CHUNK_TOKENS
         else:
-            # A prompt that is prefilled in parts makes vLLM rewind its seeded generator, which a CPU's cannot do:
-            # the engine dies with "CPU Generator does not use offset". So prompts go in whole.
+            # Prefilling a prompt in chunks makes vLLM rewind its seeded generator, which the CPU's cannot do: the
+            # engine dies with "CPU Generator does not use offset". So prompts are prefilled whole.
             whole = max(models.max_tokens, _CPU_BATCH_TOKENS)
             options |= {"enforce_eager": True, "enable_chunked_prefill": False, "max_num_batched_tokens": whole}
         cache_mib = generation.kv_cache_mib or (None if gpu else 256)
@@ -59,7 +59,7 @@ class VLLMEngine:
             max_model_len=models.max_tokens,
             enable_prefix_caching=prefix_caching,
             trust_remote_code=bool(models.trust_remote_code),
-            seed=0,  # only what has no seed of its own would use it; every request here has one
+            seed=0,  # used only by requests without a seed; every request here has one
             **options,
         )
 
@@ -73,7 +73,7 @@ class VLLMEngine:
 
         def add(i: int, request: Request) -> None:
             name = next(names)
-            try:  # one by one: a request that the engine refuses must not take the others with it
+            try:  # one by one: a request that the engine rejects must not fail the others
                 engine.add_request(name, *self._as_vllm(request))
                 waiting[name] = (i, request)
             except (ValueError, VLLMClientError) as error:
@@ -95,7 +95,7 @@ class VLLMEngine:
             tell(i, Failure("engine_lost_the_request"))
 
     def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
-        """See `Engine.score`. One prefill a text; nothing is generated but one token that is thrown away."""
+        """See `Engine.score`. One prefill per text; the single token that is generated is discarded."""
         from vllm import SamplingParams, TokensPrompt
 
         outputs = self.llm.generate(
@@ -127,7 +127,7 @@ class VLLMEngine:
             logprobs=0 if sampling.logprobs else None,
             logprob_token_ids=list(sampling.logprob_ids) or None,
             stop_token_ids=[self.end_id],
-            # A special token in the middle of a reply must be seen by the parser, not vanish.
+            # A special token in the middle of a reply must reach the parser, not vanish.
             skip_special_tokens=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )

@@ -1,10 +1,10 @@
-"""Votes on a pair: a judge's answers in both orders, counted into a label and how sure it is.
+"""Votes on a pair: a judge's answers in both orders, combined into a label and its confidence.
 
-One chain of reasoning says little about its own reliability: after a rationale that ends "Response A is better" the
-probability of A is about 1, whatever is true. So confidence is the share of votes for the winner, over sampled chains in
-both orders; a vote that could not be read stays in the denominator.
+One chain of reasoning reveals little about its own reliability: after a rationale that ends "Response A is better", the
+probability of A is about 1, right or wrong. So confidence is the share of votes for the winner, over sampled chains in
+both orders; a vote that could not be parsed stays in the denominator.
 
-A judge that gives the label alone is not sampled: its confidence is the softmax over the two label tokens, averaged over
+A judge that gives only the label is not sampled: its confidence is the softmax over the two label tokens, averaged over
 both orders (GRAM's reward).
 """
 
@@ -22,9 +22,9 @@ from tasks.model.orders import ORDERS
 
 @dataclass(frozen=True)
 class Vote:
-    """One judgment. `verdict` and `p_a` are in terms of the pair as it is, whichever order was shown.
+    """One judgment. `verdict` and `p_a` refer to the pair as given, whichever order was shown.
 
-    `p_a` is the probability of A, where the judge gives one and is not sampled.
+    `p_a` is the probability of A, if the judge gives one instead of being sampled.
     """
 
     order: str
@@ -37,9 +37,9 @@ class Vote:
 
 @dataclass(frozen=True)
 class Tally:
-    """What the votes on one pair say. `label` None is a tie.
+    """The result of the votes on one pair. `label` None is a tie.
 
-    `confidence` is the winner's votes ÷ the votes asked, or its mean probability over both orders.
+    `confidence` is the winner's votes ÷ all votes, unreadable ones included, or its mean probability over both orders.
     """
 
     label: Label | None
@@ -51,7 +51,7 @@ class Tally:
 
 
 def read_votes(query: JudgeQuery, requests: Sequence[Mapping[str, Any]]) -> list[Vote]:
-    """The votes in what was generated for one pair."""
+    """The votes in the completions generated for one pair."""
     votes = []
     for request in requests:
         swapped = request["name"] == "ba"
@@ -66,7 +66,7 @@ def read_votes(query: JudgeQuery, requests: Sequence[Mapping[str, Any]]) -> list
 def tally(votes: Sequence[Vote]) -> Tally:
     """Majority, confidence and agreement between the orders. An order without a majority agrees with nothing.
 
-    Votes that are probabilities count as their mean.
+    Votes with probabilities are averaged instead.
     """
     total = Counter(vote.verdict for vote in votes)
     by_order = [Counter(v.verdict for v in votes if v.order == order) for order in ORDERS]
@@ -82,7 +82,7 @@ def tally(votes: Sequence[Vote]) -> Tally:
 
 
 def mean_probability(votes: Sequence[Vote]) -> float | None:
-    """The probability of A over both orders, where the judge gave it in each."""
+    """The mean probability of A over both orders; None unless every vote has one."""
     known = [vote.p_a for vote in votes if vote.p_a is not None]
     return sum(known) / len(known) if known and len(known) == len(votes) else None
 

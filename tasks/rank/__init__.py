@@ -1,4 +1,4 @@
-"""A judge in use: it compares two responses, votes on them, finds the best of n, or ranks them all. No Prefect.
+"""Using a judge: compare two responses, vote on them, find the best of n, or rank them all. No Prefect.
 
 ::
 
@@ -7,8 +7,8 @@
         judge.best_of_n("Why is the sky blue?", responses).index
         judge.rank("Why is the sky blue?", responses).order
 
-Each method has a twin for many prompts at once (``compare_many``, …), whose comparisons go to the engine in one batch a
-round. Every pair is shown in both orders unless told otherwise. A tie, a cycle and a reply that is no verdict are in the
+Each method has a variant for many prompts at once (``compare_many``, …), whose comparisons go to the engine in one batch
+per round. Every pair is shown in both orders by default. Ties, cycles and replies without a verdict are reported in the
 result, never hidden; a null verdict is never a win.
 
 ``python -m tasks.rank`` does the same for files; see `tasks.rank.files`.

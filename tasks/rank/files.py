@@ -1,13 +1,13 @@
-"""Files of prompts and responses through a judge: ``python -m tasks.rank best-of-n|rank|compare IN.jsonl OUT.jsonl --judge …``.
+"""Judge a file of prompts and responses: ``python -m tasks.rank best-of-n|rank|compare IN.jsonl OUT.jsonl --judge …``.
 
-A row in, and the same row out::
+An input row, and its output row::
 
     {"id": "q7", "prompt": "Why is the sky blue?", "responses": ["Rayleigh scattering.", "It reflects the sea."]}
     {"id": "q7", "of": "5d1e…", "best": 0, "matches": 1, "rounds": 1, "ties": [], "nulls": 0, "failed": {}}
 
-``prompt`` may be chat messages, and ``id`` may be left out: it is then the row's number from 0. Started again, the command
-leaves alone what is in OUT, and goes on; rows that failed are asked for again. What OUT was made with stands beside it
-(`tasks.rank.output`): another judge, another setting, or other rows of the same id need another file.
+``prompt`` may be chat messages, and ``id`` may be omitted: it is then the row's number, from 0. Started again, the command keeps
+the rows in OUT and continues; failed rows are retried. What OUT was made with is recorded beside it
+(`tasks.rank.output`): another judge, another setting, or other rows with the same ids need another file.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _FACTS = (
 )  # fmt: skip
 """The options that a result depends on."""
 _AT_ONCE = 256
-"""Rows whose rounds go to the engine together: at most this many are lost when the command is stopped."""
+"""Rows whose comparisons go to the engine together: at most this many are lost when the command is stopped."""
 
 
 def main(arguments: Sequence[str] | None = None, opened: Opened = open_judge) -> int:
-    """Returns 2, with a message, for input that cannot be used, and 1 where rows have failed, or the judge has.
+    """Returns 2, with a message, for input that cannot be used, and 1 if rows or the judge failed.
 
     `opened` opens the judge, as `tasks.rank.open_judge` does.
     """
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None, opened: Opened = open_judge) ->
             done = rows_done(options.output, wanted)
             todo = [row for row in wanted if row["id"] not in done]
             if not todo:
-                print(f"{options.output}: all {len(wanted)} rows are there", file=sys.stderr)
+                print(f"{options.output}: all {len(wanted)} rows are already done", file=sys.stderr)
                 return 0
             with _open(options, opened) as judge:
                 begin(options.output, facts)
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None, opened: Opened = open_judge) ->
         print(error, file=sys.stderr)
         return BAD_INPUT
     except (ChildError, OSError, RuntimeError) as error:
-        print(f"the judge has failed, and what is done is kept: {error}", file=sys.stderr)
+        print(f"the judge failed; finished rows are kept: {error}", file=sys.stderr)
         return FAILED
     return FAILED if failed else 0
 
@@ -92,7 +92,7 @@ def _open(options: argparse.Namespace, opened: Opened) -> AbstractContextManager
 
 
 def read_rows(path: Path, command: str) -> Iterator[Row]:
-    """The rows of a file, each with an id of its own. Raises SourceError that names file, row and field."""
+    """The rows of a file, each with a unique id. Raises SourceError naming the file, row and field."""
     seen: dict[str, int] = {}
     for raw in rows.read_file(str(path)):
         try:
@@ -102,7 +102,7 @@ def read_rows(path: Path, command: str) -> Iterator[Row]:
             raise SourceError(f"{raw.file}, row {raw.number}: {problem}") from error
         if row["id"] in seen:
             raise SourceError(
-                f"{raw.file}, row {raw.number}: the id {row['id']!r} is that of row {seen[row['id']]} too"
+                f"{raw.file}, row {raw.number}: the id {row['id']!r} is already that of row {seen[row['id']]}"
             )
         seen[row["id"]] = raw.number
         yield row
@@ -115,9 +115,9 @@ def _checked(value: object, number: str, command: str) -> Row:
         raise RecordError("", f"the row must be an object, got {type(value).__name__}")
     responses = value.get("responses")
     if not isinstance(responses, list) or not responses or not all(isinstance(text, str) for text in responses):
-        raise RecordError("responses", f"must be a list of texts, got {got(responses)}")
+        raise RecordError("responses", f"must be a list of strings, got {got(responses)}")
     if command == "compare" and len(responses) != 2:
-        raise RecordError("responses", f"must be two to be compared, got {len(responses)}")
+        raise RecordError("responses", f"must be exactly two for compare, got {len(responses)}")
     for i, text in enumerate(responses):
         as_text(text, f"responses[{i}]")
     prompt = [message.to_json() for message in parse_messages(value.get("prompt"))]
@@ -131,7 +131,7 @@ def _checked(value: object, number: str, command: str) -> Row:
 
 
 def _write(judge: Judge, todo: Sequence[Row], options: argparse.Namespace, n_done: int) -> int:
-    """Asks about all rows, writes what is found, and says what it cost; returns how many rows failed."""
+    """Judges all rows, writes the results, and prints what they cost; returns how many rows failed."""
     from tqdm import tqdm
 
     started = time.monotonic()
@@ -150,7 +150,7 @@ def _write(judge: Judge, todo: Sequence[Row], options: argparse.Namespace, n_don
     usage = judge.usage
     print(
         f"{len(todo)} rows in {seconds:.1f} s: {usage.comparisons} comparisons, {usage.generations} generations in "
-        f"{usage.batches} batches, {usage.tokens} tokens. {usage.nulls} answers are no verdict, {usage.ties} comparisons "
+        f"{usage.batches} batches, {usage.tokens} tokens. {usage.nulls} answers have no verdict, {usage.ties} comparisons "
         f"are ties; rows with a tie: {seen['ties']}, with a cycle: {seen['cycles']}, failed: {seen['failed']}",
         file=sys.stderr,
     )
@@ -168,9 +168,9 @@ def _results(judge: Judge, some: Sequence[Row], options: argparse.Namespace) -> 
 
 
 def _best(best: Best) -> Row:
-    # Where no match had a winner, the first of the list is not the best: nobody knows which is.
-    nobody = 0 < best.matches == len(best.ties)
-    return {"best": None if nobody else best.index, **_without(asdict(best), "index")}
+    # If no match had a winner, the first of the list is not the best: the best is unknown.
+    undecided = 0 < best.matches == len(best.ties)
+    return {"best": None if undecided else best.index, **_without(asdict(best), "index")}
 
 
 def _comparison(compared: Comparison) -> Row:
@@ -198,24 +198,31 @@ def _parser() -> argparse.ArgumentParser:
     for name, text, methods in (
         ("compare", "which of two responses is better", None),
         ("best-of-n", "the best response of each row", Method),
-        ("rank", "all responses of each row in order", RankMethod),
+        ("rank", "all responses of each row, best first", RankMethod),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("input", type=Path, help="rows with prompt and responses (.jsonl, .json, .parquet, .gz)")
-        command.add_argument("output", type=Path, help="where the results go, as .jsonl")
-        command.add_argument("--judge", required=True, help="folder, hub name, or URL of an endpoint, …/v1#MODEL")
-        command.add_argument("--prompt", choices=JUDGE_PROMPTS, help="default: what the checkpoint was trained with")
+        command.add_argument("output", type=Path, help="where to write the results, as .jsonl")
+        command.add_argument("--judge", required=True, help="folder, hub name, or endpoint URL (…/v1#MODEL)")
+        command.add_argument("--prompt", choices=JUDGE_PROMPTS, help="default: the one it was trained with")
         if methods is not None:
             command.add_argument("--method", choices=get_args(methods), default=get_args(methods)[0])
-        command.add_argument("--votes", type=_positive, default=1, help="sampled judgments for each order; default: 1")
-        command.add_argument("--temperature", type=float, default=0.0, help="over 0 for several votes; default: 0")
-        command.add_argument("--max-tokens", type=_positive, default=1024, help="longest reply; default: 1024")
-        command.add_argument("--context", type=_positive, default=4096, help="prompt and reply together; default: 4096")
-        command.add_argument("--overlong", choices=("drop", "truncate"), default="drop", help="prompts that do not fit")
+        command.add_argument("--votes", type=_positive, default=1, help="sampled judgments per order; default: 1")
+        command.add_argument("--temperature", type=float, default=0.0, help="above 0 for several votes; default: 0")
+        command.add_argument("--max-tokens", type=_positive, default=1024, help="maximum reply tokens; default: 1024")
+        command.add_argument(
+            "--context", type=_positive, default=4096, help="tokens of prompt plus reply; default: 4096"
+        )
+        command.add_argument(
+            "--overlong",
+            choices=("drop", "truncate"),
+            default="drop",
+            help="what to do with a prompt that does not fit; default: drop",
+        )
         command.add_argument("--one-order", action="store_true", help="show each pair in one order only")
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--dtype", choices=("auto", "bfloat16", "float16", "float32"), default="auto")
         command.add_argument("--gpu-memory-share", type=float, default=0.9)
-        command.add_argument("--at-once", type=_positive, default=_AT_ONCE, help=f"rows a batch; default: {_AT_ONCE}")
+        command.add_argument("--at-once", type=_positive, default=_AT_ONCE, help=f"rows per batch; default: {_AT_ONCE}")
         command.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser

@@ -31,7 +31,7 @@ _SCORES_KEPT = 100_000
 
 @dataclass(frozen=True)
 class Judged:
-    """One answer: the order it was given in (0: as asked, 1: swapped), and the side that it is for."""
+    """One answer: the order it was given in (0: as given, 1: swapped), and the side that it favors."""
 
     order: int
     winner: Literal[0, 1] | None
@@ -39,7 +39,7 @@ class Judged:
 
     @property
     def share(self) -> float:
-        """The share of the win that the first response has: a probability where there is one; ½ for a tie and for null."""
+        """The first response's share of the win: a probability if there is one; ½ for a tie and for a null verdict."""
         p_first = self.answer.p_first
         if p_first is None:
             return 0.5 if self.winner is None else float(self.winner == 0)
@@ -48,7 +48,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All answers on two responses. `winner` is 0 or 1, or None where neither has more than half of the shares."""
+    """All answers about two responses. `winner` is 0 or 1, or None if neither has more than half of the shares."""
 
     winner: Literal[0, 1] | None
     share: float
@@ -56,7 +56,7 @@ class Comparison:
 
     @property
     def nulls(self) -> int:
-        """How many answers are no verdict; `answers` has the reason of each."""
+        """How many answers have no verdict; `answers` has the reason for each."""
         return sum(judged.answer.malformed is not None for judged in self.answers)
 
     @property
@@ -66,7 +66,7 @@ class Comparison:
 
     @property
     def consistent(self) -> bool | None:
-        """Whether both orders are for the same side, each by its own majority; None where one order was not asked."""
+        """Whether both orders favor the same side, each by its own majority; None if only one order was shown."""
         sides = [self._side(order) for order in (0, 1)]
         return None if None in sides else sides[0] == sides[1] != 0
 
@@ -77,7 +77,7 @@ class Comparison:
 
 @dataclass
 class Usage:
-    """What a judge has been asked so far. `nulls` counts answers without a verdict, `ties` comparisons without a winner."""
+    """A judge's work so far. `nulls` counts answers without a verdict, `ties` comparisons without a winner."""
 
     comparisons: int = 0
     generations: int = 0
@@ -94,12 +94,12 @@ class JudgeEngine(Protocol):
 
 
 class Judge:
-    """An open judge. `usage` says what it has been asked."""
+    """An open judge. `usage` counts its work so far."""
 
     def __init__(self, engine: JudgeEngine, encoder: JudgeEncoder, query: JudgeQuery, both_orders: bool = True) -> None:
         self.engine, self.encoder, self.query, self.both_orders = engine, encoder, query, both_orders
         self.usage = Usage()
-        # Of a discriminative model: the rounds of a tournament show the same responses again.
+        # For a discriminative model: the rounds of a tournament show the same responses again.
         self.scores: dict[tuple[str, str], float | None] = {}
 
     # ---- two responses ----------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class Judge:
         return self._ask([_pair(prompt, a, b) for prompt, a, b in triples], self.query)
 
     def vote(self, prompt: Prompt, a: str, b: str, k: int, temperature: float = 1.0) -> Comparison:
-        """`compare` by k sampled judgments in each order."""
+        """`compare` with k sampled judgments in each order."""
         return self.vote_many([(prompt, a, b)], k, temperature)[0]
 
     def vote_many(
@@ -121,7 +121,7 @@ class Judge:
     ) -> list[Comparison]:
         """`vote` for many (prompt, a, b), in one batch. Raises ValueError for votes that would all be the same."""
         if self.query.by_label or self.query.by_score:
-            raise ValueError("a judge that gives probabilities or scores has nothing to vote on: use compare")
+            raise ValueError("a judge that gives probabilities or scores is not sampled and cannot vote: use compare")
         pairs = [_pair(prompt, a, b) for prompt, a, b in triples]
         return self._ask(pairs, replace(self.query, votes=k, temperature=temperature))
 
@@ -130,8 +130,8 @@ class Judge:
     def reward(self, prompt: Prompt, response: str, reference: str) -> float | None:
         """How much the judge prefers a response to a reference response, such as the policy's greedy one: 0 to 1.
 
-        The mean over both orders: of the probability of a judge that gives probabilities or scores, else of the share of the
-        votes, where a tie and a reply that is no verdict count one half. None where no reply is a verdict.
+        The mean over both orders of the probability, for a judge that gives probabilities or scores, otherwise of the share
+        of the votes, where a tie and a reply without a verdict count one half. None if no reply has a verdict.
         """
         return self.reward_many([(prompt, response, reference)])[0]
 
@@ -154,7 +154,7 @@ class Judge:
         return [result for result in results if isinstance(result, Best)]
 
     def rank(self, prompt: Prompt, responses: Sequence[str], method: RankMethod = "round-robin") -> Ranking:
-        """All responses in order: by a round robin, or by taking the best of the rest again and again."""
+        """All responses in order: by a round robin, or by repeatedly taking the best of the rest."""
         return self.rank_many([(prompt, responses)], method)[0]
 
     def rank_many(
@@ -165,7 +165,7 @@ class Judge:
         return [result for result in results if isinstance(result, Ranking)]
 
     def _play(self, rows: Sequence[tuple[Prompt, Sequence[str]]], running: Sequence[Running]) -> list[Best | Ranking]:
-        """Plays all tournaments in lock step and returns their results."""
+        """Plays all tournaments in lockstep and returns their results."""
         seen: list[list[Comparison]] = [[] for _ in rows]
         for one in running:
             one.step()
@@ -181,7 +181,7 @@ class Judge:
     # ---- asking -----------------------------------------------------------------------------------------------------
 
     def _ask(self, pairs: Sequence[ResponsePair], query: JudgeQuery) -> list[Comparison]:
-        """Shows each pair in its orders, all in one batch. Pairs that share a beginning follow one another."""
+        """Shows each pair in its orders, all in one batch. Prompts that share a prefix are adjacent."""
         if query.by_score:
             return self._score(pairs, query)
         orders = (0, 1) if self.both_orders else (0,)
@@ -203,7 +203,7 @@ class Judge:
         return [self._compared(sorted(found, key=lambda judged: judged.order)) for found in answers]
 
     def _score(self, pairs: Sequence[ResponsePair], query: JudgeQuery) -> list[Comparison]:
-        """Has a discriminative model score each response once; the two scores of a pair are its comparison."""
+        """Scores each response once with a discriminative model; the two scores of a pair make its comparison."""
         assert isinstance(self.encoder, ChatEncoder), "an endpoint has no scores"
         scores = self.scores
         if len(scores) > _SCORES_KEPT:
@@ -214,14 +214,14 @@ class Judge:
             for response in (pair.response_a, pair.response_b):
                 key = (prompt_key(pair.prompt), response)
                 if key not in scores:
-                    scores[key] = None  # until it is told, and for good where the text does not fit
+                    scores[key] = None  # until the score arrives; it stays None if the text does not fit
                     request = build_score_request(query, self.encoder, pair.prompt, response, "score")
                     requested += [(key, request)] if request is not None else []
         answers = self._generate([(0, 0, request) for _, request in requested], query)
         for (key, _), reply in zip(requested, answers, strict=True):
             if isinstance(reply, Failure):
                 failed[key] = reply.reason
-                del scores[key]  # to be asked again
+                del scores[key]  # so that it is requested again
             else:
                 self.usage.generations += 1
                 scores[key] = reply[0].score
@@ -254,7 +254,7 @@ class Judge:
         return [_judged(order, read_answer(query, completion)) for completion in completions]
 
     def _compared(self, answers: Sequence[Judged]) -> Comparison:
-        # Probabilities that are each other's opposite add up to one but for their last bits.
+        # Complementary probabilities add up to one except for their last bits.
         share = round(sum(judged.share for judged in answers) / len(answers), 12)
         winner: Literal[0, 1] | None = None if share == 0.5 else 0 if share > 0.5 else 1
         self.usage.tokens += sum(judged.answer.n_tokens for judged in answers)
@@ -279,7 +279,7 @@ def _judged(order: int, answer: JudgeAnswer) -> Judged:
 
 
 def _pair(prompt: Prompt, a: str, b: str) -> ResponsePair:
-    """The pair of a comparison. Its id, from which its seeds are made, is that of its content."""
+    """The pair of a comparison. Its id, from which its seeds are derived, is that of its content."""
     given = prompt if isinstance(prompt, str) else [_message(turn) for turn in prompt]
     return parse_pair({"prompt": given, "response_a": a, "response_b": b})
 
@@ -294,5 +294,5 @@ def _first_shown(pair: ResponsePair, order: int) -> tuple[str, str]:
 
 def _number(responses: Sequence[str]) -> int:
     if isinstance(responses, str) or not responses:
-        raise ValueError(f"responses must be a list with at least one text, got {type(responses).__name__}")
+        raise ValueError(f"responses must be a list with at least one string, got {type(responses).__name__}")
     return len(responses)

@@ -1,4 +1,4 @@
-"""Opening a judge by its name, with the prompt that it was trained with."""
+"""Opening a judge by name, with the prompt that it was trained with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tasks.rank.judge import Judge
 from tasks.settings import GenerationSettings, ModelSettings
 
 RELEASED = {"gram-rr": "gram-r2", "gram-qwen": "gram", "gram-llama": "gram"}
-"""How the names of released checkpoints begin, and the prompt that they were trained with."""
+"""Name prefixes of released checkpoints, and the prompts that they were trained with."""
 
 
 @contextlib.contextmanager
@@ -39,19 +39,19 @@ def open_judge(
 ) -> Iterator[Judge]:
     """Opens a judge: a checkpoint's folder, its hub name, or the URL of an OpenAI-compatible endpoint ("…/v1#MODEL").
 
-    `prompt` is one of `prompts.catalog.JUDGE_PROMPTS`; without it, a checkpoint of ours says in its ``prompt.json`` what
-    it was trained with, and the released GRAM-R² and GRAM checkpoints are known by name. A checkpoint runs in a process of
-    its own, which ends with the ``with`` block; open it in a thread that lives as long. Raises ValueError where the
-    prompt cannot be known, FileNotFoundError where there is no such checkpoint.
+    `prompt` is one of `prompts.catalog.JUDGE_PROMPTS`; by default it is read from the ``prompt.json`` of a checkpoint trained
+    here, and known by name for the released GRAM-R² and GRAM checkpoints. A checkpoint runs in its own process, which ends
+    with the ``with`` block; open it in a thread that lives at least as long. Raises ValueError if the prompt cannot be
+    determined, FileNotFoundError if there is no such checkpoint.
     """
     name = str(judge)
     folder = name if is_endpoint(name) else model_folder(name)
     chosen = prompt or prompt_of(folder, name)
     if chosen not in (JUDGE_PROMPTS if is_endpoint(name) else (*JUDGE_PROMPTS, SCALAR)):
-        raise ValueError(f"there is no judge prompt {chosen!r}; there are {', '.join(JUDGE_PROMPTS)}")
+        raise ValueError(f"there is no judge prompt {chosen!r}; use one of {', '.join(JUDGE_PROMPTS)}")
     query = JudgeQuery(chosen, max_tokens, context, overlong, votes, temperature, seed=seed)
     if not is_endpoint(name) and query.by_score != is_scalar(folder):
-        kind = "gives scores and has no prompt" if is_scalar(folder) else "gives no scores: it needs a prompt"
+        kind = "gives scores and takes no prompt" if is_scalar(folder) else "gives no scores and needs a prompt"
         raise ValueError(f"{name}: the checkpoint {kind}; prompt={query.prompt!r} does not fit it")
     if is_endpoint(name):
         url, _, model = name.partition("#")
@@ -64,9 +64,9 @@ def open_judge(
 
 
 def prompt_of(folder: str, judge: str | None = None) -> str:
-    """The prompt that a judge was trained with, by its ``prompt.json`` or by a released name; "scalar" for one without.
+    """The prompt that a judge was trained with, from its ``prompt.json`` or released name; "scalar" for one without.
 
-    `judge` is its name, where its folder does not have it, as in the hub's cache. Raises ValueError if unknown.
+    `judge` is its name, if that is not the folder's, as in the hub's cache. Raises ValueError if unknown.
     """
     card = Path(folder).expanduser() / "prompt.json"
     if card.is_file():
@@ -79,6 +79,6 @@ def prompt_of(folder: str, judge: str | None = None) -> str:
         if name.startswith(beginning):
             return prompt
     raise ValueError(
-        f"{judge}: what prompt this judge was trained with is not known: it has no prompt.json, and its name is none of "
-        f"the released ones. Give prompt=, one of {', '.join(JUDGE_PROMPTS)}"
+        f"{judge}: the prompt that this judge was trained with is unknown: it has no prompt.json, and its name is not that "
+        f"of a released checkpoint. Set the prompt to one of {', '.join(JUDGE_PROMPTS)}"
     )

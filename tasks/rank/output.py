@@ -1,7 +1,7 @@
-"""The file that a ranking of files writes: which rows are in it, and what it was made with.
+"""The output file of `tasks.rank.files`: which rows are in it, and what it was made with.
 
-Beside OUT.jsonl stands OUT.jsonl.run.json: the judge and every setting that its rows depend on. A row of OUT carries ``of``,
-the hash of the prompt and responses that it is the result of.
+Beside OUT.jsonl is OUT.jsonl.run.json, with the judge and every setting that the rows depend on. Each row of OUT has
+``of``, the hash of the prompt and responses that it is the result for.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Row = dict[str, Any]
 
 
 class OutputError(ValueError):
-    """An output file that cannot be gone on with: why, and what to do."""
+    """An output file that cannot be continued: why, and what to do."""
 
 
 def hash_of(row: Mapping[str, Any]) -> str:
-    """Identifies what a result is the result of."""
+    """Identifies the prompt and responses that a result is for."""
     return content_id(row["prompt"], row["responses"])
 
 
 def fingerprint(judge: str) -> str:
-    """Tells a checkpoint from another in its place, by the names, sizes and times of its files; a hub name or URL is itself."""
+    """Identifies a checkpoint at its path by the names, sizes and times of its files; a hub name or URL is returned as it is."""
     folder = Path(judge).expanduser()
     if not folder.is_dir():
         return judge
@@ -40,7 +40,7 @@ def fingerprint(judge: str) -> str:
 
 @contextlib.contextmanager
 def held(output: Path) -> Iterator[None]:
-    """Holds an output for this process alone. Raises OutputError where another one has it."""
+    """Locks an output for this process. Raises OutputError if another process holds it."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.with_name(f".{output.name}.lock").open("w") as lock:
         try:
@@ -51,20 +51,23 @@ def held(output: Path) -> Iterator[None]:
 
 
 def check_same(output: Path, facts: Mapping[str, Any]) -> None:
-    """Raises OutputError where OUT is not this command's, or was begun with another judge or other settings."""
+    """Raises OutputError if OUT was not written by this command, or was started with another judge or other settings."""
     beside = _beside(output)
     if not output.exists():
         return
     if not beside.exists():
-        raise OutputError(f"{output} is there and was not written by this command: give another file")
+        raise OutputError(f"{output} exists but was not written by this command: use another file")
     before = json.loads(beside.read_text(encoding="utf-8"))
     changed = [f"{name} {before.get(name)!r} → {value!r}" for name, value in facts.items() if before.get(name) != value]
     if changed:
-        raise OutputError(f"{output} was begun with {', '.join(changed)}: give another file, or remove it and {beside}")
+        raise OutputError(
+            f"{output} was started with another judge or other settings ({', '.join(changed)}): use another file, or "
+            f"remove it and {beside}"
+        )
 
 
 def begin(output: Path, facts: Mapping[str, Any]) -> None:
-    """Says beside OUT what it is made with, before its first row is written."""
+    """Records beside OUT what it is made with, before its first row is written."""
     write_json(_beside(output), dict(facts))
 
 
@@ -73,9 +76,9 @@ def _beside(output: Path) -> Path:
 
 
 def rows_done(output: Path, wanted: Sequence[Row]) -> set[str]:
-    """The ids of the wanted rows whose results are in OUT; a line that a kill has cut off, and rows that failed, are removed.
+    """The ids of the wanted rows whose results are in OUT. A line that a kill cut short, and rows that failed, are removed.
 
-    Raises OutputError for a line that is no result, and for a result of another prompt or other responses.
+    Raises OutputError for a line that is not a result, and for a result for another prompt or other responses.
     """
     if not output.exists():
         return set()
@@ -83,15 +86,15 @@ def rows_done(output: Path, wanted: Sequence[Row]) -> set[str]:
     try:
         lines = list(read_jsonl(output))
     except StoreError as error:
-        raise OutputError(f"{error}: remove the line, or give another file") from error
+        raise OutputError(f"{error}: remove the line, or use another file") from error
     hashes = {row["id"]: hash_of(row) for row in wanted}
     for number, line in enumerate(lines, start=1):
         if not isinstance(line, dict) or "id" not in line or "of" not in line:
-            raise OutputError(f"{output}, line {number}: is no result of this command: give another file")
+            raise OutputError(f"{output}, line {number}: not a result of this command: use another file")
         if line["id"] in hashes and hashes[line["id"]] != line["of"]:
             raise OutputError(
-                f"{output}, line {number}: the result of {line['id']!r} is of another prompt or other responses than the "
-                "input has now: give another file"
+                f"{output}, line {number}: the result for {line['id']!r} is for a different prompt or responses than the "
+                "input has now: use another file"
             )
     whole = [line for line in lines if not line.get("failed")]
     if len(whole) < len(lines):
@@ -102,7 +105,7 @@ def rows_done(output: Path, wanted: Sequence[Row]) -> set[str]:
 
 
 def _cut_unfinished_line(output: Path) -> None:
-    """By bytes: a kill can cut a character in two."""
+    """Works on bytes: a kill can cut a character in two."""
     content = output.read_bytes()
     if content and not content.endswith(b"\n"):
         os.truncate(output, content.rfind(b"\n") + 1)

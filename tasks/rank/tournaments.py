@@ -1,8 +1,8 @@
-"""Who meets whom: knockout, linear search, round robin and repeated best, without a model.
+"""Tournament schedules: knockout, linear search, round robin and repeated best, without a model.
 
-A tournament is a generator: it yields the matches that can be played now, pairs of places (a, b) with a ≠ b, is sent the
-share of the win that a has in each (1 won, 0 lost, ½ neither), and returns its result. Many tournaments in lock step
-make one batch a round.
+A tournament is a generator: it yields the matches that can be played now, pairs of indices (a, b) with a ≠ b, is sent
+a's share of the win in each (1 won, 0 lost, ½ neither), and returns its result. Many tournaments in lockstep make one
+batch per round.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 Match = tuple[int, int]
 Shares = Mapping[Match, float]
-"""Of each match that was asked for, the share of the win that its first has."""
+"""For each requested match, the share of the win of its first response."""
 
 Method = Literal["knockout", "linear"]
 RankMethod = Literal["round-robin", "repeated-best"]
@@ -23,9 +23,9 @@ RankMethod = Literal["round-robin", "repeated-best"]
 
 @dataclass(frozen=True)
 class Best:
-    """The best of n. `ties` are the matches that had no winner; the one that came first in the list went on.
+    """The best of n. `ties` are the matches that had no winner; the response earlier in the list advanced.
 
-    `nulls` counts the answers that were no verdict, `failed` those that the engine did not give, by reason.
+    `nulls` counts the answers without a verdict, `failed` those that the engine did not give, by reason.
     """
 
     index: int
@@ -40,11 +40,10 @@ class Best:
 class Ranking:
     """All of n in order, best first.
 
-    `wins` is each one's sum of shares over its matches; `strengths` are Bradley-Terry's, as natural logs with mean 0.
-    `ties` are matches without a winner, `cycles` groups in which everyone beats someone who beats them, directly or not (in
-    the matches that were played: repeated best does not play all),
-    and `equal` groups that the order could not tell apart, which stand in the order of the list. `nulls` and `failed` are
-    as in `Best`.
+    `wins` is each response's sum of shares over its matches; `strengths` are Bradley-Terry's, as natural logs with mean 0.
+    `ties` are matches without a winner, `cycles` groups whose members all beat one another, directly or through others (in
+    the matches that were played: repeated best does not play all), and `equal` groups with the same wins, which are kept
+    in the order of the list. `nulls` and `failed` are as in `Best`.
     """
 
     order: tuple[int, ...]
@@ -60,7 +59,7 @@ class Ranking:
 
 
 def pair_up(left: Sequence[int]) -> tuple[list[Match], list[int]]:
-    """The matches of one round of a knockout: neighbours meet; the last of an odd number goes on without a match."""
+    """The matches of one round of a knockout: neighbours meet; the last of an odd number advances without a match."""
     return list(zip(left[::2], left[1::2], strict=False)), list(left[len(left) & ~1 :])
 
 
@@ -71,7 +70,7 @@ def best_of(n: int, method: Method) -> Generator[list[Match], Shares, Best]:
 
 
 def _best(left: list[int], method: Method, known: dict[Match, float]) -> Generator[list[Match], Shares, Best]:
-    """The best of those left. Matches in `known` are not played again; those that are played join it."""
+    """The best of those left. Matches in `known` are not played again; the results of new ones are added to it."""
     ties: list[Match] = []
     played = rounds = 0
     while len(left) > 1:
@@ -89,7 +88,7 @@ def _best(left: list[int], method: Method, known: dict[Match, float]) -> Generat
 
 
 def ranking(n: int, method: RankMethod) -> Generator[list[Match], Shares, Ranking]:
-    """All of n in order: by a round robin of n(n − 1) ÷ 2 matches in one round, or by taking the best of the rest each time."""
+    """All of n in order: by a round robin of n(n − 1) ÷ 2 matches in one round, or by repeatedly taking the best."""
     if method == "repeated-best":
         result = yield from _repeated_best(n)
         return result
@@ -136,7 +135,7 @@ def _equal(order: Sequence[int], wins: Sequence[float]) -> tuple[tuple[int, ...]
 
 
 def find_cycles(won_NN: np.ndarray) -> tuple[tuple[int, ...], ...]:
-    """Groups in which each beats each other over some chain of wins; `won_NN[a, b]` is over ½ where a beats b."""
+    """Groups in which each beats every other through some chain of wins; `won_NN[a, b]` is over ½ if a beats b."""
     n = len(won_NN)
     reach_NN = won_NN > 0.5
     for k in range(n):
@@ -153,7 +152,7 @@ _STEPS, _TOLERANCE = 10_000, 1e-10
 def bradley_terry(won_NN: np.ndarray) -> tuple[float, ...]:
     """Log strengths of the Bradley-Terry model, mean 0, by minorize-maximize (Hunter 2004).
 
-    A tenth of a win is added to both sides of every match: without it, one that won all its matches has no finite strength.
+    A tenth of a win is added to both sides of every match: otherwise, one that won all its matches has no finite strength.
     """
     n = len(won_NN)
     if n < 2:
@@ -173,14 +172,14 @@ def bradley_terry(won_NN: np.ndarray) -> tuple[float, ...]:
 
 @dataclass
 class Running:
-    """One tournament under way: the matches that it waits for, and its result when it is over."""
+    """One tournament in progress: the matches it is waiting for, and its result once it is over."""
 
     tournament: Generator[list[Match], Shares, Best] | Generator[list[Match], Shares, Ranking]
     waiting: list[Match] = field(default_factory=list)
     result: Best | Ranking | None = None
 
     def step(self, shares: Shares | None = None) -> None:
-        """Goes on with the outcomes of the matches it waited for; with None, begins."""
+        """Continues with the outcomes of the matches it waited for; with None, starts."""
         try:
             self.waiting = next(self.tournament) if shares is None else self.tournament.send(shares)
         except StopIteration as over:

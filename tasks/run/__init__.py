@@ -1,1 +1,1 @@
-"""What every step stands on: a run, its stages, and what is done for rows of a stage."""
+"""The basis of every step: a run, its stages, and how a stage generates for its rows."""

@@ -1,4 +1,4 @@
-"""What a changed setting will cost: which finished stages are made again, and why, before anything is started."""
+"""What a changed setting will cost: which finished stages will be redone, and why, before anything is started."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LONGEST = 40
 
 @dataclass
 class _Change:
-    """A stage that is made again for a reason of its own, and the stages that follow from it.
+    """A stage that is redone for a reason of its own, and the stages that are redone because of it.
 
-    `certain` says that they will be redone; else they are only if a row succeeds that had failed.
+    If not `certain`, the others are redone only if a row that had failed succeeds.
     """
 
     why: str
@@ -31,12 +31,12 @@ class _Change:
 
 
 class _NothingMore(Exception):
-    """The first stage that was never made: all after it is new."""
+    """Raised at the first stage that was never made: everything after it is new."""
 
 
 @dataclass
 class _Rehearsal(Run):
-    """Goes through a run's finished stages without making any. What hangs on a stage to be made again is known by hash."""
+    """Goes through a run's finished stages without making any. What depends on a stage to be redone is found by hash."""
 
     changes: list[_Change] = field(default_factory=list)
     causes: dict[str, list[_Change]] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class _Rehearsal(Run):
         version: int = 1,
     ) -> Artifact:
         passed = next((a for a in self.finished if a.manifest.name == name), None)
-        if passed is not None:  # gone through a second time: what it costs is known
+        if passed is not None:  # visited a second time: its changes are known
             return passed
         stage = stage_of(name, kind, config, inputs, round, version)
         found = self.store.peek(stage)
@@ -90,9 +90,9 @@ class _Rehearsal(Run):
 
 
 def announce(run: Run, algorithm: Callable[[Run], object], on_change: str, say: Callable[[str], None]) -> None:
-    """Says which finished stages of the run will be made again, and why.
+    """Reports which finished stages of the run will be redone, and why.
 
-    Raises StageError instead of going on where there are any and `on_change` is "refuse".
+    Raises StageError if there are any and `on_change` is "refuse".
     """
     rehearsal = _Rehearsal(run.store, run.settings, run.seed, retry_failed=run.retry_failed)
     try:
@@ -100,7 +100,7 @@ def announce(run: Run, algorithm: Callable[[Run], object], on_change: str, say: 
     except _NothingMore:
         pass
     except NoSuchFileError:
-        # What follows reads a file that a stage will have once it has been made again, such as another round's batch.
+        # A later stage reads a file that will exist once a stage has been redone, such as another round's batch.
         if not rehearsal.changes:
             raise
     for line in map(str, rehearsal.changes):
@@ -109,18 +109,18 @@ def announce(run: Run, algorithm: Callable[[Run], object], on_change: str, say: 
     if refused and on_change == "refuse":
         lines = "\n".join(f"  {change}" for change in refused)
         raise StageError(
-            f"the run {run.store.run_name!r} was begun with other settings or data, and on_change is 'refuse':\n{lines}\n"
-            "Give on_change='redo' to have these stages made again, or another run_name"
+            f"the run {run.store.run_name!r} was started with other settings or data, and on_change is 'refuse':\n{lines}\n"
+            "Set on_change='redo' to redo these stages, or use another run_name"
         )
 
 
 def _failed_rows(manifest: Manifest) -> str:
     counts = manifest.counts
-    return f"{sum(counts.failed.values())} of {counts.rows_in} rows failed and will be tried again"
+    return f"{sum(counts.failed.values())} of {counts.rows_in} rows failed and will be retried"
 
 
 def _differences(made: Manifest, wanted: Stage) -> list[str]:
-    """In what a stage differs from the one that was made: settings, inputs, or the software's own version of it."""
+    """How a stage differs from the one that was made: settings, inputs, or the version of its implementation."""
     before, after = _flat(made.config), _flat(wanted.config)
     found = [
         f"{name} {_shown(before.get(name))} → {_shown(after.get(name))}"

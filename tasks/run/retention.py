@@ -1,4 +1,4 @@
-"""What is removed of a run when a round has ended."""
+"""What is removed from a run when a round has ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def retire(run: Run, round: int) -> None:
 
 
 def _other_judges(run: Run, round: int) -> Iterator[Artifact]:
-    """The judges that are neither this round's nor the best so far, as `tasks.export` would choose."""
+    """The judges that are neither this round's nor the best so far, chosen as in `tasks.export`."""
     accuracy = {
         i: float(benchmark.manifest.metrics["accuracy"])
         for i in range(round + 1)

@@ -1,4 +1,4 @@
-"""The table of rounds: what each round of a run labeled, proved, trained and reached, read from its finished stages."""
+"""The table of rounds: what each round of a run labeled, proved, trained on and achieved, read from its finished stages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Row = dict[str, Any]
 
 
 def round_table(run: Run) -> list[Row]:
-    """One row a round, in order, the final fine-tuning last; None where a round has no such stage (yet)."""
+    """One row per round, in order, the final fine-tuning last; None if a round has no such stage (yet)."""
     rounds = sorted({a.manifest.round for a in run.finished_stages() if a.manifest.round is not None})
     return [_round_row(run, round) for round in rounds]
 
@@ -107,11 +107,11 @@ def _rate(generated: list[Artifact]) -> float | None:
 
 
 def round_seconds(stages: list[Artifact]) -> float:
-    """What the stages took when they were made, reused ones included."""
+    """The seconds that the stages took when they were made, reused ones included."""
     return round(sum(a.manifest.seconds for a in stages), 1)
 
 
 def best_round(table: list[Row]) -> Row | None:
-    """The row with the highest held-out accuracy, the earliest of equals."""
+    """The row with the highest held-out accuracy, the earliest if several are equal."""
     measured = [row for row in table if row["accuracy"] is not None]
     return max(measured, key=lambda row: (row["accuracy"], -row["round"]), default=None)

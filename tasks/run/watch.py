@@ -1,4 +1,4 @@
-"""Where a stage is watched: as a Prefect task with a log and a progress bar, or in the log of a plain program."""
+"""Where a stage is shown: as a Prefect task with a log and a progress bar, or in the log of a plain program."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Watch(Protocol):
 
 
 def in_task(stage: Stage, function: Callable[[], Artifact]) -> Artifact:
-    """Runs `function` as a Prefect task named after the stage, or plainly where no flow is running.
+    """Runs `function` as a Prefect task named after the stage, or directly if no flow is running.
 
-    A stage that did not have to be made ends in a state of its own name, so that the UI shows it.
+    A reused stage ends in a state named "Reused", so that the UI shows it.
     """
     from prefect import State, task
     from prefect.cache_policies import NO_CACHE
@@ -41,13 +41,13 @@ def in_task(stage: Stage, function: Callable[[], Artifact]) -> Artifact:
         made.append(function())
         return Completed(name="Reused" if made[0].reused else "Completed", message=describe(made[0]))
 
-    # Prefect's result cache stays out of it: a second cache could point at files that are gone.
+    # Prefect's result cache is not used: a second cache could point at files that no longer exist.
     task(name=stage.kind, task_run_name=stage.name, cache_policy=NO_CACHE, persist_result=False)(step)()
     return made[0]
 
 
 def describe(artifact: Artifact) -> str:
-    """One line on a finished stage, for logs."""
+    """One line about a finished stage, for logs."""
     manifest = artifact.manifest
     counts = manifest.counts
     lost = {**counts.dropped, **{f"failed: {reason}": n for reason, n in counts.failed.items()}}
@@ -59,7 +59,7 @@ def describe(artifact: Artifact) -> str:
 
 
 def open_watch(name: str) -> Watch:
-    """The watch that fits where we are: a Prefect task run, or a plain program."""
+    """The watch for the current context: a Prefect task run, or a plain program."""
     from prefect.context import TaskRunContext
 
     return _PrefectWatch(name) if TaskRunContext.get() is not None else _LogWatch(name)
@@ -81,9 +81,9 @@ class _LogWatch:
 
 
 class _PrefectWatch:
-    """Lines go to the task run's log; progress is one artifact a stage, with rows, rows/s and the time left.
+    """Lines go to the task run's log; progress is one artifact per stage, with rows, rows/s and the time left.
 
-    What is only a view must not cost the work: when the server does not answer, progress is left out for a while.
+    The display must not endanger the work: if the server does not respond, progress updates pause for a while.
     """
 
     def __init__(self, name: str) -> None:
@@ -103,7 +103,7 @@ class _PrefectWatch:
     def progress(self, done: int, total: int) -> None:
         now = time.monotonic()
         if self.first_done is None:
-            # What an earlier attempt did must not count into this attempt's rate.
+            # The work of an earlier attempt must not count towards this attempt's rate.
             self.first_done, self.started = done if done < total else 0, now
         if now - self.last < _ARTIFACT_EVERY_S and done < total:
             return
@@ -125,7 +125,7 @@ class _PrefectWatch:
                 update_progress_artifact(self.artifact, percent, description=self.text)
         except Exception as error:
             self.last = time.monotonic() + _PAUSE_S
-            self.logger.warning("progress is not shown for %.0f s: %s", _PAUSE_S, error)
+            self.logger.warning("progress updates are paused for %.0f s: %s", _PAUSE_S, error)
 
 
 def progress_text(name: str, done: int, total: int, done_now: int, seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The child that a training stage starts: ``python -m tasks.training JOB.json``."""
+"""The child process that a training stage starts: ``python -m tasks.training JOB.json``."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ from tasks.training.rank import METRICS, TRAIN, VALIDATION, train_part
 
 
 def run_training(job: TrainingJob, job_file: Path) -> dict[str, Any]:
-    """Encodes the examples and trains on them, in as many processes as the settings say; returns counts and metrics."""
+    """Encodes the examples and trains on them, in as many processes as the settings specify; returns counts and metrics."""
     processes = job.settings()[1].processes or max(len(visible_gpus()), 1)
-    batch_arguments(Optimization.model_validate(job.optimization), processes)  # before the work begins
+    batch_arguments(
+        Optimization.model_validate(job.optimization), processes
+    )  # an error is raised before the work starts
     locks = claim_gpus(processes)
     out, scratch = Path(job.out), Path(job.out) / SCRATCH
-    # What a killed attempt left there would be taken for this one's, and its examples not counted.
+    # A killed attempt's caches would be mistaken for this one's, and the examples would not be counted.
     for cache in (scratch / "cache", scratch / "validation"):
         shutil.rmtree(cache, ignore_errors=True)
     encoded = encode_set(job, scratch / "cache", out / "dropped.jsonl")
@@ -45,7 +47,7 @@ def run_training(job: TrainingJob, job_file: Path) -> dict[str, Any]:
 
 
 def _train_in_parts(job: TrainingJob, job_file: Path, processes: int) -> dict[str, Any]:
-    """Trains in several processes, a GPU each where there are any. Raises ChildError where one of them fails."""
+    """Trains in several processes, one per GPU if there are any. Raises ChildError if one of them fails."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -71,7 +73,7 @@ def _train_in_parts(job: TrainingJob, job_file: Path, processes: int) -> dict[st
 
 
 def main() -> None:
-    """Trains what a job file says, and tells what it made in the job's folder."""
+    """Runs the training described in a job file, and writes the result into the job's folder."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("job", type=Path)
     arguments = parser.parse_args()
@@ -87,9 +89,9 @@ def carry_out(job: TrainingJob, job_file: Path) -> None:
     files = [path.as_posix() for path in made if path.parts[0] != SCRATCH]
     for name in files:
         flush(out / name)
-    # The result is what says that the training is over; until then it can go on from its checkpoints.
+    # The result marks the training as finished; until then it can be resumed from its checkpoints.
     write_json(out / RESULT, {"files": files, **result})
-    shutil.rmtree(out / SCRATCH, ignore_errors=True)  # which whoever waited for the result may be doing too
+    shutil.rmtree(out / SCRATCH, ignore_errors=True)  # the process that waited for the result may be doing this too
 
 
 if __name__ == "__main__":

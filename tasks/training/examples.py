@@ -1,6 +1,6 @@
-"""Training examples as token ids: what is shown, and which tokens the loss is taken on.
+"""Training examples as token ids: the prompt, and the tokens on which the loss is computed.
 
-What a line of the examples' file becomes, by what the model is trained for:
+What a line of the examples file becomes, by the role that the model is trained for:
 
 - ``prover``: the prover's prompt, and a proof (Eq. 4)
 - ``judge``: the judge's prompt, and its reply: a rationale with a verdict (Eq. 2), or the label alone (Eq. 1)
@@ -25,12 +25,12 @@ from tasks.settings import ModelSettings
 from tasks.training.job import TrainingJob
 
 IGNORED = -100
-"""Marks tokens that the loss leaves out."""
+"""Marks tokens that the loss ignores."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What is shown, and what is learned, as token ids; `truncated` says whether the pair had to be shortened."""
+    """Prompt and completion as token ids; `truncated` is true if the pair had to be shortened."""
 
     prompt: list[int]
     completion: list[int]
@@ -39,7 +39,7 @@ class Encoded:
 
 @dataclass
 class ExampleCounts:
-    """What became of the examples; filled while they are encoded. Tokens are those of one pass."""
+    """What became of the examples; filled in while they are encoded. Tokens are those of one epoch."""
 
     rows_in: int = 0
     too_long: int = 0
@@ -52,10 +52,10 @@ class ExampleCounts:
 def encode_example(
     row: Mapping[str, Any], role: str, encoder: ChatEncoder, models: ModelSettings, reply_tokens: int
 ) -> Encoded | None:
-    """One training example of a model that writes, or None where it does not fit the context.
+    """One training example of a generative model, or None if it does not fit the context.
 
-    The prompt ids are exactly those that generation gives the engine for the same pair, which leaves `reply_tokens`
-    of the context to the reply.
+    The prompt ids are exactly those that generation gives the engine for the same pair, which reserves `reply_tokens`
+    of the context for the reply.
     """
     if role == "pretrained":
         return _encode_responses(row, encoder, models)
@@ -78,7 +78,7 @@ def encode_example(
 
 
 def _encode_responses(row: Mapping[str, Any], encoder: ChatEncoder, models: ModelSettings) -> Encoded | None:
-    """An example of GRAM's pre-training. A pair that is too long is shortened as in a judge's prompt, or None."""
+    """An example of GRAM's pre-training. A pair that is too long is shortened as in a judge's prompt; None if it cannot be."""
     prompt = pretraining_for(JUDGE_PROMPTS[models.judge_prompt])
     fitted = encoder.fit_pair(
         lambda pair: encoder.prompt_ids(prompt.render(pair)) + encoder.completion_ids(prompt.target(pair)),
@@ -96,7 +96,7 @@ def _encode_responses(row: Mapping[str, Any], encoder: ChatEncoder, models: Mode
 def _encode_chosen(
     row: Mapping[str, Any], encoder: ChatEncoder, models: ModelSettings
 ) -> tuple[list[int], list[int]] | None:
-    """The conversation with the preferred response, and with the other; None where one does not fit: neither is cut."""
+    """The conversations with the chosen and the rejected response; None if either does not fit, as neither is cut."""
     preference = parse_preference(row)
     pair = preference.pair
     a, b = (encoder.response_ids(pair.prompt, response) for response in (pair.response_a, pair.response_b))
@@ -108,7 +108,7 @@ def _encode_chosen(
 def encoded_examples(
     job: TrainingJob, encoder: ChatEncoder, models: ModelSettings, counts: ExampleCounts, dropped: Path
 ) -> Iterator[dict[str, list[int]]]:
-    """The features of every example that fits, as TRL's trainers take them; the others are written to `dropped`."""
+    """The features of every example that fits, in the form TRL's trainers take; the others are written to `dropped`."""
     with dropped.open("w", encoding="utf-8") as stream:
         for row in read_jsonl(Path(job.examples)):
             counts.rows_in += 1
@@ -128,7 +128,7 @@ def _features(
         if pair is None:
             return None
         counts.tokens += len(pair[0]) + len(pair[1])
-        counts.trained_tokens += 2  # the loss is on one number a response
+        counts.trained_tokens += 2  # the loss is on one number per response
         counts.longest = max(counts.longest, *map(len, pair))
         return {"chosen_ids": pair[0], "rejected_ids": pair[1]}
     encoded = encode_example(row, job.role, encoder, models, job.reply_tokens)
@@ -147,7 +147,7 @@ def _features(
 
 @dataclass(frozen=True)
 class EncodedSet:
-    """Encoded examples as Arrow files, and what became of the rows that they were made of."""
+    """Encoded examples as Arrow files, and what became of the rows that they were made from."""
 
     files: list[str]
     counts: ExampleCounts
@@ -160,7 +160,7 @@ class EncodedSet:
 
     @classmethod
     def read(cls, path: Path) -> EncodedSet:
-        """The set that `write` told of."""
+        """The set described by a file of `write`."""
         stored = json.loads(path.read_text(encoding="utf-8"))
         return cls(stored["files"], ExampleCounts(**stored["counts"]))
 
@@ -169,7 +169,7 @@ class EncodedSet:
 
 
 def encode_set(job: TrainingJob, cache: Path, dropped: Path) -> EncodedSet:
-    """Encodes all examples into `cache`. Raises ValueError where none fits the context."""
+    """Encodes all examples into `cache`. Raises ValueError if none fits the context."""
     from datasets import Dataset, Features, List, Value, disable_progress_bars
 
     disable_progress_bars()

@@ -1,4 +1,4 @@
-"""What a training is told, and how its folder shows how far it has come."""
+"""The input of a training, and the files in its folder that mark its progress."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from data.store.artifacts import DONE
 from tasks.settings import Mechanics, ModelSettings, Optimization, Role
 
 COMPLETE = f"all{DONE}"
-"""Written last into a checkpoint of a training under way: the sizes of its files, and the seconds spent so far."""
+"""Written last into a checkpoint of a training in progress: the sizes of its files, and the seconds spent so far."""
 RESULT = f".result{DONE}"
-"""Written last of all: the names of the files that were made, the counts and the metrics."""
+"""Written last of all: the names of the files written, the counts and the metrics."""
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What a training child is told. `label` names the training in W&B and alike; `validation` is empty where there is none."""
+    """The input of a training child process. `label` names the training in W&B and the like; `validation` is empty if unused."""
 
     label: str
     role: Role
@@ -40,7 +40,7 @@ class TrainingJob:
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
     def settings(self) -> tuple[ModelSettings, Mechanics, Optimization]:
-        """The sections that it was made of."""
+        """The settings sections that it was made from."""
         return (
             ModelSettings.model_validate(self.models),
             Mechanics.model_validate(self.training),
@@ -49,4 +49,4 @@ class TrainingJob:
 
 
 Trainer = Callable[[TrainingJob, Path, float, Callable[[str], None], Callable[[int, int], None]], None]
-"""Carries out a job: with its log file, the GiB to leave free, and where lines and progress go."""
+"""Runs a job, given its log file, the GiB to leave free, and callbacks for lines and progress."""

@@ -1,4 +1,4 @@
-"""The trainers of TRL, one for what each kind of model minimises, and GRAM's loss among them."""
+"""TRL's trainers, one for each training objective, and GRAM's loss."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tasks.training.job import TrainingJob
 
 
 def label_loss(logits_N2: Any, labels_N: Any, label_smoothing: float) -> Any:
-    """GRAM's loss of N verdicts, summed: cross-entropy over the two label tokens alone, with label smoothing ε′ (METHOD 0).
+    """GRAM's loss, summed over N verdicts: cross-entropy over only the two label tokens, with label smoothing ε′ (METHOD 0).
 
-    `logits_N2` are those of the tokens "A" and "B" at the verdict's position, `labels_N` is 0 for A and 1 for B. ε′ is
-    torch's `label_smoothing`: with Δ = Z_l − Z_l', the logit of the label over that of the other, one verdict costs
-    −(1 − ε′/2)·log σ(Δ) − ε′/2·log σ(−Δ) = −log σ(Δ) + ε′/2·Δ, Bradley-Terry's loss with a regulariser. It is least where
-    P(l) = σ(Δ) = 1 − ε′/2 (0.95 at the default of 0.1), and not where P(l) = 1: no confidence above that is to be expected.
+    `logits_N2` are the logits of the tokens "A" and "B" at the verdict's position, `labels_N` is 0 for A and 1 for B. ε′ is
+    torch's `label_smoothing`: with Δ = Z_l − Z_l', the label's logit minus the other's, one verdict costs
+    −(1 − ε′/2)·log σ(Δ) − ε′/2·log σ(−Δ) = −log σ(Δ) + ε′/2·Δ, Bradley-Terry's loss with a regulariser. Its minimum is at
+    P(l) = σ(Δ) = 1 − ε′/2 (0.95 at the default of 0.1), not at P(l) = 1: no confidence above that is to be expected.
     """
     import torch
 
@@ -26,7 +26,7 @@ def label_loss(logits_N2: Any, labels_N: Any, label_smoothing: float) -> Any:
 
 
 def _label_trainer(label_ids: tuple[int, int], label_smoothing: float) -> Any:
-    """SFTTrainer's class with GRAM's loss: each example has one token to learn, a label's."""
+    """SFTTrainer with GRAM's loss: each example has one token to learn, the label's."""
     import torch
     from trl import SFTTrainer
 
@@ -37,14 +37,14 @@ def _label_trainer(label_ids: tuple[int, int], label_smoothing: float) -> Any:
             labels_BT = inputs.pop("labels")
             rows_N, places_N = (labels_BT != IGNORED).nonzero(as_tuple=True)
             chosen_N = (labels_BT[rows_N, places_N] == label_ids[1]).long()
-            # What predicts a token stands one place before it. Logits are made at those places only, of all rows.
+            # A token is predicted at the position before it. Logits are computed at those positions only, in all rows.
             kept_P, at_N = torch.unique(places_N - 1, return_inverse=True)
             outputs = model(**inputs, logits_to_keep=kept_P, use_cache=False)
             logits_N2 = outputs.logits[rows_N, at_N][:, list(label_ids)]
             loss = label_loss(logits_N2, chosen_N, label_smoothing)
             loss = loss / (len(rows_N) if num_items_in_batch is None else num_items_in_batch)
             if num_items_in_batch is not None and self.args.average_tokens_across_devices:
-                # The items are those of all processes, and gradients are averaged over the processes.
+                # The items are counted over all processes, and gradients are averaged over the processes.
                 loss = loss * self.accelerator.num_processes
             mode = "train" if self.model.training else "eval"
             right = (logits_N2.argmax(-1) == chosen_N).float().mean()
@@ -97,13 +97,13 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
     )
     if optimization.lora is not None:
         for parameter in made.model.parameters():
-            if parameter.requires_grad:  # a scalar head comes in the base's format, in which updates round away
+            if parameter.requires_grad:  # a scalar head comes in the base's dtype, in which updates round away
                 parameter.data = parameter.data.float()
     return made
 
 
 def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) -> Any:
-    """The trainer's configuration. The examples are encoded already: TRL only batches, packs, and takes the loss."""
+    """The trainer's configuration. The examples are already encoded: TRL only batches, packs, and computes the loss."""
     import torch
     from trl import RewardConfig, SFTConfig
 
@@ -118,7 +118,7 @@ def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) 
         "num_train_epochs": optimization.epochs or 1,
         "max_steps": optimization.max_steps or -1,
         **batch_arguments(optimization, world_size()),
-        "warmup_steps": optimization.warmup_ratio,  # under 1 it is a share of the steps
+        "warmup_steps": optimization.warmup_ratio,  # below 1, a share of the steps
         "lr_scheduler_type": optimization.schedule,
         "weight_decay": optimization.weight_decay,
         "max_length": models.max_tokens,
@@ -129,7 +129,7 @@ def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) 
         "logging_steps": mechanics.log_every,
         "report_to": list(mechanics.report_to) or "none",
         "run_name": job.label,
-        # Saving is asked for by a callback; two are kept, so that one is whole while the other is written.
+        # A callback requests saving; two are kept, so that one is complete while the other is being written.
         "save_strategy": "no",
         "save_total_limit": 2,
         "seed": job.seed,
@@ -143,7 +143,7 @@ def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) 
     if job.role == "scalar":
         return RewardConfig(**common, pad_token=_pad_token(encoder))
     if mechanics.packing and mechanics.attention == "eager":
-        raise ValueError("training.packing needs an attention that keeps examples apart: sdpa or flash_attention_2")
+        raise ValueError("training.packing needs an attention that keeps examples separate: sdpa or flash_attention_2")
     return SFTConfig(**common, packing=mechanics.packing)
 
 
@@ -155,12 +155,12 @@ def world_size() -> int:
 
 
 def batch_arguments(optimization: Optimization, processes: int) -> dict[str, int]:
-    """How a batch is spread over processes and accumulated. Raises ValueError where it does not come out even."""
+    """How a batch is split over processes and accumulation steps. Raises ValueError if it does not divide evenly."""
     batch = optimization.batch_size
     micro = min(optimization.micro_batch_size or max(batch // processes, 1), batch)
     if batch % (micro * processes):
         raise ValueError(
-            f"a batch of {batch} examples cannot be cut into micro-batches of {micro} for {processes} processes: make "
+            f"a batch of {batch} examples cannot be split into micro-batches of {micro} for {processes} processes: make "
             f"batch_size a multiple of {micro * processes}, or set training.processes or micro_batch_size"
         )
     return {"per_device_train_batch_size": micro, "gradient_accumulation_steps": batch // (micro * processes)}
@@ -176,7 +176,7 @@ def _early_stopping(job: TrainingJob, optimization: Optimization) -> dict[str, A
         "metric_for_best_model": "eval_loss",
         "greater_is_better": False,
         "load_best_model_at_end": True,
-        # The evaluations without a lower loss so far: a training that goes on must not have more patience.
+        # The number of evaluations without a lower loss so far: a resumed training must not get more patience.
         "restore_callback_states_from_checkpoint": True,
         "per_device_eval_batch_size": optimization.micro_batch_size or optimization.batch_size,
     }
@@ -186,20 +186,20 @@ def _spread(gpu: bool, optimization: Optimization) -> dict[str, Any]:
     """How several processes share a training: full fine-tuning is sharded, adapters are small enough to be replicated."""
     if world_size() == 1:
         return {}
-    # Whoever prepares the examples first lets the others wait for it.
+    # The other processes wait for the first one to prepare the examples.
     arguments: dict[str, Any] = {"ddp_timeout": 4 * 3600, "ddp_find_unused_parameters": False}
     if not gpu:
         return {**arguments, "ddp_backend": "gloo"}
     if optimization.lora is not None:
         return arguments
     # Gradients are reduced and sharded after each micro-batch: kept whole until the last one, they take as much memory on
-    # every GPU as all of a GPU's part of weights and moments.
+    # every GPU as its entire share of weights and moments.
     synced = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
     return {**arguments, "fsdp": True, "accelerator_config": synced}
 
 
 def _pad_token(encoder: ChatEncoder) -> str:
-    """A token to pad with that does not end a turn: the head reads the last token that is not padding."""
+    """A padding token that does not end a turn: the head reads the last token that is not padding."""
     tokenizer = encoder.tokenizer
     if tokenizer.pad_token_id not in (None, encoder.end_id):
         return str(tokenizer.pad_token)

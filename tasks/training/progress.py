@@ -1,4 +1,4 @@
-"""How a training under way shows itself and is kept: progress lines, checkpoints, and which of them is whole."""
+"""Progress lines and checkpoints of a training in progress, and which of the checkpoints are complete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN = ("loss", "grad_norm", "learning_rate", "eval_loss", "label_accuracy", "
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The latest checkpoint of a training under way that was written to its end, or None."""
+    """The latest complete checkpoint of a training in progress, or None."""
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True)
     return next((path for path in found if _is_complete(path)), None)
 
@@ -30,7 +30,7 @@ def _is_complete(checkpoint: Path) -> bool:
 
 
 def progress_callback(mechanics: Mechanics, earlier_s: float) -> Any:
-    """Reports progress, and has a checkpoint saved every so often: at logged steps, so that no loss is averaged anew."""
+    """Reports progress and regularly saves a checkpoint: at logged steps, so that resuming restarts no average of the loss."""
     import torch.distributed as dist
     from transformers import TrainerCallback
 
@@ -38,7 +38,7 @@ def progress_callback(mechanics: Mechanics, earlier_s: float) -> Any:
 
     class Progress(TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            # The trainer remembers where its best checkpoint was; on another machine the folder is somewhere else.
+            # The trainer stores the path of its best checkpoint, which is a different one on another machine.
             best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
             if _is_complete(best):
                 state.best_model_checkpoint = str(best)
@@ -47,7 +47,7 @@ def progress_callback(mechanics: Mechanics, earlier_s: float) -> Any:
             if state.is_world_process_zero:
                 child.report_progress(done=state.global_step, total=state.max_steps)
             if args.load_best_model_at_end and state.global_step % args.eval_steps == 0:
-                control.should_log = True  # the best checkpoint may be saved here, and what it logs is gone on from
+                control.should_log = True  # the best checkpoint may be saved here, and resuming continues from its log
             if state.global_step % args.logging_steps == 0 and state.global_step < state.max_steps:
                 due = [time.monotonic() - saved >= 60 * mechanics.checkpoint_minutes]
                 if dist.is_initialized():  # clocks differ: all processes save, or none
@@ -57,7 +57,7 @@ def progress_callback(mechanics: Mechanics, earlier_s: float) -> Any:
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             nonlocal saved
             saved = time.monotonic()
-            if dist.is_initialized():  # each writes files of its own
+            if dist.is_initialized():  # each process writes its own files
                 dist.barrier()
             if not state.is_world_process_zero:
                 return

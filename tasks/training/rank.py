@@ -1,7 +1,7 @@
-"""One process of a training: all of it where there is one, or a part of each batch where there are several.
+"""One process of a training: it does everything if it is the only one, or a part of each batch if there are several.
 
-``python -m tasks.training.rank JOB.json`` is one of several, which torch's environment variables (RANK, WORLD_SIZE,
-MASTER_ADDR, MASTER_PORT) bring together; accelerate reads them.
+``python -m tasks.training.rank JOB.json`` is one of several, which are connected by torch's environment variables (RANK,
+WORLD_SIZE, MASTER_ADDR, MASTER_PORT); accelerate reads them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tasks.training.objectives import build_trainer, world_size
 from tasks.training.progress import last_checkpoint, progress_callback
 
 TRAIN, VALIDATION, METRICS = "train.json", "validation.json", "metrics.json"
-"""In the scratch folder: what was encoded, and what a training of several processes has to report."""
+"""Files in the scratch folder: the encoded examples, and the metrics of a training with several processes."""
 
 
 def train_part(job: TrainingJob) -> dict[str, Any]:
-    """Trains, and writes the checkpoint and ``steps.jsonl``; returns the metrics. All processes call it alike."""
+    """Trains, and writes the checkpoint and ``steps.jsonl``; returns the metrics. Every process calls it."""
     import torch
     import transformers
     from datasets import disable_progress_bars
@@ -47,7 +47,7 @@ def train_part(job: TrainingJob) -> dict[str, Any]:
     encoded = EncodedSet.read(scratch / TRAIN)
     validation = EncodedSet.read(scratch / VALIDATION).load() if job.validation else None
     trainer = build_trainer(job, encoder, encoded.load(), validation, str(scratch / "trainer"))
-    trainer.remove_callback(transformers.PrinterCallback)  # its lines would repeat those of ours
+    trainer.remove_callback(transformers.PrinterCallback)  # its lines would repeat our own
     checkpoint = last_checkpoint(scratch / "trainer")
     earlier_s = 0.0 if checkpoint is None else float(json.loads((checkpoint / COMPLETE).read_text())["seconds"])
     if trainer.args.load_best_model_at_end and optimization.early_stopping is not None:
@@ -55,7 +55,7 @@ def train_part(job: TrainingJob) -> dict[str, Any]:
     trainer.add_callback(progress_callback(mechanics, earlier_s))
     if checkpoint is not None:
         print(f"resuming from {checkpoint.name}", flush=True)
-        # TRL's own count of tokens is not among what the trainer restores.
+        # The trainer does not restore TRL's own token count.
         logged = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
         trainer._total_train_tokens = int(next(e["num_tokens"] for e in reversed(logged) if "num_tokens" in e))
     started = time.monotonic()
@@ -66,7 +66,7 @@ def train_part(job: TrainingJob) -> dict[str, Any]:
 
 
 def _save(trainer: Any, encoder: ChatEncoder, out: Path, dtype: str) -> None:
-    """A plain folder: full weights (an adapter is merged, and kept beside), tokenizer, and generation settings."""
+    """Writes a plain folder: full weights (an adapter is merged, and also kept beside), tokenizer, generation settings."""
     import torch
 
     model = _whole_model(trainer)
@@ -76,19 +76,19 @@ def _save(trainer: Any, encoder: ChatEncoder, out: Path, dtype: str) -> None:
         model.save_pretrained(out / "adapter", safe_serialization=True)
         model = model.merge_and_unload()
     if model.can_generate():
-        # Whatever the base says, the token that training taught as the end of a turn ends generation.
+        # Whatever the base specifies, the end-of-turn token that was trained ends generation.
         known = model.generation_config.eos_token_id
         known = [known] if isinstance(known, int) else list(known or [])
         model.generation_config.eos_token_id = sorted({encoder.end_id, *known})
     model.to(getattr(torch, dtype)).save_pretrained(out / "checkpoint")
-    if "date_string" in encoder.tokenizer.chat_template:  # whoever serves the checkpoint must send the day it learned
+    if "date_string" in encoder.tokenizer.chat_template:  # prompts must have the date of training wherever it is served
         fixed = f'{{%- set date_string = "{DATE}" -%}}'
         encoder.tokenizer.chat_template = fixed + encoder.tokenizer.chat_template.removeprefix(fixed)
     encoder.tokenizer.save_pretrained(out / "checkpoint")
 
 
 def _whole_model(trainer: Any) -> Any:
-    """The trained model in the process that writes it, put together where it was sharded; None in the others."""
+    """The trained model in the process that writes it, assembled if it was sharded; None in the others."""
     import torch
 
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -113,10 +113,10 @@ def _metrics(job: TrainingJob, counts: ExampleCounts, trainer: Any, seconds: flo
     if trainer.accelerator.is_main_process:
         with (Path(job.out) / "steps.jsonl").open("w", encoding="utf-8") as stream:
             stream.writelines(json_line(e) for e in trainer.state.log_history if "loss" in e or "eval_loss" in e)
-    # Each logged loss is the mean since the one before.
+    # Each logged loss is the mean since the previous one.
     spans = [b - a for a, b in pairwise([0, *(entry["step"] for entry in history)])]
     train_loss = sum(e["loss"] * n for e, n in zip(history, spans, strict=True)) / sum(spans) if history else None
-    # With steps instead of epochs the examples pass several times.
+    # With steps instead of epochs, the examples may be passed several times.
     passes = float(trainer.state.epoch or 0.0)
     metrics = {
         "steps": trainer.state.global_step,
@@ -141,7 +141,7 @@ def _metrics(job: TrainingJob, counts: ExampleCounts, trainer: Any, seconds: flo
 
 
 def main() -> None:
-    """One process of several: ``python -m tasks.training.rank JOB.json``."""
+    """One of several training processes: ``python -m tasks.training.rank JOB.json``."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("job", type=Path)
     arguments = parser.parse_args()

@@ -125,6 +125,6 @@ def test_a_batch_must_be_cut_evenly() -> None:
     }
     assert batch_arguments(Optimization(epochs=1, batch_size=64), 4)["per_device_train_batch_size"] == 16
     with pytest.raises(
-        ValueError, match="a batch of 64 examples cannot be cut into micro-batches of 16 for 3 processes"
+        ValueError, match="a batch of 64 examples cannot be split into micro-batches of 16 for 3 processes"
     ):
         batch_arguments(Optimization(epochs=1, batch_size=64, micro_batch_size=16), 3)

@@ -116,7 +116,7 @@ def test_two_workers_share_a_stage_and_a_lost_ones_shards_go_to_another(pool: Se
     engines(job)[0].parent().send_signal(signal.SIGKILL)
     stage.join(timeout=240)
     assert isinstance(stage.result, GenerationStats), stage.result
-    assert any("ended Crashed with" in line and "another worker goes on with it" in line for line in stage.lines), (
+    assert any("ended Crashed with" in line and "another worker takes over" in line for line in stage.lines), (
         stage.lines
     )
     assert stage.done == sorted(stage.done)
@@ -169,8 +169,8 @@ def test_a_stage_taken_up_again_finds_the_runs_that_are_at_work(pool: Services, 
     second.join(timeout=240)
     first.join(timeout=60)
     assert isinstance(second.result, GenerationStats), second.result
-    assert any("is still at work" in line for line in second.lines)
-    assert not any("is cancelled" in line for line in second.lines)
+    assert any("is still running" in line for line in second.lines)
+    assert not any("cancelling the run" in line for line in second.lines)
     runs = httpx.post(f"{pool.ui}/api/flow_runs/filter", json={"limit": 4, "sort": "EXPECTED_START_TIME_DESC"}).json()
     mine = [run for run in runs if run["parameters"].get("store") == str(Path(job.rows).parent.parent)]
     assert len(mine) == 2

@@ -90,7 +90,7 @@ def test_a_change_can_be_refused_before_anything_is_made(again: Any, tmp_path: P
     again()
     with pytest.raises(StageError) as error:
         again("refuse", labels={"votes": 4})
-    assert "the run 'demo' was begun with other settings or data, and on_change is 'refuse':" in str(error.value)
+    assert "the run 'demo' was started with other settings or data, and on_change is 'refuse':" in str(error.value)
     assert "round-1/votes: votes 8 → 4, will redo: round-1/votes, round-1/labels" in str(error.value)
     assert made == []
     assert again("refuse") == ([], [])
@@ -109,10 +109,8 @@ def test_rows_that_failed_are_announced_with_what_would_follow(again: Any) -> No
     again(seed=2)
     said, redone = again(seed=2)
     follow = "round-1/labels, round-1/judge, round-2/votes, round-2/labels, round-2/judge"
-    assert (
-        said[0] == f"round-1/votes: 2 of 10 rows failed and will be tried again; if one succeeds, will redo: {follow}"
-    )
-    assert said[1].startswith("round-2/votes: 2 of 10 rows failed and will be tried again; if one succeeds")
+    assert said[0] == f"round-1/votes: 2 of 10 rows failed and will be retried; if one succeeds, will redo: {follow}"
+    assert said[1].startswith("round-2/votes: 2 of 10 rows failed and will be retried; if one succeeds")
     assert redone == ["round-1/votes", "round-2/votes"], "the same rows failed again: nothing is stale"
 
 

@@ -257,7 +257,7 @@ def test_who_waits_for_several_gpus_holds_none_meanwhile(start: Start, three: li
 
 def test_more_gpus_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    with pytest.raises(ValueError, match="3 GPUs are wanted, but only 2 are visible: 0, 1"):
+    with pytest.raises(ValueError, match="3 GPUs are needed, but only 2 are visible: 0, 1"):
         claim_gpus(3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert claim_gpus(3) == []

@@ -263,7 +263,7 @@ def test_a_damaged_shard_is_named_moved_aside_and_made_again(
     assert generate(job, encoder) == 6
     assert shard_bytes(job) == before
     assert path.with_name(".000001.jsonl.damaged").read_bytes() == damaged
-    assert "000001.jsonl is damaged (its sha256 is not the one that was written)" in capsys.readouterr().out
+    assert "000001.jsonl is damaged (its sha256 differs from the one recorded)" in capsys.readouterr().out
 
 
 def test_failed_rows_are_asked_for_again_and_the_others_kept_as_they_are(

@@ -81,7 +81,7 @@ def test_a_run_that_cannot_be_planned_goes_on(world: Path, tmp_path: Path) -> No
     _, said = begun(world, tmp_path, **{"models.judge_base": "../no/such/model"})
     assert said[0] == "planning"
     assert "the run is not planned: planning failed" in said[1]
-    assert "neither a folder here" in said[1]
+    assert "neither a local folder" in said[1]
 
 
 def test_a_dry_run_is_the_plan_of_the_run(world: Path, tmp_path: Path) -> None:

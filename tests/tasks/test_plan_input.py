@@ -31,7 +31,7 @@ def test_a_model_that_is_not_there_is_refused_with_what_to_do(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = refusal(capsys, "demo", "--set", "models.prover_base=../no/such/folder")
-    assert "neither a folder here nor to be had from the hub" in text
+    assert "neither a local folder nor available from the hub" in text
     assert "--stand-in ../no/such/folder=FOLDER" in text
 
 

@@ -191,7 +191,10 @@ def test_a_checkpoint_of_ours_says_what_it_was_trained_with(tmp_path: Path) -> N
 
 
 def test_a_judge_whose_prompt_is_not_known_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="what prompt this judge was trained with is not known"), open_judge(tmp_path):
+    with (
+        pytest.raises(ValueError, match="the prompt that this judge was trained with is unknown"),
+        open_judge(tmp_path),
+    ):
         pass
     with pytest.raises(ValueError, match="there is no judge prompt 'new'"), open_judge(tmp_path, prompt="new"):
         pass

@@ -64,7 +64,7 @@ def test_the_command_goes_on_where_it_was_stopped(
     assert (tmp_path / "out.jsonl").read_text() == whole
     assert "1 rows in" in capsys.readouterr().err
     assert run_command(tmp_path, encoder, "rank") == 0
-    assert "all 3 rows are there" in capsys.readouterr().err
+    assert "all 3 rows are already done" in capsys.readouterr().err
 
 
 def test_a_failed_row_is_not_done(tmp_path: Path, encoder: ChatEncoder) -> None:
@@ -83,7 +83,7 @@ def test_another_judge_does_not_go_on_in_the_same_file(
     write(tmp_path / "in.jsonl", ROWS)
     run_command(tmp_path, encoder, "rank")
     assert run_command(tmp_path, encoder, "rank", "--seed", "4") == 2
-    assert "was begun with seed 0 → 4" in capsys.readouterr().err
+    assert "was started with another judge or other settings (seed 0 → 4" in capsys.readouterr().err
     write(tmp_path / "in.jsonl", ROWS)
     (tmp_path / "out.jsonl.run.json").unlink()
     assert run_command(tmp_path, encoder, "rank") == 2
@@ -98,7 +98,7 @@ def test_a_row_that_has_changed_is_not_taken_for_done(
     run_command(tmp_path, encoder, "rank")
     write(tmp_path / "in.jsonl", [{"prompt": "New?", "responses": ["x"]}, *rows])  # all numbers shift by one
     assert run_command(tmp_path, encoder, "rank") == 2
-    assert "the result of '0' is of another prompt or other responses" in capsys.readouterr().err
+    assert "the result for '0' is for a different prompt or responses" in capsys.readouterr().err
 
 
 def test_two_commands_do_not_write_one_file(
@@ -115,7 +115,7 @@ def test_a_judge_that_cannot_be_opened_leaves_no_trace(tmp_path: Path, capsys: p
     write(tmp_path / "in.jsonl", ROWS)
     files = [str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")]
     assert rank_files.main(["rank", *files, "--judge", str(tmp_path)]) == 2
-    assert "what prompt this judge was trained with is not known" in capsys.readouterr().err
+    assert "the prompt that this judge was trained with is unknown" in capsys.readouterr().err
     assert not (tmp_path / "out.jsonl.run.json").exists()
 
 
@@ -147,11 +147,11 @@ def test_where_nothing_was_decided_there_is_no_best(tmp_path: Path, encoder: Cha
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": "Why?"}, "row 1: field 'responses': must be a list of texts"),
+        ({"prompt": "Why?"}, "row 1: field 'responses': must be a list of strings"),
         ({"prompt": "Why?", "responses": ["\ud800", "b"]}, "row 1: field 'responses[0]': is not Unicode text"),
         ({"prompt": "Why?", "responses": []}, "row 1: field 'responses'"),
         ({"prompt": "", "responses": ["a", "b"]}, "row 1: field 'prompt': is empty"),
-        ({"prompt": "Why?", "responses": ["a"]}, "row 1: field 'responses': must be two to be compared, got 1"),
+        ({"prompt": "Why?", "responses": ["a"]}, "row 1: field 'responses': must be exactly two for compare, got 1"),
         ("text", "row 1: the row must be an object"),
     ],
 )
@@ -173,4 +173,4 @@ def test_an_id_that_comes_twice_is_refused(
 ) -> None:
     write(tmp_path / "in.jsonl", [ROWS[0], ROWS[0]])
     assert run_command(tmp_path, encoder, "rank") == 2
-    assert "row 2: the id 'q0' is that of row 1 too" in capsys.readouterr().err
+    assert "row 2: the id 'q0' is already that of row 1" in capsys.readouterr().err

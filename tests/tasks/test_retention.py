@@ -179,7 +179,7 @@ def test_a_run_that_was_taken_over_removes_nothing(tmp_path: Path) -> None:
 def test_too_little_room_is_an_error_before_anything_is_started(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     check_room(tmp_path, "generating", 0, 0)
-    with pytest.raises(StageError, match=r"generating may write .* GiB, and the disk of .* GiB free, of which"):
+    with pytest.raises(StageError, match=r"generating may write .* GiB, but the disk of .* GiB free, of which"):
         check_room(tmp_path, "generating", free + (1 << 30), 0)
     with pytest.raises(StageError, match=r"retention\.reserve_gib = 1e\+06"):
         check_room(tmp_path, "generating", 0, 1e6)

@@ -39,7 +39,7 @@ def test_a_base_model_of_the_hub_is_known_by_its_commit(tmp_path: Path, monkeypa
     assert find_model("org/name")[1] == {"hub": "org/name", "commit": "c0ffee"}
     path, known = find_model("org/name@v2")
     assert (Path(path).name, known["commit"]) == ("decade", "decade")
-    with pytest.raises(FileNotFoundError, match=r"'org/name@v3' is neither a folder here nor to be had from the hub"):
+    with pytest.raises(FileNotFoundError, match=r"'org/name@v3' is neither a local folder nor available from the hub"):
         find_model("org/name@v3")
 
 
