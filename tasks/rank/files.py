@@ -204,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("input", type=Path, help="rows with prompt and responses (.jsonl, .json, .parquet, .gz)")
         command.add_argument("output", type=Path, help="where to write the results, as .jsonl")
         command.add_argument("--judge", required=True, help="folder, hub name, or endpoint URL (…/v1#MODEL)")
-        command.add_argument("--prompt", choices=JUDGE_PROMPTS, help="default: the one it was trained with")
+        command.add_argument("--prompt", choices=JUDGE_PROMPTS, help="default: the judge's training prompt")
         if methods is not None:
             command.add_argument("--method", choices=get_args(methods), default=get_args(methods)[0])
         command.add_argument("--votes", type=_positive, default=1, help="sampled judgments per order; default: 1")
