@@ -185,7 +185,7 @@ class Shard:
         """
         facts = self._read_facts()
         lines: Iterable[dict[str, Any]] = _whole_lines(self._partial)
-        if facts is None:  # killed after the file, which appears only whole, but before its facts
+        if facts is None:  # killed between moving the complete file into place and writing its facts
             lines = [*_whole_lines(self.path), *lines]
         else:
             if sha256_file(self.path) == facts["sha256"]:

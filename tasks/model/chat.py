@@ -19,7 +19,7 @@ from prompts.template import ZERO_WIDTH_SPACE
 
 _SENTINEL = "\u2042reply\u2042"
 DATE = "26 Jul 2024"
-"""Today's date for Llama 3's template, instead of the clock's: a prompt must not change from one day to the next."""
+"""The date given to Llama 3's template instead of today's: a prompt must not change from one day to the next."""
 
 _CUT_MARK = " […] "
 _REPLY_TAGS = frozenset({"<think>", "</think>", "<answer>", "</answer>"})
@@ -124,7 +124,7 @@ class ChatEncoder:
         a, b = (self.text_ids(label) for label in ("A", "B"))
         if len(a) != 1 or len(b) != 1 or a == b:
             raise ChatTemplateError(
-                f'the labels are not one distinct token each in {self.tokenizer.name_or_path!r}: "A" is {a}, "B" is {b}. '
+                f'the labels are not distinct single tokens in {self.tokenizer.name_or_path!r}: "A" is {a} and "B" is {b}. '
                 "The verdict of a label-only judge is read from these tokens' probabilities: use another tokenizer"
             )
         return a[0], b[0]
@@ -154,7 +154,10 @@ class ChatEncoder:
     def fit_pair(
         self, encode: Callable[[ResponsePair], list[int]], pair: ResponsePair, budget: int, overlong: str
     ) -> tuple[ResponsePair, list[int], bool] | None:
-        """The pair, shortened to `budget` tokens if need be, its ids from `encode`, and whether it was shortened; or None."""
+        """The pair, shortened to `budget` tokens if need be, its ids from `encode`, and whether it was shortened.
+
+        None if it does not fit.
+        """
         ids = encode(pair)
         if len(ids) <= budget:
             return pair, ids, False

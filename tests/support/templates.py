@@ -10,7 +10,8 @@ import pytest
 
 from data.benchmarks import preferences
 from data.records import Message, PreferencePair, RationalePair, ResponsePair
-from prompts.catalog import JUDGE_PROMPTS, prover_for
+from prompts.catalog import JUDGE_PROMPTS, PROVER_PROMPTS, prover_for
+from prompts.judge import join_headings
 from tasks.benchmark.play import game_requests
 from tasks.label import vote_requests
 from tasks.model.chat import ChatEncoder
@@ -19,6 +20,7 @@ from tasks.prove import proof_requests
 from tasks.settings import ModelSettings, Optimization, Role
 from tests.support.families import (
     FAMILIES,
+    chat_template,
 )
 from tests.support.training_jobs import Setup
 
@@ -30,7 +32,18 @@ PAIR = ResponsePair(
 SHORT = "A names the cause. So A is better."
 
 
-TEXTS = [f"{text}\n {text}\n" for text in (PAIR.prompt[0].content, PAIR.response_a, PAIR.response_b)]
+LONG = join_headings("Response A names the cause.", "Only A is right.", "Response A is better.")
+
+
+TEXTS = [
+    *(f"{text}\n {text}\n" for text in (PAIR.prompt[0].content, PAIR.response_a, PAIR.response_b)),
+    JUDGE_PROMPTS["compact"].target(SHORT, "A"),
+    JUDGE_PROMPTS["gram-r2"].target(LONG, "A"),
+    *(prompt.template.text for prompt in (*JUDGE_PROMPTS.values(), *PROVER_PROMPTS.values())),
+    *(prover.opening for prover in PROVER_PROMPTS.values()),
+    *(chat_template(family.template) for family in FAMILIES),
+]
+"""What the families' small tokenizers learn their words from."""
 
 
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

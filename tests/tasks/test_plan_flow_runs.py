@@ -279,7 +279,7 @@ def test_each_response_of_a_set_is_read_once_and_in_knockouts_once_a_match(tmp_p
     [
         (["benchmark/demo"], "recipes of benchmark cannot be planned; those of self-train, gram, baselines, adapt can"),
         (["adapt/demo", "--set", "judge.path=http://host/v1#m"], "is an endpoint: only a checkpoint can be adapted"),
-        (["adapt/demo", "--stand-in", "runs/gram-demo/final=data/world/base-judge"], "Give prompt=, one of"),
+        (["adapt/demo", "--stand-in", "runs/gram-demo/final=data/world/base-judge"], "Set the prompt to one of"),
         (["adapt/nothing"], "there is no recipe 'nothing'; available: demo"),
     ],
 )

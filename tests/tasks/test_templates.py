@@ -8,40 +8,21 @@ import pytest
 
 from data.records import Message
 from prompts.catalog import JUDGE_PROMPTS, PROVER_PROMPTS
-from prompts.judge import join_headings
 from tasks.model.chat import DATE, ChatEncoder
 from tests.support.families import (
-    FAMILIES,
     QWEN_3,
     Family,
-    chat_template,
 )
 from tests.support.templates import (
     JUDGE,
     LABEL,
+    LONG,
     PROVER,
-    SHORT,
-    TEXTS,
     Golden,
     asked,
     each_family,
     shown,
 )
-
-LONG = join_headings("Response A names the cause.", "Only A is right.", "Response A is better.")
-
-
-TEXTS += [JUDGE_PROMPTS["compact"].target(SHORT, "A"), JUDGE_PROMPTS["gram-r2"].target(LONG, "A")]
-
-
-TEXTS += [prompt.template.text for prompt in (*JUDGE_PROMPTS.values(), *PROVER_PROMPTS.values())]
-
-
-TEXTS += [prover.opening for prover in PROVER_PROMPTS.values()]
-
-
-TEXTS += [chat_template(family.template) for family in FAMILIES]
-
 
 # ---- what is golden -----------------------------------------------------------------------------------------------------
 
