@@ -5,8 +5,8 @@ An input row, and its output row::
     {"id": "q7", "prompt": "Why is the sky blue?", "responses": ["Rayleigh scattering.", "It reflects the sea."]}
     {"id": "q7", "of": "5d1e…", "best": 0, "matches": 1, "rounds": 1, "ties": [], "nulls": 0, "failed": {}}
 
-``prompt`` may be chat messages, and ``id`` may be omitted: it is then the row's number, from 0. Started again, the command keeps
-the rows in OUT and continues; failed rows are retried. What OUT was made with is recorded beside it
+``prompt`` may be chat messages, and ``id`` may be omitted: it is then the row's number, from 0. Started again, the command
+keeps the rows in OUT and continues; failed rows are retried. What OUT was made with is recorded beside it
 (`tasks.rank.output`): another judge, another setting, or other rows with the same ids need another file.
 """
 

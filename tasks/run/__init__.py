@@ -1,1 +1,1 @@
-"""The basis of every step: a run, its stages, and how a stage generates for its rows."""
+"""The basis of every step: a run, its stages, and generation for a stage's rows."""

@@ -42,9 +42,8 @@ class Run:
         """The stages gone through so far, each once, in order."""
         first: dict[str, Artifact] = {}
         for artifact in self.finished:
-            first.setdefault(
-                artifact.manifest.name, artifact
-            )  # the first time through shows whether it was made or reused
+            # If gone through twice, the first time shows whether it was made.
+            first.setdefault(artifact.manifest.name, artifact)
         return list(first.values())
 
     def finished_stage(self, kind: str, round: int | None = None) -> Artifact | None:

@@ -25,9 +25,7 @@ from tasks.training.rank import METRICS, TRAIN, VALIDATION, train_part
 def run_training(job: TrainingJob, job_file: Path) -> dict[str, Any]:
     """Encodes the examples and trains on them, in as many processes as the settings specify; returns counts and metrics."""
     processes = job.settings()[1].processes or max(len(visible_gpus()), 1)
-    batch_arguments(
-        Optimization.model_validate(job.optimization), processes
-    )  # an error is raised before the work starts
+    batch_arguments(Optimization.model_validate(job.optimization), processes)  # raises before the work starts
     locks = claim_gpus(processes)
     out, scratch = Path(job.out), Path(job.out) / SCRATCH
     # A killed attempt's caches would be mistaken for this one's, and the examples would not be counted.

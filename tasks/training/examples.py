@@ -160,7 +160,7 @@ class EncodedSet:
 
     @classmethod
     def read(cls, path: Path) -> EncodedSet:
-        """The set described by a file of `write`."""
+        """The set in a file written by `write`."""
         stored = json.loads(path.read_text(encoding="utf-8"))
         return cls(stored["files"], ExampleCounts(**stored["counts"]))
 
