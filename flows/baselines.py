@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from prefect import flow
@@ -74,6 +75,14 @@ def compare_methods(
     config = with_overrides(parameters_of(BaselinesConfig, locals()), overrides or {}, BaselinesConfig)
     if config.dry_run:
         return only_plan(config)
+    found = compare_seeds(config, carry_out)
+    report = write_comparison(config.store, config.run_name, found)
+    publish_comparison(config.run_name, found)
+    return {"report": str(report), "accuracy": {row["method"]: row["accuracy"] for row in found[min(found)]}}
+
+
+def compare_seeds(config: BaselinesConfig, carry: Callable[..., object]) -> dict[int, list[dict[str, Any]]]:
+    """The rows of the comparison by seed; `carry` runs each seed as a run of its own, as `carry_out` does."""
     found: dict[int, list[dict[str, Any]]] = {}
     for one in config.each_seed():
 
@@ -82,10 +91,8 @@ def compare_methods(
             finish(run, judges)
             found[seed] = [method.to_json() for method in methods]
 
-        carry_out(one, one, lambda run, one=one: side_by_side(run, one.baselines), finished)  # type: ignore[misc]
-    report = write_comparison(config.store, config.run_name, found)
-    publish_comparison(config.run_name, found)
-    return {"report": str(report), "accuracy": {row["method"]: row["accuracy"] for row in found[min(found)]}}
+        carry(one, one, lambda run, one=one: side_by_side(run, one.baselines), finished)
+    return found
 
 
 def side_by_side(run: Run, baselines: BaselineSettings) -> tuple[list[Method], list[Candidate]]:

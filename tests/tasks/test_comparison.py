@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from data.files import write_jsonl
 from data.store.store import RunStore
 from data.world import taste
-from flows.baselines import side_by_side
+from flows.baselines import compare_seeds, side_by_side
 from flows.config.parameters import BaselinesConfig
 from flows.config.recipes import load_recipe_of, with_overrides
 from prompts.prove import PROVE_COMPACT
@@ -23,7 +24,7 @@ from tasks.report.benchmarks import benchmark_table
 from tasks.report.self_training import metrics_lines
 from tasks.run.changes import announce
 from tasks.run.stage import Run
-from tests.conftest import InProcess, run_with, shown_pair, true_judge
+from tests.conftest import InProcess, rows_of, run_with, shown_pair, true_judge
 from tests.support.comparing import row
 from tests.support.playing import heldout_of, judge_of
 from tests.support.recording import RecordedRun
@@ -172,6 +173,32 @@ def test_five_methods_side_by_side(tmp_path: Path, encoder: ChatEncoder) -> None
     assert line.startswith("data: rounds.pairs 40 → 35, will redo: data, ")
     assert line.count(" data, ") == 1
     assert "round-1/judge" in line
+
+
+@pytest.mark.train
+def test_each_seed_is_a_run_of_its_own(tmp_path: Path, encoder: ChatEncoder) -> None:
+    """With data of its own; the flow's own loop, without Prefect."""
+    seeds, tiny = (5, 6), {"max_steps": 1, "batch_size": 4}
+    names = ("training.prover", "training.first_judge", *(f"baselines.{kind}" for kind in ("discriminative", "gram")))
+    trainings = dict.fromkeys([*names, "baselines.label_only", "baselines.gram_pretraining"], tiny)
+    overrides = {**short_baselines(tmp_path / "world", seeds), **trainings, "store": str(tmp_path), "rounds.count": 0}
+    loaded = load_recipe_of("baselines", "world").model_dump(mode="json")
+    config = with_overrides(loaded, {**overrides, "run_name": "sides"}, BaselinesConfig)
+    engine = InProcess(world_engine(encoder), encoder)
+
+    def carry(one: BaselinesConfig, settings: Any, algorithm: Any, finish: Any) -> None:
+        run = Run(RunStore(one.store, one.run_name), settings, one.seed, generator=engine, trainer=trainer)
+        finish(run, algorithm(run))
+
+    found = compare_seeds(config, carry)
+    assert list(found) == list(seeds)
+    assert [[row["method"] for row in rows] for rows in found.values()] == [METHODS[:4]] * 2
+    held_out = [rows_of(tmp_path / f"sides-seed-{seed}/data/heldout.jsonl") for seed in seeds]
+    assert held_out[0] != held_out[1]
+    assert all("<svg" in (tmp_path / f"sides-seed-{seed}/report.html").read_text() for seed in seeds)
+    text = (write_comparison(config.store, config.run_name, found).parent / "comparison.md").read_text()
+    assert sum(" ± " in line for line in text.splitlines() if line.startswith("| ")) == 4
+    assert "over the seeds 5, 6." in text
 
 
 def test_the_table_of_benchmarks_says_whose_games_they_are(tmp_path: Path, encoder: ChatEncoder) -> None:
