@@ -13,10 +13,12 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 help:
 	@echo "make demo        set up, run self-train/demo with a real server, worker and vLLM, then stop everything"
-	@echo "make test        set up, check types and style, run the tests"
+	@echo "make test        set up, check types and style, run the quick tests"
 	@echo "make ui          start server and worker, to look at finished runs and start new ones; Ctrl-C stops both"
 	@echo "make up          create pools, automations and deployments on the Prefect server at PREFECT_API_URL"
-	@echo "make test-slow   run the tests that take minutes: one short self-training end to end, kill and resume"
+	@echo "make test-slow   run the tests with a real server and workers: short runs end to end, kills, resuming"
+	@echo "make test-all    check, and run quick and slow tests side by side"
+	@echo "make test-prefect  run the tests that only watch what Prefect does when machines and servers are lost"
 	@echo "make chaos       kill a short self-training KILLS=50 times, resume it, and check that nothing is lost"
 	@echo "make world       run the controls on 3 seeds (about an hour) and print the table in the README"
 	@echo "make adapt-data  write the pairs on which adapt/demo adapts a judge"
