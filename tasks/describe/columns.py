@@ -1,4 +1,4 @@
-"""The columns of rows nobody has described: their names, also within objects and lists, and what stands in them.
+"""The columns of rows in an unknown layout: their names, including those nested in objects and lists, and their values.
 
 For a row ``{"id": 3, "chosen": {"from": "gpt", "value": "Yes."}}``::
 
@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from tasks.describe.layout import named, paragraph, width
 
 ANY = "*"
-"""Stands for the number of an item where a path goes through a list."""
+"""Replaces an item's index if a path goes through a list."""
 _MOST_VALUES, _LONGEST_VALUE = 6, 30
 _MOST_LINES, _MOST_CHILDREN, _DEEPEST = 60, 25, 5
-_NAMES = {bool: "true/false", int: "integer", float: "number", str: "text", type(None): "nothing"}
+_NAMES = {bool: "true/false", int: "integer", float: "number", str: "text", type(None): "null"}
 
 
 @dataclass
@@ -29,9 +29,9 @@ class Column:
 
     kinds: Counter[str] = field(default_factory=Counter)
     values: Counter[object] | None = field(default_factory=Counter)
-    """How often each short value was seen; None when there are too many of them, or long ones."""
+    """How often each short value was seen; None if there are too many, or long ones."""
     sizes: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Smallest and largest, by kind: characters of a text, items of a list, a number itself."""
+    """Smallest and largest, by kind: characters of a text, items of a list, the value of a number."""
     children: dict[str, Column] = field(default_factory=dict)
     more_children: bool = False
 
@@ -69,23 +69,23 @@ class Column:
     def _count(self, value: object) -> None:
         if self.values is None or value is None:
             return
-        # 1, 1.0 and True are one key of a Counter; what is shown must be what is there.
+        # 1, 1.0 and True are the same key of a Counter, but must be shown as they are.
         self.values[repr(value)] += 1
         if len(self.values) > _MOST_VALUES or (isinstance(value, str) and len(value) > _LONGEST_VALUE):
             self.values = None
 
     @property
     def text(self) -> str:
-        """In words: kinds by how often they were seen, with values where there are few and sizes where not."""
+        """In words: kinds by how often they were seen, with their values if there are few, else their sizes."""
         (first, _), *others = self.kinds.most_common()
         return " or ".join([self._kind(first), *(f"{self._kind(kind)} ({n:,} times)" for kind, n in others)])
 
     def _kind(self, kind: str) -> str:
-        if kind in ("object", "nothing"):
+        if kind in ("object", "null"):
             return kind
         if kind == "list":
             return f"list of {_range(self.sizes[kind])}"
-        if self.values and len(self.kinds.keys() - {"nothing"}) == 1:
+        if self.values and len(self.kinds.keys() - {"null"}) == 1:
             seen = self.values.most_common()
             return f"{kind}: {', '.join(f'{value} ({n:,})' if len(seen) > 1 else str(value) for value, n in seen)}"
         if kind == "text":
@@ -99,7 +99,7 @@ def _range(sizes: tuple[float, float]) -> str:
 
 
 class Columns:
-    """The columns of the rows that were added; a row that is no object is only counted."""
+    """The columns of the rows added; a row that is not an object is only counted."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -111,7 +111,7 @@ class Columns:
             self.root.add(row)
 
     def lines(self) -> list[str]:
-        """A line for each path, as many as can be read."""
+        """A line for each path, up to a readable number."""
         found = list(self._paths(self.root, ""))
         column = min(max((len(path) for path, _ in found), default=0), width() // 3) + 4
         shown = [named(path, text, column) for path, text in found[:_MOST_LINES]]
@@ -119,16 +119,16 @@ class Columns:
             shown.append(f"  … and {len(found) - _MOST_LINES} more")
         if any(f".{ANY}" in path for path, _ in found):
             shown.append(
-                paragraph(f"({ANY} stands for any item of a list: a column map names one by its number, from 0)", "  ")
+                paragraph(f"({ANY} stands for any item of a list: a column map uses the item's index, from 0)", "  ")
             )
         return shown
 
     def _paths(self, parent: Column, prefix: str) -> Iterator[tuple[str, str]]:
         for name, child in parent.children.items():
-            # An item that is an object has nothing to say beside its own columns.
+            # A line for an item that is an object would add nothing to its own columns.
             if not (name == ANY and child.kinds.keys() == {"object"}):
                 missing = parent.kinds["object"] - child.kinds.total() if name != ANY else 0
-                absent = f"; not in {missing:,} of them" if missing > 0 else ""
+                absent = f"; missing {missing:,} times" if missing > 0 else ""
                 yield prefix + name, child.text + absent
             yield from self._paths(child, f"{prefix}{name}.")
         if parent.more_children:

@@ -1,7 +1,7 @@
 """``python -m tasks.describe NAME|PATH``: what is in a data set, before a run reads it.
 
 Columns, rows, labels, lengths, what a run would drop and why, duplicates, and the first pairs as the judge sees them.
-NAME is one of the known sets; PATH a file, a folder, a glob or hub:owner/name.
+NAME is a known data set; PATH is a file, a folder, a glob or hub:owner/name.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from tasks.describe.text import about, benchmark_summary, columns_of, summary
 
 BAD_INPUT = 2
 HUB_ROWS = 10_000
-"""Rows of a hub set that are read where no limit is given: some have tens of gigabytes."""
+"""Rows read from a hub data set by default: some have tens of gigabytes."""
 _MAP = """\
   --columns '{"prompt": "question", "response_a": "first", "response_b": "second",
               "label": "winner", "label_a": [1], "label_b": [2]}'"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the description. Returns 2, with a message, for what cannot be read, or not without being told how."""
+    """Prints the description. Returns 2, with a message, if the data cannot be read or needs more options."""
     options = _parser().parse_args(arguments)
     try:
         code = _describe(options) if options.benchmark is None else _describe_benchmark(options)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # what reads the output has seen enough
+    except BrokenPipeError:  # the reader of the output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ValidationError as error:
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
     except OSError as error:
         local = (
-            f". A local copy is described with PATH --format {DATASETS[options.data].format}"
+            f". To describe a local copy, pass its path and --format {DATASETS[options.data].format}"
             if options.data in DATASETS
             else ""
         )
@@ -77,7 +77,7 @@ def _describe(options: argparse.Namespace) -> int:
         source = decided
     print(heading(f"{source.path}, format {source.format}"))
     if source.limit is not None:
-        text = "" if options.limit else ", as no --limit is given for a set of the hub"
+        text = "" if options.limit else " (default for hub data sets; see --limit)"
         print(f"  at most {source.limit:,} rows are read{text}")
     prompt = JUDGE_PROMPTS[options.prompt]
     found = survey(source, prompt, _counter(options.tokenizer))
@@ -100,15 +100,15 @@ def _source(options: argparse.Namespace, name: DatasetName | None) -> Source:
 
 
 def _decide(source: Source) -> Source | None:
-    """The source with the only format that reads its first rows; None, after saying why, where that is not one."""
+    """The source with the only format that reads its first rows; None, after printing why, if none or several do."""
     try:
         rows, tried = guess.try_formats(source)
     except SourceError as error:
         raise SourceError(f"{error}{_meant(source.path)}") from error
     can = [each for each in tried if guess.can_read(each, rows)]
     if len(can) == 1:
-        text = "" if can[0].readable == rows else f" ({can[0].readable} of them)"
-        print(f"Of the known formats only {can[0].format} reads the first {rows} rows{text}.")
+        some = "" if can[0].readable == rows else f"{can[0].readable} of "
+        print(f"Format detected: only {can[0].format} reads {some}the first {rows} rows.")
         return source.model_copy(update={"format": can[0].format})
     columns = Columns()
     for raw in read_rows(source.model_copy(update={"limit": COLUMN_ROWS})):
@@ -117,7 +117,7 @@ def _decide(source: Source) -> Source | None:
     if can:
         formats = ", ".join(each.format for each in can)
         print(heading(f"Several formats read the first {rows} rows: {formats}"))
-        print(paragraph("Say which one is meant with --format."))
+        print(paragraph("Choose one with --format."))
         return None
     print(heading(f"No known format reads the first {rows} rows"))
     for each in tried:
@@ -127,23 +127,21 @@ def _decide(source: Source) -> Source | None:
 
 
 def _what_else(source: Source) -> str:
-    """What can be done with rows that no format reads."""
+    """Suggestions for rows that no format reads."""
     loaded = [] if source.hub_name is not None else guess.benchmarks_in(source.path)
     lines = [""]
     if loaded:
-        lines.append(paragraph(f"It is a benchmark's file: describe it with --benchmark {' or '.join(loaded)}."))
+        lines.append(paragraph(f"This is benchmark data: describe it with --benchmark {' or '.join(loaded)}."))
     lines.append(
-        paragraph(
-            "If its rows hold two responses each, say with --columns which columns hold what, as in a recipe; for example:"
-        )
+        paragraph("If each row holds two responses, pass a column map with --columns, as in a recipe; for example:")
     )
     lines.append(_MAP)
-    lines.append(paragraph("Rows that hold one response each, or several in a list, must be made into pairs first."))
+    lines.append(paragraph("Rows with a single response, or with several in a list, must be converted to pairs first."))
     return "\n".join(lines)
 
 
 def _meant(path: str) -> str:
-    """What a name that is neither a set nor a file may have meant."""
+    """Suggestions for a name that is neither a data set nor a file."""
     if "/" in path or "." in path.replace("v0.2", ""):
         return ""
     close = difflib.get_close_matches(path, DATASETS, n=3)
@@ -181,19 +179,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("data", metavar="NAME|PATH", help="a known data set, or a file, folder, glob or hub:owner/name")
     parser.add_argument(
-        "--format", choices=get_args(Format), help="what a row looks like; default: tried on the first rows"
+        "--format", choices=get_args(Format), help="the format of the rows; default: detected from the first rows"
     )
     parser.add_argument("--columns", metavar="JSON", help="a column map, as in a recipe")
-    parser.add_argument("--subset", help="of a hub data set")
-    parser.add_argument("--split", help="of a hub data set; of JudgeBench: gpt or claude")
+    parser.add_argument("--subset", help="subset of a hub data set")
+    parser.add_argument("--split", help="split of a hub data set; for JudgeBench: gpt or claude")
     parser.add_argument(
-        "--limit", type=_positive, help=f"rows that are read; default: all, {HUB_ROWS:,} of a hub data set"
+        "--limit", type=_positive, help=f"most rows to read; default: all, or {HUB_ROWS:,} for a hub data set"
     )
     parser.add_argument(
-        "--prompt", choices=JUDGE_PROMPTS, default="gram-r2", help="the judge's prompt; default: gram-r2"
+        "--prompt", choices=JUDGE_PROMPTS, default="gram-r2", help="prompt of the judge; default: gram-r2"
     )
-    parser.add_argument("--tokenizer", metavar="DIR", help="also count tokens, with this tokenizer")
+    parser.add_argument("--tokenizer", metavar="DIR", help="also count tokens with this tokenizer")
     parser.add_argument(
-        "--benchmark", choices=get_args(catalog.BenchmarkName), help="describe the items of a benchmark"
+        "--benchmark",
+        choices=get_args(catalog.BenchmarkName),
+        help="read the data as this benchmark and describe its items",
     )
     return parser

@@ -1,4 +1,4 @@
-"""Which formats can read the first rows of a file that nobody has said the format of. Nothing is chosen silently."""
+"""Which formats can read the first rows of a file of unknown format. Nothing is chosen silently."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORMATS: tuple[Format, ...] = tuple(name for name in get_args(Format) if name !=
 
 @dataclass(frozen=True)
 class Tried:
-    """How a format did on the first rows: how many it reads, and what it says of the first one that it does not."""
+    """How a format did on the first rows: how many it reads, and its error for the first one that it cannot read."""
 
     format: Format
     readable: int
@@ -26,13 +26,13 @@ class Tried:
 
 
 def try_formats(source: Source) -> tuple[int, list[Tried]]:
-    """The number of rows that were tried, and how each format that needs no column map did on them."""
+    """The number of rows tried, and how each format that needs no column map did on them."""
     first = list(islice(read_rows(source), FIRST_ROWS))
     return len(first), [_try(first, source.model_copy(update={"format": name})) for name in FORMATS]
 
 
 def can_read(tried: Tried, rows: int) -> bool:
-    """Whether a format reads most of the rows: some may be malformed in any file."""
+    """Whether a format reads most of the rows: any file may have some malformed ones."""
     return tried.readable * 2 > rows
 
 

@@ -1,4 +1,4 @@
-"""Plain text that fits a terminal: wrapped paragraphs, tables, texts with their middles left out."""
+"""Plain text that fits a terminal: wrapped paragraphs, tables, texts shortened in the middle."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def heading(text: str) -> str:
 
 
 def paragraph(text: str, indent: str = "") -> str:
-    """The text wrapped; lines after the first are indented two more."""
+    """The text wrapped; lines after the first are indented by two more."""
     return textwrap.fill(
         text,
         width(),
@@ -33,7 +33,7 @@ def paragraph(text: str, indent: str = "") -> str:
 
 
 def named(name: str, text: str, column: int) -> str:
-    """A name and, from a column on, its text; below the name where that is too long."""
+    """A name, and its text from a column on; the text starts below the name if that is too long."""
     wrapped = textwrap.wrap(text, width() - column, break_long_words=False, break_on_hyphens=False) or [""]
     label = f"  {name}"
     lines = [f"{label:<{column}}{wrapped[0]}"] if len(label) < column else [label, " " * column + wrapped[0]]
@@ -51,7 +51,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def shortened(text: str, most: int) -> str:
-    """The text with its middle left out where it has more characters than `most`; whole words where there are any."""
+    """The text, its middle left out if it has more than `most` characters; cut between words if possible."""
     if len(text) <= most:
         return text
     head, tail = text[: most * 2 // 3], text[-(most // 3) :]
@@ -61,19 +61,19 @@ def shortened(text: str, most: int) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text of the data, each line marked, so that it is told from what the command says."""
+    """A text from the data, each line marked, to distinguish it from the command's own output."""
     return "\n".join(f"│ {_printable(line)}".rstrip() for given in text.splitlines() for line in _cut(given))
 
 
 def _cut(line: str) -> list[str]:
-    """A line in pieces that fit beside the mark. Of Chinese and the like, half as many characters: each takes two places."""
+    """A line in pieces that fit beside the mark. Wide characters, such as Chinese, take two columns each."""
     wide = any(unicodedata.east_asian_width(c) in "WF" for c in line)
     most = (width() - 2) // (2 if wide else 1)
     return textwrap.wrap(line, most, drop_whitespace=False, replace_whitespace=False) or [""]
 
 
 def _printable(line: str) -> str:
-    """Without what moves a terminal's cursor or changes its colours."""
+    """Replaces characters that would move a terminal's cursor or change its colours."""
     return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line)
 
 

@@ -1,4 +1,4 @@
-"""What a source holds: one reading of its rows, with everything counted that a run would count."""
+"""What a source holds: one pass over its rows that counts everything a run would count."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from prompts.judge import JudgePrompt
 from tasks.describe.columns import Columns
 
 COLUMN_ROWS = 1000
-"""Rows whose columns are looked at; the others are like them."""
+"""Rows whose columns are examined; the others are assumed to be alike."""
 EXAMPLES = 2
-TEXTS = ("prompt", "response", "whole prompt of the judge")
+TEXTS = ("prompt", "response", "judge's whole prompt")
 
 
 @dataclass
 class Found:
-    """How often something was found, and where first."""
+    """How often something was found, and where it was found first."""
 
     n: int = 0
     where: str = ""
@@ -38,7 +38,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Example:
-    """A usable pair as a run shows it: with places drawn for responses that have none."""
+    """A usable pair as a run shows it: with positions drawn for responses that have none."""
 
     where: str
     pair: ResponsePair
@@ -48,7 +48,7 @@ class Example:
 
 @dataclass
 class Survey:
-    """The counts. `usable` is by kind of source; `labels` are as the file has them, before places are drawn."""
+    """The counts. `usable` is by kind of source; `labels` are as in the file, before positions are drawn."""
 
     rows: int = 0
     pairs: int = 0
@@ -73,7 +73,7 @@ Tokens = Callable[[list[str]], list[int]]
 
 
 def survey(source: Source, prompt: JudgePrompt, tokens: Tokens | None = None) -> Survey:
-    """Reads a source to its end. A malformed row is counted, not an error; raises SourceError for a file that breaks off."""
+    """Reads a source to its end. A malformed row is counted, not an error. Raises SourceError for a truncated file."""
     reading = _Reading(source, prompt, tokens)
     for index, raw in enumerate(read_rows(source)):
         reading.add(raw, index)
@@ -111,7 +111,7 @@ class _Reading:
                 self._add_pair(example, candidate.truth, problem)
 
     def _rationales(self, raw: RawRow, n: int) -> tuple[list[str | None], str]:
-        """The rationale of each candidate of a row, and why there is none: that is no reason not to use the pair."""
+        """The rationale of each candidate of a row, and why it is missing: the pair is usable without one."""
         if not self.source.has_rationales:
             return [None] * n, ""
         try:
@@ -156,7 +156,7 @@ class _Reading:
             found.examples.append(shown)
 
     def _compare(self, shown: Example) -> bool:
-        """Counts a pair as new, as a duplicate or as a conflict; says whether it is the first of its content with a label."""
+        """Counts a pair as new, duplicate or conflicting; returns whether it is the first labeled pair with its content."""
         key = pair_key(shown.pair)
         new = key not in self.seen
         self.seen.add(key)

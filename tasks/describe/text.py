@@ -1,4 +1,4 @@
-"""A survey, an entry of the catalog and a benchmark as plain text."""
+"""A survey, a catalog entry and a benchmark as plain text."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from tasks.describe.layout import heading, named, paragraph, quoted, share, shor
 from tasks.describe.survey import COLUMN_ROWS, Example, Found, Survey
 
 _LONGEST = 1600
-"""Characters of an example that are shown."""
+"""Characters shown of an example."""
 _SHARES = (0.0, 0.1, 0.5, 0.9, 0.99, 1.0)
 
 
 def about(name: str, known: DataSet) -> list[str]:
-    """What the catalog says of a set."""
+    """What the catalog says about a data set."""
     coordinates = ", ".join([known.hub, *([f"subset {known.subset}"] if known.subset else []), f"split {known.split}"])
     facts = {
         "on the hub": coordinates,
         "licence": known.licence,
-        "can give": ", ".join({"rationale": "pairs with rationale", "preference": "labeled pairs", "pair": "pairs"}[g]
+        "provides": ", ".join({"rationale": "pairs with rationale", "preference": "labeled pairs", "pair": "pairs"}[g]
                               for g in known.gives),
         "columns": known.columns,
         "label": known.label,
         "note": known.note,
-        "not checked": known.unchecked,
+        "unchecked": known.unchecked,
     }  # fmt: skip
     return [heading(name), paragraph(known.title), *(named(key, text, 14) for key, text in facts.items() if text)]
 
 
 def columns_of(columns: Columns) -> list[str]:
-    more = "the first " if columns.rows >= COLUMN_ROWS else ""
-    return [heading(f"Columns, of {more}{columns.rows:,} rows"), *columns.lines()]
+    which = "the first " if columns.rows >= COLUMN_ROWS else ""
+    return [heading(f"Columns in {which}{columns.rows:,} rows"), *columns.lines()]
 
 
 def summary(found: Survey, source: Source, prompt: JudgePrompt) -> list[str]:
-    """All that a survey has counted, and its examples."""
+    """Everything a survey has counted, and its examples."""
     return [
         *columns_of(found.columns),
         *_usable(found, source),
@@ -56,19 +56,19 @@ def summary(found: Survey, source: Source, prompt: JudgePrompt) -> list[str]:
 
 def _usable(found: Survey, source: Source) -> list[str]:
     pairs = "" if found.pairs == found.rows else f", {found.pairs:,} pairs (a row can hold several)"
-    kinds = [("pairs without their labels", "pair")]
+    kinds = [("unlabeled pairs (labels ignored)", "pair")]
     kinds += [("labeled pairs", "preference")] if source.has_labels else []
     kinds += [("labeled pairs with a rationale", "rationale")] if source.has_rationales else []
     lines = [heading(f"{found.rows:,} rows{pairs}")]
     if not found.rows:
-        return [*lines, "  nothing to read"]
+        return [*lines, "  no rows to read"]
     lines += [f"  {found.usable[kind]:>9,} usable as {name}" for name, kind in kinds]
     for what, each in (
-        ("duplicates of a pair before them", found.duplicates),
-        ("with the other label", found.conflicts),
+        ("duplicates of an earlier pair", found.duplicates),
+        ("contradicting an earlier pair (opposite label)", found.conflicts),
     ):
         if each.n:
-            lines.append(paragraph(f"{each.n:>9,} {what}; the first: {_place(each.where)}", "  "))
+            lines.append(paragraph(f"{each.n:>9,} {what}; first: {_place(each.where)}", "  "))
     lines.append(f"  {found.several_turns:>9,} with several turns, {found.system_turns:,} with a system turn")
     return lines
 
@@ -76,13 +76,15 @@ def _usable(found: Survey, source: Source) -> list[str]:
 def _dropped(found: Survey) -> list[str]:
     if not found.dropped:
         return []
-    lines = [heading("Not usable at all")]
+    lines = [heading("Unusable")]
     for reason, each in sorted(found.dropped.items(), key=lambda item: -item[1].n):
-        lines.append(paragraph(f"{each.n:>9,} {reason}; the first: {_place(each.where)}: {each.detail}", "  "))
+        lines.append(paragraph(f"{each.n:>9,} {reason}; first: {_place(each.where)}: {each.detail}", "  "))
     if "malformed" in found.dropped:
         n = found.dropped["malformed"].n
         lines.append(
-            paragraph(f"A run stops at the first malformed row; max_malformed = {n} drops and counts them.", "  ")
+            paragraph(
+                f"A run stops at the first malformed row; with max_malformed = {n} it drops and counts them.", "  "
+            )
         )
     return lines
 
@@ -91,29 +93,31 @@ def _labels(found: Survey, source: Source) -> list[str]:
     usable = sum(found.labels.values())
     if not usable:
         return []
-    lines = [heading("Labels, of the usable pairs as the file has them")]
+    lines = [heading("Labels of the usable pairs, as in the file")]
     if source.names_the_better:
-        text = "The better response has a column of its own, so the file gives neither a place and has no balance. "
-        return [*lines, paragraph(f"{text}A run draws the places by its seed: as many A as B.", "  ")]
-    names = {"A": "the first (A)", "B": "the second (B)", "tie": "a tie", "none": "no label"}
+        text = "The better response has its own column, so the file has no positions and no label balance. "
+        return [*lines, paragraph(f"{text}A run draws positions with its seed: as many A as B.", "  ")]
+    names = {"A": "first is better (A)", "B": "second is better (B)", "tie": "tie", "none": "no label"}
     lines += [f"  {n:>9,}  {share(n, usable):>6}  {names[label]}" for label, n in sorted(found.labels.items())]
     if found.labels.keys() - {"none"}:
-        lines.append("  A run draws the places by its seed." if found.without_places else "  Places stay as they are.")
+        lines.append(
+            "  A run draws positions with its seed." if found.without_places else "  A run keeps the positions."
+        )
     return lines
 
 
 def _rationales(found: Survey, source: Source, prompt: JudgePrompt) -> list[str]:
     if not source.has_rationales or not (found.usable["rationale"] or found.no_rationale.n):
         return []
-    lines = [heading("Rationales, of the labeled pairs")]
+    lines = [heading("Rationales of the labeled pairs")]
     lines.append(f"  {found.usable['rationale']:>9,} with a rationale")
-    lines += _first(found.no_rationale, "without")
-    lines += _first(found.out_of_shape, f"not in the shape that the prompt {prompt.name} asks for")
+    lines += _first(found.no_rationale, "without a rationale")
+    lines += _first(found.out_of_shape, f"not in the format that the prompt {prompt.name} requires")
     return lines
 
 
 def _first(each: Found, what: str) -> list[str]:
-    return [paragraph(f"{each.n:>9,} {what}; the first: {_place(each.where)}: {each.detail}", "  ")] if each.n else []
+    return [paragraph(f"{each.n:>9,} {what}; first: {_place(each.where)}: {each.detail}", "  ")] if each.n else []
 
 
 def _lengths(found: Survey, prompt: JudgePrompt) -> list[str]:
@@ -121,13 +125,13 @@ def _lengths(found: Survey, prompt: JudgePrompt) -> list[str]:
     for unit, lengths in (("characters", found.lengths), ("tokens", found.tokens)):
         rows = [[name, *_quantiles(values)] for name, values in lengths.items() if len(values)]
         if rows:
-            header = [unit, "least", "10%", "median", "90%", "99%", "most"]
+            header = [unit, "min", "10%", "median", "90%", "99%", "max"]
             lines += [heading(f"Lengths in {unit}, with the prompt {prompt.name}"), *table(header, rows)]
     return lines
 
 
 def _place(where: str) -> str:
-    """File and row without the folder, which stands above."""
+    """File and row without the folder, which is printed above."""
     return where.rsplit("/", 1)[-1]
 
 
@@ -137,7 +141,7 @@ def _quantiles(values: Sequence[int]) -> list[str]:
 
 
 def _examples(examples: Sequence[Example], prompt: JudgePrompt) -> list[str]:
-    """The first pairs as the judge sees them; what all its prompts begin with is shown once."""
+    """The first pairs as the judge sees them; the beginning that all prompts share is shown once."""
     if not examples:
         return []
     shown = [prompt.render(example.pair)[0].content for example in examples]
@@ -145,12 +149,12 @@ def _examples(examples: Sequence[Example], prompt: JudgePrompt) -> list[str]:
     begin = _common_lines([*shown, other])
     lines = [heading(f"The first pairs as the judge sees them, with the prompt {prompt.name}")]
     if begin.strip():
-        lines += ["Every prompt begins:", quoted(shortened(begin.rstrip(), 500)), ""]
+        lines += ["Every prompt begins with:", quoted(shortened(begin.rstrip(), 500)), ""]
     for example, text in zip(examples, shown, strict=True):
         lines += [f"{_place(example.where)}:", quoted(shortened(text[len(begin) :], _LONGEST))]
         if example.label is not None:
             target = prompt.target(example.rationale or "", example.label) if example.rationale else example.label
-            lines += ["The right answer:", quoted(shortened(target, _LONGEST // 2))]
+            lines += ["Correct answer:", quoted(shortened(target, _LONGEST // 2))]
         lines.append("")
     return lines[:-1]
 
@@ -170,27 +174,27 @@ def benchmark_summary(benchmark: Benchmark) -> list[str]:
         own = [item for item in items if item.group == group]
         sizes = sorted({len(item.responses) for item in own})
         rows.append([group, f"{len(own):,}", f"{sum(len(i.cells) for i in own):,}", ", ".join(map(str, sizes)) or "–"])
-    lines += table(["group", "items", "comparisons", "responses an item"], rows)
+    lines += table(["group", "items", "comparisons", "responses per item"], rows)
     if benchmark.lacks:
-        lines.append(named("not here", ", ".join(benchmark.lacks), 14))
+        lines.append(named("missing", ", ".join(benchmark.lacks), 14))
     for reason, n in benchmark.dropped.items():
         lines.append(named("dropped", f"{n:,} {reason}", 14))
     prompts = len({item.prompt for item in items})
     if prompts < len(items):
-        lines.append(named("prompts", f"{prompts:,} different ones", 14))
+        lines.append(named("prompts", f"{prompts:,} distinct", 14))
     orders = " and ".join(order.replace("_", " ") for order in benchmark.orders)
-    lines.append(named("orders", f"each comparison is shown in both: {orders}", 14))
+    lines.append(named("orders", f"each comparison is shown in both orders: {orders}", 14))
     lengths = {
         "prompt": [len(render_conversation(item.prompt)) for item in items],
         "response": [len(response) for item in items for response in item.responses],
     }
-    header = ["characters", "least", "10%", "median", "90%", "99%", "most"]
+    header = ["characters", "min", "10%", "median", "90%", "99%", "max"]
     lines += [heading("Lengths"), *table(header, [[name, *_quantiles(values)] for name, values in lengths.items()])]
     first = items[0]
     lines += [
-        heading(f"The first item, {first.id}"),
+        heading(f"First item: {first.id}"),
         quoted(shortened(render_conversation(first.prompt), _LONGEST // 2)),
     ]
     for text, right in zip(first.responses, first.right, strict=True):
-        lines += [f"{'Right' if right else 'Wrong'}:", quoted(shortened(text, 300))]
+        lines += [f"{'Correct' if right else 'Incorrect'} response:", quoted(shortened(text, 300))]
     return lines

@@ -1,1 +1,1 @@
-"""HTML, Markdown and charts; what they show is not known here."""
+"""HTML, Markdown and charts, independent of what they show."""

@@ -1,7 +1,7 @@
-"""The charts of a run, each as one SVG text that is the same for the same numbers.
+"""The charts of a run, each as one SVG text that is identical for identical numbers.
 
-The background is transparent and the ink a middle grey, so that an image reads on light and on dark pages; in a page of
-our own, `inline` lets the ink follow the text colour.
+The background is transparent and the ink a medium grey, so an image is legible on light and dark pages; in our own
+pages, `inline` makes the ink follow the text colour.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any
 INK = "#7d8590"
 _BLUE, _ORANGE = "#3d8bd4", "#e07b39"
 _SEGMENTS = ("#3d8bd4", "#e07b39", "#b5658f", "#4f9d69", "#c2a12c", "#8172b3", "#5aa7a7", "#a0714f")
-"""Kept first; then one colour a reason, in the order in which reasons appear."""
+"""Kept first; then one colour per reason, in order of appearance."""
 
 
 def accuracy_curve(points: Sequence[tuple[str, float, float, float]], along: str = "round") -> str:
     """Held-out accuracy by round. A point is (round's name, accuracy, low and high end of its interval), in 0…1.
 
-    `along` says what the points are, where they are not rounds.
+    `along` names the x-axis if the points are not rounds.
     """
     figure, axes = _figure(height=3.2)
     xs, accuracy = range(len(points)), [100 * point[1] for point in points]
     spread = [[100 * (p[1] - p[2]) for p in points], [100 * (p[3] - p[1]) for p in points]]
     axes.errorbar(xs, accuracy, yerr=spread, color=_BLUE, marker="o", linewidth=2, capsize=4, elinewidth=1)
     for x, value in zip(xs, accuracy, strict=True):
-        # Beside the interval's line, and on the side that the curve does not take from here.
+        # Beside the interval's line, on the side away from the curve's next segment.
         rises = value <= accuracy[min(x + 1, len(accuracy) - 1)]
         place = (7, -13 if rises else 7)
         axes.annotate(f"{value:.1f}", (x, value), place, textcoords="offset points", color=INK, fontsize=10)
@@ -40,7 +40,7 @@ def accuracy_curve(points: Sequence[tuple[str, float, float, float]], along: str
 
 
 def label_accuracy(points: Sequence[tuple[str, float | None, float | None]]) -> str:
-    """How often pseudo-labels are right, by round. A point is (round's name, of kept labels, of all), in 0…1 or None."""
+    """Accuracy of pseudo-labels by round. A point is (round's name, of kept labels, of all), in 0…1 or None."""
     figure, axes = _figure(height=3.0)
     seen: list[float] = []
     for column, name, color, above in ((1, "kept", _BLUE, True), (2, "all", _ORANGE, False)):
@@ -64,12 +64,12 @@ def label_accuracy(points: Sequence[tuple[str, float | None, float | None]]) -> 
     _chance(axes)
     _rounds(axes, [point[0] for point in points], right=0.75)
     _percent(axes, seen)
-    axes.set_ylabel("labels that are right (%)")
+    axes.set_ylabel("correct labels (%)")
     return _svg(figure)
 
 
 def kept_and_dropped(rounds: Sequence[tuple[str, Mapping[str, int]]]) -> str:
-    """What became of each round's unlabeled pairs. A round is (its name, "kept" and each reason → number of pairs)."""
+    """How many of each round's unlabeled pairs were kept or dropped. A round is (its name, "kept" or reason → pairs)."""
     figure, axes = _figure(height=1.6 + 0.4 * len(rounds))
     reasons = list(dict.fromkeys(["kept", *(reason for _, counts in rounds for reason in counts)]))
     widest = max((sum(counts.values()) for _, counts in rounds), default=0) or 1
@@ -79,7 +79,7 @@ def kept_and_dropped(rounds: Sequence[tuple[str, Mapping[str, int]]]) -> str:
         color = _SEGMENTS[i % len(_SEGMENTS)]
         axes.barh(range(len(rounds)), widths, left=left, color=color, height=0.62, label=reason.replace("_", " "))
         for y, width in enumerate(widths):
-            if width > 0.016 * len(f"{width:,}") * widest:  # a number wider than its segment would run into the next
+            if width > 0.016 * len(f"{width:,}") * widest:  # a number wider than its segment would overlap the next
                 axes.text(left[y] + width / 2, y, f"{width:,}", color="white", ha="center", va="center", fontsize=9)
             left[y] += width
     axes.set_yticks(range(len(rounds)), [f"round {name}" for name, _ in rounds])
@@ -93,7 +93,7 @@ def kept_and_dropped(rounds: Sequence[tuple[str, Mapping[str, int]]]) -> str:
 
 
 def benchmark_curves(names: Sequence[str], curves: Mapping[str, Sequence[float | None]]) -> str:
-    """A line a benchmark over the rounds; a number is in 0…1, or None where a round has none."""
+    """A line per benchmark over the rounds; a number is in 0…1, or None if a round has none."""
     figure, axes = _figure(height=3.2 + 0.16 * len(curves))
     seen: list[float] = []
     for i, (benchmark, numbers) in enumerate(curves.items()):
@@ -117,7 +117,7 @@ def accuracy_by_cost(points: Sequence[tuple[str, float, float]]) -> str:
     figure, axes = _figure(height=3.4)
     for i, (method, tokens, accuracy) in enumerate(points):
         color = _SEGMENTS[i % len(_SEGMENTS)]
-        # Numbers stand in the legend: points of nearly one cost would write over each other's.
+        # The numbers are in the legend: at points of nearly equal cost, they would overlap.
         label = f"{method}: {100 * accuracy:.1f}"
         axes.plot([tokens], [100 * accuracy], color=color, marker="o", linestyle="none", label=label)
     axes.set_xscale("log")
@@ -134,7 +134,7 @@ def accuracy_by_cost(points: Sequence[tuple[str, float, float]]) -> str:
 
 
 def _short_number(value: float, _: int) -> str:
-    """1.2K, 30M: one digit where it tells something."""
+    """1.2K, 30M: at most three significant digits."""
     for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
         if value >= unit:
             return f"{value / unit:.3g}{name}"
@@ -142,7 +142,7 @@ def _short_number(value: float, _: int) -> str:
 
 
 def differences(rows: Sequence[tuple[str, float, float, float]], label: str) -> str:
-    """What two judges differ by, a line each. A row is (name, difference, low and high end of its interval)."""
+    """Differences between two judges, one per line. A row is (name, difference, low and high end of its interval)."""
     figure, axes = _figure(height=1.2 + 0.28 * len(rows))
     ys, values = range(len(rows)), [row[1] for row in rows]
     spread = [[row[1] - row[2] for row in rows], [row[3] - row[1] for row in rows]]
@@ -156,7 +156,7 @@ def differences(rows: Sequence[tuple[str, float, float, float]], label: str) -> 
 
 
 def draw(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(title, SVG) of each chart that the rounds so far have numbers for."""
+    """(title, SVG) of each chart for which the rounds so far have numbers."""
     drawn = []
     measured = [(r["name"], r["accuracy"], *r["interval"]) for r in table if r["interval"]]
     if measured:
@@ -164,15 +164,15 @@ def draw(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         drawn.append((title, accuracy_curve(measured)))
     audited = [(r["name"], r["kept_right"], r["all_right"]) for r in table if r["kept_right"] is not None]
     if audited:
-        drawn.append(("Pseudo-labels that are right, where the truth is known", label_accuracy(audited)))
+        drawn.append(("Correct pseudo-labels, where the true label is known", label_accuracy(audited)))
     fates = [(r["name"], pair_fates(r)) for r in table if r["labels_of"]]
     if fates:
-        drawn.append(("What became of each round's unlabeled pairs", kept_and_dropped(fates)))
+        drawn.append(("Unlabeled pairs kept and dropped in each round", kept_and_dropped(fates)))
     return drawn
 
 
 def pair_fates(row: Mapping[str, Any]) -> dict[str, int]:
-    """How many of a round's unlabeled pairs were kept, and how many were lost to each reason, at labels or at select."""
+    """How many of a round's unlabeled pairs were kept, and how many were dropped for each reason, at labels or at select."""
     lost = dict(row["labels_dropped"])
     for reason, n in row["pairs_dropped"].items():
         lost[reason] = lost.get(reason, 0) + n
@@ -181,12 +181,12 @@ def pair_fates(row: Mapping[str, Any]) -> dict[str, int]:
 
 
 def as_markdown(title: str, svg: str) -> str:
-    """A chart under its title, as an image inside the text, which renders without a network."""
+    """A chart under its title, as an embedded image that renders without network access."""
     return f"## {title}\n\n![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
 
 
 def inline(svg: str) -> str:
-    """The SVG for a page that sets its own text colour: without prolog, its ink the page's."""
+    """The SVG for a page with its own text colour: without prolog, with the page's ink."""
     return svg[svg.index("<svg") :].replace(INK, "currentColor")
 
 
@@ -218,7 +218,7 @@ def _rounds(axes: Any, names: Sequence[str], right: float = 0.45) -> None:
 
 
 def _percent(axes: Any, values: Sequence[float]) -> None:
-    """A range that always holds 50, what guessing reaches, and room for the labels."""
+    """A range that always includes 50 (guessing) and leaves room for the labels."""
     axes.set_ylim(max(0.0, min([50.0, *values]) - 4), min([106.0, max([55.0, *values]) + 6]))
 
 
@@ -240,7 +240,7 @@ def _svg(figure: Any) -> str:
     import matplotlib
 
     out = io.StringIO()
-    # Ids are hashed with a fixed salt and no date is written: the same numbers give the same bytes.
+    # A fixed salt for ids and no date: identical numbers give identical bytes.
     with matplotlib.rc_context({"svg.hashsalt": "gram-r2", "svg.fonttype": "none"}):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return out.getvalue()

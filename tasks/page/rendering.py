@@ -1,4 +1,4 @@
-"""The package's templates, and how figures are written in them."""
+"""The package's templates, and how they format numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 @cache
 def template(name: str) -> Template:
-    """A template by its file name. HTML is escaped; Markdown is not, and must be given no model's text."""
+    """A template by its file name. HTML is escaped; Markdown is not, so never pass it text from a model."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -32,7 +32,7 @@ def template(name: str) -> Template:
 
 
 def percent(share: float | None) -> str:
-    """A share of 0…1 in percent with one digit; a dash for None, as in all of these."""
+    """A share in 0…1 as a percentage with one decimal; a dash for None, as in all of these filters."""
     return "–" if share is None else f"{100 * share:.1f}%"
 
 

@@ -1,4 +1,4 @@
-"""A page of tables and charts about several judges: as HTML on disk, and as Markdown for Prefect's UI and for a README."""
+"""A page of tables and charts about several judges: as HTML on disk, and as Markdown for Prefect's UI or a README."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tasks.page.rendering import template
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts by column, under a title; notes say what the numbers mean."""
+    """Rows of texts by column, under a title; notes explain the numbers."""
 
     title: str
     rows: Sequence[Mapping[str, str]]
     notes: Sequence[str] = ()
 
     def markdown(self) -> str:
-        """The rows alone."""
+        """Only the rows."""
         names = list(self.rows[0])
         lines = [f"| {' | '.join(names)} |", "|---" + "|---:" * (len(names) - 1) + "|"]
         return "\n".join([*lines, *(f"| {' | '.join(row.values())} |" for row in self.rows)])
@@ -29,7 +29,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a page says. `charts` are (title, SVG)."""
+    """The content of a page. `charts` are (title, SVG)."""
 
     title: str
     intro: str
@@ -54,7 +54,7 @@ class Summary:
         return path
 
     def markdown(self, with_charts: bool = True) -> str:
-        """The page as text; charts are images inside it."""
+        """The page as Markdown, with embedded charts."""
         parts = [f"# {self.title}", self.intro]
         for table in self.tables:
             parts += [f"## {table.title}", table.markdown(), *table.notes]

@@ -1,6 +1,6 @@
-"""What a run will cost, before it is started: rows, tokens, FLOPs, GPU time and disk of every stage, from a sample of its data.
+"""What a run will cost, before it starts: rows, tokens, FLOPs, GPU time and disk of every stage, from a sample of its data.
 
-`stages` plans one stage of each kind (a generation, a training), whatever the flow, and `games` a benchmark;
-`self_training`, `baselines` and `adapting` put them together as their flows do; `sample` and `sizes` measure what they
-need; `show` prints, `compare` holds a plan against what became of it.
+`stages` plans one stage of each kind (generation, training) for any flow, and `games` a benchmark; `self_training`,
+`baselines` and `adapting` combine them as their flows do; `sample` and `sizes` measure the inputs; `show` prints a plan,
+and `compare` compares it with the actual run.
 """

@@ -1,4 +1,4 @@
-"""The child that plans a run that has begun: ``python -m tasks.plan JOB.json``. What it loads goes with it."""
+"""The child process that plans a running run: ``python -m tasks.plan JOB.json``. Its exit frees what it loaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("job", type=Path)
     arguments = parser.parse_args()
     child.die_with_parent()
-    os.nice(_NICENESS)  # the run goes on beside it
+    os.nice(_NICENESS)  # the run is working at the same time
     job = PlanningJob(**json.loads(arguments.job.read_text(encoding="utf-8")))
     write_json(Path(job.out), plan_begun(job).to_json())
 

@@ -1,4 +1,4 @@
-"""The stages of the flow ``adapt``, planned: the judge before, and adapted on each size of a task."""
+"""Plans the stages of the flow ``adapt``: the judge before adaptation, and adapted on each size of a task."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from tasks.plan.stages import BYTES_AN_EXAMPLE, Examples, Place, PlannedStage, p
 from tasks.run.space import BYTES_A_TOKEN
 from tasks.settings import Optimization, Role, Settings, TaskSettings
 
-LIKE_PROOFS, HALF = "as long as the proofs", "ours: half as long as they may be"
+LIKE_PROOFS, HALF = "as long as the proofs", "default: half of proofs.max_tokens"
 _EARLY = (
-    "early stopping ends a training before its last step: steps, tokens and time of the trainings are upper bounds; looking "
-    "at the validation part is in their FLOPs and GPU time"
+    "early stopping may end a training before its last step, so steps, tokens and time of the trainings are upper bounds; "
+    "evaluation on the validation part is included in their FLOPs and GPU time"
 )
 
 
 @dataclass(frozen=True)
 class Adapting:
-    """What the flow is told beside its settings."""
+    """The flow's parameters beside its settings."""
 
     task: TaskSettings
     optimization: Optimization
@@ -43,7 +43,7 @@ class Adapting:
 
 @dataclass(frozen=True)
 class Learned:
-    """What is learned of the task: so many pairs are there, each as some examples; of one, lengths and bytes."""
+    """The training data of the task: the number of pairs, the examples per pair, and the lengths and bytes of one example."""
 
     pairs: float
     examples: int
@@ -51,7 +51,7 @@ class Learned:
     row_bytes: float
 
     def of(self, pairs: float, packed_to: int | None) -> Examples:
-        """The examples of this many pairs."""
+        """The examples from this many pairs."""
         tokens = self.lengths.tokens + self.lengths.reply
         return Examples(pairs * self.examples, self.lengths.fits, tokens, self.row_bytes, packed_to)
 
@@ -64,7 +64,7 @@ def plan_adaptation(
     located: Mapping[Role, Located],
     assumptions: Assumptions,
 ) -> Plan:
-    """The plan of an adaptation; a prover in `located` is the task's own. Raises PlanError as `plan_inputs` does."""
+    """The plan of an adaptation; a prover in `located` is the task's own. Raises PlanError like `plan_inputs`."""
     if "prover" in located:
         assumptions = _with_proofs(assumptions, settings)
     found = plan_inputs(settings, sample, located, assumptions, adapting.scored)
@@ -74,20 +74,20 @@ def plan_adaptation(
 
 
 def adaptation(found: PlanInputs, adapting: Adapting) -> tuple[list[PlannedStage], list[str]]:
-    """All stages in the order of the flow, and what a reader should know of them."""
+    """All stages in the order of the flow, and notes on them for the reader."""
     planned = _Adaptation(found, adapting)
     return list(planned.stages()), planned.notes()
 
 
 def _with_proofs(assumptions: Assumptions, settings: Settings) -> Assumptions:
-    """The lengths that no rationale of the sample tells: of the prover's proofs, and of a judge that learns from them."""
+    """Adds lengths that the sample's rationales do not give: of the prover's proofs, and of replies learned from them."""
     assumptions = assumptions.measured("proof_share", 0.5, HALF)
     proof_tokens = (assumptions.values.proof_share or 0.0) * settings.proofs.max_tokens
     return assumptions.measured("reply_share", min(1.0, proof_tokens / settings.labels.max_tokens), LIKE_PROOFS)
 
 
 def _facts_of_task(found: PlanInputs) -> Facts:
-    """Pairs with rationales are the labeled ones, read again: those that are held out are left out of them too."""
+    """Pairs with rationales are the labeled pairs, read again, so the held-out pairs are removed from them too."""
     facts = found.facts
     if "rationale" not in facts.rows or "heldout" in found.sample.parts:
         return facts
@@ -96,7 +96,7 @@ def _facts_of_task(found: PlanInputs) -> Facts:
 
 
 class _Adaptation:
-    """Goes through the algorithm as the flow does, with numbers in the place of artifacts."""
+    """Follows the algorithm of the flow, with numbers in place of artifacts."""
 
     def __init__(self, found: PlanInputs, adapting: Adapting) -> None:
         self.found, self.adapting, self.settings = found, adapting, found.settings
@@ -122,8 +122,10 @@ class _Adaptation:
 
     def notes(self) -> list[str]:
         wanted, there = self.adapting.task.sizes[-1], self._there()
-        short = f"task.sizes: {wanted:,} pairs are asked for, and about {there:,.0f} will be there for training"
-        notes = [f"{short}; a run with fewer than it asks for stops with an error"] if there < wanted else []
+        short = (
+            f"task.sizes: {wanted:,} pairs are requested, but only about {there:,.0f} will be available for training"
+        )
+        notes = [f"{short}; a run with fewer pairs than requested stops with an error"] if there < wanted else []
         return [*notes, _EARLY] if self._stops_early() else notes
 
     def _proofs(self) -> PlannedStage | None:
@@ -149,7 +151,7 @@ class _Adaptation:
             lengths = Lengths(fits, labeled.tokens, reply)
             return Learned(self.proofs.rows_out, len(ORDERS), lengths, row_bytes + BYTES_A_TOKEN * reply)
         if self.settings.judge_prompt.has_rationale:
-            # A person's rationale names the responses by their place: it serves in one order.
+            # A human rationale refers to the responses by position, so it is valid in one order only.
             return Learned(
                 facts.shaped * facts.rows["rationale"], 1, facts.human["judge"], facts.row_bytes["rationale"]
             )
@@ -158,14 +160,14 @@ class _Adaptation:
         return Learned(pairs, len(ORDERS), lengths, row_bytes)
 
     def _there(self) -> float:
-        """Pairs that are not kept for validation."""
+        """Pairs that are not reserved for validation."""
         return (1 - self.adapting.task.validation_share) * self.learned.pairs
 
     def _validation(self) -> Examples:
         return self.learned.of(self.adapting.task.validation_share * self.learned.pairs, self.packed_to)
 
     def _split(self) -> PlannedStage:
-        """The validation part and the training sets; the bytes of a training set are counted with its training."""
+        """The validation part and the training sets; the bytes of a training set are counted in its training."""
         with_human = self.settings.judge_prompt.has_rationale and self.proofs is None
         pairs, validation = self.learned.pairs, self._validation()
         used = self.adapting.task.validation_share * pairs + min(self.adapting.task.sizes[-1], self._there())
@@ -176,7 +178,7 @@ class _Adaptation:
         return PlannedStage(Place("task", "task", None, parts), rows_in, used, disk_bytes=n_bytes)
 
     def _adapted(self, size: int) -> PlannedStage:
-        """A training on this many pairs, or on those that there are, with all its looks at the validation part."""
+        """A training on this many pairs, or on those available, with all its evaluations on the validation part."""
         examples, optimization = self.learned.of(min(size, self._there()), self.packed_to), self.adapting.optimization
         place = Place(f"size-{size}/judge", "train-judge", None, (f"size-{size}/judge",))
         recomputed = self.settings.training.gradient_checkpointing
@@ -187,11 +189,11 @@ class _Adaptation:
         n, _ = sequences(examples)
         a_pass = math.ceil(n / optimization.batch_size)
         steps = optimization.max_steps or math.ceil((optimization.epochs or 0) * a_pass)
-        # The trainer looks once more at the end.
+        # The trainer evaluates once more at the end.
         looks = math.ceil(steps / optimization.early_stopping.every)
         validation = self._validation()
         read = 2 * self.model.size.parameters * looks * validation.n * validation.fits * validation.tokens
-        # Reading alone is so much of a training's FLOPs, and is taken to be as fast.
+        # Evaluation adds this share of the training's FLOPs, and is assumed to run at the same FLOP/s.
         return replace(stage, flops=stage.flops + read, gpu_seconds=stage.gpu_seconds * (1 + read / stage.flops))
 
     def _stops_early(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a plan has to assume, each value with where it comes from: ours, the sample, a finished run, or the user."""
+"""What a plan has to assume, each value with its origin: the default, the sample, a finished run, or the user."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pydantic import Field, ValidationError
 from tasks.settings import Section
 from tasks.settings.section import Share
 
-OURS = "ours"
+OURS = "default"
 
 
 class PlanError(ValueError):
-    """A run that cannot be planned: what is missing, and how to give it."""
+    """A run that cannot be planned: what is missing, and how to provide it."""
 
 
 class PlanAssumptions(Section):
-    """The defaults are ours, for a plan with nothing to go by; a description says what one stands on."""
+    """The defaults apply if nothing better is known; a description states what a default is based on."""
 
     kept_labels: Share = Field(
         0.6,
-        description="Share of the judged pairs whose label is kept. The demo's first round kept 0.72, later ones more.",
+        description="Share of the judged pairs whose label is kept. The demo's first round kept 0.72, later rounds more.",
     )
     kept_proofs: Share = Field(
-        0.8, description="Share of the pairs given to the prover that get valid proofs. The demo: 0.89 to 1."
+        0.8, description="Share of the pairs given to the prover that get valid proofs. In the demo: 0.89 to 1."
     )
     reply_share: Share | None = Field(
         None, description="Mean length of a judge's reply ÷ labels.max_tokens. Empty: as long as the rationales of D_p."
@@ -35,28 +35,31 @@ class PlanAssumptions(Section):
         None, description="Mean length of a proof ÷ proofs.max_tokens. Empty: as long as the rationales of D_p."
     )
     peak_tflops: float = Field(
-        989.0, gt=0, description="Of one GPU. The default: an H100, dense bf16, as its data sheet says."
+        989.0, gt=0, description="Peak of one GPU in TFLOP/s. Default: an H100, dense bf16, per its data sheet."
     )
-    training_utilization: float = Field(0.4, gt=0, le=1, description="Share of the peak that a training reaches.")
-    prefill_utilization: float = Field(0.4, gt=0, le=1, description="… that reading prompts reaches.")
+    training_utilization: float = Field(0.4, gt=0, le=1, description="Share of the peak reached in training.")
+    prefill_utilization: float = Field(0.4, gt=0, le=1, description="Share of the peak reached when reading prompts.")
     decoding_utilization: float = Field(
-        0.1, gt=0, le=1, description="… that writing replies reaches, with many at once: memory is what bounds it."
+        0.1,
+        gt=0,
+        le=1,
+        description="Share of the peak reached when generating many replies at once, which memory bandwidth limits.",
     )
-    judge_training: float | None = Field(None, gt=0, description="Tokens/s of one GPU that trains the judge.")
+    judge_training: float | None = Field(None, gt=0, description="Tokens/s of one GPU when training the judge.")
     judge_generation: float | None = Field(
-        None, gt=0, description="Generated tokens/s of one GPU with the judge, reading prompts included."
+        None, gt=0, description="Generated tokens/s of one GPU with the judge, including the time for reading prompts."
     )
-    prover_training: float | None = Field(None, gt=0, description="Tokens/s of one GPU that trains the prover.")
+    prover_training: float | None = Field(None, gt=0, description="Tokens/s of one GPU when training the prover.")
     prover_generation: float | None = Field(
-        None, gt=0, description="Generated tokens/s of one GPU with the prover, reading and scoring included."
+        None,
+        gt=0,
+        description="Generated tokens/s of one GPU with the prover, including the time for reading and scoring.",
     )
-    rows_rationale: int | None = Field(None, ge=1, description="Rows in data.rationale, where they cannot be counted.")
-    rows_labeled: int | None = Field(None, ge=1, description="Rows in data.labeled, where they cannot be counted.")
-    rows_unlabeled: int | None = Field(None, ge=1, description="Rows in data.unlabeled, where they cannot be counted.")
-    rows_pretraining: int | None = Field(
-        None, ge=1, description="Rows in data.pretraining, where they cannot be counted."
-    )
-    rows_heldout: int | None = Field(None, ge=1, description="Rows in data.heldout, where they cannot be counted.")
+    rows_rationale: int | None = Field(None, ge=1, description="Rows in data.rationale, if they cannot be counted.")
+    rows_labeled: int | None = Field(None, ge=1, description="Rows in data.labeled, if they cannot be counted.")
+    rows_unlabeled: int | None = Field(None, ge=1, description="Rows in data.unlabeled, if they cannot be counted.")
+    rows_pretraining: int | None = Field(None, ge=1, description="Rows in data.pretraining, if they cannot be counted.")
+    rows_heldout: int | None = Field(None, ge=1, description="Rows in data.heldout, if they cannot be counted.")
 
 
 _ON_CPU: Mapping[str, float] = {
@@ -65,17 +68,17 @@ _ON_CPU: Mapping[str, float] = {
     "prefill_utilization": 0.6,
     "decoding_utilization": 0.2,
 }
-"""What the demo reaches on two cores with its 0.7M parameters."""
+"""What the demo reaches on two CPU cores with its 0.7M parameters."""
 
 
 def rates_of(dtype: str) -> tuple[str, Mapping[str, float]]:
-    """What is assumed of the machine, as a layer for `assume`: a recipe in float32 is taken for one for a CPU."""
-    return ("ours, for 2 CPU cores: from a run of the demo", _ON_CPU if dtype == "float32" else {})
+    """What is assumed about the machine, as a layer for `assume`: a float32 recipe is treated as one for a CPU."""
+    return ("default for 2 CPU cores, from a run of the demo", _ON_CPU if dtype == "float32" else {})
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """The values, and the origin of each that is not ours."""
+    """The values, and the origin of each that is not a default."""
 
     values: PlanAssumptions
     origins: Mapping[str, str]
@@ -84,14 +87,14 @@ class Assumptions:
         return self.origins.get(name, OURS)
 
     def measured(self, name: str, value: float, origin: str) -> Assumptions:
-        """The same with one value, if it has none yet."""
+        """A copy with this value set, if it has none yet."""
         if getattr(self.values, name) is not None:
             return self
         values = self.values.model_copy(update={name: value})
         return Assumptions(values, {**self.origins, name: origin})
 
     def to_json(self) -> list[dict[str, Any]]:
-        """One line for each value that a plan has used."""
+        """One entry for each value that is set."""
         fields = PlanAssumptions.model_fields
         return [
             {"name": name, "value": value, "origin": self.origin(name), "meaning": fields[name].description}
@@ -101,7 +104,7 @@ class Assumptions:
 
 
 def assume(*layers: tuple[str, Mapping[str, Any]]) -> Assumptions:
-    """The assumptions of these (origin, values), later ones first. Raises PlanError for a name or value that is none."""
+    """Merges layers of (origin, values), later ones taking precedence. Raises PlanError for an invalid name or value."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for origin, layer in layers:
@@ -112,4 +115,4 @@ def assume(*layers: tuple[str, Mapping[str, Any]]) -> Assumptions:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
         known = ", ".join(PlanAssumptions.model_fields)
-        raise PlanError(f"not an assumption of a plan: {wrong}. There are {known}") from error
+        raise PlanError(f"invalid assumption: {wrong}. The assumptions are {known}") from error

@@ -1,4 +1,4 @@
-"""The stages of the flow ``baselines``, planned: three judges without rationales, then self-training."""
+"""Plans the stages of the flow ``baselines``: three judges without rationales, then self-training."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tasks.plan.stages import Examples, Place, PlannedModel, PlannedStage, plann
 from tasks.settings import BaselineSettings, Optimization, Role, Settings
 
 FROM_FLOPS = (
-    "judges without rationales read, and write one token or none: the time of their games comes from FLOPs, whatever "
-    "rates are known"
+    "judges without rationales generate at most one token per request: the time of their games is estimated from FLOPs, "
+    "even if rates are known"
 )
 _LABEL_TOKENS = 1
-"""What GRAM learns of a reply: the token of the label."""
+"""The part of a reply that GRAM learns: the label token."""
 _PAIRS: tuple[Part, ...] = ("labeled", "rationale")
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """What the judges without rationales are planned from.
+    """What the plan of the judges without rationales is based on.
 
-    `scores` and `labels` are the sample as such a judge is shown it; `models` has the judge's base, and what is made of it
-    to score responses.
+    `scores` and `labels` are the sample as scalar and label-only judges see it; `models` has the judge's base model, and
+    the scalar model made from it.
     """
 
     settings: Settings
@@ -48,7 +48,7 @@ def plan_baselines(
     located: Mapping[Role, Located],
     assumptions: Assumptions,
 ) -> Plan:
-    """The plan of the flow with one seed. Raises PlanError as `plan_inputs` does."""
+    """The plan of the flow with one seed. Raises PlanError like `plan_inputs`."""
     found = plan_inputs(settings, sample, located, assumptions)
     scalar = planned_model("scalar", located["judge"], settings, found.assumed)
     by_label, encoder = settings_of_label_judges(settings, baselines), found.encoders["judge"]
@@ -67,7 +67,7 @@ def plan_baselines(
 
 
 def settings_of_label_judges(settings: Settings, baselines: BaselineSettings) -> Settings:
-    """The same for the judges that give the label alone: the unlabeled pairs are what GRAM is pre-trained on."""
+    """The settings for label-only judges, with GRAM's pre-training on the unlabeled pairs."""
     by_label = settings.with_label_judge(baselines.label_prompt, "labels")
     training = by_label.training.model_copy(update={"pretraining": baselines.gram_pretraining})
     return by_label.model_copy(update={"training": training})
@@ -79,21 +79,21 @@ def baseline_stages(compared: Baselines) -> list[PlannedStage]:
 
 
 def _discriminative(compared: Baselines) -> Iterator[PlannedStage]:
-    """Each pair once, as two conversations; the trainer of scores does not pack."""
+    """Each pair once, as two conversations; the scalar trainer does not pack."""
     pairs, model = _pairs(compared.scores, 1, 0), compared.models["scalar"]
     yield _trained(compared, "discriminative", pairs, compared.baselines.discriminative, model)
     yield from _games("discriminative", compared.scores, SCORED, model)
 
 
 def _label_only(compared: Baselines) -> Iterator[PlannedStage]:
-    """Each pair in both orders; the reply is the label and the end of its turn."""
+    """Each pair in both orders; the reply is the label and the end-of-turn token."""
     pairs = _packed(compared, _pairs(compared.labels, len(ORDERS), compared.labels.bare_reply))
     yield _trained(compared, "label-only", pairs, compared.baselines.label_only, compared.models["judge"])
     yield from _games("label-only", compared.labels, answers_of(compared.settings, 0), compared.models["judge"])
 
 
 def _gram(compared: Baselines) -> Iterator[PlannedStage]:
-    """Both responses of the unlabeled pairs of all rounds; then each labeled pair in both orders."""
+    """Both responses of all rounds' unlabeled pairs; then each labeled pair in both orders."""
     labels, model = compared.labels, compared.models["judge"]
     optimization, lengths = compared.baselines.gram_pretraining, labels.pretraining
     if optimization is not None and lengths is not None and compared.settings.rounds.count:
@@ -108,7 +108,7 @@ def _gram(compared: Baselines) -> Iterator[PlannedStage]:
 
 
 def _pairs(facts: Facts, orders: int, reply: float) -> Examples:
-    """All pairs with a label, those with a human rationale among them, as examples with a reply of so many tokens."""
+    """All labeled pairs, including those with a human rationale, as examples with a reply of `reply` tokens."""
     found = {"labeled": facts.labeled, "rationale": facts.human}
     parts = [
         Examples(orders * facts.rows[part], lengths.fits, lengths.tokens + reply, facts.row_bytes[part])
@@ -136,10 +136,10 @@ def _games(name: str, facts: Facts, answers: Answers, model: PlannedModel) -> It
 
 
 def _doubts(compared: Baselines) -> list[str]:
-    """What is said of pairs that are lost to the judges without rationales."""
+    """Notes on pairs that judges without rationales have to drop."""
     shown = {"the discriminative model's": compared.scores, "the label-only judges'": compared.labels}
     return [
-        f"labeled pairs: {facts.labeled['judge'].fits:.1%} fit {whose} context (models.max_tokens); the others are dropped"
+        f"labeled pairs: {facts.labeled['judge'].fits:.1%} fit {whose} context (models.max_tokens); the rest are dropped"
         for whose, facts in shown.items()
         if facts.labeled["judge"].fits < 1
     ]

@@ -1,7 +1,7 @@
-"""A run that has begun plans itself, beside its first stages: its rows are known, and its files are the sample.
+"""A started run plans itself during its first stages: its rows are known, and its files are the sample.
 
-In a process of its own: the tokenizers bring torch with them, 4 s and 330 MiB that the flow's process can do without. A
-plan is only a view: whatever goes wrong with it is said, and costs the run nothing.
+Planning has its own process: the tokenizers import torch, 4 s and 330 MiB that the flow's process can do without. A plan
+is only a view: any failure is logged and does not affect the run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tasks.run.stage import Run
 from tasks.settings import BaselineSettings, Settings
 
 SAMPLE = 100
-"""Rows of each file: enough for a mean, a second or two of tokenizing where rows are long."""
+"""Rows of each file: enough for a mean, and a second or two of tokenizing if rows are long."""
 _FILES: Mapping[Part, str] = {
     "rationale": "rationale.jsonl",
     "labeled": "labeled.jsonl",
@@ -38,7 +38,7 @@ _FILES: Mapping[Part, str] = {
 
 @dataclass(frozen=True)
 class PlanningJob:
-    """What the planning child is told: the settings, and where the rows are. `sets` are the benchmarks that are played."""
+    """Input of the planning child: the settings, and where the rows are. `sets` are the benchmarks to play."""
 
     run_name: str
     settings: Mapping[str, Any]
@@ -51,7 +51,7 @@ class PlanningJob:
 
 
 def planning_job(run: Run, data: Artifact, sets: Sequence[Artifact]) -> PlanningJob:
-    """The job for a run with this data. Raises StoreError where its files cannot be had."""
+    """The job for a run with this data. Raises StoreError if its files are not available."""
     sizes = data.manifest.metrics["sizes"]
     files = {part: name for part, name in _FILES.items() if name in data.manifest.files and sizes[name]}
     played = [
@@ -68,7 +68,7 @@ def planning_job(run: Run, data: Artifact, sets: Sequence[Artifact]) -> Planning
         sections(run.settings),
         resolved_dtype(run.settings.models.dtype),
         {part: str(data.file(name)) for part, name in files.items()},
-        # Of the unlabeled rows, those of all rounds: the first batch is a fair sample of them.
+        # All unlabeled rows of all rounds count: the first batch is a fair sample of them.
         {part: sizes["unlabeled" if part == "unlabeled" else name] for part, name in files.items()},
         data.manifest.counts.rows_in,
         played,
@@ -77,7 +77,7 @@ def planning_job(run: Run, data: Artifact, sets: Sequence[Artifact]) -> Planning
 
 
 def plan_begun(job: PlanningJob) -> Plan:
-    """The plan, in the child."""
+    """Makes the plan; runs in the child."""
     known = dict(job.settings)
     baselines = known.pop("baselines", None)
     settings = Settings.model_validate(known)
@@ -94,7 +94,7 @@ def plan_begun(job: PlanningJob) -> Plan:
 
 
 class BackgroundPlanner(threading.Thread):
-    """Plans a run while it goes on. `say` gets what went wrong."""
+    """Plans a run while it is running. `say` receives error messages."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__(name="planning", daemon=True)
@@ -102,7 +102,7 @@ class BackgroundPlanner(threading.Thread):
         self.work: Callable[[], None] = lambda: None
 
     def begin(self, run: Run, data: Artifact, sets: Sequence[Artifact]) -> None:
-        """Starts planning, unless the run has a plan of its settings already."""
+        """Starts planning, unless the run already has a plan for its settings."""
         try:
             known = read_plan(run)
             if known is not None and known.settings == settings_id(run.settings):
@@ -110,10 +110,10 @@ class BackgroundPlanner(threading.Thread):
             job, log_file = planning_job(run, data, sets), run.store.path / "logs" / "plan.log"
             job_file = log_file.with_suffix(".job.json")
             write_json(job_file, asdict(job))
-        except Exception as error:  # whatever it is, the run does not need a plan
-            self.say(f"the run is not planned: {error}")
+        except Exception as error:  # of any kind: the run does not need a plan
+            self.say(f"this run has no plan: {error}")
             return
-        # It works with the tokenizers and with shapes alone.
+        # It needs only tokenizers and shapes.
         command = child.Command("tasks.plan", [str(job_file)], {"CUDA_VISIBLE_DEVICES": ""}, "planning")
 
         def work() -> None:
@@ -127,4 +127,4 @@ class BackgroundPlanner(threading.Thread):
         try:
             self.work()
         except Exception as error:
-            self.say(f"the run is not planned: {error}")
+            self.say(f"this run has no plan: {error}")

@@ -1,4 +1,4 @@
-"""What was planned against what became of it, stage by stage, for the report."""
+"""Planned against actual figures, stage by stage, for the report."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ FIGURES = (
     ("GPU time", gpu_time),
     ("disk", size),
 )
-"""What is compared, in order, and how it is written."""
+"""What is compared, in order, and how it is formatted."""
 
 Compared = tuple[float, float | None]
-"""(planned, actual); the actual figure is None where the run has not recorded it."""
+"""(planned, actual); the actual figure is None if the run has not recorded it."""
 
 
 def read_plan(run: Run) -> Plan | None:
-    """The run's plan, or None where it has none that can be read."""
+    """The run's plan, or None if it has none that can be read."""
     path = run.store.path / PLAN
     try:
         run.store.bring(path)
         return Plan.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
-    except (ValueError, TypeError, KeyError, OSError) as error:  # a report must not be lost to a plan
+    except (ValueError, TypeError, KeyError, OSError) as error:  # a broken plan must not cost the report
         logging.getLogger("gram_r2").warning("%s cannot be read: %s", path, error)
         return None
 
 
 def compared(run: Run) -> list[tuple[str, list[Compared]]]:
-    """Each planned stage that the run has gone through, with its figures in the order of `FIGURES`."""
+    """Each planned stage that the run has finished, with its figures in the order of `FIGURES`."""
     plan = read_plan(run)
     passed = {artifact.manifest.name: artifact for artifact in run.finished_stages()}
     if plan is None:
@@ -52,7 +52,7 @@ def compared(run: Run) -> list[tuple[str, list[Compared]]]:
 
 
 def planned_table(run: Run) -> list[dict[str, Any]]:
-    """The same as texts: ``name``, and a list of (planned, actual, ratio); nothing where the run has no plan."""
+    """The same as texts: ``name``, and a list of (planned, actual, ratio); empty if the run has no plan."""
     return [
         {
             "name": name,

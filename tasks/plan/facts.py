@@ -1,4 +1,4 @@
-"""What the sample says of a self-training: how long prompts and replies are in the base models' own tokens, and what fits."""
+"""What the sample shows: lengths of prompts and replies in the base models' own tokens, and what fits the context."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ HELD_OUT = "held-out"
 
 @dataclass(frozen=True)
 class PlayedSet:
-    """A benchmark: its items, the comparisons in each, the mean prompt of one, and of knockouts the candidates.
+    """A benchmark: its items, comparisons per item, the lengths of a prompt, and for knockouts the number of candidates.
 
-    For a judge that scores responses, `scored` is how many it reads of an item, and the lengths are theirs.
+    For a judge that scores responses, `scored` is the number of responses read per item, and the lengths are theirs.
     """
 
     label: str
@@ -34,10 +34,10 @@ class PlayedSet:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the sample says. `shaped` is the share of the human rationales whose shape the judge's prompt allows.
+    """What the sample shows. `shaped` is the share of the human rationales in the format that the judge's prompt requires.
 
-    Of `human` the lengths are of whole training examples, of the others of prompts. `bare_reply` is the reply without a
-    rationale, in tokens.
+    Lengths in `human` are of whole training examples, the others of prompts. `bare_reply` is the length in tokens of a
+    reply without a rationale.
     """
 
     read: float
@@ -55,7 +55,7 @@ class Facts:
 def measure(settings: Settings, sample: DataSample, encoders: dict[Role, ChatEncoder]) -> Facts:
     """Encodes the sampled rows as the run will. Without a prover there is no encoder for it.
 
-    Raises PlanError where no sampled rationale could be learned from.
+    Raises PlanError if no sampled rationale is usable for training.
     """
     weighted = {part: sample.weighted(part) for part in sample.parts}
     judge, shape = settings.judge_prompt, settings.judge_prompt.check_rationale
@@ -63,8 +63,9 @@ def measure(settings: Settings, sample: DataSample, encoders: dict[Role, ChatEnc
     shaped = [(w, row) for w, row in human if not judge.has_rationale or shape(row.rationale, row.label) is None]
     if not shaped and (human or settings.data.rationale):
         raise PlanError(
-            f"none of {len(human)} sampled rows of data.rationale is a rationale in the shape of the prompt {judge.name!r}: "
-            "the prover would have nothing to learn from. Choose another models.judge_prompt, or give rationales in its shape"
+            f"none of the {len(human)} sampled rows of data.rationale has a rationale in the format of the prompt "
+            f"{judge.name!r}: the prover would have nothing to learn from. Choose another models.judge_prompt, or provide "
+            "rationales in its format"
         )
     rows, held_out = _rows(settings, sample)
     sets = [_played(settings, one, encoders["judge"]) for one in sample.sets]
@@ -87,7 +88,7 @@ def measure(settings: Settings, sample: DataSample, encoders: dict[Role, ChatEnc
 
 
 def _rows(settings: Settings, sample: DataSample) -> tuple[dict[Part, float], Sequence[tuple[float, Row]]]:
-    """How many rows each part will have, and the sampled ones that stand for the held-out pairs."""
+    """How many rows each part will have, and the sampled rows that represent the held-out pairs."""
     rows = {part: sample.usable(part) for part in sample.parts}
     if "heldout" in rows or sample.exact:
         return rows, sample.weighted("heldout")
@@ -127,7 +128,7 @@ def _prompts(
     found["judge"] = mean_lengths((w, (len(e.ids), 0) if e else None) for w, e in encoded)
     if "prover" in encoders:
         prompt, room = prover_for(settings.judge_prompt), models.max_tokens - settings.proofs.max_tokens
-        # An unlabeled pair will have a label by then; which one makes no difference to the length.
+        # By then an unlabeled pair has a label; which one does not affect the length.
         labeled = ((w, PreferencePair(_pair(row), "A")) for w, row in rows)
         proved = ((w, encoders["prover"].prover_ids(prompt, row, room, models.overlong)) for w, row in labeled)
         found["prover"] = mean_lengths((w, (len(e.ids), 0) if e else None) for w, e in proved)
@@ -152,7 +153,7 @@ def _played(settings: Settings, one: SetSample, encoder: ChatEncoder) -> PlayedS
 
 
 def measure_scores(settings: Settings, sample: DataSample, encoder: ChatEncoder) -> Facts:
-    """The same for a judge that gives each response a score; the lengths of a pair are those of both conversations."""
+    """Like `measure`, for a judge that scores each response; the length of a pair is that of both conversations together."""
     weighted = {part: sample.weighted(part) for part in sample.parts}
     rows, held_out = _rows(settings, sample)
     sets = [_scored_set(settings, one, encoder) for one in sample.sets]
@@ -190,13 +191,13 @@ def _scored(
 
 
 def _both_scored(settings: Settings, pair: ResponsePair, encoder: ChatEncoder) -> tuple[int, int] | None:
-    """Neither response is cut: a pair fits where both do."""
+    """Responses are never truncated: a pair fits if both do."""
     a, b = (_scored(settings, pair.prompt, text, encoder) for text in _responses(pair))
     return None if a is None or b is None else (a[0] + b[0], 0)
 
 
 def _scored_set(settings: Settings, one: SetSample, encoder: ChatEncoder) -> PlayedSet:
-    """Each response that plays is read once; in a knockout, once in every match."""
+    """Each response that plays is read once; in a knockout, once per match."""
     playing = [(item, i) for item in one.items for i in sorted({p for c in item.cells for p in (c.first, c.second)})]
     lengths = mean_lengths((1.0, _scored(settings, item.prompt, item.responses[i], encoder)) for item, i in playing)
     n_items = max(len(one.items), 1)

@@ -1,4 +1,4 @@
-"""A judge's games of a benchmark, planned: what it is asked, and how it answers."""
+"""Plans a judge's games of a benchmark: the requests and the replies."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from tasks.plan.stages import GenerationLoad, Place, PlannedModel, PlannedStage,
 from tasks.settings import Settings
 
 _BYTES_A_GAME = 250
-"""Of a line of games.jsonl."""
+"""Bytes of a line of games.jsonl."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """How a judge answers what it is asked: so many replies, of so many tokens each."""
+    """A judge's answer to a request: the number of replies, and the tokens of each."""
 
     replies: int
     tokens: float
 
 
 SCORED = Answers(1, 0)
-"""Of a judge that scores responses: it reads, and writes nothing."""
+"""For a judge that scores responses: it reads and generates nothing."""
 _LABEL = Answers(1, 1)
 
 
 def answers_of(settings: Settings, reply_tokens: float) -> Answers:
-    """How the settings' judge answers, whose own replies have `reply_tokens`; a label alone is read from one token."""
+    """How the settings' judge answers, given the mean length of its replies; a bare label is read from one token."""
     if not settings.judge_prompt.has_rationale:
         return _LABEL
     return Answers(settings.benchmarks.votes, min(reply_tokens, settings.reply_tokens))
@@ -35,7 +35,7 @@ def answers_of(settings: Settings, reply_tokens: float) -> Answers:
 def planned_benchmark(
     folder: str, round: int | None, played: PlayedSet, answers: Answers, model: PlannedModel
 ) -> PlannedStage:
-    """All games of one benchmark, in both orders; where responses are scored, each of them is read once."""
+    """All games of one benchmark, in both orders; if responses are scored, each is read once."""
     suffix = "" if played.label == HELD_OUT else f"-{played.label}"
     name = f"{folder}/benchmark{suffix}"
     levels = range(1, (played.candidates - 1).bit_length() + 1) if played.candidates else ()

@@ -1,4 +1,4 @@
-"""How long prompts and replies are, in the tokens of the base models' own tokenizers, and how many fit the context."""
+"""Lengths of prompts and replies, in tokens of the base models' own tokenizers, and how many fit the context."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Lengths:
-    """`fits` is the share of the rows that fit; `tokens` the mean length of those, `reply` that of what is learned."""
+    """`fits` is the share of rows that fit; `tokens` is their mean prompt length, `reply` that of the completion learned."""
 
     fits: float
     tokens: float
@@ -16,7 +16,7 @@ class Lengths:
 
 
 def mean_lengths(measured: Iterable[tuple[float, tuple[int, int] | None]]) -> Lengths:
-    """Of (weight, (prompt tokens, reply tokens) or None where they do not fit)."""
+    """From (weight, (prompt tokens, reply tokens), or None if they do not fit)."""
     total = fitting = tokens = reply = 0.0
     for weight, found in measured:
         total += weight
@@ -30,5 +30,5 @@ def mean_lengths(measured: Iterable[tuple[float, tuple[int, int] | None]]) -> Le
 
 
 def then(first: Lengths, second: Lengths) -> float:
-    """The share of what fits the first that fits the second: of two prompts for one pair, the longer decides."""
+    """Of the rows that fit the first prompt, the share that fits the second: the longer of a pair's two prompts decides."""
     return min(1.0, second.fits / first.fits) if first.fits else 0.0

@@ -1,4 +1,4 @@
-"""What a run that is there says about the next one: shares kept, lengths of replies, tokens a second of one GPU."""
+"""What an existing run shows about the next one: kept shares, reply lengths, tokens per second of one GPU."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Line = dict[str, Any]
 def measured_in(folder: Path, settings: Settings) -> tuple[dict[str, float], list[str]]:
     """Assumptions by name, from a run folder's ``metrics.jsonl``, for a run with these settings; and notes on them.
 
-    Raises PlanError where the folder has none. What the run has not come to is left out; rates are taken only where it
+    Raises PlanError if the folder has none. Stages that the run has not reached are left out; rates are taken only if it
     trained the same base models.
     """
     file = folder / "metrics.jsonl"
     if not file.is_file():
-        raise PlanError(f"{folder} has no metrics.jsonl: give the folder of a run, such as runs/demo")
+        raise PlanError(f"{folder} has no metrics.jsonl: pass a run folder, such as runs/demo")
     kinds: dict[str, list[Line]] = {}
     for line in read_jsonl(file):
         kinds.setdefault(line["stage"], []).append(line)
@@ -40,8 +40,12 @@ def measured_in(folder: Path, settings: Settings) -> tuple[dict[str, float], lis
             continue
         known = _base_of(folder, role)  # type: ignore[arg-type]
         if known != base_name(base):
-            there = "does not say which" if known is None else f"had {next(iter(known.values()))}"
-            notes.append(f"{folder} {there} as its {role}'s base: rates of {base} are not taken from it")
+            there = (
+                f"does not state its {role}'s base"
+                if known is None
+                else f"has the {role} base {next(iter(known.values()))}"
+            )
+            notes.append(f"{folder} {there}: its rates are not used for {base}")
             continue
         stages = ("vote", "benchmark") if role == "judge" else ("prove",)
         found[f"{role}_training"] = _training_rate(kinds.get(f"train-{role}", []))
@@ -65,7 +69,7 @@ def _ratio(lines: Iterable[Line], part: Callable[[Line], float], whole: Callable
 
 
 def _kept_share(lines: Iterable[Line]) -> float | None:
-    """Of the rows that could be asked for: those that are too long are counted by the sample."""
+    """Share of the rows that got a request: the sample accounts for those that are too long."""
     return _ratio(lines, lambda one: one["kept"], lambda one: one["rows_in"] - one["dropped"].get("prompt_too_long", 0))
 
 
@@ -84,7 +88,7 @@ def _share(tokens: float | None, most: int) -> float | None:
 
 
 def _training_rate(lines: list[Line]) -> float | None:
-    """Of one GPU: what a training reports is that of all its processes together."""
+    """Per GPU: a training reports the rate of all its processes together."""
     known = [one for one in lines if one.get("train_tokens_per_s")]
     return _ratio(
         known,
@@ -94,6 +98,6 @@ def _training_rate(lines: list[Line]) -> float | None:
 
 
 def _generation_rate(lines: list[Line]) -> float | None:
-    """Of one GPU: what a stage reports is that of all its engines together."""
+    """Per GPU: a stage reports the rate of all its engines together."""
     known = [one for one in lines if one.get("tokens_per_s")]
     return _ratio(known, lambda one: one["tokens_generated"], gpu_seconds)

@@ -1,6 +1,6 @@
-"""A plan as it is made, kept in ``plan.json`` and read again.
+"""A plan: how it is made, saved as ``plan.json`` and read back.
 
-Whatever the flow, a plan stands on `PlanInputs`: what the sample says of its data, and the models at work.
+In every flow, a plan is based on `PlanInputs`: what the sample shows about the data, and the models.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _TERA = 1e12
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages of a run as they are expected, and what that rests on. `settings` is the hash of those planned for.
+    """The expected stages of a run, and what they are based on. `settings` is the hash of the planned settings.
 
-    `models` maps a role to its model's name and its number of parameters. `stand_ins` names the models and the parts of the
-    data for which something else stood in.
+    `models` maps a role to its model's name and number of parameters. `stand_ins` names the models and parts of the data
+    that were replaced by stand-ins.
     """
 
     run_name: str
@@ -62,7 +62,7 @@ class Plan:
         return {name: sum(getattr(stage, name) for stage in self.stages) for name in names}
 
     def noting(self, notes: Sequence[str]) -> Plan:
-        """The same with more notes."""
+        """A copy with more notes."""
         return replace(self, notes=[*self.notes, *notes])
 
     @classmethod
@@ -78,14 +78,14 @@ def settings_id(settings: Settings) -> str:
 
 
 def sections(settings: Settings) -> dict[str, Any]:
-    """The sections of a run's settings alone, as JSON: those of `Settings`, and what a flow adds to them."""
+    """Only the sections of a run's settings, as JSON: those of `Settings`, and those that a flow adds."""
     found = {name for name in type(settings).model_fields if isinstance(getattr(settings, name), Section)}
     return settings.model_dump(mode="json", include=found)
 
 
 @dataclass(frozen=True)
 class PlanInputs:
-    """What a plan stands on. `assumptions` have the lengths of replies that the sample measured."""
+    """What a plan is based on. `assumptions` include the reply lengths measured in the sample."""
 
     settings: Settings
     sample: DataSample
@@ -115,7 +115,7 @@ class PlanInputs:
         used = [one for one in self.assumptions.to_json() if one["name"] not in unused]
         replaced = {one.model: one.folder for one in located.values() if one.stand_in}
         all_notes = [
-            f"{model}: {folder} stands in for it, with its tokenizer and its size" for model, folder in replaced.items()
+            f"{model}: {folder} stands in for it, with its own tokenizer and size" for model, folder in replaced.items()
         ]
         all_notes += [*self.sample.notes, *_doubts(self.settings, self.facts), *notes]
         stand_ins = [*replaced, *self.sample.stand_ins]
@@ -129,9 +129,9 @@ def plan_inputs(
     assumptions: Assumptions,
     scored: bool = False,
 ) -> PlanInputs:
-    """What a plan of these settings stands on; `scored` says that the judge gives each response a score.
+    """What a plan of these settings is based on; `scored` means that the judge gives each response a score.
 
-    Raises PlanError where a model's size is not known, or nothing in the sample fits.
+    Raises PlanError if a model's size is unknown, or no sampled rationale is usable.
     """
     encoders = {
         role: ChatEncoder.load(str(one.folder), bool(settings.models.for_role(role).trust_remote_code))
@@ -145,7 +145,7 @@ def plan_inputs(
 
 
 def _whose(role: Role) -> Role:
-    """Whose base model a role has: a model that scores is made of the judge's."""
+    """The role whose base model this one uses: a scalar model is made from the judge's."""
     return "prover" if role == "prover" else "judge"
 
 
@@ -156,19 +156,19 @@ def plan_self_training(
     located: Mapping[Role, Located],
     assumptions: Assumptions,
 ) -> Plan:
-    """The plan of a self-training. Raises PlanError as `plan_inputs` does."""
+    """The plan of self-training. Raises PlanError like `plan_inputs`."""
     found = plan_inputs(settings, sample, located, assumptions)
     return found.plan(run_name, self_training_stages(settings, found.facts, found.assumed, found.models))
 
 
 def roles(settings: Settings) -> dict[Role, str]:
-    """The base models that a run works with, by their roles."""
+    """The base models of a run, by role."""
     found: dict[Role, str] = {"judge": settings.models.judge_base}
     return {**found, "prover": settings.models.prover_base} if settings.writes_proofs() else found
 
 
 def planned_model(role: Role, located: Located, settings: Settings, assumed: PlanAssumptions) -> PlannedModel:
-    """A base model with its speeds. What scores responses generates nothing that a rate could be of."""
+    """A base model with its speeds. A scalar model generates nothing, so it has no generation rate."""
     peak, scalar = assumed.peak_tflops * _TERA, role == "scalar"
     return PlannedModel(
         model_size(located.folder, bool(settings.models.for_role(role).trust_remote_code), scalar),
@@ -182,7 +182,7 @@ def planned_model(role: Role, located: Located, settings: Settings, assumed: Pla
 
 
 def _with_lengths(assumptions: Assumptions, facts: Facts, settings: Settings) -> Assumptions:
-    """The shares of the replies that nobody has given: as long as what the models learn from."""
+    """Fills in the reply shares that were not given: replies are as long as what the models learn from."""
     learned: tuple[tuple[str, Role, int], ...] = (
         ("reply_share", "judge", settings.labels.max_tokens),
         ("proof_share", "prover", settings.proofs.max_tokens),
@@ -195,24 +195,25 @@ def _with_lengths(assumptions: Assumptions, facts: Facts, settings: Settings) ->
 
 
 def _doubts(settings: Settings, facts: Facts) -> list[str]:
-    """What a reader should know of a plan with these settings."""
+    """Caveats about a plan with these settings, for its reader."""
     notes = []
     read = {"human rationales": facts.human, "labeled pairs": facts.labeled, "unlabeled pairs": facts.unlabeled}
     for what, lengths in read.items():
         notes += [
-            f"{what}: {one.fits:.1%} fit the {role}'s context (models.max_tokens); the others are dropped"
+            f"{what}: {one.fits:.1%} fit the {role}'s context (models.max_tokens); the rest are dropped"
             for role, one in lengths.items()
             if one.fits < 1 and (what != "unlabeled pairs" or settings.rounds.count)
         ]
     if facts.human and facts.shaped < 1:
         notes.append(
-            f"human rationales: {facts.shaped:.1%} have the shape of the prompt {settings.judge_prompt.name!r}"
+            f"human rationales: {facts.shaped:.1%} have the format that the prompt {settings.judge_prompt.name!r} requires"
         )
     wanted, there = settings.rounds.count * settings.rounds.pairs, facts.rows.get("unlabeled", 0.0)
     if wanted > there:
         notes.append(
-            f"{settings.rounds.count} rounds of {settings.rounds.pairs:,} pairs want {wanted:,}; there are {there:,.0f}"
+            f"{settings.rounds.count} rounds of {settings.rounds.pairs:,} pairs need {wanted:,} unlabeled pairs; "
+            f"only {there:,.0f} are available"
         )
     if settings.retention.judges != "all" or settings.retention.completions != "all":
-        notes.append("disk is without what retention removes")
+        notes.append("disk counts everything written, including what retention removes later")
     return notes

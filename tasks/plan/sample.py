@@ -1,7 +1,7 @@
-"""Some rows of every source, and how many usable ones the whole has: what a plan's lengths and numbers rest on.
+"""Some rows of every source, and its number of usable rows: the basis for a plan's lengths and numbers.
 
-From the sources as configured, where a run is planned before it is started; from the files of its stage "data", where it
-has begun and its rows are known exactly.
+Taken from the configured sources if a run is planned before it starts; from the files of its stage "data" if it has
+started, when its rows are known exactly.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PARSERS: Mapping[Part, Callable[[Mapping[str, Any]], Row]] = {
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of one source. `read` is how many it has in all, `usable` how many of those are expected to be rows of a run."""
+    """Rows of one source. `read` is its total number of rows, `usable` how many of them a run is expected to use."""
 
     rows: Sequence[Row]
     read: float
@@ -52,7 +52,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class SetSample:
-    """Items of one benchmark, which has `total` of them; `candidates` is how many responses play a knockout, else None."""
+    """Items of one benchmark, which has `total` items; `candidates` is the number of responses in a knockout, else None."""
 
     label: str
     items: Sequence[Item]
@@ -62,8 +62,8 @@ class SetSample:
 
 @dataclass(frozen=True)
 class DataSample:
-    """What was sampled. Where there is no part "heldout", a share of the labeled rows will be, unless `exact` says that the
-    run has split them off already. `read` are all rows that were read, where that is known. `notes` are for the reader.
+    """What was sampled. Without a part "heldout", a share of the labeled rows will be held out, unless the run has already
+    split them off (`exact`). `read` is the number of all rows that were read, if known. `notes` are for the reader.
     """
 
     parts: Mapping[Part, Sequence[Sample]]
@@ -77,7 +77,7 @@ class DataSample:
         return sum(sample.usable for sample in self.parts.get(part, ()))
 
     def weighted(self, part: Part) -> list[tuple[float, Row]]:
-        """Each sampled row with how many rows it stands for."""
+        """Each sampled row, with the number of rows it represents."""
         return [
             (sample.usable / len(sample.rows), row)
             for sample in self.parts.get(part, ())
@@ -87,7 +87,7 @@ class DataSample:
 
 
 def mean_bytes(rows: Sequence[tuple[float, Row]]) -> float:
-    """Bytes of a row as the run writes it."""
+    """Mean bytes of a row as the run writes it."""
     weight = sum(w for w, _ in rows)
     return sum(w * len(json_line(row.to_json()).encode()) for w, row in rows) / weight if weight else 0.0
 
@@ -104,12 +104,12 @@ def sample_sources(
 ) -> DataSample:
     """The first `n` rows of every source. `stand_ins` maps a part, or the label of a set, to a file that replaces it.
 
-    Raises PlanError where a source cannot be read, or its number of rows is not known.
+    Raises PlanError if a source cannot be read, or its number of rows is unknown.
     """
     unknown = stand_ins.keys() - {*PARTS, *(chosen.label for chosen in sets)}
     if unknown:
         known = ", ".join([*PARTS, *(chosen.label for chosen in sets)])
-        raise PlanError(f"there is no data {', '.join(sorted(unknown))} to give a stand-in for; there are {known}")
+        raise PlanError(f"no data is called {', '.join(sorted(unknown))}: a stand-in can replace one of {known}")
     notes: list[str] = []
     parts = {
         part: list(_sample_part(part, getattr(data, part), stand_ins.get(part), assumed, n, notes)) for part in PARTS
@@ -133,20 +133,20 @@ def _sample_part(
         return
     if stand_in is not None:
         sources = [Source(path=stand_in)]
-        number = "" if given is not None else ", and the number of rows is its number"
-        notes.append(f"data.{part}: {stand_in} stands in for the sources; the lengths are its lengths{number}")
+        number = "" if given is not None else " and the number of rows"
+        notes.append(f"data.{part}: {stand_in} stands in for the sources; lengths{number} come from it")
     found = [(source, *_rows_in(source, part)) for source in sources]
     known = sum(count or 0 for _, count, _ in found)
     if given is not None:
-        notes.append(f"data.{part}: {given:,} rows, as given" + (f"; {known:,} are there" if known else ""))
+        notes.append(f"data.{part}: {given:,} rows, as given" + (f"; the sources have {known:,}" if known else ""))
     samples = []
     for source, count, how in found:
         if given is not None:
-            # Several sources share what is given for all of them by what is known of each, else evenly.
+            # A number given for several sources is split by their known numbers of rows, else evenly.
             count = round(given * (count / known if known and count else 1 / len(found)))
         elif count is None:
             raise PlanError(
-                f"data.{part}: how many rows {source.path} has is not known ({how}). Give it: --assume rows_{part}=N"
+                f"data.{part}: the number of rows in {source.path} is unknown ({how}): pass --assume rows_{part}=N"
             )
         elif how:
             notes.append(f"data.{part}: {count:,} rows in {source.path} ({how})")
@@ -155,7 +155,7 @@ def _sample_part(
     for (source, _, _), sample, take in zip(found, samples, _mixed(found, samples), strict=True):
         if take < sample.usable:
             notes.append(
-                f"data.{part}: {take:,.0f} of about {sample.usable:,.0f} usable pairs of {source.path} (cap, weight)"
+                f"data.{part}: {take:,.0f} of about {sample.usable:,.0f} usable pairs of {source.path} are used (cap, weight)"
             )
         yield replace(sample, usable=min(take, sample.usable))
 
@@ -169,7 +169,7 @@ def _mixed(found: Sequence[tuple[Source, int | None, str]], samples: Sequence[Sa
 
 
 def _rows_in(source: Source, part: Part) -> tuple[int | None, str]:
-    """How many rows of a source will be read, or None; and how that is known where they are not counted."""
+    """How many rows of a source will be read, or None; and where that number comes from if they are not counted."""
     how = ""
     try:
         if source.hub_name is None:
@@ -177,16 +177,16 @@ def _rows_in(source: Source, part: Part) -> tuple[int | None, str]:
         else:
             name = expand_path(source.hub_name)
             count = declared_rows(name, source.subset, source.split, source.revision)
-            how = "as its hub page declares" if count is not None else "its hub page does not say"
+            how = "as declared on its hub page" if count is not None else "its hub page does not state it"
     except (SourceError, OSError) as error:
         raise _unreadable(source.path, error, part) from error
     if source.limit is not None and (count is None or count > source.limit):
-        return source.limit, "its limit, taken as reached" if count is None else ""
+        return source.limit, "its limit, assumed to be reached" if count is None else ""
     return count, how
 
 
 def _first_rows(source: Source, part: Part, n: int) -> tuple[list[Row], int]:
-    """The usable ones among the first `n` rows, and how many those were."""
+    """The usable rows among the first `n`, and how many rows were read."""
     some = source.model_copy(update={"limit": min(n, source.limit or n)})
     try:
         items: list[Any] = list(read_source(some, _KINDS[part], seed=0))
@@ -199,7 +199,7 @@ def _first_rows(source: Source, part: Part, n: int) -> tuple[list[Row], int]:
 
 def _sample_set(chosen: BenchmarkSet, stand_in: str | None, n: int, notes: list[str]) -> SetSample:
     if stand_in is not None:
-        notes.append(f"benchmarks.sets: {stand_in} stands in for {chosen.label}, its number of pairs too")
+        notes.append(f"benchmarks.sets: {stand_in} stands in for {chosen.label}, including its number of pairs")
         items = load("preferences", stand_in).items
         return SetSample(chosen.label, items[:n], len(items))
     try:
@@ -214,18 +214,20 @@ def _candidates(benchmark: str, items: Iterable[Item]) -> int | None:
 
 
 def _unreadable(path: str, error: Exception, name: str) -> PlanError:
-    return PlanError(f"{path} cannot be read: {error}. To plan without it: --data-stand-in {name}=FILE of own records")
+    return PlanError(
+        f"{path} cannot be read: {error}. To plan without it: --data-stand-in {name}=FILE (format records)"
+    )
 
 
-# ---- from a run that has begun --------------------------------------------------------------------------------------------
+# ---- from a run that has started ------------------------------------------------------------------------------------------
 
 
 def sample_run(
     files: Mapping[Part, str], sizes: Mapping[Part, int], sets: Sequence[Mapping[str, Any]], n: int
 ) -> DataSample:
-    """Rows spread evenly over the files of a run's stage "data", of which `sizes` gives the numbers of rows.
+    """Rows spread evenly over the files of a run's stage "data"; `sizes` gives their numbers of rows.
 
-    `sets` name the benchmarks that are played, the held-out pairs too: label, items (a file), total, and candidates.
+    `sets` lists the benchmarks to play, including the held-out pairs: label, items (a file), total, and candidates.
     """
     parts = {}
     for part, file in files.items():

@@ -1,4 +1,4 @@
-"""The stages of a self-training, planned: what `flows.self_train` does, as arithmetic on measured lengths."""
+"""Plans the stages of self-training: what `flows.self_train` does, as arithmetic on measured lengths."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from tasks.settings import Optimization, Role, Settings
 from tasks.training_set import repeats
 
 _BYTES_A_PROOF, _BYTES_OF_VOTES = 170, 120
-"""Of a selected proof, beside its text, and of what a label says of its votes."""
+"""Bytes of a selected proof beside its text, and of the votes recorded with a label."""
 
 
 def self_training_stages(
     settings: Settings, facts: Facts, assumed: PlanAssumptions, models: dict[Role, PlannedModel]
 ) -> list[PlannedStage]:
-    """All stages in the order of the flow. `assumed` has the shares of the replies that the sample measured."""
+    """All stages in the order of the flow. `assumed` includes the reply shares measured in the sample."""
     return list(_SelfTraining(settings, facts, assumed, models).stages())
 
 
 def batches_of(settings: Settings, facts: Facts) -> list[float]:
-    """Pairs of each round; the last one may find fewer left."""
+    """Pairs of each round; fewer may be left for the last one."""
     left, batches = facts.rows.get("unlabeled", 0.0), []
     for _ in range(settings.rounds.count):
         batches.append(min(float(settings.rounds.pairs), left))
@@ -44,7 +44,7 @@ def batches_of(settings: Settings, facts: Facts) -> list[float]:
 
 
 def planned_data(facts: Facts, unlabeled: float = 0.0) -> PlannedStage:
-    """The stage "data", with so many unlabeled pairs of all rounds."""
+    """The stage "data", with this many unlabeled pairs over all rounds."""
     held_out = next((one.items for one in facts.sets if one.label == HELD_OUT), 0.0)
     used: dict[Part, float] = {**facts.rows, "unlabeled": unlabeled, "heldout": held_out}
     n_bytes = sum(n * facts.row_bytes.get(part, facts.row_bytes["labeled"]) for part, n in used.items())
@@ -53,7 +53,7 @@ def planned_data(facts: Facts, unlabeled: float = 0.0) -> PlannedStage:
 
 @dataclass(frozen=True)
 class Proofs:
-    """How a prover answers: `k` proofs of so many tokens for each order; and the share of the pairs that get valid ones."""
+    """What a prover writes: `k` proofs of `tokens` tokens for each order; `kept` is the share of pairs with valid ones."""
 
     k: int
     tokens: float
@@ -63,7 +63,7 @@ class Proofs:
 def planned_proofs(
     place: Place, pairs: float, row_bytes: float, prompts: Lengths, proofs: Proofs, prover: PlannedModel
 ) -> PlannedStage:
-    """Proofs of pairs in both orders, and their selection."""
+    """Proofs for pairs in both orders, and their selection."""
     load = GenerationLoad(
         rows=pairs,
         fits=prompts.fits,
@@ -79,13 +79,13 @@ def planned_proofs(
 
 
 def planned_export(judges: int, model: PlannedModel) -> PlannedStage:
-    """The best of so many judges, as one folder."""
+    """The best of this many judges, exported as one folder."""
     weights = model.size.parameters * model.bytes_a_weight
     return PlannedStage(Place("final", "export", None, ("final",)), judges, 1, disk_bytes=weights)
 
 
 class _SelfTraining:
-    """Goes through the algorithm as the flow does, with numbers in the place of artifacts."""
+    """Follows the algorithm of the flow, with numbers in place of artifacts."""
 
     def __init__(
         self, settings: Settings, facts: Facts, assumed: PlanAssumptions, models: dict[Role, PlannedModel]
@@ -94,7 +94,7 @@ class _SelfTraining:
         self.proof_tokens = (assumed.proof_share or 0.0) * settings.proofs.max_tokens
         self.reply_tokens = (assumed.reply_share or 0.0) * settings.labels.max_tokens
         human = facts.human
-        # A proof becomes the judge's reply: another opening, and maybe another tokenizer.
+        # A proof becomes the judge's reply, with a different opening and perhaps another tokenizer.
         ratio = human["judge"].reply / human["prover"].reply if "prover" in human and human["prover"].reply else 1.0
         self.learned_tokens = self.proof_tokens * ratio
         training, context = settings.training, settings.models.max_tokens
@@ -149,7 +149,7 @@ class _SelfTraining:
     def _proved(
         self, round: int, part: Part, pairs: float, lengths: dict[Role, Lengths], judged: bool = False
     ) -> PlannedStage:
-        """Proofs of a round and their selection. Of pairs that have been `judged`, the longest are gone already."""
+        """A round's proofs and their selection. From pairs that were `judged`, the longest have already been dropped."""
         selected, row_bytes = f"round-{round}/selected", self.facts.row_bytes[part]
         if not self.settings.writes_proofs(round):
             place = Place(selected, "select", round, (selected,))
@@ -166,7 +166,7 @@ class _SelfTraining:
         if labels.source == "truth":
             place = Place(f"{name}/labels", "label", round, (f"{name}/labels",))
             return PlannedStage(place, pairs, pairs, disk_bytes=pairs * row_bytes)
-        # A judge that gives the label alone is asked once in each order, for the probabilities of one token.
+        # A label-only judge is asked once in each order, for the probabilities of one token.
         sampled = self.settings.judge_prompt.has_rationale
         load = GenerationLoad(
             rows=pairs,
@@ -182,7 +182,7 @@ class _SelfTraining:
         return planned_generation(place, load, self.models["judge"])
 
     def _examples(self, round: int, part: Part, pairs: float, lengths: dict[Role, Lengths]) -> Examples:
-        """Selected pairs as the judge's examples, each in both orders."""
+        """Selected pairs as training examples for the judge, each in both orders."""
         with_proofs = self.settings.writes_proofs(round)
         reply = self.learned_tokens if with_proofs else self.facts.bare_reply
         before = lengths["prover"] if with_proofs else Lengths(1.0, 0.0)

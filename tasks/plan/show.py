@@ -1,4 +1,4 @@
-"""A plan as people read it: a table within 120 columns, the same as markdown, and what it rests on."""
+"""A plan for people to read: a table within 120 columns, the same in Markdown, and what it is based on."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tasks.plan.stages import FORMULAS, PlannedStage
 
 COLUMNS = 120
 HEADINGS = ("stage", "rows in", "rows out", "prompt", "generated", "trained", "FLOPs", "GPU time", "disk")
-_FIXTURE = "ESTIMATES FROM STAND-INS, not from what the recipe names, for:"
+_FIXTURE = "ESTIMATES FROM STAND-INS, not from the models and data that the recipe names, for:"
 _AMOUNTS = (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3))
 _SIZES = ((" TiB", 2.0**40), (" GiB", 2.0**30), (" MiB", 2.0**20), (" KiB", 2.0**10), (" B", 1.0))
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
-    """A row of texts a stage, one behind each round for the whole of it, and one for the run."""
+    """One row of texts per stage, a subtotal after each round, and a total for the run."""
     rows: list[tuple[str, ...]] = []
     for key, found in groupby(plan.stages, lambda stage: stage.place.round):
         stages = list(found)
@@ -25,7 +25,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
         if key is not None:
             tuning = key > 0 and not {"prove", "select"} & {stage.place.kind for stage in stages}
             rows.append(_row("= fine-tuning" if tuning else f"= round {key}", stages))
-    return [*rows, _row("= in all", plan.stages)]
+    return [*rows, _row("= total", plan.stages)]
 
 
 def _row(name: str, stages: Sequence[PlannedStage], with_rows: bool = False) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ def flops(value: float) -> str:
 
 
 def gpu_time(seconds: float) -> str:
-    """GPU-hours from a tenth of one on, below that seconds and minutes."""
+    """GPU-hours from 0.1 h up; below that, seconds and minutes."""
     if not seconds:
         return "–"
     if seconds < 120:
@@ -77,7 +77,7 @@ def size(n_bytes: float) -> str:
 
 
 def _scaled(value: float, units: Sequence[tuple[str, float]]) -> str:
-    """In the largest of these units that the value reaches, else the last, with three figures."""
+    """The value in the largest unit that it reaches, else in the last one, with three significant digits."""
     unit, scale = next((one for one in units if value >= 0.9995 * one[1]), units[-1])
     shown = value / scale
     return f"{shown:.{0 if shown >= 99.95 else 1 if shown >= 9.995 else 2}f}{unit}"
@@ -118,13 +118,15 @@ def _foundations(plan: Plan) -> list[str]:
         f"{one['name']} = {_value(one['value'])} ({one['origin']}): {one['meaning']}" for one in plan.assumptions
     ]
     scratch = max((stage.scratch_bytes for stage in plan.stages), default=0.0)
-    notes = [*plan.notes, f"while a training is under way, its checkpoints take up to {size(scratch)} more"]
+    notes = [*plan.notes, f"during a training, its checkpoints take up to {size(scratch)} of additional disk"]
     if not _measured(plan):
-        notes.append("GPU time is assumed, not measured: give --rates FILE, or --like a finished run")
+        notes.append(
+            "GPU time is assumed, not measured: for measured rates, pass --rates FILE or --like with a finished run"
+        )
     return [
         "\n".join(["Models", *models]),
-        "\n".join(["How it is counted", FORMULAS]),
-        _listed("Assumed (change one with --assume NAME=VALUE)", assumed),
+        "\n".join(["Formulas", FORMULAS]),
+        _listed("Assumptions (change one with --assume NAME=VALUE)", assumed),
         _listed("Notes", notes),
     ]
 

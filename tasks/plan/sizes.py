@@ -1,4 +1,4 @@
-"""How large a model is, from the headers of its weights or from its config.json: no weights are read."""
+"""The size of a model, from the headers of its weight files or from its config.json; no weights are read."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tasks.plan.assumptions import PlanError
 
 @dataclass(frozen=True)
 class ModelSize:
-    """`parameters` in all, tied ones once. `linear` is Σ (inputs + outputs) over the linear layers but the head.
+    """`parameters` in total, tied ones once. `linear` is Σ (inputs + outputs) over the linear layers except the head.
 
-    LoRA of rank r on all of those has r · `linear` parameters.
+    LoRA of rank r on all of these layers has r · `linear` parameters.
     """
 
     parameters: int
@@ -26,7 +26,7 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class Located:
-    """A base model as named in the settings, and the folder that its tokenizer and its size come from."""
+    """A base model as named in the settings, and the folder with its tokenizer and config."""
 
     model: str
     folder: Path
@@ -34,27 +34,27 @@ class Located:
 
 
 def locate(model: str, stand_ins: Mapping[str, str]) -> Located:
-    """Where a model is, or its stand-in. Of one on the hub, everything but the weights is fetched.
+    """Where a model or its stand-in is. From the hub, everything but the weights is fetched.
 
-    Raises PlanError where it cannot be had.
+    Raises PlanError if it is not available.
     """
     if model in stand_ins:
         folder = Path(stand_ins[model]).expanduser()
         if not (folder / "config.json").is_file():
-            raise PlanError(f"the stand-in for {model!r}, {folder}, has no config.json: give a model's folder")
+            raise PlanError(f"the stand-in for {model!r}, {folder}, has no config.json: pass a model folder")
         return Located(model, folder, stand_in=True)
     try:
         return Located(model, Path(model_folder(model, weights=False)))
     except FileNotFoundError as error:
         raise PlanError(
-            f"{error}. To plan without it, name a folder with a config.json and a tokenizer: --stand-in {model}=FOLDER"
+            f"{error}. To plan without it, pass a folder with a config.json and a tokenizer: --stand-in {model}=FOLDER"
         ) from error
 
 
 def model_size(folder: Path, trust_remote_code: bool = False, scalar: bool = False) -> ModelSize:
-    """The size of the model in a folder, or of a `scalar` one made of it, with one output in the place of a vocabulary.
+    """The size of the model in a folder, or of a `scalar` model made from it, with one output instead of a vocabulary.
 
-    Raises PlanError where neither weights nor a known config are there.
+    Raises PlanError if the folder has neither weights nor a known config.
     """
     shards = sorted(folder.glob("*.safetensors"))
     if not scalar and shards and _whole(folder, [shard.name for shard in shards]):
@@ -94,6 +94,6 @@ def _from_config(folder: Path, trust_remote_code: bool, scalar: bool) -> ModelSi
         with torch.device("meta"):  # shapes without memory
             model: Any = kind.from_config(config, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise PlanError(f"the size of the model in {folder} is not known from its config.json: {error}") from error
+        raise PlanError(f"the size of the model in {folder} cannot be found from its config.json: {error}") from error
     layers = (m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and not _is_head(name))
     return ModelSize(model.num_parameters(), sum(m.in_features + m.out_features for m in layers))

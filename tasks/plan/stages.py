@@ -1,6 +1,6 @@
-"""What one stage costs, by its kind, whatever the flow: the formulas of a plan.
+"""What one stage costs, by its kind, in any flow: the formulas of a plan.
 
-``FORMULAS`` says them to whoever reads a plan; a number that a stage has can be checked with it by hand.
+``FORMULAS`` shows them to readers of a plan, who can check any number of a stage by hand.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from tasks.settings import Optimization
 
 FORMULAS = """\
 training    tokens = examples × mean length × passes; passes = epochs, or steps ÷ ⌈examples ÷ batch⌉
-            FLOPs = 6·N·tokens; LoRA 4·N·tokens; 2·N·tokens more with gradient checkpointing
-generation  prompt tokens = requests × mean prompt, each read once; generated = requests × replies each × mean reply
+            FLOPs = 6·N·tokens; LoRA 4·N·tokens; plus 2·N·tokens with gradient checkpointing
+generation  prompt tokens = requests × mean prompt, each read once; generated = requests × replies × mean reply
             FLOPs = 2·N·(prompt + generated); proofs are read once more for Eq. 5: 2·N·(prompt + 2·generated)
-GPU time    tokens ÷ (tokens/s of one GPU) where a rate is known, else FLOPs ÷ (peak × utilization), of training,
-            reading and writing each. Starting engines and trainers is not in it, nor are waiting and loading.
-disk        checkpoint = N × bytes a weight, and the adapter in fp32; completions = 4 bytes a token + 60 each, with
-            scores 120; rows as they are written. N counts all parameters; FLOPs leave out attention over the length."""
+GPU time    tokens ÷ (tokens/s of one GPU) if a rate is known, else FLOPs ÷ (peak × utilization), separately for
+            training, reading and writing. Startup of engines and trainers, loading and waiting are not included.
+disk        checkpoint = N × bytes per weight, plus the adapter in fp32; completions = 4 bytes per token + 60 each, or
+            120 if scored; rows as they are written. N counts all parameters; FLOPs omit attention over the context."""
 
 _BYTES_A_COMPLETION = 60
-"""What JSON takes for a completion beside its text; with its two logprobs twice as much."""
+"""Bytes of JSON per completion beside its text; twice as many with its two logprobs."""
 BYTES_AN_EXAMPLE = 300
-"""Of an example's origin, beside its pair and its rationale."""
+"""Bytes of an example's origin, beside its pair and its rationale."""
 _FP32 = 4
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a planned stage stands in the run: `parts` are the run's own stages that it sums up, in order.
+    """The place of a planned stage in the run: `parts` are the run's own stages that it sums up, in order.
 
-    Rows go into the first of them, and come out of the last.
+    Rows enter the first of them and leave the last.
     """
 
     name: str
@@ -46,9 +46,9 @@ class Place:
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """What a stage is expected to do. Numbers are expectations, so fractions of rows and tokens may occur.
+    """What a stage is expected to do. Numbers are expected values, so they may be fractions of rows and tokens.
 
-    `scratch_bytes` are written on top of `disk_bytes` while it is under way, and removed.
+    `scratch_bytes` are written on top of `disk_bytes` while the stage runs, then removed.
     """
 
     place: Place
@@ -73,7 +73,7 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """A model at work on one GPU. A rate in tokens/s is None where it is not known: then the FLOP/s count."""
+    """A model at work on one GPU. A rate in tokens/s is None if unknown: then the FLOP/s are used."""
 
     size: ModelSize
     bytes_a_weight: int
@@ -89,7 +89,7 @@ class PlannedModel:
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What a training goes through: passes over its examples, and tokens of all of them."""
+    """What a training costs: passes over its examples, tokens in all passes, and FLOPs."""
 
     passes: float
     tokens: float
@@ -103,9 +103,9 @@ def training_cost(
     n_parameters: float,
     recomputed: bool = False,
 ) -> TrainingCost:
-    """The cost of one training. `recomputed` says that activations are (gradient checkpointing).
+    """The cost of one training. `recomputed` means that activations are recomputed (gradient checkpointing).
 
-    With steps the last batch of a pass is short, as the trainer's is. Where examples are packed, give packed sequences.
+    With `max_steps`, the last batch of a pass is short, as in the trainer. If examples are packed, pass packed sequences.
     """
     if n_examples <= 0:
         return TrainingCost(0.0, 0.0, 0.0)
@@ -114,16 +114,16 @@ def training_cost(
     else:
         passes = float(optimization.epochs or 0)
     tokens = n_examples * mean_tokens * passes
-    # Forward 2, gradients of activations 2, of weights 2, which LoRA has next to none of.
+    # Forward 2, activation gradients 2, weight gradients 2; LoRA has almost none of the last.
     flops_a_token = (6 if optimization.lora is None else 4) + (2 if recomputed else 0)
     return TrainingCost(passes, tokens, flops_a_token * n_parameters * tokens)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Training examples: how many, the share that fits, the mean tokens of those, and the bytes of one on disk.
+    """Training examples: how many, the share that fits, the mean tokens of those that fit, and the bytes of one on disk.
 
-    `packed_to` is the length of packed sequences, None where examples are not packed.
+    `packed_to` is the length of packed sequences, None if examples are not packed.
     """
 
     n: float
@@ -133,7 +133,7 @@ class Examples:
     packed_to: int | None = None
 
     def plus(self, other: Examples) -> Examples:
-        """Both together."""
+        """Both combined."""
         n, fitting = self.n + other.n, self.n * self.fits + other.n * other.fits
         if not fitting:
             return self
@@ -143,7 +143,7 @@ class Examples:
 
 
 def sequences(examples: Examples) -> tuple[float, float]:
-    """How many sequences the trainer is given, packed where examples are, and the mean tokens of one."""
+    """How many sequences the trainer gets (packed if examples are packed), and the mean tokens of one."""
     n, tokens = examples.n * examples.fits, examples.tokens
     if examples.packed_to is None or not n:
         return n, tokens
@@ -154,7 +154,7 @@ def sequences(examples: Examples) -> tuple[float, float]:
 def planned_training(
     place: Place, examples: Examples, optimization: Optimization, model: PlannedModel, recomputed: bool = False
 ) -> PlannedStage:
-    """A training with the writing of its examples."""
+    """A training, including writing its examples."""
     n, tokens = sequences(examples)
     cost = training_cost(n, tokens, optimization, model.size.parameters, recomputed)
     weights = model.size.parameters * model.bytes_a_weight
@@ -177,10 +177,10 @@ def planned_training(
 
 @dataclass(frozen=True)
 class GenerationLoad:
-    """What is generated for rows: of the share that fits, so many requests each, and replies to each request.
+    """What is generated for rows: `requests` for each row that fits, and `replies` to each request.
 
-    `kept` is the share of the rows with replies that come out in the end; `row_bytes` what is written of each row again.
-    `scored` says that replies are read once more, on their own.
+    `kept` is the share of the rows with replies that is kept in the end; `row_bytes` is what is written again for each row.
+    `scored` means that the replies are read once more, on their own.
     """
 
     rows: float
@@ -195,7 +195,7 @@ class GenerationLoad:
 
 
 def planned_generation(place: Place, load: GenerationLoad, model: PlannedModel) -> PlannedStage:
-    """A generation with what is kept of it: votes and their labels, proofs and their selection, a benchmark."""
+    """A generation and what is kept of it: votes and their labels, proofs and their selection, a benchmark."""
     answered = load.rows * load.fits
     requests = answered * load.requests
     completions = requests * load.replies

@@ -1,4 +1,4 @@
-"""The report of the flow `adapt`: the learning curve over sizes, and what the general benchmarks were before and after."""
+"""The report of the flow `adapt`: the learning curve over sizes, and general benchmarks before and after."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tasks.report.publish import publish, slug_of
 from tasks.run.stage import Run
 
 _CURVE_NOTE = (
-    "Accuracy on held-out pairs of the task, each in both orders, with 95% intervals (bootstrap over prompts). Where a "
-    "validation part is kept, the checkpoint with its lowest loss is the judge."
+    "Accuracy on held-out pairs of the task, each in both orders, with 95% intervals (bootstrap over prompts). With a "
+    "validation part, the judge is the checkpoint with the lowest validation loss."
 )
-_FORGETTING_NOTE = "Scores in %. What the judge has lost here, it has forgotten while it was adapted."
+_FORGETTING_NOTE = "Scores in %. A drop here is what the judge forgot during adaptation."
 
 
 def summary(run: Run, made: Sequence[Adapted]) -> Summary:
@@ -30,7 +30,7 @@ def summary(run: Run, made: Sequence[Adapted]) -> Summary:
         metrics = one.heldout.manifest.metrics
         low, high = metrics["interval"] or (metrics["accuracy"], metrics["accuracy"])
         points.append((number(one.size), metrics["accuracy"], low, high))
-    chart = ("Accuracy on the task, by pairs learned from", charts.accuracy_curve(points, "pairs of the task"))
+    chart = ("Accuracy on the task, by training pairs", charts.accuracy_curve(points, "training pairs"))
     facts = {"Judge": run.settings.models.judge_base, "Seed": run.seed}
     return Summary(run.store.run_name, "A judge adapted to a task.", tables, [chart], facts)
 
@@ -71,7 +71,7 @@ def write_adapted(run: Run, made: Sequence[Adapted]) -> Path:
 
 
 def publish_adapted(run: Run, made: Sequence[Adapted]) -> None:
-    """Puts the page into Prefect's UI."""
+    """Shows the page in Prefect's UI."""
 
     def show() -> None:
         from prefect.artifacts import create_markdown_artifact

@@ -1,4 +1,4 @@
-"""The report of the flow `baselines`: what each way to a judge reaches, and what it costs, over one seed or several."""
+"""The report of the flow `baselines`: the accuracy and cost of each method, over one seed or several."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.report.publish import publish, slug
 
 Row = dict[str, Any]
 Found = Mapping[int, Sequence[Row]]
-"""The rows of the methods, as `tasks.baselines.Method.to_json` gives them, by seed."""
+"""The methods' rows, from `tasks.baselines.Method.to_json`, by seed."""
 
 TITLES = {
     "discriminative": "discriminative",
@@ -26,13 +26,13 @@ TITLES = {
     "self-trained": "self-trained",
 }
 _NOTES = (
-    "Discriminative: a score for each response, by Bradley-Terry's loss. Label-only: the label as a reply (Eq. 1). GRAM: "
-    "pre-trained on both responses of the unlabeled pairs, then label smoothing over the two labels. With rationales: the "
-    "first judge, on proofs of a prover. Self-trained: that judge after its last round.",
-    "Accuracy on the held-out pairs, each in both orders. Tokens trained count every pass, prover and pre-training included; "
-    "tokens generated are those of proofs and votes. Time is that of trainings and generation, not of benchmarks.",
-    "Points for a cost are accuracy over that of guessing (50%), in percentage points. Tokens per judgment are what each "
-    "comparison costs once the judge is in use: a judge that gives the label alone needs one.",
+    "Discriminative: scores each response, trained with the Bradley-Terry loss. Label-only: replies with the label (Eq. 1). "
+    "GRAM: pre-trained on both responses of the unlabeled pairs, then trained with label smoothing over the two labels. With "
+    "rationales: the first judge, trained on the prover's proofs. Self-trained: that judge after its last round.",
+    "Accuracy on the held-out pairs, each in both orders. Tokens trained count every pass, including prover and pre-training; "
+    "tokens generated are those of proofs and votes. Time covers training and generation, not benchmarks.",
+    "Points per cost are the accuracy above guessing (50%), in percentage points. Tokens per judgment are what each "
+    "comparison costs once the judge is in use: a judge that replies with the label alone needs one.",
 )
 
 
@@ -56,7 +56,7 @@ def summary(run_name: str, found: Found) -> Summary:
         [_shown(method, rows) for method, rows in by_method.items()],
         (*_NOTES, f"Mean ± standard deviation over the seeds {seeds}." if many else f"One seed: {seeds}."),
     )
-    intro = "Ways to a reward model from the same labeled pairs: what each reaches, and what it costs."
+    intro = "Methods of training a reward model on the same labeled pairs: how accurate each one is, and what it costs."
     points = [
         (TITLES[m], _mean([_tokens(r) for r in rows]), _mean([r["accuracy"] for r in rows]))
         for m, rows in by_method.items()
@@ -87,7 +87,7 @@ def _sets(by_method: Mapping[str, Sequence[Row]]) -> list[Table]:
         {"method": TITLES[method], **{name: _set_score([r["sets"][name] for r in rows]) for name in names}}
         for method, rows in by_method.items()
     ]
-    return [Table("Other sets (score in %)", rows, ("A set with a part that is missing has no score: –.",))]
+    return [Table("Other sets (score in %)", rows, ("A set with a missing part has no score (–).",))]
 
 
 def _set_score(scores: Sequence[float | None]) -> str:
@@ -104,14 +104,14 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def mean_sd(values: Sequence[float]) -> str:
-    """Mean, and standard deviation where there are several."""
+    """Mean, with the standard deviation if there are several values."""
     if len(values) == 1:
         return f"{values[0]:.1f}"
     return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
 
 
 def publish_comparison(run_name: str, found: Found) -> None:
-    """Puts the page into Prefect's UI."""
+    """Shows the page in Prefect's UI."""
 
     def show() -> None:
         from prefect.artifacts import create_markdown_artifact

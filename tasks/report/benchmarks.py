@@ -1,4 +1,4 @@
-"""What benchmarks show of themselves: a table of every set and round, curves over the rounds, and where the games are."""
+"""The report on benchmarks: a table of every set and round, curves over the rounds, and links to the games."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.run.stage import Run
 
 
 def benchmark_table(run: Run) -> list[dict[str, str]]:
-    """One row for each set and round, numbers as texts."""
+    """One row for each set and round, with numbers as texts."""
     return [_row(run, artifact) for artifact in measured(run)]
 
 
@@ -33,26 +33,26 @@ def _row(run: Run, artifact: Artifact) -> dict[str, str]:
         "no verdict": percent(unparsed),
         "cut off": percent(metrics["truncated"]),
         "same in both orders": percent(metrics["position_consistency"]),
-        "first shown, where not": percent(metrics["first_shown"]),
+        "first shown, if orders disagree": percent(metrics["first_shown"]),
         "games file": run.store.shown(artifact.path / GAMES),
     }
 
 
 def _judge_of(artifact: Artifact) -> str:
-    """Whose games these are: a round's, or those of a judge with a folder of its own, such as a baseline."""
+    """Whose games these are: those of a round's judge, or of a judge with its own folder, such as a baseline."""
     if artifact.manifest.round is not None:
         return str(artifact.manifest.round)
     return artifact.manifest.name.rpartition("/")[0] or "–"
 
 
 def benchmark_charts(run: Run) -> list[tuple[str, str]]:
-    """(title, SVG) of the sets other than the held-out pairs over the rounds; nothing where there are none."""
+    """(title, SVG) of all sets except the held-out pairs, over the rounds; empty if there are none."""
     others = [a for a in measured(run) if a.manifest.round is not None and set_name(a) != "held-out"]
     rounds = sorted({a.manifest.round for a in others if a.manifest.round is not None})
     curves: dict[str, list[float | None]] = {}
     for artifact in others:
         metrics, place = artifact.manifest.metrics, rounds.index(artifact.manifest.round or 0)
-        # Where parts are missing there is no total, and each part is a line.
+        # If parts are missing there is no total, and each part gets a line.
         lines = {"": metrics["accuracy"]} if metrics["accuracy"] is not None else metrics["parts"]
         for part, value in lines.items():
             name = f"{set_name(artifact)} {part}".strip()
@@ -63,14 +63,14 @@ def benchmark_charts(run: Run) -> list[tuple[str, str]]:
 
 
 def show_benchmarks(run: Run, slug: str) -> None:
-    """Puts the table of benchmarks, and links to the games and scores, into Prefect's UI."""
+    """Shows the table of benchmarks, with links to games and scores, in Prefect's UI."""
     from prefect.artifacts import create_link_artifact, create_table_artifact
 
     table = benchmark_table(run)
     if not table:
         return
     create_table_artifact(
-        key=f"{slug}-benchmarks", table=table, description=f"Benchmarks of the judges of {run.store.run_name}"
+        key=f"{slug}-benchmarks", table=table, description=f"Benchmarks of the judges in {run.store.run_name}"
     )
     latest = {set_name(artifact): artifact for artifact in measured(run)}
     for artifact in latest.values():
@@ -78,12 +78,12 @@ def show_benchmarks(run: Run, slug: str) -> None:
         create_link_artifact(
             key=f"{slug}-{artifact.manifest.name.replace('/', '-')}",
             link=where if "://" in where else f"file://{where}",
-            link_text=f"{set_name(artifact)}: scores, beside the games",
+            link_text=f"{set_name(artifact)}: scores (the games are in the same folder)",
         )
 
 
 def summary_markdown(run: Run, title: str) -> str:
-    """The scores of one judge as text: each set's numbers, for the flow `benchmark`."""
+    """The scores of one judge as Markdown, set by set, for the flow `benchmark`."""
     lines = [f"# {title}", ""]
     for artifact in measured(run):
         scores = json.loads(artifact.file(SCORES).read_text(encoding="utf-8"))
@@ -91,7 +91,7 @@ def summary_markdown(run: Run, title: str) -> str:
         lines += [f"| {name} | {percent(value)} | {_interval(low_high)} |" for name, value, low_high in _leaves(scores)]
         baselines = {name: numbers["total"] for name, numbers in scores["baselines"].items()}
         free = ", ".join(f"{name.replace('_', ' ')} {percent(value)}" for name, value in baselines.items())
-        lines += ["", f"What costs nothing: {free}. Missing: {', '.join(scores['missing']) or 'nothing'}.", ""]
+        lines += ["", f"Trivial baselines: {free}. Missing: {', '.join(scores['missing']) or 'nothing'}.", ""]
     return "\n".join(lines)
 
 
@@ -117,7 +117,7 @@ def _interval(low_high: Any) -> str:
 
 
 def publish_scores(run: Run) -> None:
-    """Puts the table of benchmarks and every number of them into Prefect's UI, for the flow `benchmark`."""
+    """Shows the table of benchmarks and all their numbers in Prefect's UI, for the flow `benchmark`."""
 
     def show() -> None:
         from prefect.artifacts import create_markdown_artifact

@@ -1,4 +1,4 @@
-"""What is shown in Prefect's UI is a view: where it cannot be had, the run goes on without it."""
+"""What Prefect's UI shows is only a view: if it is not available, the run continues without it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tasks.run.stage import Run
 
 
 def publish(what: str, show: Callable[[], object]) -> None:
-    """Shows something in Prefect's UI; nothing where no flow is running. What goes wrong is a warning in the log.
+    """Shows something in Prefect's UI; does nothing if no flow is running. A failure is logged as a warning.
 
-    `what` names it there, such as "the comparison".
+    `what` names it in the log, such as "the comparison".
     """
     from prefect.context import FlowRunContext, TaskRunContext
     from prefect.logging import get_run_logger
@@ -25,10 +25,10 @@ def publish(what: str, show: Callable[[], object]) -> None:
 
 
 def slug_of(run: Run) -> str:
-    """A run's part of the keys of its artifacts: keys are the server's, so that each run must have its own."""
+    """The run's part of its artifacts' keys: the server shares keys between runs, so each run needs its own."""
     return slug(run.store.run_name)
 
 
 def slug(run_name: str) -> str:
-    """A run name in the letters that keys may have."""
+    """A run name in the characters that keys allow."""
     return re.sub(r"[^a-z0-9]+", "-", run_name.lower()).strip("-")

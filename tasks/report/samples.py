@@ -1,4 +1,4 @@
-"""A few pairs of a round, followed from votes to training set, for a human to read."""
+"""A few pairs of a round, traced from votes to training set, for people to read."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Row = dict[str, Any]
 
 
 def sample_pairs(run: Run, round: int, n: int = SAMPLES) -> list[Row]:
-    """Up to `n` seeded pairs of a round's batch with all that happened to them; nothing where it has no labels yet.
+    """Up to `n` seeded pairs of a round's batch with everything that happened to them; empty if it has no labels yet.
 
     Each file is streamed; only the sampled pairs are held.
     """
     labels = run.finished_stage("label", round)
     if labels is None:
         return []
-    # Kept beside the run's stages: what they are drawn from may be removed to save space.
+    # Kept beside the run's stages, whose files may be removed to save space.
     kept = run.store.path / "samples" / f"round-{round}.json"
     run.store.bring(kept)
     selected = run.finished_stage("select", round)
@@ -66,7 +66,7 @@ def _draw(run: Run, round: int, labels: Artifact, n: int) -> list[Row]:
 
 
 def _batch(run: Run, round: int, labels: Artifact) -> Iterator[tuple[Row, Row]]:
-    """The round's unlabeled pairs with the votes on them, or without where the labels were not voted for."""
+    """The round's unlabeled pairs with their votes, or without if the labels did not come from votes."""
     votes, data = run.finished_stage("vote", round), run.finished_stage("data")
     if votes is not None and data is not None:
         yield from generated_for(votes, batch_of(data, round).path)
@@ -116,7 +116,7 @@ def _add_truth(pairs: dict[str, Row], run: Run) -> None:
 
 
 def _add_proofs(pairs: dict[str, Row], run: Run, round: int, labels: Artifact) -> None:
-    """What became of each pair, which proof was chosen in each order, and why the others were not."""
+    """Adds the fate of each pair, the proof chosen in each order, and why the others were rejected."""
     proofs, selected = run.finished_stage("prove", round), run.finished_stage("select", round)
     if selected is None:
         return
@@ -140,7 +140,7 @@ def _add_proofs(pairs: dict[str, Row], run: Run, round: int, labels: Artifact) -
 
 
 def _candidates(run: Run, row: Row, line: Row) -> Iterator[Row]:
-    """All proofs of one pair, read by the rules by which the stage "select" read them."""
+    """All proofs of one pair, read by the same rules as in the stage "select"."""
     judge = run.settings.judge_prompt
     for request in line.get("requests", ()):
         label = row["label"] if request["name"] == "ab" else flip(row["label"])

@@ -1,7 +1,7 @@
-"""What a run shows of itself: ``metrics.jsonl``, one self-contained ``report.html``, and artifacts in Prefect's UI.
+"""The report of a run: ``metrics.jsonl``, one self-contained ``report.html``, and artifacts in Prefect's UI.
 
-Everything is read from the finished stages, so a resumed run reports what an uninterrupted one does. Texts in the
-report are what models and data sets wrote: they go through a template that escapes them.
+Everything is read from the finished stages, so a resumed run reports the same as an uninterrupted one. Texts in the
+report come from models and data sets, so the template escapes them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tasks.run.stage import Run
 
 
 def metrics_lines(run: Run) -> list[Row]:
-    """One line for each stage that the run has gone through, its metrics beside its counts."""
+    """One line for each stage that the run has finished, with its counts and metrics."""
     lines = []
     for artifact in run.finished_stages():
         manifest = artifact.manifest
@@ -41,9 +41,9 @@ def metrics_lines(run: Run) -> list[Row]:
 
 
 def write_metrics(run: Run, ended: bool = False) -> Path:
-    """Writes ``metrics.jsonl`` anew, each stage once: those passed, and until the run has `ended` those it had before.
+    """Rewrites ``metrics.jsonl``, each stage once: those finished and, until the run has `ended`, those already listed.
 
-    So a run that is resumed, and stopped again, does not lose the lines of stages that it has not come to yet.
+    So a run that is resumed and stopped again keeps the lines of stages that it has not reached again.
     """
     path = run.store.path / "metrics.jsonl"
     run.store.bring(path)
@@ -60,7 +60,7 @@ def write_metrics(run: Run, ended: bool = False) -> Path:
 
 
 def write_report(run: Run, facts: Mapping[str, object] | None = None) -> Path:
-    """Writes ``report.html``: one file that asks for nothing else. `facts` join those of the settings under the title."""
+    """Writes ``report.html``: one file that loads nothing else. `facts` are shown under the title, after the settings."""
     table, models = round_table(run), run.settings.models
     settings = {
         "Judge trained from": models.judge_base,
@@ -89,7 +89,7 @@ def write_report(run: Run, facts: Mapping[str, object] | None = None) -> Path:
 
 
 def _software(run: Run) -> dict[str, str]:
-    """Package → version; several where stages were made with different ones."""
+    """Package → version; several if stages were run with different ones."""
     seen: dict[str, set[str]] = {}
     for artifact in run.finished_stages():
         for package, version in artifact.manifest.software.items():
@@ -101,13 +101,13 @@ def _software(run: Run) -> dict[str, str]:
 
 
 def publish_round(run: Run, round: int) -> None:
-    """Puts the table of rounds and the charts, as of this round, into Prefect's UI."""
+    """Shows the table of rounds and the charts, up to this round, in Prefect's UI."""
 
     def show() -> None:
         from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
         table = round_table(run)
-        # Keys are the server's: one for each run, so that a run's history of rounds is its own.
+        # The server shares keys between runs: one per run keeps their histories of rounds apart.
         slug = slug_of(run)
         description = f"Rounds of {run.store.run_name}, up to round {round}"
         create_table_artifact(key=f"{slug}-rounds", table=short_table(table), description=description)
@@ -118,18 +118,18 @@ def publish_round(run: Run, round: int) -> None:
 
 
 def short_table(table: list[Row]) -> list[Row]:
-    """The table of rounds as the UI shows it: a few columns, numbers as texts."""
+    """The table of rounds for the UI: a few columns, with numbers as texts."""
     return [
         {
             "round": row["name"],
             "held-out accuracy": percent(row["accuracy"]),
             "labels kept": f"{number(row['labels_kept'])} of {number(row['labels_of'])}" if row["labels_of"] else "–",
-            "why not": _reasons(row["labels_dropped"]),
+            "labels dropped": _reasons(row["labels_dropped"]),
             "balance A / B": " / ".join(str(row["label_balance"].get(side, 0)) for side in "AB")
             if row["label_balance"]
             else "–",
             "vote margins": _reasons(row["vote_margins"]),
-            "kept labels right": percent(row["kept_right"]),
+            "kept labels correct": percent(row["kept_right"]),
             "valid proofs": f"{number(row['proofs_valid'])} of {number(row['proof_candidates'])}"
             if row["proof_candidates"]
             else "–",
@@ -149,7 +149,7 @@ def _reasons(counts: Mapping[str, int]) -> str:
 
 
 def progress_markdown(run: Run, table: list[Row]) -> str:
-    """The charts as images inside the text, which render without a network."""
+    """The charts as embedded images, which render without network access."""
     parts = [f"# {run.store.run_name}"]
     best = best_round(table)
     if best is not None:

@@ -137,14 +137,14 @@ def test_after_each_round_every_set_is_played_and_shown(tmp_path: Path, encoder:
         ("held-out", "0", "50.0%", "12"), ("own", "0", "50.0%", "8"),
         ("held-out", "1", "100.0%", "12"), ("own", "1", "100.0%", "8"),
     ]  # fmt: skip
-    assert table[1]["first shown, where not"] == "100.0%"
+    assert table[1]["first shown, if orders disagree"] == "100.0%"
     assert table[3]["games file"].endswith("round-1/benchmark-own/games.jsonl")
     [(title, svg)] = benchmark_charts(run)
     assert title == "Benchmarks after each round"
     assert ">100.0<" in svg
     markdown = summary_markdown(run, "run")
     assert "| total | 100.0% | 100.0% – 100.0% |" in markdown
-    assert "What costs nothing: always a 50.0%" in markdown
+    assert "Trivial baselines: always a 50.0%" in markdown
 
 
 def test_parts_are_shown_where_there_is_no_total(tmp_path: Path, encoder: ChatEncoder) -> None:

@@ -43,7 +43,7 @@ def test_two_judges_are_compared_pair_by_pair(jb: Benchmark) -> None:
     assert found["mcnemar"] == {"outcomes": 6, "only_first": 0, "only_second": 3, "p_value": 0.25}
     table = comparison_table(found, ["old", "new"])
     assert "| micro | 50.0% | 100.0% | +50.0 | " in table
-    assert "0 right by old alone, 3 by new alone, p = 0.25" in table
+    assert "0 correct for old only, 3 for new only, p = 0.25" in table
     assert comparison_chart(found, ["old", "new"]).count("<svg") == 1
 
 

@@ -81,7 +81,7 @@ def test_lengths(tmp_path: Path) -> None:
     found = surveyed(tmp_path, [own(0, prompt="x" * n) for n in range(1, 101)])
     assert list(found.lengths["prompt"]) == list(range(1, 101))
     assert list(found.lengths["response"]) == [6, 5] * 100
-    whole = found.lengths["whole prompt of the judge"]
+    whole = found.lengths["judge's whole prompt"]
     assert whole[9] - whole[0] == 9
 
 
@@ -105,24 +105,24 @@ def test_tokens_are_counted_of_the_same_texts(tmp_path: Path) -> None:
 def test_a_file_is_described(tmp_path: Path, describe: Describe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     text = describe(write(tmp_path / "rows.jsonl", MIXED))
-    assert "Of the known formats only records reads the first 11 rows (9 of them)." in text
+    assert "Format detected: only records reads 9 of the first 11 rows." in text
     for line in (
         "11 rows\n",
-        "5 usable as pairs without their labels",
+        "5 usable as unlabeled pairs (labels ignored)",
         "4 usable as labeled pairs\n",
         "2 usable as labeled pairs with a rationale",
-        "2 duplicates of a pair before them; the first: rows.jsonl:3",
-        "1 with the other label; the first: rows.jsonl:5",
-        "2 malformed; the first: rows.jsonl:8: field 'label': must be",
-        "max_malformed = 2 drops and counts them",
-        "1 empty_response; the first: rows.jsonl:7: the second response is empty",
-        "4   50.0%  the first (A)",
+        "2 duplicates of an earlier pair; first: rows.jsonl:3",
+        "1 contradicting an earlier pair (opposite label); first: rows.jsonl:5",
+        "2 malformed; first: rows.jsonl:8: field 'label': must be",
+        "with max_malformed = 2 it drops and counts them",
+        "1 empty_response; first: rows.jsonl:7: the second response is empty",
+        "4   50.0%  first is better (A)",
         "1   12.5%  no label",
-        "Places stay as they are.",
-        "5 without; the first: rows.jsonl:1: no text argues for the label",
-        "1 not in the shape that the prompt gram-r2 asks for; the first: rows.jsonl:11: missing_headings",
+        "A run keeps the positions.",
+        "5 without a rationale; first: rows.jsonl:1: no text argues for the label",
+        "1 not in the format that the prompt gram-r2 requires; first: rows.jsonl:11: missing_headings",
         "│ Question 0?",
-        "The right answer:\n│ A",
+        "Correct answer:\n│ A",
     ):
         assert line in text, line
     assert "max_malformed = 2" in text
@@ -134,7 +134,7 @@ def test_the_examples_are_what_the_judge_sees(tmp_path: Path, describe: Describe
         write(tmp_path / "rows.jsonl", [own(1, rationale="Good is said. So A is better.")]), "--prompt", "compact"
     )
     example = text.split("rows.jsonl:1:\n")[-1]
-    shown, target = example.split("The right answer:\n")
+    shown, target = example.split("Correct answer:\n")
     lines = [line.removeprefix("│").removeprefix(" ") for line in shown.splitlines()]
     assert lines == ["Question 1?", "A: good 1", "B: bad 1", "Better?"]
     assert target.strip() == "│ <think> Good is said. So A is better. </think><answer>A</answer>"
@@ -142,8 +142,8 @@ def test_the_examples_are_what_the_judge_sees(tmp_path: Path, describe: Describe
 
 def test_sets_that_name_the_better_response_have_no_balance(tmp_path: Path, describe: Describe) -> None:
     text = describe(write(tmp_path / "rows.jsonl", ROWS["hh-rlhf"] * 4))
-    assert "has no balance" in text
-    assert "the first (A)" not in text
+    assert "no positions and no label balance" in text
+    assert "first is better (A)" not in text
     assert "3 duplicates" in text
 
 
@@ -151,8 +151,8 @@ def test_sets_with_places_of_no_meaning(tmp_path: Path, describe: Describe) -> N
     text = describe(write(tmp_path / "rows.jsonl", ROWS["code-ultrafeedback"]))
     assert "3 rows, 8 pairs (a row can hold several)" in text
     assert "1 few_responses" in text
-    assert re.search(r"\b1 +14\.3% +a tie", text)
-    assert "A run draws the places by its seed." in text
+    assert re.search(r"\b1 +14\.3% +tie", text)
+    assert "A run draws positions with its seed." in text
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if DATASETS[name].format != "records"])
@@ -177,7 +177,7 @@ def test_columns_are_named_with_their_types() -> None:
         )
     said = {line.split()[0]: " ".join(line.split()[1:]) for line in columns.lines()}
     assert said["id"] == "integer 0 to 19"
-    assert said["winner"] == "text: 'a' (7), 'b' (7) or nothing (6 times)"
+    assert said["winner"] == "text: 'a' (7), 'b' (7) or null (6 times)"
     assert said["turns"] == "list of 1 to 2"
     assert said["turns.*.from"] == "text: 'human'"
     assert said["turns.*.value"] == "text of 1 to 20 characters"
@@ -185,7 +185,7 @@ def test_columns_are_named_with_their_types() -> None:
     assert said["meta.score"] == "number 0 to 9.5"
     assert said["flag"] == "true/false: False (19), True (1)"
     assert said["mixed"] == "integer 1 to 19 or text of 4 characters (2 times)"
-    assert said["rare"] == "integer: 1; not in 19 of them"
+    assert said["rare"] == "integer: 1; missing 19 times"
     assert any("stands for any item" in line for line in columns.lines())
 
 

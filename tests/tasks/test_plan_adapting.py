@@ -142,7 +142,7 @@ def test_early_stopping_makes_bounds_of_steps_and_reads_the_validation_part() ->
     assert judge.trained_tokens == pytest.approx(2 * 45 * 51)
     assert judge.flops == pytest.approx(6000 * 4590 + 2000 * 10 * validation)
     assert judge.gpu_seconds == pytest.approx(judge.flops / 6000)
-    assert any("early stopping ends a training before its last step" in note for note in notes)
+    assert any("early stopping may end a training before its last step" in note for note in notes)
     without, silent = adapted(
         known, optimization=early, task={"validation_share": 0}, training={"label_loss": "labels"}
     )
@@ -155,6 +155,6 @@ def test_more_pairs_than_there_are_cannot_be_learned_from() -> None:
     planned, notes = adapted(known, task={"sizes": [10, 1000]})
     assert planned["size-1000/judge"].rows_in == 2 * 60
     assert notes == [
-        "task.sizes: 1,000 pairs are asked for, and about 60 will be there for training; a run with fewer than it asks for "
-        "stops with an error"
+        "task.sizes: 1,000 pairs are requested, but only about 60 will be available for training; a run with fewer pairs than "
+        "requested stops with an error"
     ]

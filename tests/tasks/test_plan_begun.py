@@ -80,7 +80,7 @@ def test_a_run_that_cannot_be_planned_goes_on(world: Path, tmp_path: Path) -> No
     write_plan(demo(world, store=str(tmp_path)))
     _, said = begun(world, tmp_path, **{"models.judge_base": "../no/such/model"})
     assert said[0] == "planning"
-    assert "the run is not planned: planning failed" in said[1]
+    assert "this run has no plan: planning failed" in said[1]
     assert "neither a local folder" in said[1]
 
 

@@ -172,7 +172,7 @@ def test_proofs_of_unknown_length_are_taken_for_half_as_long_as_they_may_be(worl
     plan = plan_target(target_of(config))
     stages = {stage.place.name: stage for stage in plan.stages}
     origins = {one["name"]: (one["value"], one["origin"]) for one in plan.assumptions}
-    assert origins["proof_share"] == (0.5, "ours: half as long as they may be")
+    assert origins["proof_share"] == (0.5, "default: half of proofs.max_tokens")
     assert origins["reply_share"] == (pytest.approx(30 / 90), "as long as the proofs")
     proofs = stages["round-0/proofs"]
     assert proofs.generated_tokens == pytest.approx(12 * 2 * config.proofs.k * 30)
@@ -236,7 +236,7 @@ def test_rates_are_of_judges_that_write(world: Path) -> None:
         assert judge.gpu_seconds == pytest.approx(judge.trained_tokens / 50)
         assert stages[games].gpu_seconds == pytest.approx(free[games].gpu_seconds)
     assert "not measured" not in as_text(plan)
-    assert any("judges without rationales read" in note for note in plan.notes)
+    assert any("judges without rationales generate at most one token" in note for note in plan.notes)
 
 
 def test_pairs_that_do_not_fit_a_baseline_are_said(world: Path) -> None:

@@ -48,11 +48,14 @@ def test_data_that_is_not_there_is_refused_with_what_to_do(capsys: pytest.Captur
         (["dmeo"], "there is no recipe 'dmeo'"),
         (["demo", "--set", "labels.votes=7"], "votes must be even"),
         (["demo", "--set", "labels.votes"], "'labels.votes' is not NAME=VALUE"),
-        (["demo", "--assume", "kept=0.5"], "not an assumption of a plan: kept"),
+        (["demo", "--assume", "kept=0.5"], "invalid assumption: kept"),
         (["demo", "--stand-in", "org/x=."], "no model of this recipe is called org/x"),
-        (["demo", "--stand-in", "data/world/base-judge=tests"], "has no config.json: give a model's folder"),
-        (["demo", "--data-stand-in", "label=x.jsonl"], "there is no data label to give a stand-in for"),
-        (["demo", "--like", "tests"], "tests has no metrics.jsonl: give the folder of a run"),
+        (["demo", "--stand-in", "data/world/base-judge=tests"], "has no config.json: pass a model folder"),
+        (
+            ["demo", "--data-stand-in", "label=x.jsonl"],
+            "no data is called label: a stand-in can replace one of rationale",
+        ),
+        (["demo", "--like", "tests"], "tests has no metrics.jsonl: pass a run folder"),
         (["demo", "--rates", "none.toml"], "none.toml cannot be read as TOML"),
     ],
 )
@@ -61,7 +64,7 @@ def test_what_cannot_be_planned_is_said(arguments: list[str], message: str, caps
 
 
 def test_rationales_of_another_shape_are_refused(world: Path) -> None:
-    with pytest.raises(PlanError, match=r"none of 12 sampled rows .* in the shape of the prompt 'gram-r2'"):
+    with pytest.raises(PlanError, match=r"none of the 12 sampled rows .* in the format of the prompt 'gram-r2'"):
         planned(demo(world, **{"models.judge_prompt": "gram-r2", "models.max_tokens": 4000}))
 
 
@@ -86,11 +89,11 @@ def test_the_rows_of_a_hub_set_are_those_that_its_page_declares(world: Path, tmp
 
 def test_rows_that_nobody_declares_are_asked_for_or_bounded_by_the_limit(world: Path, tmp_path: Path) -> None:
     path = hub_set(tmp_path / "silent", world, "license: mit\n")
-    with pytest.raises(PlanError, match=r"how many rows hub:.* has is not known .*--assume rows_labeled=N"):
+    with pytest.raises(PlanError, match=r"the number of rows in hub:.* is unknown .*--assume rows_labeled=N"):
         planned(demo(world, **{"data.labeled": [{"path": path}]}))
     limited = planned(demo(world, **{"data.labeled": [{"path": path, "limit": 5000}]}))
     assert limited.stages[2].rows_in == 5000
-    assert any("5,000 rows in hub:" in note and "its limit, taken as reached" in note for note in limited.notes)
+    assert any("5,000 rows in hub:" in note and "its limit, assumed to be reached" in note for note in limited.notes)
     given = planned(demo(world, **{"data.labeled": [{"path": path}]}), assume(("given", {"rows_labeled": 300})))
     assert given.stages[2].rows_in == 300
     assert "data.labeled: 300 rows, as given" in given.notes
@@ -156,7 +159,7 @@ def test_what_a_run_measured_replaces_what_is_assumed(tmp_path: Path) -> None:
         }
     )
     assert len(notes) == 1
-    assert "had org/other as its prover's base: rates of data/world/base-prover are not taken" in notes[0]
+    assert "has the prover base org/other: its rates are not used for data/world/base-prover" in notes[0]
 
 
 def test_rates_of_other_models_are_not_taken(tmp_path: Path) -> None:
@@ -183,4 +186,4 @@ def test_given_rates_win_over_measured_ones(world: Path, tmp_path: Path, capsys:
     assert judge.gpu_seconds == pytest.approx(judge.trained_tokens / 50)
     votes = next(stage for stage in plan.stages if stage.place.name == "round-1/votes")
     assert votes.rows_out == 75
-    assert any("rates of data/world/base-prover are not taken" in note for note in plan.notes)
+    assert any("its rates are not used for data/world/base-prover" in note for note in plan.notes)

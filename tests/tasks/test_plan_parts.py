@@ -58,7 +58,7 @@ def test_a_checkpoint_with_a_missing_shard_is_sized_by_its_config(tmp_path: Path
 
 def test_a_config_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "nobody-knows"}))
-    with pytest.raises(PlanError, match=r"the size of the model in .* is not known from its config\.json"):
+    with pytest.raises(PlanError, match=r"the size of the model in .* cannot be found from its config\.json"):
         model_size(tmp_path)
 
 
@@ -84,7 +84,7 @@ def test_a_value_that_was_given_is_not_measured_over() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("kept_label", 0.5), ("kept_labels", 1.5), ("judge_training", "fast")])
 def test_what_is_no_assumption_is_refused_with_those_that_there_are(name: str, value: Any) -> None:
-    with pytest.raises(PlanError, match=rf"{name}: .*, got .*There are kept_labels, kept_proofs"):
+    with pytest.raises(PlanError, match=rf"{name}: .*, got .*The assumptions are kept_labels, kept_proofs"):
         assume(("given", {name: value}))
 
 
@@ -125,14 +125,20 @@ def test_the_table_sums_up_each_round_and_the_run() -> None:
     assert lines["round-1/votes"][1:] == ["100", "40", "8,800", "6,400", "–", "3.04e7", "20.2", "h", "65.2", "KiB"]
     assert lines["= round 1"][3:6] == ["11.2K", "8,000", "3,600"]
     assert lines["= fine-tuning"][2:5] == ["600", "400", "400"]
-    assert lines["= in all"][3:6] == ["14.8K", "10.6K", "25.5K"]
+    assert lines["= total"][2:5] == ["14.8K", "10.6K", "25.5K"]
     assert max(map(len, as_text(plan).splitlines())) <= COLUMNS
 
 
 def test_a_plan_shows_its_formulas_models_and_assumptions() -> None:
     plan = plan_of(list(stages().values()))
     for text in (as_text(plan), as_markdown(plan)):
-        for part in ("6·N·tokens", "2·N·(prompt + generated)", "N = 8.03B", "kept_labels = 0.6 (ours)", "not measured"):
+        for part in (
+            "6·N·tokens",
+            "2·N·(prompt + generated)",
+            "N = 8.03B",
+            "kept_labels = 0.6 (default)",
+            "not measured",
+        ):
             assert part in text
         assert "STAND-INS" not in text
     assert "| round-1/votes | 100 | 40 |" in as_markdown(plan)

@@ -127,7 +127,7 @@ def test_pairs_that_do_not_fit_are_left_out_and_said(world: Path) -> None:
     stages = {stage.place.name: stage for stage in plan.stages}
     assert stages["round-0/proofs"].rows_out == 0
     assert stages["round-1/votes"].rows_out > 0
-    assert "labeled pairs: 0.0% fit the prover's context (models.max_tokens); the others are dropped" in plan.notes
+    assert "labeled pairs: 0.0% fit the prover's context (models.max_tokens); the rest are dropped" in plan.notes
     assert not any("the judge's context" in note for note in plan.notes)
 
 
@@ -140,7 +140,7 @@ def test_sets_are_planned_with_all_their_games(world: Path) -> None:
 
 def test_a_round_that_finds_too_few_pairs_is_noted(world: Path) -> None:
     plan = planned(demo(world, **{"rounds.pairs": 200}))
-    assert any(note == "3 rounds of 200 pairs want 600; there are 450" for note in plan.notes)
+    assert any(note == "3 rounds of 200 pairs need 600 unlabeled pairs; only 450 are available" for note in plan.notes)
 
 
 # ---- judges that give the label alone ------------------------------------------------------------------------------------
