@@ -128,7 +128,7 @@ class Columns:
             # A line for an item that is an object would add nothing to its own columns.
             if not (name == ANY and child.kinds.keys() == {"object"}):
                 missing = parent.kinds["object"] - child.kinds.total() if name != ANY else 0
-                absent = f"; missing {missing:,} times" if missing > 0 else ""
+                absent = f"; missing in {missing:,} of {parent.kinds['object']:,}" if missing > 0 else ""
                 yield prefix + name, child.text + absent
             yield from self._paths(child, f"{prefix}{name}.")
         if parent.more_children:

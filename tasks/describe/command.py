@@ -174,7 +174,7 @@ def _positive(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tasks.describe",
-        description="What is in a data set, before a run reads it.",
+        description="Describes a data set before a run reads it.",
         epilog=f"Known data sets: {', '.join(DATASETS)}",
     )
     parser.add_argument("data", metavar="NAME|PATH", help="a known data set, or a file, folder, glob or hub:owner/name")
@@ -185,7 +185,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--subset", help="subset of a hub data set")
     parser.add_argument("--split", help="split of a hub data set; for JudgeBench: gpt or claude")
     parser.add_argument(
-        "--limit", type=_positive, help=f"most rows to read; default: all, or {HUB_ROWS:,} for a hub data set"
+        "--limit",
+        type=_positive,
+        help=f"maximum number of rows to read; default: all, or {HUB_ROWS:,} for a hub data set",
     )
     parser.add_argument(
         "--prompt", choices=JUDGE_PROMPTS, default="gram-r2", help="prompt of the judge; default: gram-r2"

@@ -185,7 +185,7 @@ def test_columns_are_named_with_their_types() -> None:
     assert said["meta.score"] == "number 0 to 9.5"
     assert said["flag"] == "true/false: False (19), True (1)"
     assert said["mixed"] == "integer 1 to 19 or text of 4 characters (2 times)"
-    assert said["rare"] == "integer: 1; missing 19 times"
+    assert said["rare"] == "integer: 1; missing in 19 of 20"
     assert any("stands for any item" in line for line in columns.lines())
 
 
