@@ -30,6 +30,7 @@ from tasks.settings.training import (
 __all__ = [
     "LABEL_TOKENS",
     "BaselineSettings",
+    "BenchmarkRunSettings",
     "BenchmarkSet",
     "BenchmarkSettings",
     "DataSettings",
@@ -38,7 +39,6 @@ __all__ = [
     "JudgeSettings",
     "LabelSettings",
     "LoraSettings",
-    "Measuring",
     "Mechanics",
     "ModelSettings",
     "Optimization",
