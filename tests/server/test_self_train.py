@@ -98,10 +98,12 @@ def test_a_killed_worker_loses_nothing_that_was_finished(
     told = {**parameters, "store": str(tmp_path), "run_name": "killed"}
     start_deployment(services, "self-train/demo", told)
     until(lambda: list(run.glob(".work/round-1--*")), 300)
-    worker = psutil.Process(services.processes.pop("worker").pid)
+    started = services.processes.pop("worker")
+    worker = psutil.Process(started.pid)
     family = [worker, *worker.children(recursive=True)]
     for process in family:
         process.kill()
+    started.wait()
     psutil.wait_procs(family, timeout=10)
     left = [p.pid for p in psutil.process_iter(["cmdline"]) if str(run) in " ".join(p.info["cmdline"] or [])]
     assert left == [], "a child of the killed flow is still running"

@@ -71,6 +71,15 @@ def test_a_quotation_is_a_passage_and_no_leak(index: Index) -> None:
     assert leaked(hits) is None
 
 
+def test_words_of_a_benchmark_scattered_over_a_longer_text_are_a_passage(tmp_path: Path) -> None:
+    """A run of them, and most of the others one by one: near is what shares 80% of the longer text, not of the shorter."""
+    known = [f"word{i}" for i in range(40)]
+    path = write_rows(tmp_path / "a.jsonl", [judgebench_row("p1", question=" ".join(known)), judgebench_row("p2")])
+    scattered = [word for i in range(20, 36) for word in (f"filler{i}", known[i], f"more{i}", f"and{i}")]
+    hits = Index({"jb": judgebench.load(path)}).find(make(a=" ".join([*known[:20], *scattered])))
+    assert kinds(hits) == {("response_a", "prompt", "passage")}
+
+
 def test_a_copy_inside_a_longer_text_is_near(index: Index) -> None:
     longer = (
         f"Please think about the following riddle, and take your time. {QUESTION} Then explain at length. "
