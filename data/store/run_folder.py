@@ -25,6 +25,12 @@ Say = Callable[[str], None]
 
 log = logging.getLogger("gram_r2")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_RUN_NAME_RULE = "use 1 to 100 letters, digits, dots, dashes and underscores, starting with a letter or digit"
+
+
+def wrong_run_name(name: str) -> str | None:
+    """What is wrong with a run name, which names a folder; None if nothing is."""
+    return None if _RUN_NAME.fullmatch(name) else f"run name {name!r}: {_RUN_NAME_RULE}"
 
 
 class RetiredError(StoreError):
@@ -38,11 +44,8 @@ class RunFolder:
     """
 
     def __init__(self, root: str | Path, run_name: str) -> None:
-        if not _RUN_NAME.fullmatch(run_name):
-            raise StoreError(
-                f"run name {run_name!r}: use 1 to 100 letters, digits, dots, dashes and underscores, "
-                "starting with a letter or digit"
-            )
+        if problem := wrong_run_name(run_name):
+            raise StoreError(problem)
         self.remote = Remote(str(root)) if is_remote(str(root)) else None
         self.root = self.remote.folder if self.remote else Path(root).expanduser().resolve()
         self.url = self.remote.url if self.remote else str(self.root)

@@ -6,6 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from data.store.run_folder import wrong_run_name
+from flows.config.every_run import PlannedParameters, RunParameters
 from prompts.catalog import JUDGE_PROMPTS
 from prompts.gram import GRAM
 from tasks.settings import (
@@ -24,41 +26,10 @@ from tasks.settings import (
     ProofSettings,
     RetentionSettings,
     RoundSettings,
-    Section,
     Settings,
     TaskSettings,
     TrainingSettings,
 )
-
-
-class RunParameters(Section):
-    """What every run has: a name, a store, a seed."""
-
-    run_name: str = Field(title="Run name", description="Names the run folder. Reusing a name resumes that run.")
-    store: str = Field(
-        default="runs",
-        title="Store",
-        description="The folder that holds the run folders, or a URL such as s3://bucket/runs.",
-    )
-    seed: int = Field(default=0, ge=0, title="Seed", description="Everything random is derived from it.")
-    on_change: Literal["redo", "refuse"] = Field(
-        default="redo",
-        title="If settings or data have changed",
-        description="Since the run started. redo: the stages that read them, and all stages downstream, are redone. refuse: the "
-        "run does not start. Both report what would be redone. refuse also leaves failed rows of finished stages alone, "
-        "which are otherwise retried.",
-    )
-
-
-class PlannedParameters(RunParameters):
-    """What a run that can be planned before it starts has in addition."""
-
-    dry_run: bool = Field(
-        default=False,
-        title="Only plan",
-        description="Only estimate rows, tokens, FLOPs, GPU time and disk of every stage, from a sample of the run's data: show "
-        "the plan, write plan.json to the run folder, and stop.",
-    )
 
 
 class SelfTrainConfig(PlannedParameters, Settings):
@@ -111,6 +82,10 @@ class GramConfig(PlannedParameters):
         unused = [f"data.{name}" for name in ("rationale", "unlabeled") if getattr(self.data, name)]
         if unused:
             raise ValueError(f"{' and '.join(unused)}: not read by this flow; pre-training reads data.pretraining")
+        if self.training.fine_tuning.early_stopping is not None:
+            raise ValueError(
+                "training.fine_tuning.early_stopping needs a validation set, which only the flow adapt has: leave it out"
+            )
         self.settings()
         return self
 
@@ -132,6 +107,14 @@ class GramConfig(PlannedParameters):
             rounds=RoundSettings(count=0),
             benchmarks=self.benchmarks,
             retention=self.retention,
+        )
+
+
+def _leaves_room(reply_tokens: int, judge: JudgeSettings) -> None:
+    if reply_tokens >= judge.max_tokens:
+        raise ValueError(
+            f"judge.max_tokens = {judge.max_tokens} leaves no room for a prompt beside a reply of {reply_tokens} tokens: "
+            "raise it, or set a smaller benchmarks.max_tokens"
         )
 
 
@@ -179,13 +162,16 @@ class AdaptConfig(PlannedParameters):
                 "generation.workers: the judge to adapt is not in the store, so it is benchmarked on the run's own machine, with "
                 "one engine per GPU; leave it at 0"
             )
+        if self.judge.prompt:
+            self.settings(self.judge.prompt)
         return self
 
     def settings(self, prompt: str) -> Settings:
-        """The parameters as the settings of a run, for a judge with this prompt."""
+        """The parameters as the settings of a run, for a judge with this prompt. Raises ValueError if they do not fit it."""
         judge = JUDGE_PROMPTS.get(prompt, GRAM)  # a scalar judge has no prompt: any without a rationale will do
         models = self.judge.as_models().model_copy(update={"judge_prompt": judge.name, "prover_base": self.task.prover})
         reply = (self.benchmarks.max_tokens or LabelSettings().max_tokens) if judge.has_rationale else LABEL_TOKENS
+        _leaves_room(max(reply, self.benchmarks.max_tokens or 0), self.judge)
         training = TrainingSettings(
             **self.training.mechanics(),
             label_loss="vocabulary" if judge.has_rationale else self.training.label_loss,
@@ -232,14 +218,20 @@ class BaselinesConfig(PlannedParameters, Settings):
             )
         if len(set(self.seeds)) < len(self.seeds) or any(seed < 0 for seed in self.seeds):
             raise ValueError(f"seeds must differ and not be negative, got {list(self.seeds)}")
+        for seed in self.seeds:
+            if problem := wrong_run_name(self._run_name(seed)):
+                raise ValueError(problem)
         return self
 
     def each_seed(self) -> list[Self]:
         """One configuration per seed, each with its own run name if there are several."""
         return [self._for_seed(seed) for seed in self.seeds or (self.seed,)]
 
+    def _run_name(self, seed: int) -> str:
+        return f"{self.run_name}-seed-{seed}" if len(self.seeds) > 1 else self.run_name
+
     def _for_seed(self, seed: int) -> Self:
-        name = f"{self.run_name}-seed-{seed}" if len(self.seeds) > 1 else self.run_name
+        name = self._run_name(seed)
         data = DataSettings.model_validate_json(self.data.model_dump_json().replace("{seed}", str(seed)))
         return self.model_copy(update={"seed": seed, "seeds": (), "run_name": name, "data": data})
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping
+import difflib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from flows.config.parameters import FLOWS, RunParameters, SelfTrainConfig
+from flows.config.every_run import RunParameters
+from flows.config.parameters import FLOWS, SelfTrainConfig
+from flows.config.recipe_text import RecipeTextError, line_of, read_text, shown, values_in
+from flows.config.wording import Place, annotation_at, complaints, dotted, may_have_keys, unknown_setting
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 _DEFAULT = "self-train"
@@ -18,7 +21,7 @@ Config = TypeVar("Config", bound=RunParameters)
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be run: names each invalid value, what was given, and why it is invalid."""
+    """A configuration that cannot be run: one line for each invalid value, with its name, what was given, and the rule."""
 
 
 def recipe_files() -> list[tuple[str, Path]]:
@@ -30,23 +33,77 @@ def _folder(flow: str) -> Path:
     return RECIPES if flow == _DEFAULT else RECIPES / flow
 
 
+def find_recipe(name: str) -> tuple[str, Path]:
+    """(flow, file) of a recipe by its path, by FLOW/NAME, or by NAME alone, each with or without ``.toml``.
+
+    A name alone is self-training's recipe or, if there is none, that of the only flow that has one. A file elsewhere
+    belongs to the flow that its folder is named after, else to the first flow that has all of its sections.
+    Raises ConfigError if there is none.
+    """
+    path = Path(name).expanduser()
+    if path.suffix == ".toml" and path.is_file():
+        return _flow_of(path), path
+    flow, _, own = name.removesuffix(".toml").rpartition("/")
+    having = [kind for kind, path in recipe_files() if path.stem == own]
+    if not flow:
+        flow = _DEFAULT if _DEFAULT in having or len(having) != 1 else having[0]
+    if flow not in FLOWS and path.suffix == ".toml":
+        raise ConfigError(f"{name}: there is no such file")
+    if flow not in FLOWS:
+        near = difflib.get_close_matches(flow, FLOWS, n=1)
+        hint = f"did you mean {near[0]}/{own}?" if near else f"the flows are {', '.join(FLOWS)}"
+        raise ConfigError(f"{name}: there is no flow {flow!r}; {hint}")
+    return flow, _recipe_named(flow, own)
+
+
+def _recipe_named(flow: str, name: str) -> Path:
+    path = _folder(flow) / f"{name}.toml"
+    if not path.is_file():
+        known = sorted(p.stem for p in _folder(flow).glob("*.toml"))
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        of = "" if flow == _DEFAULT else f" of {flow}"
+        raise ConfigError(f"there is no recipe {name!r}{of}; {hint}available: {', '.join(known)}")
+    return path
+
+
+def _flow_of(path: Path) -> str:
+    folder = path.resolve().parent
+    if folder == RECIPES.resolve() or folder.name in FLOWS:
+        return folder.name if folder.name in FLOWS else _DEFAULT
+    try:
+        sections = values_in(path, read_text(path)).keys()
+    except RecipeTextError as error:
+        raise ConfigError(str(error)) from error
+    return next((flow for flow, kind in FLOWS.items() if sections <= kind.model_fields.keys()), _DEFAULT)
+
+
 def load_recipe(name: str, **changes: Any) -> SelfTrainConfig:
     """The self-training recipe ``flows/recipes/<name>.toml``; unless it sets a run name, its own name is used."""
-    return checked({**_read_recipe(_DEFAULT, name), **changes})
+    return load_file(_DEFAULT, _recipe_named(_DEFAULT, name), **changes)  # type: ignore[return-value]
 
 
 def load_recipe_of(flow: str, name: str, **changes: Any) -> RunParameters:
     """The recipe ``flows/recipes/<flow>/<name>.toml``; unless it sets a run name, that is the flow's name and its own."""
-    return checked({**_read_recipe(flow, name), **changes}, FLOWS[flow])
+    return load_file(flow, _recipe_named(flow, name), **changes)
 
 
-def _read_recipe(flow: str, name: str) -> dict[str, Any]:
-    path = _folder(flow) / f"{name}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in _folder(flow).glob("*.toml")))
-        raise ConfigError(f"there is no recipe {name!r}; available: {known}")
-    run_name = name if flow == _DEFAULT or name.startswith(f"{flow}-") else f"{flow}-{name}"
-    return {"run_name": run_name, **tomllib.loads(path.read_text(encoding="utf-8"))}
+def load_file(flow: str, path: Path, **changes: Any) -> RunParameters:
+    """A recipe of a flow, from any file. Raises ConfigError with the file, the line and the name of each invalid value."""
+    try:
+        text = read_text(path)
+        name = path.stem
+        run_name = name if flow == _DEFAULT or name.startswith(f"{flow}-") else f"{flow}-{name}"
+        values = {"run_name": run_name, **values_in(path, text), **changes}
+    except RecipeTextError as error:
+        raise ConfigError(str(error)) from error
+
+    def where(place: Place) -> str:
+        line = None if place[:1] and place[0] in changes else line_of(text, place)
+        return f"{shown(path)}, line {line}: " if line else f"{shown(path)}: "
+
+    config: RunParameters = _valid(values, FLOWS[flow], where)
+    return config
 
 
 @overload
@@ -59,18 +116,31 @@ def with_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any], kind
     Prefect replaces nested objects as a whole, so ``--param`` cannot set a single value in a section.
     """
     changed = checked(config, kind).model_dump(mode="json")
-    for dotted, value in overrides.items():
-        *sections, last = dotted.split(".")
-        place = changed
-        for section in sections:
-            inner = place.get(section)
-            if inner is None and section in place:
-                inner = place[section] = {}  # a section that may be empty, such as training.final
-            if not isinstance(inner, dict):
-                raise ConfigError(f"override {dotted!r}: {section!r} is not a section; available: {', '.join(place)}")
-            place = inner
-        place[last] = value
+    for name, value in overrides.items():
+        _set(changed, kind, tuple(int(key) if key.isdecimal() else key for key in name.split(".")), value)
     return checked(changed, kind)
+
+
+def _set(values: Any, kind: type[BaseModel], place: Place, value: Any) -> None:
+    """Sets the value at a place of a configuration's JSON. Raises ConfigError if there is no such place."""
+    for depth, key in enumerate(place):
+        before, last = dotted(place[:depth]), depth == len(place) - 1
+        if isinstance(values, list):
+            if not isinstance(key, int) or key >= len(values):
+                count = f"has {len(values)} items, numbered from 0" if isinstance(key, int) else "is a list of items"
+                raise ConfigError(f"{dotted(place)}: {before} {count}; name one of them, such as {before}.0")
+        elif annotation_at(kind, place[: depth + 1]) is None:
+            raise ConfigError(unknown_setting(kind, place))
+        elif not last and values.get(key) is None and may_have_keys(kind, place[: depth + 1]):
+            values[key] = {}  # a section that is empty by default, such as training.final
+        elif not last and not isinstance(values.get(key), dict | list):
+            empty = annotation_at(kind, place[: depth + 2]) is not None
+            reason = "is empty: set it as a whole" if empty else "is a single value"
+            raise ConfigError(f"{dotted(place)}: {dotted(place[: depth + 1])} {reason}")
+        if last:
+            values[key] = value
+        else:
+            values = values[key]
 
 
 @overload
@@ -78,16 +148,12 @@ def checked(values: Mapping[str, Any]) -> SelfTrainConfig: ...
 @overload
 def checked(values: Mapping[str, Any], kind: type[Config]) -> Config: ...
 def checked(values: Mapping[str, Any], kind: type[Any] = SelfTrainConfig) -> Any:
-    """The values as a configuration. Raises a ConfigError that lists every invalid value by its dotted name."""
+    """The values as a configuration. Raises a ConfigError with a line for each invalid value."""
+    return _valid(values, kind)
+
+
+def _valid(values: Mapping[str, Any], kind: type[Any], where: Callable[[Place], str] = lambda place: "") -> Any:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        errors = error.errors()
-        lines = [
-            f"  {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}"
-            + ("" if e["type"] in ("missing", "value_error") else f" (got {e['input']!r})")
-            for e in errors
-            # A list whose only element is invalid is also reported as empty; the element's own error is the real one.
-            if not any(other["loc"][: len(e["loc"])] == e["loc"] and other is not e for other in errors)
-        ]
-        raise ConfigError("the configuration cannot be run:\n" + "\n".join(lines)) from error
+        raise ConfigError("\n".join(where(place) + line for place, line in complaints(kind, error))) from error

@@ -32,8 +32,9 @@ class JudgeSettings(Section):
     overlong: Literal["drop", "truncate"] = Field(
         "drop",
         title="Overlong prompts",
-        description="drop: the game counts as having no verdict. truncate: question and responses are shortened to a fair "
-        "share each. An endpoint rejects prompts that are too long for it.",
+        description="drop: the game counts as having no verdict, and in the flow adapt the pair is left out of training. "
+        "truncate: question and responses are shortened to a fair share each. No effect on an endpoint, which itself rejects "
+        "prompts that are too long for it, or on a judge that gives scores: it drops them.",
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", title="Data type", description="auto: bfloat16 on a GPU, float32 on a CPU."

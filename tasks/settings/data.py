@@ -16,7 +16,8 @@ class DataSettings(Section):
     rationale: tuple[Source, ...] = Field(
         (),
         title="Pairs with label and rationale (D_p)",
-        description="The prover's training data. Paper: HelpSteer3, 40.5K. Not needed if no proofs are written.",
+        description="The prover's training data, and the judge's in training.final and training.human_rationales. Paper: "
+        "HelpSteer3, 40.5K. Not needed if no proofs are written and neither of the two is on.",
     )
     labeled: tuple[Source, ...] = Field(
         min_length=1,
@@ -85,6 +86,8 @@ class DataSettings(Section):
             raise ValueError(
                 "give a held-out source, or a heldout_share above 0: without held-out pairs, no round can be evaluated"
             )
+        if not self.heldout and self.heldout_share == 1:
+            raise ValueError("heldout_share = 1 holds out every labeled pair and leaves none to train on: lower it")
         return self
 
 

@@ -85,8 +85,9 @@ class LabelSettings(Section):
     min_confidence: Share = Field(
         0.75,
         title="Minimum confidence",
-        description="Labels below it are dropped. Confidence is votes for the winner ÷ all votes, malformed replies included. "
-        "Paper: a threshold, value not given.",
+        description="Labels below it are dropped. Confidence is votes for the winner ÷ all votes, malformed replies included; "
+        "for a label-only judge, which is not sampled, the label's probability averaged over both orders. Paper: a "
+        "threshold, value not given.",
     )
     orders_agree: bool = Field(
         False,

@@ -24,7 +24,8 @@ class GenerationSettings(Section):
         le=1024,
         title="Generation workers",
         description="0: engines run on the run's own machine, one per GPU. N: a stage is spread over N runs of the deployment "
-        "generate/shards in the work pool gpu, on any machines that have a worker there.",
+        "generate/shards in the work pool gpu, on any machines that have a worker there and see the store; needs an explicit "
+        "models.dtype. Must be 0 in the flows benchmark and adapt.",
     )
     gpu_memory_share: float = Field(
         0.9, gt=0, le=1, title="GPU memory share", description="Share of each GPU's memory for vLLM."

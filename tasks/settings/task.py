@@ -56,6 +56,17 @@ class TaskSettings(Section):
             raise ValueError(f"sizes must be positive and increasing, got {list(self.sizes)}")
         return self
 
+    @model_validator(mode="after")
+    def _every_part_gets_pairs(self) -> Self:
+        if not self.heldout and self.heldout_share in (0, 1):
+            raise ValueError(
+                f"heldout_share = {self.heldout_share:g} leaves no pairs to {'benchmark' if not self.heldout_share else 'train'} "
+                "on: choose a share between 0 and 1, or give a held-out source"
+            )
+        if self.validation_share == 1:
+            raise ValueError("validation_share = 1 leaves no pairs to train on: lower it")
+        return self
+
     def as_data(self, with_rationales: bool) -> DataSettings:
         """These settings as the section data of a run."""
         return DataSettings(

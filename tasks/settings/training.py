@@ -122,6 +122,12 @@ class Mechanics(Section):
         "0: all visible GPUs. Without GPUs: processes on the CPU; 0 means one.",
     )
 
+    @model_validator(mode="after")
+    def _packed_examples_stay_separate(self) -> Self:
+        if self.packing and self.attention == "eager":
+            raise ValueError("packing needs an attention that keeps examples separate: sdpa or flash_attention_2")
+        return self
+
     def mechanics(self) -> dict[str, Any]:
         """These settings as JSON, without the fields that subclasses add."""
         return self.model_dump(mode="json", include=set(Mechanics.model_fields))

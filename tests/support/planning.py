@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flows.config.parameters import AdaptConfig, PlannedParameters, SelfTrainConfig
+from flows.config.every_run import PlannedParameters
+from flows.config.parameters import AdaptConfig, SelfTrainConfig
 from flows.config.recipes import load_recipe, load_recipe_of, recipe_files, with_overrides
 from flows.plan import PlanTarget, plan_target, target_of
 from tasks.plan.plan import Plan

@@ -171,5 +171,5 @@ def test_the_judge_that_is_compared_must_reason() -> None:
     models = {"judge_base": "j", "prover_base": "p", "judge_prompt": "gram"}
     with pytest.raises(ConfigError, match=r'models\.judge_prompt = "gram" has no rationale'):
         checked(recipe(models=models), BaselinesConfig)
-    with pytest.raises(ConfigError, match=r"baselines\.label_prompt: Input should be 'gram', 'gram-card' or 'compact"):
+    with pytest.raises(ConfigError, match=r"baselines\.label_prompt: must be one of gram, gram-card, compact-label"):
         checked(recipe(baselines={"label_prompt": "gram-r2"}), BaselinesConfig)

@@ -14,7 +14,8 @@ from data.files import read_jsonl, write_jsonl
 from data.store.artifacts import Artifact
 from data.store.store import RunStore
 from data.world.__main__ import main as write_world
-from flows.config.parameters import AdaptConfig, BaselinesConfig, PlannedParameters
+from flows.config.every_run import PlannedParameters
+from flows.config.parameters import AdaptConfig, BaselinesConfig
 from flows.config.recipes import load_recipe_of, with_overrides
 from flows.plan import main, plan_target, target_of, write_plan
 from flows.self_train import self_training
@@ -280,7 +281,7 @@ def test_each_response_of_a_set_is_read_once_and_in_knockouts_once_a_match(tmp_p
         (["benchmark/demo"], "recipes of benchmark cannot be planned; those of self-train, gram, baselines, adapt can"),
         (["adapt/demo", "--set", "judge.path=http://host/v1#m"], "is an endpoint: only a checkpoint can be adapted"),
         (["adapt/demo", "--stand-in", "runs/gram-demo/final=data/world/base-judge"], "Set the prompt to one of"),
-        (["adapt/nothing"], "there is no recipe 'nothing'; available: demo"),
+        (["adapt/nothing"], "there is no recipe 'nothing' of adapt; available: demo"),
     ],
 )
 def test_what_cannot_be_planned_is_said(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
