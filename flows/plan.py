@@ -18,8 +18,10 @@ from typing import Any
 from data.files import write_json
 from data.sources.sources import SourceError
 from data.store.store import RunStore
-from flows.config.parameters import FLOWS, AdaptConfig, BaselinesConfig, GramConfig, PlannedParameters, SelfTrainConfig
-from flows.config.recipes import ConfigError, load_recipe_of, recipe_files, with_overrides
+from flows.config.checks import check_planned
+from flows.config.every_run import PlannedParameters
+from flows.config.parameters import FLOWS, AdaptConfig, BaselinesConfig, GramConfig, SelfTrainConfig
+from flows.config.recipes import ConfigError, find_recipe, load_file, with_overrides
 from tasks.model.chat import ChatTemplateError
 from tasks.model.endpoint import is_endpoint
 from tasks.plan.adapting import Adapting, plan_adaptation
@@ -128,6 +130,7 @@ def _several(target: PlanTarget, plan: Plan) -> str:
 
 def write_plan(config: PlannedParameters) -> tuple[Plan, str]:
     """Plans, and writes ``plan.json`` to the run folder, creating that if needed; returns the plan and the file's path."""
+    check_planned(config)
     plan = plan_target(target_of(config))
     store = RunStore(config.store, plan.run_name)
     path = store.path / PLAN
@@ -140,7 +143,7 @@ def write_plan(config: PlannedParameters) -> tuple[Plan, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the plan. Returns 2, with a message, if the run cannot be planned."""
+    """Prints the plan. Returns 2, with a message, if the run cannot be planned, or would stop."""
     options = _parser().parse_args(arguments)
     try:
         plan = _plan(options)
@@ -148,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return BAD_INPUT
     print(json.dumps(plan.to_json(), indent=1) if options.json else as_text(plan), end="\n" if options.json else "")
-    return 0
+    return BAD_INPUT if plan.stops else 0
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -156,6 +159,9 @@ def _plan(options: argparse.Namespace) -> Plan:
     config = _recipe(options.recipe, overrides)
     stand_ins, data_stand_ins = _pairs(options.stand_in), _pairs(options.data_stand_in)
     target = target_of(config, stand_ins)
+    for model in target.models.values():
+        locate(model, stand_ins)
+    check_planned(config, stand_ins)
     settings = target.settings
     layers: list[tuple[str, Mapping[str, Any]]] = [rates_of(settings.models.dtype)]
     notes: list[str] = []
@@ -169,14 +175,11 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 
 def _recipe(name: str, overrides: Mapping[str, Any]) -> PlannedParameters:
-    """A recipe by FLOW/NAME, or by NAME alone: self-training's, or, if it has none, that of the only flow that has one."""
-    flow, _, own = name.rpartition("/")
-    having = [kind for kind, path in recipe_files() if path.stem == own and kind in _PLANNED]
-    if not flow:
-        flow = "self-train" if "self-train" in having or len(having) != 1 else having[0]
+    """A recipe by FLOW/NAME, by NAME alone, or by its path, with overrides."""
+    flow, path = find_recipe(name)
     if flow not in _PLANNED:
         raise ConfigError(f"{name}: recipes of {flow} cannot be planned; those of {', '.join(_PLANNED)} can")
-    return with_overrides(load_recipe_of(flow, own).model_dump(mode="json"), overrides, _PLANNED[flow])
+    return with_overrides(load_file(flow, path).model_dump(mode="json"), overrides, _PLANNED[flow])
 
 
 def _read_rates(path: Path) -> Mapping[str, Any]:
@@ -214,7 +217,8 @@ def _positive(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m flows.plan", description=__doc__)
     parser.add_argument(
-        "recipe", help="a recipe of self-train, such as llama-3.1-8b, or another flow's, such as adapt/helpsteer3-code"
+        "recipe",
+        help="a recipe of self-train, such as llama-3.1-8b, another flow's, such as adapt/helpsteer3-code, or a recipe's path",
     )
     for option, metavar, text in (
         ("--set", "KEY=VALUE", "a setting by its dotted name, such as labels.votes=16"),

@@ -11,7 +11,8 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from data.store.store import RunStore
-from flows.config.parameters import PlannedParameters, RunParameters
+from flows.config.checks import check
+from flows.config.every_run import PlannedParameters, RunParameters
 from flows.plan import write_plan
 from flows.running.cancelling import cancellable
 from flows.running.lost import crash_lost_stages
@@ -66,9 +67,10 @@ def carry_out(
     finish: Callable[[Run, Made], Result],
     name: str | None = None,
 ) -> Result:
-    """Runs a flow's algorithm in a flow run, then `finish` on its result."""
+    """Runs a flow's algorithm in a flow run, then `finish` on its result. Raises ConfigError for what cannot work."""
     say = get_run_logger().warning
     tokens_from_blocks()
+    check(config)
     with cancellable(), opened(config, settings, say, name) as run:
         crash_lost_stages(UUID(str(flow_run.id)))
         for caution in settings.warnings():

@@ -1,0 +1,171 @@
+"""Everything that can be known of a run before anything is spent: no GPU, no weights and no server are needed.
+
+The plan, a run on a local server and every flow make the same checks, so that each refuses what the others do.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import fsspec
+
+from data.sources.rows import SourceError, expand_path
+from data.sources.source import HUB
+from data.sources.sources import Kind, Source, read_source
+from data.store.remote import is_remote
+from flows.config.every_run import RunParameters
+from flows.config.parameters import (
+    AdaptConfig,
+    BaselinesConfig,
+    BenchmarkConfig,
+    GramConfig,
+    SelfTrainConfig,
+)
+from flows.config.recipes import ConfigError
+from tasks.machine.gpus import visible_gpus
+from tasks.model.checks import endpoint_problem, positions, problems_in
+from tasks.model.endpoint import is_endpoint
+from tasks.model.location import model_folder
+from tasks.plan.plan import roles
+from tasks.settings import BenchmarkSettings, DataSettings, GenerationSettings, Mechanics, ModelSettings
+
+_READ_AS: Mapping[str, Kind] = {
+    "rationale": "rationale",
+    "labeled": "preference",
+    "unlabeled": "pair",
+    "pretraining": "pair",
+    "heldout": "preference",
+}
+_ALLOWED_LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+
+
+def check(config: RunParameters) -> None:
+    """Raises ConfigError with a line for everything that would stop this run later."""
+    problems = [*_store(config), *_data(config), *model_problems(config), *_packages(config), *_gpus(config)]
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+
+
+def check_planned(config: RunParameters, stand_ins: Mapping[str, str] = {}) -> None:
+    """The same for a plan, which reads the data itself, for a run that may use another machine's GPUs.
+
+    `stand_ins` names the models that are not looked at.
+    """
+    problems = [*_store(config), *model_problems(config, stand_ins), *_packages(config)]
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+
+
+def _store(config: RunParameters) -> Iterator[str]:
+    if is_remote(config.store):
+        try:
+            fsspec.get_filesystem_class(config.store.partition("://")[0])
+        except (ImportError, ValueError) as error:
+            yield f"store = {config.store!r}: {error}"
+    elif (folder := Path(config.store).expanduser()).exists() and not folder.is_dir():
+        yield f"store = {config.store!r} is a file: name a folder, or a URL such as s3://bucket/runs"
+
+
+# ---- data -----------------------------------------------------------------------------------------------------------------
+
+
+def _data(config: RunParameters) -> Iterator[str]:
+    """Files that are not there, and sources that cannot be what they are read as."""
+    for name, kind, source in _sources(config):
+        try:
+            read_source(source, kind, seed=0)
+        except (SourceError, OSError) as error:
+            yield f"{name}: {error}"
+    benchmarks: BenchmarkSettings = getattr(config, "benchmarks", BenchmarkSettings())
+    for i, one in enumerate(benchmarks.sets):
+        path = "" if one.data.startswith(HUB) else expand_path(one.data)
+        if path and not any(sign in path for sign in "*?[") and not Path(path).exists():
+            yield f"benchmarks.sets.{i}.data: there is no file or folder {path!r}"
+
+
+def _sources(config: RunParameters) -> Iterator[tuple[str, Kind, Source]]:
+    """(setting, what it is read as, source) for everything that a run reads."""
+    if isinstance(config, AdaptConfig):
+        for name in ("pairs", "heldout"):
+            for i, source in enumerate(getattr(config.task, name)):
+                yield f"task.{name}.{i}", "preference", source
+    elif isinstance(config, SelfTrainConfig | GramConfig | BaselinesConfig):
+        for one in config.each_seed() if isinstance(config, BaselinesConfig) else [config]:
+            data: DataSettings = one.data
+            for name, kind in _READ_AS.items():
+                for i, source in enumerate(getattr(data, name)):
+                    yield f"data.{name}.{i}", kind, source
+
+
+# ---- models ---------------------------------------------------------------------------------------------------------------
+
+
+def model_problems(config: RunParameters, stand_ins: Mapping[str, str] = {}) -> Iterator[str]:
+    """What is wrong with the models that a run is given, except for those in `stand_ins`."""
+    for name, model, context, models in _models(config):
+        if model in stand_ins:
+            continue
+        if is_endpoint(model):
+            problem = (
+                endpoint_problem(model)
+                if isinstance(config, BenchmarkConfig)
+                else f"{model!r} is an endpoint: only a checkpoint can be trained"
+            )
+            yield from [f"{name}: {problem}"] if problem else []
+            continue
+        try:
+            folder = Path(model_folder(model, weights=False))
+        except FileNotFoundError as error:
+            yield f"{name}: {error}"
+            continue
+        local, trusted = Path(model).expanduser().is_dir(), model in models.trust_remote_code
+        yield from (f"{name}: {problem}" for problem in problems_in(folder, local, trusted))
+        longest = positions(folder)
+        if longest is not None and models.max_tokens > longest[1] and os.environ.get(_ALLOWED_LONGER) != "1":
+            yield (
+                f"{context} = {models.max_tokens} is more than {name} = {model!r} can read: {longest[1]} tokens "
+                f"({longest[0]} in its config.json). Lower {context}, or use a model with a longer context"
+            )
+
+
+def _models(config: RunParameters) -> Iterator[tuple[str, str, str, ModelSettings]]:
+    """(setting, model, setting of the context, models as given to the stages) for every model that is not made by the run."""
+    if isinstance(config, AdaptConfig | BenchmarkConfig):
+        models = config.judge.as_models()
+        yield "judge.path", config.judge.path, "judge.max_tokens", models
+        if isinstance(config, AdaptConfig) and config.task.prover:
+            yield "task.prover", config.task.prover, "judge.max_tokens", models
+    elif isinstance(config, SelfTrainConfig | GramConfig | BaselinesConfig):
+        settings = config.settings() if isinstance(config, GramConfig) else config
+        for role, model in roles(settings).items():
+            yield f"models.{role}_base", model, "models.max_tokens", settings.models
+
+
+# ---- this machine ---------------------------------------------------------------------------------------------------------
+
+
+def _packages(config: RunParameters) -> Iterator[str]:
+    """Services that the trainings report to on this machine, and that are not installed."""
+    training: Mechanics = getattr(config, "training", Mechanics())
+    for service in () if training.in_pool else training.report_to:
+        modules = ("tensorboard", "tensorboardX") if service == "tensorboard" else (service,)
+        if not any(map(importlib.util.find_spec, modules)):
+            yield f"training.report_to names {service}, which is not installed: pip install {service}, or leave it out"
+
+
+def _gpus(config: RunParameters) -> Iterator[str]:
+    """What the run wants of this machine's GPUs and cannot get."""
+    training: Mechanics = getattr(config, "training", Mechanics())
+    generation: GenerationSettings = getattr(config, "generation", GenerationSettings())
+    gpus = visible_gpus()
+    if gpus and not training.in_pool and training.processes > len(gpus):
+        yield f"training.processes = {training.processes}, but {len(gpus)} GPUs are visible: {', '.join(gpus)}"
+    if not generation.workers and generation.tensor_parallel > max(len(gpus), 1):
+        visible = f"{len(gpus)} GPUs are visible: {', '.join(gpus)}" if gpus else "no GPU is visible"
+        yield f"generation.tensor_parallel = {generation.tensor_parallel}, but {visible}"
+    flash = training.attention == "flash_attention_2" and not training.in_pool
+    if flash and not importlib.util.find_spec("flash_attn"):
+        yield 'training.attention = "flash_attention_2" needs flash-attn: pip install flash-attn --no-build-isolation'

@@ -1,0 +1,277 @@
+"""What would stop a run later is said before anything is spent: the store, data, models, packages and GPUs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.world.__main__ import main as write_world
+from flows.config.checks import check, check_planned
+from flows.config.parameters import BaselinesConfig, BenchmarkConfig, SelfTrainConfig
+from flows.config.recipes import ConfigError, checked, load_recipe_of, with_overrides
+from flows.plan import main
+from tests.conftest import ROOT, free_port
+from tests.support.planning import demo
+
+BASE = ROOT / "data/world/base-judge"
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 2747\n"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    write_world(["--out", str(folder), "--seed", "0"])
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(BASE, tmp_path / "model"))
+
+
+def config(world: Path, **overrides: Any) -> SelfTrainConfig:
+    bases = {"models.judge_base": str(BASE), "models.prover_base": str(ROOT / "data/world/base-prover")}
+    return demo(world, **{**bases, **overrides})
+
+
+def refusal(given: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check(given)
+    return str(caught.value)
+
+
+def test_what_can_be_run_passes(world: Path, tmp_path: Path) -> None:
+    check(config(world, store=str(tmp_path)))
+
+
+# ---- models ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_context_longer_than_the_model_reads_is_refused(world: Path, model: Path) -> None:
+    text = refusal(config(world, **{"models.judge_base": str(model), "models.max_tokens": 513}))
+    assert f"models.max_tokens = 513 is more than models.judge_base = '{model}' can read: 512 tokens" in text
+    assert "(max_position_embeddings in its config.json). Lower models.max_tokens" in text
+    check(config(world, **{"models.max_tokens": 512}))
+
+
+@pytest.mark.parametrize(
+    ("changed", "longest"),
+    [
+        ({"rope_parameters": {"rope_type": "linear", "factor": 4.0}}, 2048),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, 512),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}, "rope_parameters": None}, 1024),
+        ({"model_max_length": 700}, 700),
+        ({"max_position_embeddings": None, "n_positions": 300}, 300),
+        ({"text_config": {"max_position_embeddings": 90}}, 90),
+    ],
+)
+def test_positions_are_counted_as_vllm_counts_them(
+    changed: dict[str, Any], longest: int, world: Path, model: Path
+) -> None:
+    told = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**told, **changed}))
+    given = {"models.judge_base": str(model), "labels.max_tokens": 10, "proofs.max_tokens": 10}
+    check_planned(
+        config(world, **given, **{"models.max_tokens": min(longest, 512)}), {str(BASE.parent / "base-prover"): ""}
+    )
+    with pytest.raises(ConfigError, match=f"can read: {longest} tokens"):
+        check_planned(config(world, **given, **{"models.max_tokens": longest + 1}))
+
+
+def break_lfs(model: Path) -> str:
+    (model / "model.safetensors").write_text(POINTER)
+    return "model.safetensors is a Git LFS pointer, not the file itself: run `git lfs pull`"
+
+
+def break_tokenizer_lfs(model: Path) -> str:
+    (model / "tokenizer.json").write_text(POINTER)
+    return "tokenizer.json is a Git LFS pointer"
+
+
+def empty_weights(model: Path) -> str:
+    (model / "model.safetensors").write_text("")
+    return "model.safetensors is empty: copy it again"
+
+
+def cut_weights(model: Path) -> str:
+    content = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(content[: len(content) // 2])
+    return "model.safetensors is no whole safetensors file"
+
+
+def no_weights(model: Path) -> str:
+    (model / "model.safetensors").unlink()
+    return "model has no weights (model.safetensors, or the files of model.safetensors.index.json)"
+
+
+def missing_shard(model: Path) -> str:
+    named = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (model / "model.safetensors").rename(model / "model-00001-of-00002.safetensors")
+    (model / "model.safetensors.index.json").write_text(json.dumps(named))
+    return "lacks 1 of the 2 files of its weights, such as model-00002-of-00002.safetensors"
+
+
+def adapter(model: Path) -> str:
+    (model / "config.json").unlink()
+    (model / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
+    return "holds an adapter of org/base, not a whole model: merge it into its base first"
+
+
+def no_model(model: Path) -> str:
+    (model / "config.json").unlink()
+    return "model has no config.json: it is no model's folder"
+
+
+def no_tokenizer(model: Path) -> str:
+    (model / "tokenizer.json").unlink()
+    return "model has no tokenizer (one of tokenizer.json,"
+
+
+@pytest.mark.parametrize(
+    "breaking",
+    [
+        break_lfs,
+        break_tokenizer_lfs,
+        empty_weights,
+        cut_weights,
+        no_weights,
+        missing_shard,
+        adapter,
+        no_model,
+        no_tokenizer,
+    ],
+)
+def test_a_folder_that_is_no_whole_model_is_refused(breaking: Any, world: Path, model: Path) -> None:
+    message = breaking(model)
+    for key, given in {
+        "judge": {"models.judge_base": str(model)},
+        "prover": {"models.prover_base": str(model)},
+    }.items():
+        text = refusal(config(world, **given))
+        assert text.startswith(f"models.{key}_base: {model}")
+        assert message in text
+        assert "\n" not in text
+
+
+def test_the_plan_refuses_it_too_in_one_line(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    break_lfs(model)
+    assert main(["demo", "--set", f"models.judge_base={model}"]) == 2
+    out, error = capsys.readouterr()
+    assert (out, error.count("\n")) == ("", 1)
+    assert "is a Git LFS pointer" in error
+
+
+def test_an_endpoint_cannot_be_trained(world: Path) -> None:
+    text = refusal(config(world, **{"models.judge_base": "http://127.0.0.1:9/v1"}))
+    assert text == "models.judge_base: 'http://127.0.0.1:9/v1' is an endpoint: only a checkpoint can be trained"
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        status = 200 if self.path == "/good/v1/models" else 401 if self.path.startswith("/key") else 404
+        body = b'{"object": "list", "data": []}' if status == 200 else b'{"error": {"message": "no such key"}}'
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), _Refusing) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_address[1]}"
+        http.shutdown()
+
+
+def benchmark(world: Path, judge: str) -> BenchmarkConfig:
+    sets = [{"benchmark": "preferences", "data": f"{world}/heldout.jsonl"}]
+    given = {"judge.path": judge, "judge.prompt": "compact", "benchmarks.sets": sets}
+    return with_overrides(load_recipe_of("benchmark", "demo").model_dump(), given, BenchmarkConfig)
+
+
+def test_an_endpoint_that_cannot_be_used_is_refused_before_a_game(world: Path, server: str) -> None:
+    check(benchmark(world, f"{server}/good/v1#m"))
+    assert "refuses the key in OPENAI_API_KEY (" in refusal(benchmark(world, f"{server}/key/v1#m"))
+    assert "it usually ends in /v1" in refusal(benchmark(world, server))
+    text = refusal(benchmark(world, f"http://127.0.0.1:{free_port()}/v1#m"))
+    assert text.startswith("judge.path: nothing answers at http://127.0.0.1:")
+    assert text.endswith("start the server, or correct the address")
+
+
+# ---- data, store, packages, GPUs ------------------------------------------------------------------------------------------
+
+
+def test_data_that_is_not_there_or_cannot_be_what_it_is_read_as_is_refused(world: Path) -> None:
+    text = refusal(
+        config(
+            world,
+            **{
+                "data.labeled.0.path": "none.jsonl",
+                "data.rationale.0.format": "chosen-rejected",
+                "benchmarks.sets": [{"benchmark": "rm-bench", "data": "no/folder"}],
+            },
+        )
+    ).splitlines()
+    assert [line.partition(": ")[0] for line in text] == [
+        "data.rationale.0",
+        "data.labeled.0",
+        "benchmarks.sets.0.data",
+    ]
+
+
+def test_every_seed_of_a_comparison_has_its_data(world: Path) -> None:
+    data = {f"data.{part}": [{"path": f"{world}/{part}.jsonl"}] for part in ("rationale", "labeled", "unlabeled")}
+    given = {**data, "data.heldout": [{"path": f"{world}/held-{{seed}}.jsonl"}], "seeds": [1, 2]}
+    (world / "held-1.jsonl").write_text((world / "heldout.jsonl").read_text())
+    recipe = load_recipe_of("baselines", "world").model_dump(mode="json")
+    text = refusal(with_overrides(recipe, given, BaselinesConfig))
+    assert text.startswith(f"data.heldout.0: path '{world}/held-2.jsonl'")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"store": __file__}, "is a file: name a folder"),
+        ({"store": "s4://bucket/runs"}, "store = 's4://bucket/runs': Protocol not known: s4"),
+        (
+            {"training.report_to": ["wandb"]},
+            "training.report_to names wandb, which is not installed: pip install wandb",
+        ),
+        ({"training.processes": 3}, "training.processes = 3, but 2 GPUs are visible: 0, 1"),
+        ({"generation.tensor_parallel": 4}, "generation.tensor_parallel = 4, but 2 GPUs are visible: 0, 1"),
+        ({"training.attention": "flash_attention_2"}, "needs flash-attn: pip install flash-attn"),
+    ],
+)
+def test_what_this_machine_lacks_is_said(
+    changed: dict[str, Any], message: str, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert message in refusal(config(world, **changed))
+
+
+def test_a_plan_is_of_a_run_that_may_use_other_gpus(world: Path) -> None:
+    check_planned(config(world, **{"generation.tensor_parallel": 4, "training.attention": "flash_attention_2"}))
+
+
+def test_the_smallest_configuration_is_checked_whole() -> None:
+    data = {key: [{"path": f"/none/{key}.jsonl"}] for key in ("rationale", "labeled", "unlabeled")}
+    given = checked({"run_name": "x", "models": {"judge_base": str(BASE), "prover_base": str(BASE)}, "data": data})
+    lines = refusal(given).splitlines()
+    assert [line.split(" ")[0] for line in lines] == [
+        "data.rationale.0:",
+        "data.labeled.0:",
+        "data.unlabeled.0:",
+        *["models.max_tokens"] * 2,
+    ]
