@@ -1,4 +1,8 @@
-"""Which GPUs there are, and which process holds each: one process per GPU, across a user's runs on a machine."""
+"""Which GPUs there are, and which process holds each: one process per GPU, across a user's runs on a machine.
+
+GPUs are numbered as nvidia-smi numbers them, by their place on the bus. CUDA's own default is the fastest first: on a
+machine with different cards, a lock would then name another card than the one that is used.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import os
 import random
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +21,8 @@ _PAUSE_S = 1.0
 def claim_gpus(wanted: int) -> list[IO[str]]:
     """Waits until this many of the visible GPUs are free, and holds them until this process ends.
 
-    From then on, only these are visible to this process. On a machine without GPUs, none are claimed. Keep the returned
+    From then on, only these are visible to this process, which must not have used CUDA before. On a machine without GPUs,
+    none are claimed. Keep the returned
     files open: they are OS file locks, which the kernel releases when this process ends, however it ends. Raises
     ValueError if fewer GPUs are visible than wanted.
     """
@@ -31,13 +37,13 @@ def claim_gpus(wanted: int) -> list[IO[str]]:
         taken: list[str] = []
         for gpu in gpus:
             if len(held) < wanted:
-                lock, holder = _try_lock(names.get(gpu, gpu))
+                lock, holder = _try_lock(_id_of(gpu, names))
                 if lock is not None:
                     held[gpu] = lock
                 else:
                     taken.append(f"GPU {gpu}, held by process {holder}")
         if len(held) == wanted:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(held)
+            os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(held)}
             return list(held.values())
         for lock in held.values():  # waiting while holding some would block others that do the same
             lock.close()
@@ -49,7 +55,8 @@ def claim_gpus(wanted: int) -> list[IO[str]]:
 
 def _try_lock(name: str) -> tuple[IO[str] | None, str]:
     """The lock of a GPU, named after its id; or None, and the process that holds it."""
-    folder = Path("/tmp") / f"gram-r2-locks-{os.getuid()}"  # not TMPDIR, which differs between users of one machine
+    # Not in TMPDIR, which can differ between the jobs of one user: they would not see each other's locks.
+    folder = Path("/tmp") / f"gram-r2-locks-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     stream = (folder / f"gpu-{name}.lock").open("a+", encoding="utf-8")
     try:
@@ -63,6 +70,11 @@ def _try_lock(name: str) -> tuple[IO[str] | None, str]:
     stream.write(str(os.getpid()))
     stream.flush()
     return stream, ""
+
+
+def _id_of(gpu: str, ids: Mapping[str, str]) -> str:
+    """The id of a GPU that is given by index, or by its id or the beginning of it, as CUDA allows."""
+    return ids.get(gpu) or next((one for one in ids.values() if one.startswith(gpu)), gpu)
 
 
 def _gpu_ids() -> dict[str, str]:
