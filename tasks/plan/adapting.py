@@ -73,10 +73,10 @@ def plan_adaptation(
     return replace(plan, settings=content_id({**sections(settings), **added}))
 
 
-def adaptation(found: PlanInputs, adapting: Adapting) -> tuple[list[PlannedStage], list[str]]:
-    """All stages in the order of the flow, and notes on them for the reader."""
+def adaptation(found: PlanInputs, adapting: Adapting) -> tuple[list[PlannedStage], list[str], list[str]]:
+    """All stages in the order of the flow, notes on them for the reader, and what would stop the run."""
     planned = _Adaptation(found, adapting)
-    return list(planned.stages()), planned.notes()
+    return list(planned.stages()), planned.notes(), planned.stops()
 
 
 def _with_proofs(assumptions: Assumptions, settings: Settings) -> Assumptions:
@@ -120,13 +120,15 @@ class _Adaptation:
         if not self.adapting.scored:
             yield planned_export(len(task.sizes), self.model)
 
-    def notes(self) -> list[str]:
+    def stops(self) -> list[str]:
         wanted, there = self.adapting.task.sizes[-1], self._there()
         short = (
             f"task.sizes: {wanted:,} pairs are requested, but only about {there:,.0f} will be available for training"
         )
-        notes = [f"{short}; a run with fewer pairs than requested stops with an error"] if there < wanted else []
-        return [*notes, _EARLY] if self._stops_early() else notes
+        return [short] if there < wanted else []
+
+    def notes(self) -> list[str]:
+        return [_EARLY] if self._stops_early() else []
 
     def _proofs(self) -> PlannedStage | None:
         """The prover's proofs of all labeled pairs, from which the training sets are drawn."""

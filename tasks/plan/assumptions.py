@@ -35,7 +35,10 @@ class PlanAssumptions(Section):
         None, description="Mean length of a proof ÷ proofs.max_tokens. Empty: as long as the rationales of D_p."
     )
     peak_tflops: float = Field(
-        989.0, gt=0, description="Peak of one GPU in TFLOP/s. Default: an H100, dense bf16, per its data sheet."
+        989.0,
+        gt=0,
+        description="Peak of the device in TFLOP/s. Default: 989 for an H100 (dense bf16, per its data sheet); 0.1 for two CPU "
+        "cores, if models.dtype is float32.",
     )
     training_utilization: float = Field(0.4, gt=0, le=1, description="Share of the peak reached in training.")
     prefill_utilization: float = Field(0.4, gt=0, le=1, description="Share of the peak reached when reading prompts.")

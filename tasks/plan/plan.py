@@ -5,15 +5,16 @@ In every flow, a plan is based on `PlanInputs`: what the sample shows about the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from data.records import content_id
 from tasks.model.chat import ChatEncoder
 from tasks.plan.assumptions import Assumptions, PlanAssumptions
 from tasks.plan.facts import Facts, measure, measure_scores
-from tasks.plan.sample import DataSample
+from tasks.plan.lengths import Lengths
+from tasks.plan.sample import DataSample, Part
 from tasks.plan.self_training import self_training_stages
 from tasks.plan.sizes import Located, model_size
 from tasks.plan.stages import PlannedModel, PlannedStage
@@ -33,7 +34,7 @@ class Plan:
     """The expected stages of a run, and what they are based on. `settings` is the hash of the planned settings.
 
     `models` maps a role to its model's name and number of parameters. `stand_ins` names the models and parts of the data
-    that were replaced by stand-ins.
+    that were replaced by stand-ins, `stops` what would stop the run.
     """
 
     run_name: str
@@ -43,6 +44,7 @@ class Plan:
     assumptions: Sequence[Mapping[str, Any]]
     notes: Sequence[str]
     stages: Sequence[PlannedStage]
+    stops: Sequence[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -52,6 +54,7 @@ class Plan:
             "stand_ins": list(self.stand_ins),
             "assumptions": [dict(one) for one in self.assumptions],
             "notes": list(self.notes),
+            "stops": list(self.stops),
             "stages": [stage.to_json() for stage in self.stages],
             "totals": self.totals(),
         }
@@ -69,7 +72,7 @@ class Plan:
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
         stages = [PlannedStage.from_json(row) for row in value["stages"]]
         known = {name: value[name] for name in ("run_name", "settings", "models", "stand_ins", "assumptions", "notes")}
-        return cls(**known, stages=stages)
+        return cls(**known, stages=stages, stops=value.get("stops", []))
 
 
 def settings_id(settings: Settings) -> str:
@@ -99,7 +102,9 @@ class PlanInputs:
     def assumed(self) -> PlanAssumptions:
         return self.assumptions.values
 
-    def plan(self, run_name: str, stages: Sequence[PlannedStage], notes: Sequence[str] = ()) -> Plan:
+    def plan(
+        self, run_name: str, stages: Sequence[PlannedStage], notes: Sequence[str] = (), stops: Sequence[str] = ()
+    ) -> Plan:
         """These stages as a plan."""
         located, models = self.located, self.models
         shown: dict[str, dict[str, Any]] = {
@@ -119,7 +124,10 @@ class PlanInputs:
         ]
         all_notes += [*self.sample.notes, *_doubts(self.settings, self.facts), *notes]
         stand_ins = [*replaced, *self.sample.stand_ins]
-        return Plan(run_name, settings_id(self.settings), shown, stand_ins, used, all_notes, stages)
+        stops = [*_stops(self.settings, self.facts), *stops]
+        if stand_ins:  # which say nothing certain of the run itself
+            all_notes, stops = [*all_notes, *stops], []
+        return Plan(run_name, settings_id(self.settings), shown, stand_ins, used, all_notes, stages, stops)
 
 
 def plan_inputs(
@@ -194,22 +202,49 @@ def _with_lengths(assumptions: Assumptions, facts: Facts, settings: Settings) ->
     return assumptions
 
 
+def _read(settings: Settings, facts: Facts) -> Iterator[tuple[str, Role, Lengths, int]]:
+    """(what, role, lengths, tokens left for the prompt) of everything that the models read."""
+    room = {"judge": settings.judge_room, "prover": settings.proofs.max_tokens}
+    parts: dict[str, tuple[Part, dict[Role, Lengths]]] = {
+        "human rationales": ("rationale", facts.human),
+        "labeled pairs": ("labeled", facts.labeled),
+        "unlabeled pairs": ("unlabeled", facts.unlabeled if settings.rounds.count else {}),
+    }
+    for what, (part, lengths) in parts.items():
+        for role, one in lengths.items() if facts.rows.get(part) else ():
+            yield what, role, one, settings.models.max_tokens - room.get(role, 0)
+
+
+def _stops(settings: Settings, facts: Facts) -> list[str]:
+    """What would stop a run with these settings, as far as the sample shows."""
+    stops = [
+        f"{what}: none of the sampled ones fits the {role}'s context; models.max_tokens = {settings.models.max_tokens} leaves "
+        f"{left} tokens for the prompt"
+        for what, role, lengths, left in _read(settings, facts)
+        if not lengths.fits
+    ]
+    rounds, there = settings.rounds, facts.rows.get("unlabeled", 0.0)
+    if rounds.count and there < (needed := (rounds.count - 1) * rounds.pairs + 1):
+        stops.append(
+            f"{rounds.count} rounds of {rounds.pairs:,} unlabeled pairs need at least {needed:,}; only {there:,.0f} are "
+            "available: add sources to data.unlabeled, or lower rounds.pairs or rounds.count"
+        )
+    return stops
+
+
 def _doubts(settings: Settings, facts: Facts) -> list[str]:
     """Caveats about a plan with these settings, for its reader."""
-    notes = []
-    read = {"human rationales": facts.human, "labeled pairs": facts.labeled, "unlabeled pairs": facts.unlabeled}
-    for what, lengths in read.items():
-        notes += [
-            f"{what}: {one.fits:.1%} fit the {role}'s context (models.max_tokens); the rest are dropped"
-            for role, one in lengths.items()
-            if one.fits < 1 and (what != "unlabeled pairs" or settings.rounds.count)
-        ]
+    notes = [
+        f"{what}: {lengths.fits:.1%} fit the {role}'s context (models.max_tokens); the rest are dropped"
+        for what, role, lengths, _ in _read(settings, facts)
+        if 0 < lengths.fits < 1
+    ]
     if facts.human and facts.shaped < 1:
         notes.append(
             f"human rationales: {facts.shaped:.1%} have the format that the prompt {settings.judge_prompt.name!r} requires"
         )
     wanted, there = settings.rounds.count * settings.rounds.pairs, facts.rows.get("unlabeled", 0.0)
-    if wanted > there:
+    if wanted > there >= wanted - settings.rounds.pairs + 1:
         notes.append(
             f"{settings.rounds.count} rounds of {settings.rounds.pairs:,} pairs need {wanted:,} unlabeled pairs; "
             f"only {there:,.0f} are available"

@@ -7,6 +7,7 @@ started, when its rows are known exactly.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,10 +17,18 @@ from typing import Any, Literal
 from data.benchmarks.catalog import load
 from data.benchmarks.items import Item
 from data.files import json_line
-from data.records import PreferencePair, RationalePair, ResponsePair, parse_pair, parse_preference, parse_rationale
+from data.records import (
+    PreferencePair,
+    RationalePair,
+    ResponsePair,
+    pair_key,
+    parse_pair,
+    parse_preference,
+    parse_rationale,
+)
 from data.sources.mixture import needs_drawing, takes
 from data.sources.rows import SourceError, count_rows, declared_rows, expand_path
-from data.sources.sources import Dropped, Kind, Source, read_source, source_files
+from data.sources.sources import Dropped, Kind, Source, read_rows, read_source, source_files
 from tasks.plan.assumptions import PlanAssumptions, PlanError
 from tasks.settings import BenchmarkSet, DataSettings
 
@@ -43,7 +52,7 @@ _PARSERS: Mapping[Part, Callable[[Mapping[str, Any]], Row]] = {
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of one source. `read` is its total number of rows, `usable` how many of them a run is expected to use."""
+    """Pairs of one source. `read` is the number of pairs in all its rows, `usable` how many of them a run is expected to use."""
 
     rows: Sequence[Row]
     read: float
@@ -139,7 +148,9 @@ def _sample_part(
     known = sum(count or 0 for _, count, _ in found)
     if given is not None:
         notes.append(f"data.{part}: {given:,} rows, as given" + (f"; the sources have {known:,}" if known else ""))
-    samples = []
+    samples: list[Sample] = []
+    firsts: list[tuple[Source, _First]] = []
+    seen: set[str] = set()
     for source, count, how in found:
         if given is not None:
             # A number given for several sources is split by their known numbers of rows, else evenly.
@@ -150,8 +161,11 @@ def _sample_part(
             )
         elif how:
             notes.append(f"data.{part}: {count:,} rows in {source.path} ({how})")
-        rows, read = _first_rows(source, part, n)
-        samples.append(Sample(rows, count, count * len(rows) / read if read else 0.0))
+        first = _first_rows(source, part, n, seen)
+        firsts.append((source, first))
+        samples.append(Sample(first.pairs, count * first.n_pairs / first.n_rows, count * len(first.pairs) / first.n_rows)
+                       if first.n_rows else Sample([], 0.0, 0.0))  # fmt: skip
+    _check_usable(part, firsts, n)
     for (source, _, _), sample, take in zip(found, samples, _mixed(found, samples), strict=True):
         if take < sample.usable:
             notes.append(
@@ -185,16 +199,53 @@ def _rows_in(source: Source, part: Part) -> tuple[int | None, str]:
     return count, how
 
 
-def _first_rows(source: Source, part: Part, n: int) -> tuple[list[Row], int]:
-    """The usable rows among the first `n`, and how many rows were read."""
+@dataclass(frozen=True)
+class _First:
+    """The usable pairs in the first rows of a source, of `n_pairs` in `n_rows`; `dropped` counts the others by reason."""
+
+    pairs: list[Row]
+    n_pairs: int
+    n_rows: int
+    dropped: Counter[str]
+
+
+def _first_rows(source: Source, part: Part, n: int, seen: set[str]) -> _First:
+    """Reads the first `n` rows. `seen` has the content of the part's pairs so far: a run drops further copies."""
     some = source.model_copy(update={"limit": min(n, source.limit or n)})
     try:
         items: list[Any] = list(read_source(some, _KINDS[part], seed=0))
+        n_rows = sum(1 for _ in read_rows(some))
     except SourceError as error:
         raise PlanError(str(error)) from error
     except OSError as error:
         raise _unreadable(source.path, error, part) from error
-    return [item for item in items if not isinstance(item, Dropped)], len(items)
+    pairs: list[Row] = []
+    dropped: Counter[str] = Counter()
+    for item in items:
+        if isinstance(item, Dropped):
+            dropped[item.reason] += 1
+        elif (key := pair_key(item if isinstance(item, ResponsePair) else item.pair)) in seen:
+            dropped["duplicate"] += 1
+        else:
+            seen.add(key)
+            pairs.append(item)
+    return _First(pairs, len(items), n_rows, dropped)
+
+
+def _check_usable(part: Part, firsts: Sequence[tuple[Source, _First]], n: int) -> None:
+    """Raises PlanError if a part has no usable pair, or a source with a weight has none: a run would stop."""
+    if any(first.pairs for _, first in firsts):
+        firsts = [(source, first) for source, first in firsts if source.weight is not None]
+    empty = [f"{source.path} ({_losses(first)})" for source, first in firsts if not first.pairs]
+    if empty:
+        more = any(first.n_rows == n for _, first in firsts)
+        hint = f", unless later rows are usable: sample more than {n} rows with --sample" if more else ""
+        raise PlanError(f"data.{part}: no usable pairs in {', '.join(empty)}. A run would stop{hint}")
+
+
+def _losses(first: _First) -> str:
+    reasons = ", ".join(f"{number} {reason}" for reason, number in first.dropped.most_common())
+    return f"{first.n_rows} rows" + (f": {reasons}" if reasons else "")
 
 
 def _sample_set(chosen: BenchmarkSet, stand_in: str | None, n: int, notes: list[str]) -> SetSample:

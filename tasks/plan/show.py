@@ -108,8 +108,9 @@ def as_markdown(plan: Plan) -> str:
 
 
 def _warnings(plan: Plan) -> list[str]:
-    text = f"{_FIXTURE} {', '.join(plan.stand_ins)}"
-    return [textwrap.fill(text, COLUMNS, break_on_hyphens=False)] if plan.stand_ins else []
+    texts = [f"A RUN WOULD STOP: {stop}" for stop in plan.stops]
+    texts += [f"{_FIXTURE} {', '.join(plan.stand_ins)}"] if plan.stand_ins else []
+    return [textwrap.fill(text, COLUMNS, break_on_hyphens=False) for text in texts]
 
 
 def _foundations(plan: Plan) -> list[str]:

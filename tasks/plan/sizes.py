@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.model.checks import weight_files, weight_problems
 from tasks.model.location import model_folder
 from tasks.plan.assumptions import PlanError
 
@@ -54,22 +55,18 @@ def locate(model: str, stand_ins: Mapping[str, str]) -> Located:
 def model_size(folder: Path, trust_remote_code: bool = False, scalar: bool = False) -> ModelSize:
     """The size of the model in a folder, or of a `scalar` model made from it, with one output instead of a vocabulary.
 
-    Raises PlanError if the folder has neither weights nor a known config.
+    Raises PlanError if the folder has neither weights nor a known config, or if its weights are broken.
     """
-    shards = sorted(folder.glob("*.safetensors"))
-    if not scalar and shards and _whole(folder, [shard.name for shard in shards]):
+    shards = weight_files(folder)
+    if not scalar and shards and all(shard.is_file() for shard in shards):
+        for problem in weight_problems(folder):
+            raise PlanError(problem)
         shapes: dict[str, list[int]] = {}
         for shard in shards:
             shapes |= _shapes(shard)
         linear = (sum(s) for name, s in shapes.items() if len(s) == 2 and not _is_head(name))
         return ModelSize(sum(math.prod(shape) for shape in shapes.values()), sum(linear))
     return _from_config(folder, trust_remote_code, scalar)
-
-
-def _whole(folder: Path, shards: list[str]) -> bool:
-    index = folder / "model.safetensors.index.json"
-    wanted = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
-    return wanted <= set(shards)
 
 
 def _shapes(file: Path) -> dict[str, list[int]]:

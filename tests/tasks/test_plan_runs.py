@@ -114,11 +114,12 @@ def test_unusable_rows_of_the_sample_are_not_expected_to_come_out(world: Path, t
     lines = (world / "labeled.jsonl").read_text().splitlines()
     empty = json.dumps({**json.loads(lines[0]), "response_a": "", "id": "empty"})
     (tmp_path / "labeled.jsonl").write_text("\n".join([*lines[:15], *[empty] * 5]) + "\n")
-    sources = [{"path": f"{tmp_path}/labeled.jsonl"}, {"path": f"{world}/labeled.jsonl", "limit": 8}]
+    # The second source begins with the same 15 pairs.
+    sources = [{"path": f"{tmp_path}/labeled.jsonl"}, {"path": f"{world}/labeled.jsonl"}]
     plan = planned(demo(world, **{"data.labeled": sources}))
     assert plan.stages[2].place.name == "round-0/proofs"
-    assert plan.stages[2].rows_in == 15 + 8
-    assert plan.stages[0].rows_in == 982 - 20 + 20 + 8
+    assert plan.stages[2].rows_in == 15 + 5
+    assert plan.stages[0].rows_in == 982 - 20 + 20 + 20
 
 
 def test_pairs_that_do_not_fit_are_left_out_and_said(world: Path) -> None:
@@ -127,7 +128,12 @@ def test_pairs_that_do_not_fit_are_left_out_and_said(world: Path) -> None:
     stages = {stage.place.name: stage for stage in plan.stages}
     assert stages["round-0/proofs"].rows_out == 0
     assert stages["round-1/votes"].rows_out > 0
-    assert "labeled pairs: 0.0% fit the prover's context (models.max_tokens); the rest are dropped" in plan.notes
+    left = "models.max_tokens = 90 leaves 26 tokens for the prompt"
+    assert f"labeled pairs: none of the sampled ones fits the prover's context; {left}" in plan.stops
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))).stops == plan.stops
+    assert (
+        as_text(plan).split("\n\n")[1].startswith("A RUN WOULD STOP: human rationales: none of the sampled ones fits")
+    )
     assert not any("the judge's context" in note for note in plan.notes)
 
 
@@ -141,6 +147,9 @@ def test_sets_are_planned_with_all_their_games(world: Path) -> None:
 def test_a_round_that_finds_too_few_pairs_is_noted(world: Path) -> None:
     plan = planned(demo(world, **{"rounds.pairs": 200}))
     assert any(note == "3 rounds of 200 pairs need 600 unlabeled pairs; only 450 are available" for note in plan.notes)
+    assert not plan.stops
+    [stop] = planned(demo(world, **{"rounds.pairs": 300})).stops
+    assert stop.startswith("3 rounds of 300 unlabeled pairs need at least 601; only 450 are available")
 
 
 # ---- judges that give the label alone ------------------------------------------------------------------------------------

@@ -1,0 +1,83 @@
+"""A plan counts what a run counts: pairs and not rows, a model's weights once; and says why nothing is usable."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.files import read_jsonl, write_jsonl
+from tasks.plan.assumptions import PlanError
+from tasks.plan.sizes import model_size
+from tests.conftest import ROOT
+from tests.support.data_sets import code
+from tests.support.planning import demo, planned
+
+BASE = ROOT / "data/world/base-judge"
+
+
+def test_a_row_with_several_pairs_counts_as_all_of_them(world: Path, tmp_path: Path) -> None:
+    """Three ranked responses are three pairs; a tie is no labeled pair, a copy is dropped."""
+    ratings = [["1", "2", "3"]] * 5 + [["1", "2", "2"]] * 5
+    rows = [{**code(rating), "instruction": f"Task {i}."} for i, rating in enumerate(ratings)]
+    write_jsonl(tmp_path / "train.jsonl", [*rows, *rows[:2]])
+    source = {"path": f"{tmp_path}/train.jsonl", "format": "code-ultrafeedback"}
+    plan = planned(demo(world, **{"data.labeled": [source], "models.max_tokens": 512}))
+    assert plan.stages[0].rows_in == pytest.approx(982 - 20 + 36)
+    assert plan.stages[2].place.name == "round-0/proofs"
+    assert plan.stages[2].rows_in == pytest.approx(5 * 3 + 5 * 2)
+    some = planned(demo(world, **{"data.labeled": [source], "models.max_tokens": 512}), n=5)
+    assert some.stages[2].rows_in == pytest.approx(12 * 3)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"where": {"label": ["none"]}}, "no usable pairs in {file} (20 rows: 20 filtered). A run would stop"),
+        ({"max_chars": 1}, "no usable pairs in {file} (20 rows: 20 too_long). A run would stop"),
+        ({"path": "{empty}"}, "no usable pairs in {empty} (0 rows). A run would stop"),
+    ],
+)
+def test_nothing_usable_is_said_with_its_reasons(
+    changed: dict[str, Any], message: str, world: Path, tmp_path: Path
+) -> None:
+    names = {"file": f"{world}/labeled.jsonl", "empty": f"{tmp_path}/empty.jsonl"}
+    Path(names["empty"]).write_text("\n")
+    source = {"path": names["file"], **changed}
+    source["path"] = source["path"].format(**names)
+    with pytest.raises(PlanError) as caught:
+        planned(demo(world, **{"data.labeled": [source]}))
+    assert str(caught.value) == f"data.labeled: {message.format(**names)}"
+
+
+def test_rows_that_were_not_sampled_may_still_be_usable(world: Path, tmp_path: Path) -> None:
+    rows = list(read_jsonl(world / "labeled.jsonl"))
+    write_jsonl(tmp_path / "late.jsonl", [*({**row, "label": "tie"} for row in rows[:10]), *rows[10:]])
+    config = demo(world, **{"data.labeled": [{"path": f"{tmp_path}/late.jsonl", "where": {"label": ["A", "B"]}}]})
+    with pytest.raises(PlanError, match=r"10 filtered\)\. A run would stop, unless later rows are usable: .* --sample"):
+        planned(config, n=10)
+    assert planned(config, n=20).stages[2].rows_in == pytest.approx(10)
+
+
+def test_a_source_with_a_weight_and_nothing_usable_stops_a_run(world: Path) -> None:
+    sources = [{"path": f"{world}/labeled.jsonl"}, {"path": f"{world}/heldout.jsonl", "max_chars": 1, "limit": 20}]
+    assert planned(demo(world, **{"data.labeled": sources})).stages[2].rows_in == 20
+    with pytest.raises(PlanError, match="20 too_long"):
+        planned(demo(world, **{"data.labeled": [{**one, "weight": 1} for one in sources]}))
+
+
+@pytest.mark.parametrize("beside", ["consolidated.safetensors", "adapter_model.safetensors"])
+def test_other_weights_beside_the_models_are_not_counted(beside: str, tmp_path: Path) -> None:
+    shutil.copytree(BASE, tmp_path / "model")
+    shutil.copy(BASE / "model.safetensors", tmp_path / "model" / beside)
+    assert model_size(tmp_path / "model") == model_size(BASE)
+
+
+def test_broken_weights_are_an_error_of_the_plan(tmp_path: Path) -> None:
+    shutil.copytree(BASE, tmp_path / "model")
+    for content in (b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", b"\xff" * 100):
+        (tmp_path / "model/model.safetensors").write_bytes(content)
+        with pytest.raises(PlanError, match=r"model\.safetensors is "):
+            model_size(tmp_path / "model")
