@@ -240,9 +240,12 @@ def test_every_entrypoint_can_be_imported_and_is_a_flow() -> None:
 
 
 def test_prefect_yaml_is_what_the_recipes_say() -> None:
+    from flows.config.recipes import recipe_files
     from flows.server import deployments
 
-    assert prefect_yaml() == deployments.prefect_yaml(), "write it again: python -m flows.server.deployments"
+    recipes, problems = deployments.recipe_deployments(recipe_files())
+    assert not problems
+    assert prefect_yaml() == deployments.prefect_yaml(recipes), "write it again: python -m flows.server.deployments"
 
 
 def test_the_hooks_run_what_the_checks_run() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from flows.config.parameters import ENTRYPOINTS
-from flows.config.recipes import load_recipe, load_recipe_of, recipe_files
+from flows.config.checks import check
+from flows.config.every_run import RunParameters
+from flows.config.parameters import ENTRYPOINTS, FLOWS
+from flows.config.recipe_text import read_text
+from flows.config.recipes import ConfigError, load_file, load_recipe_of, recipe_files, with_overrides
 
 POOLS = {
     "ctl": "The flow runs themselves: they need no GPU if generation and training go to the other pools.",
@@ -36,12 +42,23 @@ def enter_project() -> dict[str, str]:
     return {"directory": str(folder)}
 
 
-def deployment(flow: str, recipe: Path) -> dict[str, Any]:
+def recipe_deployments(recipes: Iterable[tuple[str, Path]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The entries of prefect.yaml for the recipes (flow, file) that can be run, and what is wrong with the others."""
+    made, problems = [], []
+    for flow, path in recipes:
+        try:
+            made.append(_deployment(flow, path, load_file(flow, path)))
+        except ConfigError as error:
+            problems.append(str(error))
+    return made, problems
+
+
+def _deployment(flow: str, recipe: Path, config: RunParameters) -> dict[str, Any]:
     """One entry of prefect.yaml: a flow with a recipe's values as its parameters."""
-    config = load_recipe(recipe.stem) if flow == "self-train" else load_recipe_of(flow, recipe.stem)
+    first = read_text(recipe).partition("\n")[0]
     return {
         "name": recipe.stem,
-        "description": recipe.read_text(encoding="utf-8").splitlines()[0].lstrip("# "),
+        "description": first.lstrip("# ") if first.startswith("#") else f"flows/recipes: {recipe.name}",
         "entrypoint": ENTRYPOINTS[flow],
         "parameters": config.model_dump(mode="json"),
         "work_pool": {
@@ -49,6 +66,23 @@ def deployment(flow: str, recipe: Path) -> dict[str, Any]:
             "job_variables": _job_variables(),
         },
     }
+
+
+def check_run(name: str, parameters: Mapping[str, Any]) -> None:
+    """Makes the checks of a deployment's run before anything is started. Raises ConfigError if it cannot be run.
+
+    As in Prefect, a parameter replaces a whole section of the recipe.
+    """
+    flow, _, recipe = name.partition("/")
+    if flow not in FLOWS or not recipe:
+        raise ConfigError(f"{name!r} is no deployment: name a flow and a recipe, such as self-train/demo")
+    values = load_recipe_of(flow, recipe).model_dump(mode="json")
+    overrides = parameters.get("overrides") or {}
+    if not isinstance(overrides, dict):
+        raise ConfigError(f'overrides: must be a table such as {{"labels.votes": 16}}, got {overrides!r}')
+    given = {key: value for key, value in parameters.items() if key != "overrides"}
+    with contextlib.chdir(enter_project()["directory"]):  # where the run will work
+        check(with_overrides({**values, **given}, overrides, FLOWS[flow]))
 
 
 def _job_variables() -> dict[str, Any]:
@@ -79,13 +113,21 @@ def parts() -> list[dict[str, Any]]:
     ]
 
 
-def prefect_yaml() -> str:
-    """The whole file."""
+def prefect_yaml(recipes: Sequence[dict[str, Any]]) -> str:
+    """The whole file, from the entries of the recipes."""
     pull: list[dict[str, Any]] = [{"flows.server.deployments.enter_project": {}}]
-    deployments = [*(deployment(flow, recipe) for flow, recipe in recipe_files()), *parts()]
-    content = {"name": "gram-r2", "pull": pull, "deployments": deployments}
+    content = {"name": "gram-r2", "pull": pull, "deployments": [*recipes, *parts()]}
     return _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 
+def main() -> int:
+    """Writes the file. Returns 2, with a message, if a recipe cannot be run; the others are written."""
+    recipes, problems = recipe_deployments(recipe_files())
+    Path("prefect.yaml").write_text(prefect_yaml(recipes), encoding="utf-8")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 2 if problems else 0
+
+
 if __name__ == "__main__":
-    Path("prefect.yaml").write_text(prefect_yaml(), encoding="utf-8")
+    sys.exit(main())

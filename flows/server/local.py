@@ -22,7 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.server.up import run_module
+from flows.config.recipes import ConfigError
+from flows.server.deployments import check_run
+from flows.server.up import BAD_RECIPE, LEFT_OUT, run_module
 
 _PORT = 4200
 _START_S = 120.0
@@ -61,8 +63,11 @@ class Services:
         return run_module("prefect", *arguments, environment=self.environment)
 
     def bring_up(self) -> str:
-        """Creates pools, automations and deployments, as a user does on any server; returns what was printed."""
-        return run_module("flows.server.up", environment=self.environment)
+        """Creates pools, automations and deployments, as a user does on any server; returns what was printed.
+
+        A recipe that cannot be run is left out and reported.
+        """
+        return run_module("flows.server.up", environment=self.environment, allowed=(0, BAD_RECIPE))
 
     def stop(self, name: str) -> None:
         """Stops a service with all its children, and waits until its process group is empty."""
@@ -104,7 +109,9 @@ def local_services(
         signal.signal(number, lambda got, _: sys.exit(128 + got))
     try:
         start_server(services)
-        services.bring_up()
+        for line in services.bring_up().splitlines():
+            if line.startswith(LEFT_OUT):
+                print(line, flush=True)
         if worker:
             start_worker(services)
         yield services
@@ -216,12 +223,12 @@ def _free_port() -> int:
 
 
 def _parameters(pairs: list[str]) -> dict[str, Any]:
-    """Parameters from ``key=value``; a value that is not JSON is a string."""
+    """Parameters from ``key=value``; a value that is not JSON is a string. Raises ConfigError for anything else."""
     parsed: dict[str, Any] = {}
     for pair in pairs:
         key, found, value = pair.partition("=")
         if not found:
-            raise SystemExit(f"--param {pair!r}: expected key=value")
+            raise ConfigError(f"--param {pair!r}: expected key=value")
         try:
             parsed[key] = json.loads(value)
         except json.JSONDecodeError:
@@ -229,7 +236,8 @@ def _parameters(pairs: list[str]) -> dict[str, Any]:
     return parsed
 
 
-def main() -> None:
+def main() -> int:
+    """Returns 2, with a message, for what cannot be run, and 1 if the run does not end as Completed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["run", "up"])
     parser.add_argument("deployment", nargs="?", help="for run: the deployment, such as self-train/demo")
@@ -239,7 +247,24 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "run" and not arguments.deployment:
         parser.error("run needs a deployment, such as self-train/demo")
+    try:
+        parameters = _parameters(arguments.param)
+        if arguments.command == "run":
+            check_run(arguments.deployment, parameters)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
     print("starting a Prefect server and a worker on this machine …", flush=True)
+    try:
+        state = _serve(arguments, parameters)
+    except RuntimeError as error:  # of the server or the worker, with the name of its log
+        print(error, file=sys.stderr)
+        return 1
+    return 0 if state in ("Completed", None) else 1
+
+
+def _serve(arguments: argparse.Namespace, parameters: dict[str, Any]) -> str | None:
+    """Runs the deployment and returns its final state, or waits for Ctrl-C."""
     with local_services(arguments.home, arguments.port) as services:
         print(f"the UI is at {services.ui}", flush=True)
         if arguments.command == "up":
@@ -247,15 +272,14 @@ def main() -> None:
             print("Ctrl-C stops the server and the worker", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
-            return
-        _, state = run_deployment(services, arguments.deployment, _parameters(arguments.param))
+            return None
+        _, state = run_deployment(services, arguments.deployment, parameters)
         print(f"{arguments.deployment}: {state}", flush=True)
     print(
         "the Prefect server and worker have been stopped; `make ui` starts them again to look at this run", flush=True
     )
-    if state != "Completed":
-        raise SystemExit(1)
+    return state
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,7 @@
-"""``python -m flows.server.up``: creates pools, automations and deployments on the Prefect server of the active profile.
+"""``python -m flows.server.up``: creates pools, automations and deployments on the Prefect server at PREFECT_API_URL.
 
-It can be repeated: it reports what already existed, what it created, and what it updated.
+It can be repeated: it reports what already existed, what it created, and what it updated. A recipe that cannot be run is
+reported and left out; the exit code is then 2.
 """
 
 from __future__ import annotations
@@ -8,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.server.deployments import POOLS, prefect_yaml
+import httpx
+
+from flows.config.recipes import recipe_files
+from flows.server.deployments import POOLS, prefect_yaml, recipe_deployments
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -27,6 +32,7 @@ than this must not make all its runs count as lost."""
 NOT_STARTED = timedelta(minutes=15)
 """From a worker's picking up a run to the run's own first sign of life; a container image may have to be pulled."""
 
+BAD_RECIPE, LEFT_OUT = 2, "left out: "
 _ENDED = ["Completed", "Failed", "Crashed", "Cancelled"]
 
 
@@ -72,8 +78,11 @@ def automations() -> list[AutomationCore]:
     ]
 
 
-async def bring_up(say: Say) -> None:
-    """Creates what is missing. Raises RuntimeError if prefect.yaml does not match the recipes, or cannot be deployed."""
+async def bring_up(say: Say) -> list[str]:
+    """Creates what is missing; returns what is wrong with recipes that were left out.
+
+    Raises RuntimeError if deployments cannot be registered, and httpx.HTTPError if the server does not answer.
+    """
     from prefect.client.orchestration import get_client
 
     async with get_client() as client:
@@ -82,19 +91,24 @@ async def bring_up(say: Say) -> None:
             await _pool(client, name, description, say)
         for automation in automations():
             await _automation(client, automation, say)
-    deploy(say)
+    return deploy(say)
 
 
 async def _pool(client: PrefectClient, name: str, description: str, say: Say) -> None:
-    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.exceptions import ObjectNotFound
 
     try:
         found = await client.read_work_pool(name)
-        say(f"work pool {name}: already there, of type {found.type}")
     except ObjectNotFound:
         await client.create_work_pool(WorkPoolCreate(name=name, type="process", description=description))
         say(f"work pool {name}: created; {description}")
+        return
+    if found.description == description:
+        say(f"work pool {name}: already there, of type {found.type}")
+    else:
+        await client.update_work_pool(name, WorkPoolUpdate(description=description))
+        say(f"work pool {name}: updated; {description}")
 
 
 async def _automation(client: PrefectClient, wanted: AutomationCore, say: Say) -> None:
@@ -121,16 +135,24 @@ def _comparable(automation: AutomationCore) -> Any:
     return {**trigger, **lists}, actions, automation.description
 
 
-def deploy(say: Say) -> None:
-    """Registers every deployment of prefect.yaml, which must match the current recipes."""
-    if Path("prefect.yaml").read_text(encoding="utf-8") != prefect_yaml():
-        raise RuntimeError("prefect.yaml does not match flows/recipes: run `python -m flows.server.deployments` first")
-    run_module("prefect", "--no-prompt", "deploy", "--all")
-    say("deployments: registered from prefect.yaml")
+def deploy(say: Say) -> list[str]:
+    """Registers a deployment for every recipe that can be run; returns what is wrong with the others."""
+    recipes, problems = recipe_deployments(recipe_files())
+    with tempfile.TemporaryDirectory(prefix="gram-r2-") as folder:
+        file = Path(folder) / "prefect.yaml"
+        file.write_text(prefect_yaml(recipes), encoding="utf-8")
+        run_module("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file))
+    say(f"deployments: {len(recipes)} recipes registered from flows/recipes")
+    return problems
 
 
-def run_module(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-    """Runs ``python -m module arguments`` to its end; returns its output. Raises RuntimeError with it if it fails."""
+def run_module(
+    module: str, *arguments: str, environment: Mapping[str, str] | None = None, allowed: Collection[int] = (0,)
+) -> str:
+    """Runs ``python -m module arguments`` to its end; returns its output.
+
+    Raises RuntimeError with the output if it ends with another code than those `allowed`.
+    """
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         env=environment,
@@ -139,14 +161,27 @@ def run_module(module: str, *arguments: str, environment: Mapping[str, str] | No
         text=True,
         check=False,
     )
-    if done.returncode:
+    if done.returncode not in allowed:
         raise RuntimeError(f"{module} {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
-def main() -> None:
-    asyncio.run(bring_up(lambda line: print(line, flush=True)))
+def main() -> int:
+    from prefect.settings import PREFECT_API_URL
+
+    if not (url := PREFECT_API_URL.value()):
+        # Prefect would start a server of its own, which ends with this command.
+        print("PREFECT_API_URL is not set: set it to the server's address, http://HOST:4200/api", file=sys.stderr)
+        return 2
+    try:
+        problems = asyncio.run(bring_up(lambda line: print(line, flush=True)))
+    except httpx.HTTPError as error:
+        print(f"no Prefect server answers at PREFECT_API_URL = {url} ({error})", file=sys.stderr)
+        return 1
+    for problem in problems:
+        print(f"{LEFT_OUT}{problem}", flush=True)
+    return BAD_RECIPE if problems else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
