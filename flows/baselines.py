@@ -69,6 +69,7 @@ def compare_methods(
         store: The folder that holds the run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it, if no seeds are given.
         on_change: What to do if settings or data have changed since the run started: redo what reads them, or refuse to start.
+            Refusing also leaves failed rows of finished stages alone.
         dry_run: Only plan: show what every stage will cost, write plan.json to the run folder, and stop.
         overrides: Single settings that override the sections, by dotted name, such as {"training.label_smoothing": 0.05}.
     """

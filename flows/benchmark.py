@@ -43,6 +43,7 @@ def benchmark_judge(
         store: The folder that holds the run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it.
         on_change: What to do if settings or data have changed since the run started: redo what reads them, or refuse to start.
+            Refusing also leaves failed rows of finished stages alone.
         overrides: Single settings that override the sections, by dotted name, such as {"benchmarks.votes": 16}.
     """
     config = with_overrides(parameters_of(BenchmarkConfig, locals()), overrides or {}, BenchmarkConfig)
