@@ -24,6 +24,7 @@ from flows.config.parameters import FLOWS, AdaptConfig, BaselinesConfig, GramCon
 from flows.config.recipes import ConfigError, find_recipe, load_file, with_overrides
 from tasks.model.chat import ChatTemplateError
 from tasks.model.endpoint import is_endpoint
+from tasks.model.folder import ModelError
 from tasks.plan.adapting import Adapting, plan_adaptation
 from tasks.plan.assumptions import Assumptions, PlanError, assume, rates_of
 from tasks.plan.baselines import plan_baselines
@@ -147,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         plan = _plan(options)
-    except (PlanError, ConfigError, SourceError, ChatTemplateError) as error:
+    except (PlanError, ConfigError, SourceError, ChatTemplateError, ModelError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
     print(json.dumps(plan.to_json(), indent=1) if options.json else as_text(plan), end="\n" if options.json else "")

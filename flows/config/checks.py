@@ -6,6 +6,7 @@ The plan, a run on a local server and every flow make the same checks, so that e
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,8 +27,9 @@ from flows.config.parameters import (
 )
 from flows.config.recipes import ConfigError
 from tasks.machine.gpus import visible_gpus
-from tasks.model.checks import endpoint_problem, positions, problems_in
-from tasks.model.endpoint import is_endpoint
+from tasks.model.chat import DATE
+from tasks.model.endpoint import KEY_VARIABLE, is_endpoint
+from tasks.model.folder import ModelError, check_model_folder, positions_of
 from tasks.model.location import model_folder
 from tasks.plan.plan import roles
 from tasks.settings import BenchmarkSettings, DataSettings, GenerationSettings, Mechanics, ModelSettings
@@ -109,26 +111,25 @@ def model_problems(config: RunParameters, stand_ins: Mapping[str, str] = {}) -> 
         if model in stand_ins:
             continue
         if is_endpoint(model):
-            problem = (
-                endpoint_problem(model)
-                if isinstance(config, BenchmarkConfig)
-                else f"{model!r} is an endpoint: only a checkpoint can be trained"
-            )
-            yield from [f"{name}: {problem}"] if problem else []
+            if not isinstance(config, BenchmarkConfig):
+                yield f"{name}: {model!r} is an endpoint: only a checkpoint can be trained"
+            elif problem := _endpoint_problem(model):
+                yield f"{name}: {problem}"
             continue
         try:
-            folder = Path(model_folder(model, weights=False))
-        except FileNotFoundError as error:
+            folder = model_folder(model, weights=False)
+            check_model_folder(folder, weights=Path(model).expanduser().is_dir())
+            longest = positions_of(folder)
+        except (FileNotFoundError, ModelError) as error:
             yield f"{name}: {error}"
             continue
-        local, trusted = Path(model).expanduser().is_dir(), model in models.trust_remote_code
-        yield from (f"{name}: {problem}" for problem in problems_in(folder, local, trusted))
-        longest = positions(folder)
-        if longest is not None and models.max_tokens > longest[1] and os.environ.get(_ALLOWED_LONGER) != "1":
+        if longest is not None and models.max_tokens > longest and os.environ.get(_ALLOWED_LONGER) != "1":
             yield (
-                f"{context} = {models.max_tokens} is more than {name} = {model!r} can read: {longest[1]} tokens "
-                f"({longest[0]} in its config.json). Lower {context}, or use a model with a longer context"
+                f"{context} = {models.max_tokens} is more than {name} = {model!r} can read: {longest} tokens (its config.json). "
+                f"Lower {context}, or use a model with a longer context"
             )
+        if problem := _template_problem(Path(folder)):
+            yield f"{name}: {problem}"
 
 
 def _models(config: RunParameters) -> Iterator[tuple[str, str, str, ModelSettings]]:
@@ -142,6 +143,45 @@ def _models(config: RunParameters) -> Iterator[tuple[str, str, str, ModelSetting
         settings = config.settings() if isinstance(config, GramConfig) else config
         for role, model in roles(settings).items():
             yield f"models.{role}_base", model, "models.max_tokens", settings.models
+
+
+def _template_problem(folder: Path) -> str | None:
+    """Why a model's chat template cannot be used; None if it can, or if its own code makes the prompts."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    file, tokenizer = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    told = json.loads(tokenizer.read_text(encoding="utf-8")) if tokenizer.is_file() else {}
+    template = file.read_text(encoding="utf-8") if file.is_file() else told.get("chat_template")
+    if isinstance(template, list):  # several, by name
+        template = {one["name"]: one["template"] for one in template}.get("default")
+    if not template:
+        return f"{folder} has no chat template: use an instruction-tuned model" if "auto_map" not in told else None
+    tokens = {name: told[name] for name in ("bos_token", "eos_token", "pad_token") if isinstance(told.get(name), str)}
+    turn = [{"role": "user", "content": "x"}]
+    try:
+        render_jinja_template([turn], chat_template=template, add_generation_prompt=True, date_string=DATE, **tokens)
+    except Exception as error:  # whatever the template does
+        return f"the chat template of {folder} cannot be rendered ({error}): correct it, or use that of its base model"
+    return None
+
+
+def _endpoint_problem(judge: str, timeout_s: float = 20.0) -> str | None:
+    """What keeps an endpoint, URL#MODEL, from being used, in its own words; None if nothing does."""
+    from openai import APIConnectionError, APIStatusError, OpenAI
+
+    url = judge.partition("#")[0]
+    try:
+        client = OpenAI(base_url=url, api_key=os.environ.get(KEY_VARIABLE) or "none", timeout=timeout_s, max_retries=1)
+        client.models.list()
+    except APIConnectionError as error:
+        return f"nothing answers at {url} ({error.__cause__ or error}): start the server, or correct the address"
+    except APIStatusError as error:
+        if error.status_code in (401, 403):
+            return f"{url} refuses the key in {KEY_VARIABLE} ({error.message})"
+        # Some servers list no models; but most of those that have no such page were given without the version.
+        if error.status_code == 404 and not url.rstrip("/").endswith("/v1"):
+            return f"{url} is no OpenAI-compatible address ({error.message}): it usually ends in /v1"
+    return None
 
 
 # ---- this machine ---------------------------------------------------------------------------------------------------------

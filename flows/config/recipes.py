@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from flows.config.every_run import RunParameters
 from flows.config.parameters import FLOWS, SelfTrainConfig
 from flows.config.recipe_text import RecipeTextError, line_of, read_text, shown, values_in
-from flows.config.wording import Place, annotation_at, complaints, dotted, may_have_keys, unknown_setting
+from tasks.settings.wording import Place, annotation_at, complaints, dotted, may_have_keys, unknown_setting
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 _DEFAULT = "self-train"

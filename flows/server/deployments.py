@@ -49,7 +49,7 @@ def recipe_deployments(recipes: Iterable[tuple[str, Path]]) -> tuple[list[dict[s
         try:
             made.append(_deployment(flow, path, load_file(flow, path)))
         except ConfigError as error:
-            problems.append(str(error))
+            problems += str(error).splitlines()
     return made, problems
 
 

@@ -247,6 +247,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.command == "run" and not arguments.deployment:
         parser.error("run needs a deployment, such as self-train/demo")
+    if arguments.home.exists() and not arguments.home.is_dir():
+        parser.error(f"--home {arguments.home} is a file: name a folder")
     try:
         parameters = _parameters(arguments.param)
         if arguments.command == "run":

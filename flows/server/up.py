@@ -177,6 +177,9 @@ def main() -> int:
         problems = asyncio.run(bring_up(lambda line: print(line, flush=True)))
     except httpx.HTTPError as error:
         print(f"no Prefect server answers at PREFECT_API_URL = {url} ({error})", file=sys.stderr)
+        return 2
+    except RuntimeError as error:  # Prefect's own words
+        print(error, file=sys.stderr)
         return 1
     for problem in problems:
         print(f"{LEFT_OUT}{problem}", flush=True)

@@ -42,8 +42,13 @@ def model_folder(model: str, weights: bool = True) -> str:
         # Some repositories also have weights in formats other than safetensors, which are not needed.
         skipped = ["original/*", "*.pth", "*.bin", "*.gguf", "*.onnx", *([] if weights else ["*.safetensors"])]
         return snapshot_download(name, revision=revision or None, ignore_patterns=skipped)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+    except HFValidationError as error:
         raise FileNotFoundError(
-            f"the model {model!r} is neither a local folder nor available from the hub: {error}. For gated models, set "
-            "HF_TOKEN; relative paths start in the project's folder"
+            f"the model {model!r} is neither a local folder (relative paths start in {Path.cwd()}) nor a name on the hub, such "
+            "as Qwen/Qwen3-14B"
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise FileNotFoundError(
+            f"the model {model!r} is neither a local folder nor available from the hub: {' '.join(str(error).split())} For gated "
+            f"models, set HF_TOKEN; relative paths start in {Path.cwd()}"
         ) from error

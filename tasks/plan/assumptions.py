@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from tasks.settings import Section
 from tasks.settings.section import Share
+from tasks.settings.wording import complaints
 
 OURS = "default"
 
@@ -116,6 +117,5 @@ def assume(*layers: tuple[str, Mapping[str, Any]]) -> Assumptions:
     try:
         return Assumptions(PlanAssumptions.model_validate(values), origins)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
-        known = ", ".join(PlanAssumptions.model_fields)
-        raise PlanError(f"invalid assumption: {wrong}. The assumptions are {known}") from error
+        wrong = "; ".join(line for _, line in complaints(PlanAssumptions, error, "assumption"))
+        raise PlanError(f"invalid assumption: {wrong}") from error

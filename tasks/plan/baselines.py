@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from tasks.model.orders import ORDERS
 from tasks.plan.assumptions import Assumptions
 from tasks.plan.facts import Facts, measure, measure_scores
+from tasks.plan.first_rows import Part
 from tasks.plan.games import SCORED, Answers, answers_of, planned_benchmark
 from tasks.plan.plan import Plan, plan_inputs, planned_model
-from tasks.plan.sample import DataSample, Part, Sample
+from tasks.plan.sample import DataSample, Sample
 from tasks.plan.self_training import batches_of, self_training_stages
 from tasks.plan.sizes import Located
 from tasks.plan.stages import Examples, Place, PlannedModel, PlannedStage, planned_training

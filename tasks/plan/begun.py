@@ -20,8 +20,9 @@ from tasks.model.device import resolved_dtype
 from tasks.plan.assumptions import assume, rates_of
 from tasks.plan.baselines import plan_baselines
 from tasks.plan.compare import read_plan
+from tasks.plan.first_rows import Part
 from tasks.plan.plan import PLAN, Plan, plan_self_training, roles, sections, settings_id
-from tasks.plan.sample import Part, sample_run
+from tasks.plan.sample import sample_run
 from tasks.plan.sizes import locate
 from tasks.run.stage import Run
 from tasks.settings import BaselineSettings, Settings

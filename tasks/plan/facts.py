@@ -9,8 +9,9 @@ from data.records import Message, PreferencePair, RationalePair, ResponsePair
 from prompts.catalog import prover_for
 from tasks.model.chat import ChatEncoder
 from tasks.plan.assumptions import PlanError
+from tasks.plan.first_rows import Part, Row
 from tasks.plan.lengths import Lengths, mean_lengths
-from tasks.plan.sample import DataSample, Part, Row, SetSample, mean_bytes
+from tasks.plan.sample import DataSample, SetSample, mean_bytes
 from tasks.settings import Role, Settings
 from tasks.training.examples import encode_example
 

@@ -13,8 +13,9 @@ from data.records import content_id
 from tasks.model.chat import ChatEncoder
 from tasks.plan.assumptions import Assumptions, PlanAssumptions
 from tasks.plan.facts import Facts, measure, measure_scores
+from tasks.plan.first_rows import Part
 from tasks.plan.lengths import Lengths
-from tasks.plan.sample import DataSample, Part
+from tasks.plan.sample import DataSample
 from tasks.plan.self_training import self_training_stages
 from tasks.plan.sizes import Located, model_size
 from tasks.plan.stages import PlannedModel, PlannedStage

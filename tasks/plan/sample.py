@@ -7,41 +7,27 @@ started, when its rows are known exactly.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from data.benchmarks.catalog import load
 from data.benchmarks.items import Item
 from data.files import json_line
 from data.records import (
-    PreferencePair,
-    RationalePair,
-    ResponsePair,
-    pair_key,
     parse_pair,
     parse_preference,
     parse_rationale,
 )
 from data.sources.mixture import needs_drawing, takes
 from data.sources.rows import SourceError, count_rows, declared_rows, expand_path
-from data.sources.sources import Dropped, Kind, Source, read_rows, read_source, source_files
+from data.sources.sources import Source, source_files
 from tasks.plan.assumptions import PlanAssumptions, PlanError
+from tasks.plan.first_rows import PARTS, First, Part, Row, check_usable, first_rows, unreadable
 from tasks.settings import BenchmarkSet, DataSettings
 
-Part = Literal["rationale", "labeled", "unlabeled", "pretraining", "heldout"]
-PARTS: tuple[Part, ...] = ("rationale", "labeled", "unlabeled", "pretraining", "heldout")
-Row = ResponsePair | PreferencePair | RationalePair
-_KINDS: Mapping[Part, Kind] = {
-    "rationale": "rationale",
-    "labeled": "preference",
-    "unlabeled": "pair",
-    "pretraining": "pair",
-    "heldout": "preference",
-}
 _PARSERS: Mapping[Part, Callable[[Mapping[str, Any]], Row]] = {
     "rationale": parse_rationale,
     "labeled": parse_preference,
@@ -149,7 +135,7 @@ def _sample_part(
     if given is not None:
         notes.append(f"data.{part}: {given:,} rows, as given" + (f"; the sources have {known:,}" if known else ""))
     samples: list[Sample] = []
-    firsts: list[tuple[Source, _First]] = []
+    firsts: list[tuple[Source, First]] = []
     seen: set[str] = set()
     for source, count, how in found:
         if given is not None:
@@ -161,11 +147,13 @@ def _sample_part(
             )
         elif how:
             notes.append(f"data.{part}: {count:,} rows in {source.path} ({how})")
-        first = _first_rows(source, part, n, seen)
+        first = first_rows(source, part, n, seen)
         firsts.append((source, first))
+        if first.dropped and first.pairs:
+            notes.append(f"data.{part}: of the first {first.losses}; these are not used, in {source.path}")
         samples.append(Sample(first.pairs, count * first.n_pairs / first.n_rows, count * len(first.pairs) / first.n_rows)
                        if first.n_rows else Sample([], 0.0, 0.0))  # fmt: skip
-    _check_usable(part, firsts, n)
+    check_usable(part, firsts, n)
     for (source, _, _), sample, take in zip(found, samples, _mixed(found, samples), strict=True):
         if take < sample.usable:
             notes.append(
@@ -193,59 +181,10 @@ def _rows_in(source: Source, part: Part) -> tuple[int | None, str]:
             count = declared_rows(name, source.subset, source.split, source.revision)
             how = "as declared on its hub page" if count is not None else "its hub page does not state it"
     except (SourceError, OSError) as error:
-        raise _unreadable(source.path, error, part) from error
+        raise unreadable(part, error) from error
     if source.limit is not None and (count is None or count > source.limit):
         return source.limit, "its limit, assumed to be reached" if count is None else ""
     return count, how
-
-
-@dataclass(frozen=True)
-class _First:
-    """The usable pairs in the first rows of a source, of `n_pairs` in `n_rows`; `dropped` counts the others by reason."""
-
-    pairs: list[Row]
-    n_pairs: int
-    n_rows: int
-    dropped: Counter[str]
-
-
-def _first_rows(source: Source, part: Part, n: int, seen: set[str]) -> _First:
-    """Reads the first `n` rows. `seen` has the content of the part's pairs so far: a run drops further copies."""
-    some = source.model_copy(update={"limit": min(n, source.limit or n)})
-    try:
-        items: list[Any] = list(read_source(some, _KINDS[part], seed=0))
-        n_rows = sum(1 for _ in read_rows(some))
-    except SourceError as error:
-        raise PlanError(str(error)) from error
-    except OSError as error:
-        raise _unreadable(source.path, error, part) from error
-    pairs: list[Row] = []
-    dropped: Counter[str] = Counter()
-    for item in items:
-        if isinstance(item, Dropped):
-            dropped[item.reason] += 1
-        elif (key := pair_key(item if isinstance(item, ResponsePair) else item.pair)) in seen:
-            dropped["duplicate"] += 1
-        else:
-            seen.add(key)
-            pairs.append(item)
-    return _First(pairs, len(items), n_rows, dropped)
-
-
-def _check_usable(part: Part, firsts: Sequence[tuple[Source, _First]], n: int) -> None:
-    """Raises PlanError if a part has no usable pair, or a source with a weight has none: a run would stop."""
-    if any(first.pairs for _, first in firsts):
-        firsts = [(source, first) for source, first in firsts if source.weight is not None]
-    empty = [f"{source.path} ({_losses(first)})" for source, first in firsts if not first.pairs]
-    if empty:
-        more = any(first.n_rows == n for _, first in firsts)
-        hint = f", unless later rows are usable: sample more than {n} rows with --sample" if more else ""
-        raise PlanError(f"data.{part}: no usable pairs in {', '.join(empty)}. A run would stop{hint}")
-
-
-def _losses(first: _First) -> str:
-    reasons = ", ".join(f"{number} {reason}" for reason, number in first.dropped.most_common())
-    return f"{first.n_rows} rows" + (f": {reasons}" if reasons else "")
 
 
 def _sample_set(chosen: BenchmarkSet, stand_in: str | None, n: int, notes: list[str]) -> SetSample:
@@ -256,18 +195,12 @@ def _sample_set(chosen: BenchmarkSet, stand_in: str | None, n: int, notes: list[
     try:
         items = load(chosen.benchmark, chosen.data, chosen.split, chosen.format).items
     except (SourceError, OSError) as error:
-        raise _unreadable(chosen.data, error, chosen.label) from error
+        raise unreadable(chosen.label, error) from error
     return SetSample(chosen.label, items[:n], len(items), _candidates(chosen.benchmark, items))
 
 
 def _candidates(benchmark: str, items: Iterable[Item]) -> int | None:
     return min((len(item.responses) for item in items), default=None) if benchmark == "ppe" else None
-
-
-def _unreadable(path: str, error: Exception, name: str) -> PlanError:
-    return PlanError(
-        f"{path} cannot be read: {error}. To plan without it: --data-stand-in {name}=FILE (format records)"
-    )
 
 
 # ---- from a run that has started ------------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from tasks.plan.assumptions import PlanAssumptions
 from tasks.plan.facts import HELD_OUT, Facts
+from tasks.plan.first_rows import Part
 from tasks.plan.games import answers_of, planned_benchmark
 from tasks.plan.lengths import Lengths, then
-from tasks.plan.sample import Part
 from tasks.plan.stages import (
     Examples,
     GenerationLoad,

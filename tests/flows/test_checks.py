@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -56,108 +56,65 @@ def test_what_can_be_run_passes(world: Path, tmp_path: Path) -> None:
 
 def test_a_context_longer_than_the_model_reads_is_refused(world: Path, model: Path) -> None:
     text = refusal(config(world, **{"models.judge_base": str(model), "models.max_tokens": 513}))
-    assert f"models.max_tokens = 513 is more than models.judge_base = '{model}' can read: 512 tokens" in text
-    assert "(max_position_embeddings in its config.json). Lower models.max_tokens" in text
+    whose = f"models.max_tokens = 513 is more than models.judge_base = '{model}' can read: 512 tokens (its config.json)"
+    assert f"{whose}. Lower models.max_tokens" in text
     check(config(world, **{"models.max_tokens": 512}))
-
-
-@pytest.mark.parametrize(
-    ("changed", "longest"),
-    [
-        ({"rope_parameters": {"rope_type": "linear", "factor": 4.0}}, 2048),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, 512),
-        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}, "rope_parameters": None}, 1024),
-        ({"model_max_length": 700}, 700),
-        ({"max_position_embeddings": None, "n_positions": 300}, 300),
-        ({"text_config": {"max_position_embeddings": 90}}, 90),
-    ],
-)
-def test_positions_are_counted_as_vllm_counts_them(
-    changed: dict[str, Any], longest: int, world: Path, model: Path
-) -> None:
-    told = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps({**told, **changed}))
-    given = {"models.judge_base": str(model), "labels.max_tokens": 10, "proofs.max_tokens": 10}
-    check_planned(
-        config(world, **given, **{"models.max_tokens": min(longest, 512)}), {str(BASE.parent / "base-prover"): ""}
-    )
-    with pytest.raises(ConfigError, match=f"can read: {longest} tokens"):
-        check_planned(config(world, **given, **{"models.max_tokens": longest + 1}))
 
 
 def break_lfs(model: Path) -> str:
     (model / "model.safetensors").write_text(POINTER)
-    return "model.safetensors is a Git LFS pointer, not the file itself: run `git lfs pull`"
-
-
-def break_tokenizer_lfs(model: Path) -> str:
-    (model / "tokenizer.json").write_text(POINTER)
-    return "tokenizer.json is a Git LFS pointer"
-
-
-def empty_weights(model: Path) -> str:
-    (model / "model.safetensors").write_text("")
-    return "model.safetensors is empty: copy it again"
-
-
-def cut_weights(model: Path) -> str:
-    content = (model / "model.safetensors").read_bytes()
-    (model / "model.safetensors").write_bytes(content[: len(content) // 2])
-    return "model.safetensors is no whole safetensors file"
-
-
-def no_weights(model: Path) -> str:
-    (model / "model.safetensors").unlink()
-    return "model has no weights (model.safetensors, or the files of model.safetensors.index.json)"
-
-
-def missing_shard(model: Path) -> str:
-    named = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
-    (model / "model.safetensors").rename(model / "model-00001-of-00002.safetensors")
-    (model / "model.safetensors.index.json").write_text(json.dumps(named))
-    return "lacks 1 of the 2 files of its weights, such as model-00002-of-00002.safetensors"
+    return "is a Git LFS pointer, not the file itself"
 
 
 def adapter(model: Path) -> str:
     (model / "config.json").unlink()
     (model / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
-    return "holds an adapter of org/base, not a whole model: merge it into its base first"
-
-
-def no_model(model: Path) -> str:
-    (model / "config.json").unlink()
-    return "model has no config.json: it is no model's folder"
+    return "holds an adapter of org/base, not a whole model"
 
 
 def no_tokenizer(model: Path) -> str:
     (model / "tokenizer.json").unlink()
-    return "model has no tokenizer (one of tokenizer.json,"
+    return "has no tokenizer"
+
+
+def with_template(template: str | None) -> Callable[[Path], str]:
+    def change(model: Path) -> str:
+        told = json.loads((model / "tokenizer_config.json").read_text())
+        (model / "tokenizer_config.json").write_text(json.dumps({**told, "chat_template": template}))
+        return "cannot be rendered (" if template else "has no chat template: use an instruction-tuned model"
+
+    return change
 
 
 @pytest.mark.parametrize(
     "breaking",
     [
         break_lfs,
-        break_tokenizer_lfs,
-        empty_weights,
-        cut_weights,
-        no_weights,
-        missing_shard,
         adapter,
-        no_model,
         no_tokenizer,
+        with_template(None),
+        with_template("{% for m in messages %}"),
+        with_template("{{ raise_exception('only tools') }}"),
     ],
 )
 def test_a_folder_that_is_no_whole_model_is_refused(breaking: Any, world: Path, model: Path) -> None:
     message = breaking(model)
-    for key, given in {
-        "judge": {"models.judge_base": str(model)},
-        "prover": {"models.prover_base": str(model)},
-    }.items():
-        text = refusal(config(world, **given))
-        assert text.startswith(f"models.{key}_base: {model}")
+    for role in ("judge", "prover"):
+        text = refusal(config(world, **{f"models.{role}_base": str(model)}))
+        assert text.startswith(f"models.{role}_base: ")
+        assert str(model) in text
         assert message in text
         assert "\n" not in text
+
+
+def test_templates_in_a_file_or_by_name_are_tried(world: Path, model: Path) -> None:
+    file = model / "tokenizer_config.json"
+    told = json.loads(file.read_text())
+    named = [{"name": "tool_use", "template": "{{"}, {"name": "default", "template": told["chat_template"]}]
+    file.write_text(json.dumps({**told, "chat_template": named}))
+    check(config(world, **{"models.judge_base": str(model)}))
+    (model / "chat_template.jinja").write_text("{{ nothing.at.all }}")
+    assert "cannot be rendered (" in refusal(config(world, **{"models.judge_base": str(model)}))
 
 
 def test_the_plan_refuses_it_too_in_one_line(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,7 +138,8 @@ def test_a_bad_recipe_does_not_stop_the_deployment_of_the_others(tmp_path: Path)
         ("plain", "flows/recipes: plain.toml"),
     ]
     assert problems == [
-        f"{tmp_path}/a.toml: models: is required\n{tmp_path}/a.toml: data: is required",
+        f"{tmp_path}/a.toml: models: is required",
+        f"{tmp_path}/a.toml: data: is required",
         f"{tmp_path}/z.toml, line 1: is not TOML (Invalid value)",
     ]
     assert "name: good" in deployments.prefect_yaml(made)

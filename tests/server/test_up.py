@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -11,8 +14,9 @@ import httpx
 import psutil
 import pytest
 
+from flows.server.deployments import POOLS
 from flows.server.local import Services
-from tests.conftest import put
+from tests.conftest import free_port, put
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
@@ -36,6 +40,25 @@ def test_what_is_there_is_left_alone_and_said(services: Services) -> None:
         a["id"]: a["trigger"] for a in before["automations"]
     }
     assert [p["id"] for p in after["work_pools"]] == [p["id"] for p in before["work_pools"]]
+
+
+def test_a_pool_gets_its_description(services: Services) -> None:
+    httpx.patch(f"{services.ui}/api/work_pools/gpu", json={"description": "old"}).raise_for_status()
+    assert f"work pool gpu: updated; {POOLS['gpu']}" in services.bring_up()
+    assert {pool["name"]: pool["description"] for pool in all_of(services, "work_pools")} == POOLS
+
+
+def test_what_is_no_server_is_said_in_one_line() -> None:
+    known = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    for url, message in {
+        "": "PREFECT_API_URL is not set: set it to the server's address",
+        f"http://127.0.0.1:{free_port()}/api": "no Prefect server answers at PREFECT_API_URL = http://127.0.0.1",
+        "127.0.0.1:4200/api": "no Prefect server answers at PREFECT_API_URL = 127.0.0.1:4200/api",
+    }.items():
+        command, environment = [sys.executable, "-m", "flows.server.up"], {**known, "PREFECT_API_URL": url}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert done.stderr.startswith(message)
 
 
 def test_an_automation_that_differs_is_brought_up_to_date_and_stays_switched_off(services: Services) -> None:

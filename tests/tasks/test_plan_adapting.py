@@ -12,9 +12,10 @@ from tasks.model.scalar import SCALAR
 from tasks.plan.adapting import Adapting, adaptation
 from tasks.plan.assumptions import PlanAssumptions, assume
 from tasks.plan.facts import HELD_OUT, Facts, PlayedSet
+from tasks.plan.first_rows import Part
 from tasks.plan.lengths import Lengths
 from tasks.plan.plan import PlanInputs
-from tasks.plan.sample import DataSample, Part, Sample
+from tasks.plan.sample import DataSample, Sample
 from tasks.plan.sizes import ModelSize
 from tasks.plan.stages import PlannedModel, PlannedStage
 from tasks.settings import Optimization, Role, TaskSettings

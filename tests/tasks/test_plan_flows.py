@@ -11,8 +11,8 @@ import pytest
 
 from tasks.plan.baselines import Baselines, baseline_stages, settings_of_label_judges
 from tasks.plan.facts import HELD_OUT, PlayedSet
+from tasks.plan.first_rows import Part
 from tasks.plan.lengths import Lengths
-from tasks.plan.sample import Part
 from tasks.plan.sizes import model_size
 from tasks.plan.stages import PlannedModel, PlannedStage
 from tasks.settings import BaselineSettings, Role

@@ -79,5 +79,7 @@ def test_broken_weights_are_an_error_of_the_plan(tmp_path: Path) -> None:
     shutil.copytree(BASE, tmp_path / "model")
     for content in (b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", b"\xff" * 100):
         (tmp_path / "model/model.safetensors").write_bytes(content)
-        with pytest.raises(PlanError, match=r"model\.safetensors is "):
+        with pytest.raises(
+            PlanError, match=r"model\.safetensors.* is (empty|a Git LFS pointer|not a safetensors file)"
+        ):
             model_size(tmp_path / "model")

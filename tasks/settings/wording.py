@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, one line per value: its dotted name, what was got, the rule, and the nearest right name."""
+"""What is wrong with settings, one line per value: its dotted name, what was got, the rule, and the nearest right name."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from data.sources.source import Source
-from tasks.settings import BenchmarkSet
+from tasks.settings.benchmarks import BenchmarkSet
 
 Place = tuple[str | int, ...]
 _LONGEST, _CLOSE = 80, 0.7
 _PLURALS = {Source: "sources", BenchmarkSet: "sets", str: "texts", int: "whole numbers"}
 
 
-def complaints(kind: type[BaseModel], error: ValidationError) -> list[tuple[Place, str]]:
-    """The place of every invalid value, and the line that says what is wrong with it."""
+def complaints(kind: type[BaseModel], error: ValidationError, called: str = "setting") -> list[tuple[Place, str]]:
+    """The place of every invalid value, and the line that says what is wrong with it. `called` is what a value is called."""
     found: dict[Place, str] = {}
     for one in _told_apart(error.errors()):
         place = _place_in(kind, one["loc"])
-        found.setdefault(place, _line(kind, place, one))
+        found.setdefault(place, _line(kind, place, one, called))
     return list(found.items())
 
 
-def unknown_setting(kind: type[BaseModel], place: Place) -> str:
+def unknown_setting(kind: type[BaseModel], place: Place, called: str = "setting") -> str:
     """The line for a place that no setting has: the nearest right name, or the names that there are."""
     wrong = next(n for n in range(len(place)) if annotation_at(kind, place[: n + 1]) is None or n == len(place) - 1)
     section, before, after = model_at(kind, place[:wrong]), place[:wrong], place[wrong + 1 :]
@@ -36,7 +36,7 @@ def unknown_setting(kind: type[BaseModel], place: Place) -> str:
     others = {f"{one}.{inner}": inner for one in kind.model_fields for inner in _names_in(kind, one)}
     near = _nearest(str(place[wrong]), known) or _nearest(str(place[-1]), others)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known.values())}"
-    return f"{dotted(place) or repr('')}: no such setting; {hint}"
+    return f"{dotted(place) or repr('')}: no such {called}; {hint}"
 
 
 def _nearest(name: str, known: Mapping[str, str]) -> list[str]:
@@ -61,10 +61,10 @@ def _told_apart(errors: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
             yield one
 
 
-def _line(kind: type[BaseModel], place: Place, error: ErrorDetails) -> str:
+def _line(kind: type[BaseModel], place: Place, error: ErrorDetails, called: str) -> str:
     name, given, rule = dotted(place), error["input"], error["type"]
     if rule == "extra_forbidden":
-        return unknown_setting(kind, place)
+        return unknown_setting(kind, place, called)
     if rule == "missing":
         return f"{name}: is required{_meaning(kind, place)}"
     if rule == "value_error":
