@@ -33,7 +33,7 @@ from tasks.settings import (
 )
 
 
-@flow(name="adapt", flow_run_name="{run_name}", log_prints=False, persist_result=False)
+@flow(name="adapt", flow_run_name="{run_name}", log_prints=False, persist_result=False, validate_parameters=False)
 def adapt_judge(
     judge: JudgeSettings,
     task: TaskSettings,

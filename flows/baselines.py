@@ -31,7 +31,7 @@ from tasks.settings import (
 )
 
 
-@flow(name="baselines", flow_run_name="{run_name}", log_prints=False, persist_result=False)
+@flow(name="baselines", flow_run_name="{run_name}", log_prints=False, persist_result=False, validate_parameters=False)
 def compare_methods(
     models: ModelSettings,
     data: DataSettings,

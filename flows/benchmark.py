@@ -20,7 +20,7 @@ from tasks.run.stage import Run
 from tasks.settings import BenchmarkSettings, GenerationSettings, JudgeSettings, RetentionSettings
 
 
-@flow(name="benchmark", flow_run_name="{run_name}", log_prints=False, persist_result=False)
+@flow(name="benchmark", flow_run_name="{run_name}", log_prints=False, persist_result=False, validate_parameters=False)
 def benchmark_judge(
     judge: JudgeSettings,
     benchmarks: BenchmarkSettings,

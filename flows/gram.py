@@ -16,7 +16,7 @@ from flows.self_train import finish, self_training
 from tasks.settings import BenchmarkSettings, DataSettings, GenerationSettings, ModelSettings, RetentionSettings
 
 
-@flow(name="gram", flow_run_name="{run_name}", log_prints=False, persist_result=False)
+@flow(name="gram", flow_run_name="{run_name}", log_prints=False, persist_result=False, validate_parameters=False)
 def train_gram(
     models: ModelSettings,
     data: DataSettings,

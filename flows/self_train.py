@@ -35,7 +35,7 @@ from tasks.train import fine_tune_judge, pretrain, train_judge, train_prover
 from tasks.training_set import human_examples, judge_examples
 
 
-@flow(name="self-train", flow_run_name="{run_name}", log_prints=False, persist_result=False)
+@flow(name="self-train", flow_run_name="{run_name}", log_prints=False, persist_result=False, validate_parameters=False)
 def self_train(
     models: ModelSettings,
     data: DataSettings,

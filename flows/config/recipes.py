@@ -113,8 +113,11 @@ def with_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any], kind
 def with_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any], kind: type[Any] = SelfTrainConfig) -> Any:
     """The configuration with dotted keys replaced, such as ``{"labels.votes": 16}``.
 
-    Prefect replaces nested objects as a whole, so ``--param`` cannot set a single value in a section.
+    Prefect replaces nested objects as a whole, so ``--param`` cannot set a single value in a section. The flows leave all
+    validation to this function, which says more than Prefect's own.
     """
+    if not isinstance(overrides, Mapping):
+        raise ConfigError(f'overrides: must be a table such as {{"labels.votes": 16}}, got {overrides!r}')
     changed = checked(config, kind).model_dump(mode="json")
     for name, value in overrides.items():
         _set(changed, kind, tuple(int(key) if key.isdecimal() else key for key in name.split(".")), value)

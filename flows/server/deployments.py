@@ -78,8 +78,6 @@ def check_run(name: str, parameters: Mapping[str, Any]) -> None:
         raise ConfigError(f"{name!r} is no deployment: name a flow and a recipe, such as self-train/demo")
     values = load_recipe_of(flow, recipe).model_dump(mode="json")
     overrides = parameters.get("overrides") or {}
-    if not isinstance(overrides, dict):
-        raise ConfigError(f'overrides: must be a table such as {{"labels.votes": 16}}, got {overrides!r}')
     given = {key: value for key, value in parameters.items() if key != "overrides"}
     with contextlib.chdir(enter_project()["directory"]):  # where the run will work
         check(with_overrides({**values, **given}, overrides, FLOWS[flow]))

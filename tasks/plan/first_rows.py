@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from data.records import PreferencePair, RationalePair, ResponsePair, pair_key
+from data.sources.ids import find_clash
 from data.sources.rows import SourceError
 from data.sources.sources import Dropped, Kind, Source, read_rows, read_source
 from tasks.plan.assumptions import PlanError
@@ -72,6 +73,15 @@ def check_usable(part: Part, firsts: Sequence[tuple[Source, First]], n: int) -> 
         more = any(first.n_rows == n for _, first in firsts)
         hint = f", unless later rows are usable: sample more than {n} rows with --sample" if more else ""
         raise PlanError(f"data.{part}: no usable pairs in {', '.join(empty)}. A run would stop{hint}")
+
+
+def check_ids(part: Part, firsts: Sequence[tuple[Source, First]]) -> None:
+    """Raises PlanError if two different pairs of a part have the same id: a run would stop."""
+    pairs = (
+        (source.path, (one if isinstance(one, ResponsePair) else one.pair for one in f.pairs)) for source, f in firsts
+    )
+    if clash := find_clash(pairs, _KINDS[part]):
+        raise PlanError(f"data.{part}: {clash}. A run would stop")
 
 
 def unreadable(name: str, error: Exception) -> PlanError:

@@ -25,7 +25,7 @@ from data.sources.mixture import needs_drawing, takes
 from data.sources.rows import SourceError, count_rows, declared_rows, expand_path
 from data.sources.sources import Source, source_files
 from tasks.plan.assumptions import PlanAssumptions, PlanError
-from tasks.plan.first_rows import PARTS, First, Part, Row, check_usable, first_rows, unreadable
+from tasks.plan.first_rows import PARTS, First, Part, Row, check_ids, check_usable, first_rows, unreadable
 from tasks.settings import BenchmarkSet, DataSettings
 
 _PARSERS: Mapping[Part, Callable[[Mapping[str, Any]], Row]] = {
@@ -154,6 +154,7 @@ def _sample_part(
         samples.append(Sample(first.pairs, count * first.n_pairs / first.n_rows, count * len(first.pairs) / first.n_rows)
                        if first.n_rows else Sample([], 0.0, 0.0))  # fmt: skip
     check_usable(part, firsts, n)
+    check_ids(part, firsts)
     for (source, _, _), sample, take in zip(found, samples, _mixed(found, samples), strict=True):
         if take < sample.usable:
             notes.append(

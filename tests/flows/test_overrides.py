@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from flows.config.recipes import checked, with_overrides
+from flows.adapt import adapt_judge
+from flows.baselines import compare_methods
+from flows.benchmark import benchmark_judge
+from flows.config.recipes import ConfigError, checked, with_overrides
+from flows.gram import train_gram
+from flows.self_train import self_train
 from tests.support.configs import refusal, values
 
 
@@ -68,3 +73,15 @@ def test_no_overrides_are_the_configuration_itself() -> None:
 )
 def test_a_wrong_override_is_refused_by_its_name(overrides: dict[str, Any], message: str) -> None:
     assert message in refusal(values(), overrides)
+
+
+@pytest.mark.parametrize("flow", [self_train, train_gram, compare_methods, adapt_judge, benchmark_judge])
+def test_every_flow_says_itself_what_is_wrong_with_its_parameters(flow: Any) -> None:
+    """Prefect's own validation would speak of extra inputs and valid tuples."""
+    assert not flow.should_validate_parameters
+    sections = {name: {} for name in flow.parameters.required if name != "run_name"}
+    with pytest.raises(ConfigError) as caught:
+        flow.fn(run_name="a b", generation={"worker": 1}, **sections)
+    lines = str(caught.value).splitlines()
+    assert "generation.worker: no such setting; did you mean generation.workers?" in lines
+    assert any(line.startswith("run_name: run name 'a b': use 1 to 100 letters") for line in lines)

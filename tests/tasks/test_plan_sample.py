@@ -68,6 +68,17 @@ def test_a_source_with_a_weight_and_nothing_usable_stops_a_run(world: Path) -> N
         planned(demo(world, **{"data.labeled": [{**one, "weight": 1} for one in sources]}))
 
 
+def test_sources_whose_ids_collide_stop_a_run(world: Path, tmp_path: Path) -> None:
+    for name, part in (("one", "labeled"), ("two", "heldout")):
+        rows = list(read_jsonl(world / f"{part}.jsonl"))[:3]
+        write_jsonl(tmp_path / f"{name}.jsonl", ({**row, "id": str(i)} for i, row in enumerate(rows)))
+    sources = [{"path": f"{tmp_path}/{name}.jsonl"} for name in ("one", "two")]
+    with pytest.raises(
+        PlanError, match=r"data\.labeled: .*/two\.jsonl: two different pairs have the id '0'.*A run would stop"
+    ):
+        planned(demo(world, **{"data.labeled": sources}))
+
+
 @pytest.mark.parametrize("beside", ["consolidated.safetensors", "adapter_model.safetensors"])
 def test_other_weights_beside_the_models_are_not_counted(beside: str, tmp_path: Path) -> None:
     shutil.copytree(BASE, tmp_path / "model")
