@@ -32,6 +32,7 @@ from tasks.model.endpoint import KEY_VARIABLE, is_endpoint
 from tasks.model.folder import ModelError, check_model_folder, positions_of
 from tasks.model.location import model_folder
 from tasks.plan.plan import roles
+from tasks.rank import prompt_of
 from tasks.settings import BenchmarkSettings, DataSettings, GenerationSettings, Mechanics, ModelSettings
 
 _READ_AS: Mapping[str, Kind] = {
@@ -46,7 +47,8 @@ _ALLOWED_LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 
 def check(config: RunParameters) -> None:
     """Raises ConfigError with a line for everything that would stop this run later."""
-    problems = [*_store(config), *_data(config), *model_problems(config), *_packages(config), *_gpus(config)]
+    problems = [*_store(config), *_data(config), *_model_problems(config), *_asked(config)]
+    problems += [*_packages(config), *_gpus(config)]
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
 
@@ -56,7 +58,7 @@ def check_planned(config: RunParameters, stand_ins: Mapping[str, str] = {}) -> N
 
     `stand_ins` names the models that are not looked at.
     """
-    problems = [*_store(config), *model_problems(config, stand_ins), *_packages(config)]
+    problems = [*_store(config), *_model_problems(config, stand_ins), *_packages(config)]
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
 
@@ -105,7 +107,7 @@ def _sources(config: RunParameters) -> Iterator[tuple[str, Kind, Source]]:
 # ---- models ---------------------------------------------------------------------------------------------------------------
 
 
-def model_problems(config: RunParameters, stand_ins: Mapping[str, str] = {}) -> Iterator[str]:
+def _model_problems(config: RunParameters, stand_ins: Mapping[str, str] = {}) -> Iterator[str]:
     """What is wrong with the models that a run is given, except for those in `stand_ins`."""
     for name, model, context, models in _models(config):
         if model in stand_ins:
@@ -130,6 +132,25 @@ def model_problems(config: RunParameters, stand_ins: Mapping[str, str] = {}) -> 
             )
         if problem := _template_problem(Path(folder)):
             yield f"{name}: {problem}"
+
+
+def _asked(config: RunParameters) -> Iterator[str]:
+    """What is wrong with the prompt of an existing judge, which decides how long its replies are."""
+    if not isinstance(config, AdaptConfig | BenchmarkConfig):
+        return
+    path = config.judge.path
+    try:
+        folder = path if is_endpoint(path) else model_folder(path, weights=False)
+        prompt = config.judge.prompt or prompt_of(folder, path)
+    except FileNotFoundError:  # said of the model already
+        return
+    except ValueError as error:
+        yield f"judge.prompt: {error}"
+        return
+    try:
+        config.check_room(prompt)
+    except ValueError as error:
+        yield str(error)
 
 
 def _models(config: RunParameters) -> Iterator[tuple[str, str, str, ModelSettings]]:

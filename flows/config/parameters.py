@@ -163,8 +163,12 @@ class AdaptConfig(PlannedParameters):
                 "one engine per GPU; leave it at 0"
             )
         if self.judge.prompt:
-            self.settings(self.judge.prompt)
+            self.check_room(self.judge.prompt)
         return self
+
+    def check_room(self, prompt: str) -> None:
+        """Raises ValueError if a reply to this prompt leaves no room for the prompt itself."""
+        self.settings(prompt)
 
     def settings(self, prompt: str) -> Settings:
         """The parameters as the settings of a run, for a judge with this prompt. Raises ValueError if they do not fit it."""
@@ -253,7 +257,14 @@ class BenchmarkConfig(RunParameters):
                 "generation.workers: a judge that is not in the store is benchmarked on the run's own machine, with one engine "
                 "per GPU; leave it at 0"
             )
+        if self.judge.prompt:
+            self.check_room(self.judge.prompt)
         return self
+
+    def check_room(self, prompt: str) -> None:
+        """Raises ValueError if a reply to this prompt leaves no room for the prompt itself."""
+        if prompt in JUDGE_PROMPTS and JUDGE_PROMPTS[prompt].has_rationale:
+            _leaves_room(self.settings().reply_tokens, self.judge)
 
     def settings(self) -> BenchmarkRunSettings:
         """The parameters as the settings of a run."""

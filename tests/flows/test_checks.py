@@ -167,6 +167,17 @@ def test_an_endpoint_that_cannot_be_used_is_refused_before_a_game(world: Path, s
     assert text.endswith("start the server, or correct the address")
 
 
+def test_a_judge_whose_prompt_is_unknown_or_whose_reply_fills_its_context_is_refused(world: Path, model: Path) -> None:
+    given = benchmark(world, str(model)).model_dump(mode="json")
+    unknown = with_overrides(given, {"judge.prompt": ""}, BenchmarkConfig)
+    assert refusal(unknown).startswith(f"judge.prompt: {model}: the prompt that this judge was trained with is unknown")
+    (model / "prompt.json").write_text('{"name": "compact"}')
+    text = refusal(with_overrides(given, {"judge.prompt": "", "benchmarks.max_tokens": 128}, BenchmarkConfig))
+    assert text.startswith("judge.max_tokens = 128 leaves no room for a prompt beside a reply of 128 tokens")
+    (model / "prompt.json").write_text('{"name": "compact-label"}')
+    check(with_overrides(given, {"judge.prompt": "", "benchmarks.max_tokens": 128}, BenchmarkConfig))
+
+
 # ---- data, store, packages, GPUs ------------------------------------------------------------------------------------------
 
 
