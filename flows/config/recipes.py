@@ -130,8 +130,9 @@ def _set(values: Any, kind: type[BaseModel], place: Place, value: Any) -> None:
         before, last = dotted(place[:depth]), depth == len(place) - 1
         if isinstance(values, list):
             if not isinstance(key, int) or key >= len(values):
-                count = f"has {len(values)} items, numbered from 0" if isinstance(key, int) else "is a list of items"
-                raise ConfigError(f"{dotted(place)}: {before} {count}; name one of them, such as {before}.0")
+                what = f"has {len(values)} items, numbered from 0" if isinstance(key, int) else "is a list of items"
+                hint = f"{what}; name one of them, such as {before}.0" if values else "is empty: set it as a whole"
+                raise ConfigError(f"{dotted(place)}: {before} {hint}")
         elif annotation_at(kind, place[: depth + 1]) is None:
             raise ConfigError(unknown_setting(kind, place))
         elif not last and values.get(key) is None and may_have_keys(kind, place[: depth + 1]):

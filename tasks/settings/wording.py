@@ -15,7 +15,7 @@ from data.sources.source import Source
 from tasks.settings.benchmarks import BenchmarkSet
 
 Place = tuple[str | int, ...]
-_LONGEST, _CLOSE = 80, 0.7
+_LONGEST, _CLOSE, _BEGINNING = 80, 0.7, 3
 _PLURALS = {Source: "sources", BenchmarkSet: "sets", str: "texts", int: "whole numbers"}
 
 
@@ -40,9 +40,11 @@ def unknown_setting(kind: type[BaseModel], place: Place, called: str = "setting"
 
 
 def _nearest(name: str, known: Mapping[str, str]) -> list[str]:
-    """The dotted names whose last part is closest to a name; none if no part is close."""
-    close = difflib.get_close_matches(name, known.values(), n=1, cutoff=_CLOSE)
-    return [one for one, last in known.items() if last in close]
+    """The dotted names whose last part is closest to a name, or begins with it; none if no part is close."""
+    lower, name = {last.lower(): last for last in known.values()}, name.strip().lower()
+    close = difflib.get_close_matches(name, lower, n=1, cutoff=_CLOSE)
+    close = close or [last for last in lower if last.startswith(name) and len(name) >= _BEGINNING]
+    return [one for one, last in known.items() if last.lower() in close]
 
 
 def _names_in(kind: type[BaseModel], section: str) -> list[str]:
