@@ -85,7 +85,11 @@ def _data(config: RunParameters) -> Iterator[str]:
             yield f"{name}: {error}"
     benchmarks: BenchmarkSettings = getattr(config, "benchmarks", BenchmarkSettings())
     for i, one in enumerate(benchmarks.sets):
-        path = "" if one.data.startswith(HUB) else expand_path(one.data)
+        try:
+            path = "" if one.data.startswith(HUB) else expand_path(one.data)
+        except SourceError as error:  # an environment variable that is not set
+            yield f"benchmarks.sets.{i}.data: {error}"
+            continue
         if path and not any(sign in path for sign in "*?[") and not Path(path).exists():
             yield f"benchmarks.sets.{i}.data: there is no file or folder {path!r}"
 

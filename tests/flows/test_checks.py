@@ -188,7 +188,10 @@ def test_data_that_is_not_there_or_cannot_be_what_it_is_read_as_is_refused(world
             **{
                 "data.labeled.0.path": "none.jsonl",
                 "data.rationale.0.format": "chosen-rejected",
-                "benchmarks.sets": [{"benchmark": "rm-bench", "data": "no/folder"}],
+                "benchmarks.sets": [
+                    {"benchmark": "rm-bench", "data": "no/folder"},
+                    {"benchmark": "ppe", "data": "${NO_SUCH_VARIABLE}/ppe"},
+                ],
             },
         )
     ).splitlines()
@@ -196,6 +199,7 @@ def test_data_that_is_not_there_or_cannot_be_what_it_is_read_as_is_refused(world
         "data.rationale.0",
         "data.labeled.0",
         "benchmarks.sets.0.data",
+        "benchmarks.sets.1.data",
     ]
 
 
