@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -34,6 +34,7 @@ from data.sources import rows
 from data.sources.adapters import Candidate, DropReason, Format, Kind, Unusable, adapt
 from data.sources.columns import ColumnMap
 from data.sources.fields import got, reach
+from data.sources.folders import all_data_in
 from data.sources.rows import BrokenRow, RawRow, SourceError
 from data.sources.source import Source
 
@@ -52,6 +53,7 @@ __all__ = [
     "read_source",
     "source_files",
     "source_fingerprint",
+    "unread_files",
     "unusable_as",
 ]
 
@@ -91,14 +93,17 @@ def read_source(source: Source, kind: Kind, seed: int) -> Iterator[Any]:
 
 
 def read_rows(source: Source) -> Iterator[RawRow]:
-    """The raw rows of a source in file order, up to its limit."""
+    """The raw rows of a source in file order, up to its limit. Raises SourceError if it has none."""
     if source.hub_name is not None:
         name = rows.expand_path(source.hub_name)
         raw = rows.read_hub(name, subset=source.subset, split=source.split, revision=source.revision)
     else:
         files = source_files(source)
         raw = (row for file in files for row in rows.read_file(file))
-    return islice(raw, source.limit)
+    first = next(raw, None)
+    if first is None:
+        raise SourceError(f"{source.path}: holds no rows")
+    return islice(chain([first], raw), source.limit)
 
 
 def _name(source: Source) -> str:
@@ -114,6 +119,14 @@ def _name(source: Source) -> str:
 def source_files(source: Source) -> list[str]:
     """The local files of a source, sorted; none for a hub data set. Raises SourceError if the path has none."""
     return [] if source.hub_name is not None else rows.local_files(rows.expand_path(source.path))
+
+
+def unread_files(source: Source) -> list[str]:
+    """The data files in a source's folder, or in its sub-folders, that are not read; none for a file, a glob or the hub."""
+    folder = None if source.hub_name is not None else Path(rows.expand_path(source.path))
+    if folder is None or not folder.is_dir():
+        return []
+    return sorted({str(file) for file in all_data_in(folder)} - set(source_files(source)))
 
 
 @dataclass(frozen=True)
@@ -183,7 +196,8 @@ def candidates_in(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | 
     if isinstance(raw.value, BrokenRow):
         raise RecordError("", raw.value.problem)
     if not isinstance(raw.value, Mapping):
-        raise RecordError("", f"the row must be an object with columns, got {type(raw.value).__name__}")
+        hint = "; a file that holds one list of rows must be named .json" if isinstance(raw.value, list) else ""
+        raise RecordError("", f"the row must be an object with columns, got {type(raw.value).__name__}{hint}")
     for column, wanted in source.where.items():
         value = reach(raw.value, column)
         if not any(type(value) is type(one) and value == one for one in wanted):
