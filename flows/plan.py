@@ -20,6 +20,7 @@ from data.sources.sources import SourceError
 from data.store.store import RunStore
 from flows.config.parameters import FLOWS, AdaptConfig, BaselinesConfig, GramConfig, PlannedParameters, SelfTrainConfig
 from flows.config.recipes import ConfigError, load_recipe_of, recipe_files, with_overrides
+from tasks.machine.terminal import print_anything
 from tasks.model.chat import ChatTemplateError
 from tasks.model.endpoint import is_endpoint
 from tasks.plan.adapting import Adapting, plan_adaptation
@@ -141,6 +142,7 @@ def write_plan(config: PlannedParameters) -> tuple[Plan, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the plan. Returns 2, with a message, if the run cannot be planned."""
+    print_anything()
     options = _parser().parse_args(arguments)
     try:
         plan = _plan(options)

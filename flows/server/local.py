@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.server.up import run_module
+from tasks.machine.terminal import print_anything
 
 _PORT = 4200
 _START_S = 120.0
@@ -230,6 +231,7 @@ def _parameters(pairs: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
+    print_anything()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["run", "up"])
     parser.add_argument("deployment", nargs="?", help="for run: the deployment, such as self-train/demo")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.server.deployments import POOLS, prefect_yaml
+from tasks.machine.terminal import print_anything
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -145,6 +146,7 @@ def run_module(module: str, *arguments: str, environment: Mapping[str, str] | No
 
 
 def main() -> None:
+    print_anything()
     asyncio.run(bring_up(lambda line: print(line, flush=True)))
 
 

@@ -29,6 +29,7 @@ from data.sources.fields import as_id, as_text, got
 from data.sources.rows import BrokenRow, SourceError
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.machine.child import ChildError
+from tasks.machine.terminal import print_anything
 from tasks.rank import Best, Comparison, Judge, open_judge
 from tasks.rank.output import begin, check_same, fingerprint, hash_of, held, rows_done
 from tasks.rank.tournaments import Method, RankMethod
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None, opened: Opened = open_judge) ->
 
     `opened` opens the judge, as `tasks.rank.open_judge` does.
     """
+    print_anything()
     options = _parser().parse_args(arguments)
     try:
         wanted = list(read_rows(options.input, options.command))
