@@ -36,6 +36,13 @@ __all__ = [
 ]
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
+_BEGINNINGS = {
+    b"\x1f\x8b": "a gzip file (.gz)",
+    b"\x28\xb5\x2f\xfd": "a zstd file (.zst)",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"PK\x03\x04": "a zip archive, such as an .xlsx file",
+}
 _ONE_A_LINE = "a JSONL file has one object per line"
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
@@ -151,8 +158,7 @@ def _values(file: str, kind: str) -> Iterator[object]:
 def _as_source_errors(file: str) -> Iterator[None]:
     """Around the reading of a file: what makes it unreadable as a whole becomes a SourceError that says so."""
     try:
-        if is_lfs_pointer(Path(file)):
-            raise SourceError(f"{file}: is a Git LFS pointer, not the data; run `git lfs pull` in its folder")
+        _check_content(file)
         yield
     except SourceError:
         raise
@@ -163,6 +169,19 @@ def _as_source_errors(file: str) -> Iterator[None]:
     except (OSError, EOFError, zlib.error, ValueError, NotImplementedError) as error:
         # gzip raises the first three for a file that is truncated or not gzip, pyarrow all but the third
         raise SourceError(f"{file}: cannot be read ({error}); is the file complete, and what its name says?") from error
+
+
+def _check_content(file: str) -> None:
+    """Raises SourceError for a Git LFS pointer, and for a file that is named as text but begins as something else does."""
+    if is_lfs_pointer(Path(file)):
+        raise SourceError(f"{file}: is a Git LFS pointer, not the data; run `git lfs pull` in its folder")
+    if file.endswith((".gz", ".zst", ".parquet", ".arrow")):
+        return  # their readers notice
+    with Path(file).open("rb") as stream:
+        head = stream.read(6)
+    found = next((name for begin, name in _BEGINNINGS.items() if head.startswith(begin)), None)
+    if found is not None:
+        raise SourceError(f"{file}: is {found}, not text; give it the name of its type (supported: {SUPPORTED})")
 
 
 def _open(file: str) -> io.BufferedReader:

@@ -160,6 +160,12 @@ def test_files_that_are_not_what_their_name_says(tmp_path: Path) -> None:
         ),
         "cut.jsonl.gz": (gzip.compress(row.encode() * 99)[:40], r"cut.jsonl.gz: cannot be read"),
         "plain.jsonl.zst": (b"no zstd", r"plain.jsonl.zst: cannot be read"),
+        "packed.jsonl": (
+            gzip.compress(row.encode()),
+            r"packed.jsonl: is a gzip file \(.gz\), not text; give it the name of",
+        ),
+        "table.json": (b"PAR1\x15\x04", r"table.json: is a Parquet file, not text"),
+        "sheet.csv": (b"PK\x03\x04\x14\x00", r"sheet.csv: is a zip archive, such as an .xlsx file, not text"),
         "cut.jsonl.zst": (
             pa.Codec("zstd").compress(row.encode() * 99, asbytes=True)[:40],
             r"cut.jsonl.zst: cannot be read",
