@@ -27,7 +27,7 @@ from tasks.describe import guess
 from tasks.describe.columns import Columns
 from tasks.describe.layout import heading, named, paragraph
 from tasks.describe.survey import COLUMN_ROWS, Tokens, survey
-from tasks.describe.text import about, benchmark_summary, columns_of, files_of, summary
+from tasks.describe.text import about, benchmark_summary, columns_of, files_of, stops, summary
 from tasks.machine.terminal import print_anything
 
 BAD_INPUT = 2
@@ -39,7 +39,7 @@ _MAP = """\
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the description. Returns 2, with a message, if the data cannot be read or needs more options."""
+    """Prints the description. Returns 2, with a message, if the data cannot be read or used, or needs more options."""
     print_anything()
     options = _parser().parse_args(arguments)
     try:
@@ -84,8 +84,9 @@ def _describe(options: argparse.Namespace) -> int:
         print(f"  at most {source.limit:,} rows are read{text}")
     prompt = JUDGE_PROMPTS[options.prompt]
     found = survey(source, prompt, _counter(options.tokenizer))
-    print("\n".join(summary(found, source, prompt)))
-    return 0
+    stopping = stops(found)
+    print("\n".join([*stopping, *summary(found, source, prompt)]))
+    return BAD_INPUT if stopping else 0
 
 
 def _source(options: argparse.Namespace, name: DatasetName | None) -> Source:

@@ -65,6 +65,15 @@ def columns_of(columns: Columns) -> list[str]:
     return [heading(f"Columns in {which}{columns.rows:,} rows"), *columns.lines()]
 
 
+def stops(found: Survey) -> list[str]:
+    """Why no run can use the rows as they are; empty if one can."""
+    reasons = []
+    if not found.usable["pair"]:
+        why = ", ".join(f"{each.n:,} {reason}" for reason, each in found.dropped.items())
+        reasons.append(f"No row is usable ({why}).")
+    return [paragraph(f"A run would stop: {reason}", "  ") for reason in reasons]
+
+
 def summary(found: Survey, source: Source, prompt: JudgePrompt) -> list[str]:
     """Everything a survey has counted, and its examples."""
     return [

@@ -158,7 +158,8 @@ def test_half_of_the_rows_suffice_for_a_format(tmp_path: Path, describe: Describ
 
 
 def test_only_malformed_rows_are_no_crash(tmp_path: Path, describe: Describe) -> None:
-    text = describe(write(tmp_path / "rows.jsonl", [1, None, [2]]), "--format", "multipref")
+    text = describe(write(tmp_path / "rows.jsonl", [1, None, [2]]), "--format", "multipref", code=2)
+    assert "  A run would stop: No row is usable (3 malformed).\n" in text
     said = "3 malformed; first: rows.jsonl:1: the row must be an object with columns, got int"
     assert said in " ".join(text.split())
 
