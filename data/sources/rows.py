@@ -1,4 +1,4 @@
-"""Raw rows from JSONL, JSON, CSV, Parquet and Arrow files and from the hub, not yet interpreted."""
+"""Raw rows from JSONL, JSON, CSV, Parquet and Arrow files, not yet interpreted."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import IO, Any, cast
 
 from data.files import is_lfs_pointer
 from data.sources.folders import SUFFIXES, SUPPORTED, files_in, usable
+from data.sources.hub import declared_rows, read_hub
 from data.sources.raw import BrokenRow, DataError, RawRow, SourceError
 from data.sources.tables import arrow_rows, count_arrow, count_parquet, csv_rows, parquet_rows
 
@@ -257,41 +258,3 @@ def _read_json(file: str) -> Iterator[object]:
 
 def _type_name(value: object) -> str:
     return "an object" if isinstance(value, dict) else type(value).__name__
-
-
-# ---- the hub ---------------------------------------------------------------------------------------------------------
-
-
-def read_hub(name: str, *, subset: str | None, split: str, revision: str | None) -> Iterator[RawRow]:
-    """The rows of a hub data set, streamed in order; `number` counts them from 1.
-
-    Raises SourceError if the data set, subset or split does not exist. A connection error is raised unchanged, because a
-    retry may succeed.
-    """
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
-
-    file = f"hub:{name}"
-    try:
-        rows = load_dataset(name, subset, split=split, revision=revision, streaming=True)
-    except (DatasetNotFoundError, ValueError) as error:
-        raise SourceError(
-            f"{file}: cannot be opened with subset={subset!r}, split={split!r}, revision={revision!r} ({error}); "
-            "see the data set's page for its subsets and splits"
-        ) from error
-    for number, value in enumerate(rows, start=1):
-        yield RawRow(file, number, dict(value))
-
-
-def declared_rows(name: str, subset: str | None, split: str, revision: str | None) -> int | None:
-    """How many rows a split has according to the hub data set's page; None if it does not state that."""
-    from datasets import load_dataset_builder
-    from datasets.exceptions import DatasetNotFoundError
-
-    try:
-        splits = load_dataset_builder(name, subset, revision=revision).info.splits
-    except (DatasetNotFoundError, ValueError) as error:
-        raise SourceError(
-            f"hub:{name}: cannot be opened with subset={subset!r}, revision={revision!r} ({error})"
-        ) from error
-    return int(splits[split].num_examples) or None if splits and split in splits else None

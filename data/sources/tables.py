@@ -9,7 +9,8 @@ response "7"::
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -28,7 +29,7 @@ def parquet_rows(file: str) -> Iterator[Row]:
     with pq.ParquetFile(file) as table:
         _check_names(file, table.schema_arrow.names)
         for batch in table.iter_batches(batch_size=_BATCH):
-            yield from _rows(batch)
+            yield from rows_of(batch)
 
 
 def arrow_rows(file: str) -> Iterator[Row]:
@@ -37,7 +38,7 @@ def arrow_rows(file: str) -> Iterator[Row]:
         _check_names(file, schema.names)
         for batch in batches:
             for start in range(0, batch.num_rows, _BATCH):
-                yield from _rows(batch.slice(start, _BATCH))
+                yield from rows_of(batch.slice(start, _BATCH))
 
 
 def count_parquet(file: str) -> int:
@@ -71,13 +72,16 @@ def _check_names(file: str, names: Sequence[str]) -> None:
         raise SourceError(f"{file}: has several columns named {', '.join(map(repr, twice))}; rename them")
 
 
-def _rows(batch: Any) -> list[Row]:
-    """The rows of a pyarrow batch. A value that Python cannot represent is `Unreadable`; the others of its row are kept."""
+def rows_of(batch: Any) -> list[Row]:
+    """The rows of a pyarrow batch or table; a value that Python cannot represent is `Unreadable`, the others are kept."""
     try:
         rows: list[Row] = batch.to_pylist()
     except _conversion_errors():
         columns = [_values(column) for column in batch.columns]
         rows = [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
+    encoded = {field.name: decode for field in batch.schema if (decode := _json_in(field.type))}
+    for row in rows if encoded else []:
+        row.update({name: decode(row[name]) for name, decode in encoded.items()})
     return rows
 
 
@@ -96,6 +100,36 @@ def _value(cell: Any) -> Any:
         return Unreadable(f"text that is not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start})")
     except _conversion_errors() as error:
         return Unreadable(f"a value of type {cell.type} that Python cannot represent ({error})")
+
+
+def _json_in(kind: Any) -> Callable[[Any], Any] | None:
+    """What decodes the JSON in a value of this Arrow type; None if the type has none.
+
+    `datasets` stores columns of mixed types as JSON, such as prompts of which some are texts and some are messages.
+    """
+    import pyarrow as pa
+
+    if isinstance(kind, pa.JsonType):
+        return _from_json
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        item = _json_in(kind.value_type)
+        return item and (lambda values: [item(value) for value in values] if isinstance(values, list) else values)
+    if pa.types.is_struct(kind):
+        fields = {field.name: decode for field in kind if (decode := _json_in(field.type))}
+        if fields:
+            return lambda value: (
+                value | {name: decode(value[name]) for name, decode in fields.items()}
+                if isinstance(value, dict)
+                else value
+            )
+    return None
+
+
+def _from_json(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError) as error:
+        return Unreadable(f"JSON that cannot be read ({error})")
 
 
 def _conversion_errors() -> tuple[type[Exception], ...]:

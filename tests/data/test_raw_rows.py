@@ -17,6 +17,7 @@ from data.sources.sources import (
     Source,
     SourceError,
     assign_order,
+    read_rows,
     read_source,
     source_files,
     source_fingerprint,
@@ -221,6 +222,51 @@ def test_a_hub_data_set_is_streamed_by_split(hub_folder: Path) -> None:
     assert reasons(read_source(source.model_copy(update={"limit": 1}), "rationale", 0)) == {"kept": 1}
     with pytest.raises(SourceError, match="cannot be opened with subset=None, split='test'"):
         list(read_source(source.model_copy(update={"split": "test"}), "rationale", 0))
+
+
+MIXED = [
+    {"prompt": "One?", "chosen": "a", "rejected": "b", "meta": [{"x": 1}]},
+    {
+        "prompt": [{"role": "user", "content": "Two?"}],
+        "chosen": "a",
+        "rejected": "b",
+        "meta": [{"x": [2, {"y": None}]}],
+    },
+]
+
+
+def test_columns_of_mixed_types_are_the_same_from_a_file_and_by_way_of_datasets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`datasets` keeps them as JSON texts, in its own files and in Parquet."""
+    from datasets import load_dataset
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    write(folder / "train.jsonl", MIXED)
+    loaded = load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    loaded.save_to_disk(str(tmp_path / "saved"))
+    loaded.to_parquet(str(tmp_path / "saved.parquet"))
+    for path in (folder, f"hub:{folder}", tmp_path / "saved", tmp_path / "saved.parquet"):
+        assert [raw.value for raw in read_rows(Source(path=str(path)))] == MIXED, path
+    assert prompts_of(f"hub:{folder}") == ["One?", "Two?"]
+
+
+def test_values_of_a_hub_data_set_that_cannot_be_represented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    bad = pa.array([b"a", b"caf\xe9"], pa.binary())
+    far = pa.array([0, 3_000_000_000_000], pa.int64()).cast(pa.timestamp("s"))
+    table = {"prompt": ["One?", "Two?"], "rejected": ["x", "y"], "created": far}
+    pq.write_table(pa.table({**table, "chosen": bad.view(pa.string())}), tmp_path / "train.parquet")
+    items = list(
+        read_source(Source(path=f"hub:{tmp_path}", format="chosen-rejected", max_malformed=1), "preference", 0)
+    )
+    assert reasons(items) == {"kept": 1, "malformed": 1}
+    (tmp_path / "train.parquet").unlink()
+    (tmp_path / "train.jsonl").write_text('{"prompt": "One?"}\n{"prompt": \n')
+    with pytest.raises(SourceError, match=r"hub:.*: cannot be read after row \d+ \("):
+        prompts_of(f"hub:{tmp_path}")
 
 
 def test_the_fingerprint_of_a_hub_data_set_is_its_coordinates() -> None:
