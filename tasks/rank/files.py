@@ -94,7 +94,7 @@ def _open(options: argparse.Namespace, opened: Opened) -> AbstractContextManager
 
 
 def read_rows(path: Path, command: str) -> Iterator[Row]:
-    """The rows of a file, each with a unique id. Raises SourceError naming the file, row and field."""
+    """The rows of a file, each with a unique id. Raises SourceError naming the file, row and field; also if it has none."""
     seen: dict[str, int] = {}
     for raw in rows.read_file(str(path)):
         try:
@@ -108,6 +108,8 @@ def read_rows(path: Path, command: str) -> Iterator[Row]:
             )
         seen[row["id"]] = raw.number
         yield row
+    if not seen:
+        raise SourceError(f"{path}: holds no rows")
 
 
 def _checked(value: object, number: str, command: str) -> Row:
