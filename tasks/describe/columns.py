@@ -77,9 +77,12 @@ class Column:
     def _count(self, value: object) -> None:
         if self.values is None or value is None or isinstance(value, Unreadable):
             return
+        if isinstance(value, str | bytes) and len(value) > _LONGEST_VALUE:
+            self.values = None
+            return
         # 1, 1.0 and True are the same key of a Counter, but must be shown as they are.
         self.values[repr(value)] += 1
-        if len(self.values) > _MOST_VALUES or (isinstance(value, str) and len(value) > _LONGEST_VALUE):
+        if len(self.values) > _MOST_VALUES:
             self.values = None
 
     @property
