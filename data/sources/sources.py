@@ -20,6 +20,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from data.files import sha256_file
 from data.records import (
     Label,
     PreferencePair,
@@ -143,10 +144,17 @@ def as_published(source: Source) -> Published:
 
 
 def source_fingerprint(source: Source) -> dict[str, Any]:
-    """What the rows of a source depend on, for a stage's key: sha256 by file name, or the hub's coordinates."""
+    """What the rows of a source depend on, for a stage's key: sha256 by file name, or the hub's coordinates.
+
+    `datasets` takes a name that is a local folder for that folder: then both.
+    """
     if source.hub_name is None:
         return dict(rows.sha256_by_file(rows.expand_path(source.path)))
-    return {"hub": source.hub_name, "subset": source.subset, "split": source.split, "revision": source.revision}
+    where = {"hub": source.hub_name, "subset": source.subset, "split": source.split, "revision": source.revision}
+    folder = Path(rows.expand_path(source.hub_name))
+    if not folder.is_dir():
+        return where
+    return {**where, "files": {str(file.relative_to(folder)): sha256_file(file) for file in all_data_in(folder)}}
 
 
 def assign_order(row_index: int, seed: int) -> Label:

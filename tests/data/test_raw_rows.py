@@ -278,3 +278,11 @@ def test_the_fingerprint_of_a_hub_data_set_is_its_coordinates() -> None:
         "revision": "abc",
     }
     assert source_files(source) == []
+
+
+def test_the_fingerprint_of_a_folder_in_place_of_a_hub_data_set_is_its_content_too(hub_folder: Path) -> None:
+    source = Source(path=f"hub:{hub_folder}")
+    before = source_fingerprint(source)
+    assert list(before["files"]) == ["train.jsonl", "validation.jsonl"]
+    write(hub_folder / "train.jsonl", simple_rows(1))
+    assert source_fingerprint(source) != before
