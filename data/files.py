@@ -13,6 +13,8 @@ from typing import Any
 
 from data.records import canonical_json
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 class StoreError(RuntimeError):
     """A file or an artifact that cannot be trusted or written."""
@@ -26,6 +28,12 @@ def content_hash(files: Mapping[str, Mapping[str, Any]]) -> str:
 def sha256_file(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is what Git LFS leaves in place of the real one until it is pulled."""
+    with path.open("rb") as stream:
+        return stream.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
 def flush(path: Path) -> None:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from data.records import Message, RecordError, Role
+from data.sources.raw import Unreadable
 
 Row = Mapping[str, Any]
 
@@ -45,6 +47,8 @@ def got(value: object) -> str:
     """A value for an error message: its type, and the value itself if it is short."""
     if value is None:
         return "nothing (null)"
+    if isinstance(value, Unreadable):
+        return value.problem
     shown = repr(value)
     return f"{type(value).__name__} {shown}" if len(shown) <= 40 else type(value).__name__
 
@@ -71,8 +75,11 @@ def optional_text_at(row: Row, path: str | None) -> str:
 
 
 def number_at(row: Row, path: str) -> float:
-    """The number at a path. Raises RecordError if it is not a finite number."""
+    """The number at a path, also of one written as text, as in CSV. Raises RecordError if it is not a finite number."""
     value = reach(row, path)
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise RecordError(path, f"must be a number, got {got(value)}")
     return value

@@ -1,54 +1,51 @@
-"""Raw rows from JSONL, JSON and Parquet files and from the hub, not yet interpreted.
-
-One row of a file, as it is passed to a format of `data.sources.adapters`::
-
-    RawRow(file="pairs.jsonl", number=1, value={"prompt": "Why is the sky blue?", "chosen": "…", "rejected": "…"})
-"""
+"""Raw rows from JSONL, JSON, CSV, Parquet and Arrow files, not yet interpreted."""
 
 from __future__ import annotations
 
 import glob
 import gzip
 import hashlib
+import io
 import json
 import os
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+from data.files import is_lfs_pointer
+from data.sources.folders import SUFFIXES, SUPPORTED, files_in, usable
+from data.sources.hub import declared_rows, read_hub
+from data.sources.raw import BrokenRow, DataError, RawRow, SourceError
+from data.sources.tables import arrow_rows, count_arrow, count_parquet, csv_rows, parquet_rows
+
+__all__ = [
+    "BrokenRow",
+    "DataError",
+    "RawRow",
+    "SourceError",
+    "count_rows",
+    "data_set_name",
+    "declared_rows",
+    "expand_path",
+    "local_files",
+    "read_file",
+    "read_hub",
+    "sha256_by_file",
+]
+
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
-
-
-class SourceError(ValueError):
-    """A source that cannot be read as configured. The message names the file, the row, the field, and what to do."""
-
-
-class DataError(ValueError):
-    """Data that the run cannot use. The message states what was found and what to change."""
-
-
-@dataclass(frozen=True, slots=True)
-class BrokenRow:
-    """Stands for an unreadable row in a file whose other rows may be fine."""
-
-    problem: str
-
-
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """One row as read. `number` is 1-based: the line of a JSONL file, otherwise the position in the file."""
-
-    file: str
-    number: int
-    value: object | BrokenRow
-
-    @property
-    def where(self) -> str:
-        return f"{self.file}:{self.number}"
+_BEGINNINGS = {
+    b"\x1f\x8b": "a gzip file (.gz)",
+    b"\x28\xb5\x2f\xfd": "a zstd file (.zst)",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"PK\x03\x04": "a zip archive, such as an .xlsx file",
+}
+_ONE_A_LINE = "a JSONL file has one object per line"
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def expand_path(path: str) -> str:
@@ -70,37 +67,31 @@ def expand_path(path: str) -> str:
 
 
 def local_files(path: str) -> list[str]:
-    """The data files that an expanded path names, sorted: one file, the files directly in a folder, or those that match a glob.
+    """The data files that an expanded path names: one file, those of a folder (`files_in`), or those that match a glob, sorted.
 
-    Raises SourceError if there are none, or if a named file is of an unsupported type.
+    Raises SourceError if there are none, if a named file is of an unsupported type, or if a folder has several splits.
     """
-    if Path(path).is_dir():
-        found = sorted(str(p) for p in Path(path).iterdir() if p.is_file() and _is_data(p.name))
-        what = "the folder contains no data file"
-    elif Path(path).is_file():
-        found, what = [path], ""
-        if not _is_data(Path(path).name):
-            raise SourceError(f"{path}: has an unsupported type; supported are {', '.join(SUFFIXES)}")
+    place = Path(path)
+    if place.is_dir():
+        found, what = files_in(place), "the folder contains no data file"
+    elif place.is_file():
+        found, what = [place], ""
+        if not path.endswith(SUFFIXES):
+            raise SourceError(f"{path}: has an unsupported type; supported are {SUPPORTED}")
     else:
-        matches = glob.glob(path, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
-        found = sorted(p for p in matches if Path(p).is_file() and _is_data(Path(p).name))
+        found = usable(map(Path, glob.glob(path, recursive=True)))  # noqa: PTH207 (Path.glob takes no absolute pattern)
         what = "the pattern matches no data file" if glob.has_magic(path) else "there is no such file or folder"
     if not found:
-        raise SourceError(f"path {path!r}: {what} (supported: {', '.join(SUFFIXES)})")
-    return found
-
-
-def _is_data(name: str) -> bool:
-    return name.endswith(SUFFIXES) and not name.startswith(".")
+        raise SourceError(f"path {path!r}: {what} (supported: {SUPPORTED})")
+    return [str(file) for file in found]
 
 
 def data_set_name(path: str) -> str:
     """The source name for the records of an expanded local path: the file's stem, or the folder's name."""
     if Path(path).is_file():
         name = Path(path).name
-        return next(
-            (name.removesuffix(suffix) for suffix in sorted(SUFFIXES, reverse=True) if name.endswith(suffix)), name
-        )
+        suffix = max((suffix for suffix in SUFFIXES if name.endswith(suffix)), key=len, default="")
+        return name.removesuffix(suffix)
     folder = Path(path)
     while glob.has_magic(str(folder)):
         folder = folder.parent
@@ -123,53 +114,128 @@ def sha256_by_file(path: str) -> dict[str, str]:
 
 def read_file(file: str) -> Iterator[RawRow]:
     """The rows of one file in file order. Raises SourceError if the file as a whole cannot be read."""
-    plain = file.removesuffix(".gz")
-    try:
-        if plain.endswith(".parquet"):
-            yield from _read_parquet(file)
-        elif plain.endswith(".jsonl"):
+    kind = _kind(file)
+    with _as_source_errors(file):
+        if kind == ".jsonl":
             yield from _read_json_lines(file)
         else:
-            yield from _read_json(file)
-    except (OSError, EOFError, zlib.error) as error:  # gzip raises all three for a file that is truncated or not gzip
-        raise SourceError(f"{file}: cannot be read ({error}); is the file complete?") from error
+            for number, value in enumerate(_values(file, kind), start=1):
+                yield RawRow(file, number, value)
 
 
 def count_rows(file: str) -> int:
     """How many rows `read_file` yields, usually without parsing them. Raises SourceError in the same cases."""
-    plain = file.removesuffix(".gz")
+    kind = _kind(file)
+    with _as_source_errors(file):
+        if kind == ".jsonl":
+            with _open(file) as stream, _lines(stream) as lines:
+                return sum(1 for line in lines if line.strip())
+        if kind == ".parquet":
+            return count_parquet(file)
+        if kind == ".arrow":
+            return count_arrow(file)
+        return sum(1 for _ in _values(file, kind))
+
+
+def _kind(file: str) -> str:
+    """The type of a file by its name; .json for any other name."""
+    kind = Path(re.sub(r"\.(gz|zst)$", "", file)).suffix
+    return kind if kind in (".jsonl", ".parquet", ".arrow", *_DELIMITERS) else ".json"
+
+
+def _values(file: str, kind: str) -> Iterator[object]:
+    if kind == ".parquet":
+        yield from parquet_rows(file)
+    elif kind == ".arrow":
+        yield from arrow_rows(file)
+    elif kind == ".json":
+        yield from _read_json(file)
+    else:
+        with _open(file) as stream, _text(stream, errors="surrogateescape", newline="") as text:
+            yield from csv_rows(file, text, _DELIMITERS[kind])
+
+
+@contextmanager
+def _as_source_errors(file: str) -> Iterator[None]:
+    """Around the reading of a file: what makes it unreadable as a whole becomes a SourceError that says so."""
     try:
-        if plain.endswith(".jsonl"):
-            with _open(file) as stream:
-                return sum(1 for line in stream if line.strip())
-        if plain.endswith(".parquet"):
-            import pyarrow.parquet as pq
+        _check_content(file)
+        yield
+    except SourceError:
+        raise
+    except FileNotFoundError as error:
+        raise SourceError(f"{file}: there is no such file") from error
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{file}: is not {error.encoding.upper()} text ({error.reason}); save it as UTF-8") from error
+    except (OSError, EOFError, zlib.error, ValueError, NotImplementedError) as error:
+        # gzip raises the first three for a file that is truncated or not gzip, pyarrow all but the third
+        raise SourceError(f"{file}: cannot be read ({error}); is the file complete, and what its name says?") from error
 
-            return int(pq.read_metadata(file).num_rows)
-    except (OSError, EOFError, zlib.error, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise SourceError(f"{file}: cannot be read ({error}); is the file complete?") from error
-    return sum(1 for _ in _read_json(file))
+
+def _check_content(file: str) -> None:
+    """Raises SourceError for a Git LFS pointer, and for a file that is named as text but begins as something else does."""
+    if is_lfs_pointer(Path(file)):
+        raise SourceError(f"{file}: is a Git LFS pointer, not the data; run `git lfs pull` in its folder")
+    if file.endswith((".gz", ".zst", ".parquet", ".arrow")):
+        return  # their readers notice
+    with Path(file).open("rb") as stream:
+        head = stream.read(6)
+    found = next((name for begin, name in _BEGINNINGS.items() if head.startswith(begin)), None)
+    if found is not None:
+        raise SourceError(f"{file}: is {found}, not text; give it the name of its type (supported: {SUPPORTED})")
 
 
-def _open(file: str) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(file, "rb")) if file.endswith(".gz") else Path(file).open("rb")
+def _open(file: str) -> io.BufferedReader:
+    """The bytes of a file, decompressed."""
+    if file.endswith(".gz"):
+        return cast("io.BufferedReader", gzip.open(file, "rb"))
+    if file.endswith(".zst"):
+        import pyarrow as pa
+
+        return io.BufferedReader(pa.input_stream(file, compression="zstd"))
+    return Path(file).open("rb")
+
+
+def _encoding(stream: io.BufferedReader) -> str:
+    """UTF-8, with or without a byte order mark, or the UTF-16 or UTF-32 that a stream begins in."""
+    encoding = json.detect_encoding(stream.peek(4)[:4])
+    return "utf-8-sig" if encoding == "utf-8" else encoding
+
+
+def _text(stream: io.BufferedReader, errors: str, newline: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(stream, _encoding(stream), errors, newline)
+
+
+def _lines(stream: io.BufferedReader) -> IO[Any]:
+    """The lines as bytes, or as text if they are not UTF-8: the bytes of a line end stand for other characters there."""
+    return stream if _encoding(stream) == "utf-8-sig" else _text(stream, errors="strict", newline="\n")
 
 
 def _read_json_lines(file: str) -> Iterator[RawRow]:
-    with _open(file) as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
-                value = BrokenRow(f"the line is not JSON ({error}); a JSONL file has one object per line")
-            yield RawRow(file, number, value)
+    with _open(file) as stream, _lines(stream) as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield RawRow(file, number, _json_value(line))
 
 
-def _read_json(file: str) -> Iterator[RawRow]:
+def _json_value(line: bytes | str) -> object:
+    try:
+        return json.loads(line)
+    except UnicodeDecodeError as error:
+        return BrokenRow(f"the line is not UTF-8 text ({error.reason} at byte {error.start}); save the file as UTF-8")
+    except (ValueError, RecursionError) as error:  # not JSON, an integer of thousands of digits, or nested too deeply
+        begins_a_list = line.strip() in (b"[", "[")
+        hint = "a file that holds one list of rows must be named .json" if begins_a_list else _ONE_A_LINE
+        several = isinstance(error, json.JSONDecodeError) and error.msg == "Extra data"
+        problem = "holds more than one JSON value" if several else f"is not JSON ({error})"
+        return BrokenRow(f"the line {problem}; {hint}")
+
+
+def _read_json(file: str) -> Iterator[object]:
     with _open(file) as stream:
         content = stream.read()
+    if not content.strip():
+        return
     try:
         rows = json.loads(content)
     except json.JSONDecodeError as error:
@@ -177,69 +243,18 @@ def _read_json(file: str) -> Iterator[RawRow]:
         raise SourceError(f"{file}, line {error.lineno}: is not JSON ({error.msg}){hint}") from error
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise SourceError(f"{file}, line {line}: is not UTF-8 text ({error.reason})") from error
+        raise SourceError(f"{file}, line {line}: is not {error.encoding.upper()} text ({error.reason})") from error
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or nested too deeply
+        hint = "in a .jsonl file, one row per line, only the row itself would be malformed"
+        raise SourceError(f"{file}: cannot be read as JSON ({error}); {hint}") from error
     if not isinstance(rows, list):
         inside = f" with the keys {', '.join(map(repr, rows))}" if isinstance(rows, dict) else ""
         raise SourceError(
             f"{file}: must be a list of rows, is {_type_name(rows)}{inside}; it is unclear which list is meant: "
             "write the rows to a .jsonl file, one per line"
         )
-    for number, value in enumerate(rows, start=1):
-        yield RawRow(file, number, value)
-
-
-def _read_parquet(file: str) -> Iterator[RawRow]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        with pq.ParquetFile(file) as table:
-            for batch in table.iter_batches(batch_size=1024):
-                for value in batch.to_pylist():
-                    number += 1
-                    yield RawRow(file, number, value)
-    except pa.ArrowException as error:
-        raise SourceError(f"{file}: cannot be read as Parquet after row {number} ({error})") from error
+    yield from rows
 
 
 def _type_name(value: object) -> str:
     return "an object" if isinstance(value, dict) else type(value).__name__
-
-
-# ---- the hub ---------------------------------------------------------------------------------------------------------
-
-
-def read_hub(name: str, *, subset: str | None, split: str, revision: str | None) -> Iterator[RawRow]:
-    """The rows of a hub data set, streamed in order; `number` counts them from 1.
-
-    Raises SourceError if the data set, subset or split does not exist. A connection error is raised unchanged, because a
-    retry may succeed.
-    """
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
-
-    file = f"hub:{name}"
-    try:
-        rows = load_dataset(name, subset, split=split, revision=revision, streaming=True)
-    except (DatasetNotFoundError, ValueError) as error:
-        raise SourceError(
-            f"{file}: cannot be opened with subset={subset!r}, split={split!r}, revision={revision!r} ({error}); "
-            "see the data set's page for its subsets and splits"
-        ) from error
-    for number, value in enumerate(rows, start=1):
-        yield RawRow(file, number, dict(value))
-
-
-def declared_rows(name: str, subset: str | None, split: str, revision: str | None) -> int | None:
-    """How many rows a split has according to the hub data set's page; None if it does not state that."""
-    from datasets import load_dataset_builder
-    from datasets.exceptions import DatasetNotFoundError
-
-    try:
-        splits = load_dataset_builder(name, subset, revision=revision).info.splits
-    except (DatasetNotFoundError, ValueError) as error:
-        raise SourceError(
-            f"hub:{name}: cannot be opened with subset={subset!r}, revision={revision!r} ({error})"
-        ) from error
-    return int(splits[split].num_examples) or None if splits and split in splits else None

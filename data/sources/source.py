@@ -38,8 +38,9 @@ class Source(BaseModel):
     path: str = Field(
         default="",
         title="Path",
-        description="A file (.jsonl, .json, also .gz, or .parquet), a folder of such files, a glob, or hub:owner/name "
-        "for a data set on the hub. ~ and ${VARIABLES} are expanded. Required if no dataset is named.",
+        description="A file (.jsonl, .json, .csv or .tsv, also .gz or .zst; .parquet or .arrow), a folder of such files, also "
+        "one of save_to_disk or a clone of a hub data set, a glob, or hub:owner/name for a data set on the hub. "
+        "~ and ${VARIABLES} are expanded. Required if no dataset is named.",
     )
     format: Format = Field(
         default="records",

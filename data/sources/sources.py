@@ -16,10 +16,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from data.files import sha256_file
 from data.records import (
     Label,
     PreferencePair,
@@ -34,6 +35,7 @@ from data.sources import rows
 from data.sources.adapters import Candidate, DropReason, Format, Kind, Unusable, adapt
 from data.sources.columns import ColumnMap
 from data.sources.fields import got, reach
+from data.sources.folders import all_data_in
 from data.sources.rows import BrokenRow, RawRow, SourceError
 from data.sources.source import Source
 
@@ -52,6 +54,7 @@ __all__ = [
     "read_source",
     "source_files",
     "source_fingerprint",
+    "unread_files",
     "unusable_as",
 ]
 
@@ -91,14 +94,17 @@ def read_source(source: Source, kind: Kind, seed: int) -> Iterator[Any]:
 
 
 def read_rows(source: Source) -> Iterator[RawRow]:
-    """The raw rows of a source in file order, up to its limit."""
+    """The raw rows of a source in file order, up to its limit. Raises SourceError if it has none."""
     if source.hub_name is not None:
         name = rows.expand_path(source.hub_name)
         raw = rows.read_hub(name, subset=source.subset, split=source.split, revision=source.revision)
     else:
         files = source_files(source)
         raw = (row for file in files for row in rows.read_file(file))
-    return islice(raw, source.limit)
+    first = next(raw, None)
+    if first is None:
+        raise SourceError(f"{source.path}: holds no rows")
+    return islice(chain([first], raw), source.limit)
 
 
 def _name(source: Source) -> str:
@@ -116,6 +122,14 @@ def source_files(source: Source) -> list[str]:
     return [] if source.hub_name is not None else rows.local_files(rows.expand_path(source.path))
 
 
+def unread_files(source: Source) -> list[str]:
+    """The data files in a source's folder, or in its sub-folders, that are not read; none for a file, a glob or the hub."""
+    folder = None if source.hub_name is not None else Path(rows.expand_path(source.path))
+    if folder is None or not folder.is_dir():
+        return []
+    return sorted({str(file) for file in all_data_in(folder)} - set(source_files(source)))
+
+
 @dataclass(frozen=True)
 class Published:
     """A source as an input of a stage: what to read, and the hash of its current content."""
@@ -130,10 +144,17 @@ def as_published(source: Source) -> Published:
 
 
 def source_fingerprint(source: Source) -> dict[str, Any]:
-    """What the rows of a source depend on, for a stage's key: sha256 by file name, or the hub's coordinates."""
+    """What the rows of a source depend on, for a stage's key: sha256 by file name, or the hub's coordinates.
+
+    `datasets` takes a name that is a local folder for that folder: then both.
+    """
     if source.hub_name is None:
         return dict(rows.sha256_by_file(rows.expand_path(source.path)))
-    return {"hub": source.hub_name, "subset": source.subset, "split": source.split, "revision": source.revision}
+    where = {"hub": source.hub_name, "subset": source.subset, "split": source.split, "revision": source.revision}
+    folder = Path(rows.expand_path(source.hub_name))
+    if not folder.is_dir():
+        return where
+    return {**where, "files": {str(file.relative_to(folder)): sha256_file(file) for file in all_data_in(folder)}}
 
 
 def assign_order(row_index: int, seed: int) -> Label:
@@ -183,7 +204,8 @@ def candidates_in(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | 
     if isinstance(raw.value, BrokenRow):
         raise RecordError("", raw.value.problem)
     if not isinstance(raw.value, Mapping):
-        raise RecordError("", f"the row must be an object with columns, got {type(raw.value).__name__}")
+        hint = "; a file that holds one list of rows must be named .json" if isinstance(raw.value, list) else ""
+        raise RecordError("", f"the row must be an object with columns, got {type(raw.value).__name__}{hint}")
     for column, wanted in source.where.items():
         value = reach(raw.value, column)
         if not any(type(value) is type(one) and value == one for one in wanted):

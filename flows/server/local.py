@@ -25,6 +25,7 @@ from typing import Any
 from flows.config.recipes import ConfigError
 from flows.server.deployments import check_run
 from flows.server.up import BAD_RECIPE, LEFT_OUT, run_module
+from tasks.machine.terminal import print_anything
 
 _PORT = 4200
 _START_S = 120.0
@@ -238,6 +239,7 @@ def _parameters(pairs: list[str]) -> dict[str, Any]:
 
 def main() -> int:
     """Returns 2, with a message, for what cannot be run, and 1 if the run does not end as Completed."""
+    print_anything()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["run", "up"])
     parser.add_argument("deployment", nargs="?", help="for run: the deployment, such as self-train/demo")

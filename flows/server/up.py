@@ -19,6 +19,7 @@ import httpx
 
 from flows.config.recipes import recipe_files
 from flows.server.deployments import POOLS, prefect_yaml, recipe_deployments
+from tasks.machine.terminal import print_anything
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -167,6 +168,7 @@ def run_module(
 
 
 def main() -> int:
+    print_anything()
     from prefect.settings import PREFECT_API_URL
 
     if not (url := PREFECT_API_URL.value()):

@@ -16,12 +16,14 @@ from tasks.benchmark.bootstrap import DRAWS
 from tasks.benchmark.compare import compare, comparison_chart, comparison_table
 from tasks.benchmark.games import GamesError, read_games
 from tasks.benchmark.score import score
+from tasks.machine.terminal import print_anything
 
 BAD_INPUT = 2
 
 
 def main() -> int:
     """Prints JSON or a table. Returns 2, with a message, for data or games that cannot be scored."""
+    print_anything()
     arguments = _parser().parse_args()
     try:
         benchmark = load(arguments.benchmark, arguments.data, arguments.split, arguments.format)

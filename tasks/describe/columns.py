@@ -14,13 +14,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from data.sources.raw import Unreadable
 from tasks.describe.layout import named, paragraph, width
 
 ANY = "*"
 """Replaces an item's index if a path goes through a list."""
 _MOST_VALUES, _LONGEST_VALUE = 6, 30
 _MOST_LINES, _MOST_CHILDREN, _DEEPEST = 60, 25, 5
-_NAMES = {bool: "true/false", int: "integer", float: "number", str: "text", type(None): "null"}
+_NAMES = {
+    bool: "true/false",
+    int: "integer",
+    float: "number",
+    str: "text",
+    type(None): "null",
+    Unreadable: "unreadable",
+}
 
 
 @dataclass
@@ -67,11 +75,14 @@ class Column:
             self.sizes[kind] = (min(least, size), max(most, size))
 
     def _count(self, value: object) -> None:
-        if self.values is None or value is None:
+        if self.values is None or value is None or isinstance(value, Unreadable):
+            return
+        if isinstance(value, str | bytes) and len(value) > _LONGEST_VALUE:
+            self.values = None
             return
         # 1, 1.0 and True are the same key of a Counter, but must be shown as they are.
         self.values[repr(value)] += 1
-        if len(self.values) > _MOST_VALUES or (isinstance(value, str) and len(value) > _LONGEST_VALUE):
+        if len(self.values) > _MOST_VALUES:
             self.values = None
 
     @property

@@ -11,6 +11,7 @@ import difflib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import get_args
 
 from pydantic import ValidationError
@@ -26,7 +27,8 @@ from tasks.describe import guess
 from tasks.describe.columns import Columns
 from tasks.describe.layout import heading, named, paragraph
 from tasks.describe.survey import COLUMN_ROWS, Tokens, survey
-from tasks.describe.text import about, benchmark_summary, columns_of, summary
+from tasks.describe.text import about, benchmark_summary, columns_of, files_of, stops, summary
+from tasks.machine.terminal import print_anything
 from tasks.model.chat import load_tokenizer
 from tasks.model.folder import ModelError
 
@@ -39,7 +41,8 @@ _MAP = """\
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the description. Returns 2, with a message, if the data cannot be read or needs more options."""
+    """Prints the description. Returns 2, with a message, if the data cannot be read or used, or needs more options."""
+    print_anything()
     options = _parser().parse_args(arguments)
     try:
         code = _describe(options) if options.benchmark is None else _describe_benchmark(options)
@@ -77,14 +80,15 @@ def _describe(options: argparse.Namespace) -> int:
         if decided is None:
             return BAD_INPUT
         source = decided
-    print(heading(f"{source.path}, format {source.format}"))
+    print("\n".join([heading(f"{source.path}, format {source.format}"), *files_of(source)]))
     if source.limit is not None:
         text = "" if options.limit else " (default for hub data sets; see --limit)"
         print(f"  at most {source.limit:,} rows are read{text}")
     prompt = JUDGE_PROMPTS[options.prompt]
     found = survey(source, prompt, _counter(options.tokenizer))
-    print("\n".join(summary(found, source, prompt)))
-    return 0
+    stopping = stops(found)
+    print("\n".join([*stopping, *summary(found, source, prompt)]))
+    return BAD_INPUT if stopping else 0
 
 
 def _source(options: argparse.Namespace, name: DatasetName | None) -> Source:
@@ -115,13 +119,17 @@ def _decide(source: Source) -> Source | None:
     columns = Columns()
     for raw in read_rows(source.model_copy(update={"limit": COLUMN_ROWS})):
         columns.add(raw.value)
-    print("\n".join([heading(source.path), *columns_of(columns)]))
+    print("\n".join([heading(source.path), *files_of(source), *columns_of(columns)]))
     if can:
         formats = ", ".join(each.format for each in can)
         print(heading(f"Several formats read the first {rows} rows: {formats}"))
         print(paragraph("Choose one with --format."))
         return None
     print(heading(f"No known format reads the first {rows} rows"))
+    problems = {each.problem for each in tried}
+    if len(problems) == 1:  # of a row that is not even an object
+        print(paragraph(f"{problems.pop()}.", "  "))
+        return None
     for each in tried:
         print(named(each.format, each.problem.split(": the row has the columns")[0], 26))
     print(_what_else(source))
@@ -144,7 +152,7 @@ def _what_else(source: Source) -> str:
 
 def _meant(path: str) -> str:
     """Suggestions for a name that is neither a data set nor a file."""
-    if "/" in path or "." in path.replace("v0.2", ""):
+    if "/" in path or "." in path.replace("v0.2", "") or Path(path).exists():
         return ""
     close = difflib.get_close_matches(path, DATASETS, n=3)
     return f". Did you mean {' or '.join(close)}?" if close else f". The known data sets are {', '.join(DATASETS)}"

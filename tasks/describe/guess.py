@@ -32,8 +32,8 @@ def try_formats(source: Source) -> tuple[int, list[Tried]]:
 
 
 def can_read(tried: Tried, rows: int) -> bool:
-    """Whether a format reads most of the rows: any file may have some malformed ones."""
-    return tried.readable * 2 > rows
+    """Whether a format reads at least half of the rows: any file may have some malformed ones."""
+    return tried.readable * 2 >= rows
 
 
 def _try(first: list[RawRow], source: Source) -> Tried:

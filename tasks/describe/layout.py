@@ -23,7 +23,7 @@ def heading(text: str) -> str:
 def paragraph(text: str, indent: str = "") -> str:
     """The text wrapped; lines after the first are indented by two more."""
     return textwrap.fill(
-        text,
+        _printable(text),
         width(),
         initial_indent=indent,
         subsequent_indent=indent + "  ",
@@ -34,8 +34,9 @@ def paragraph(text: str, indent: str = "") -> str:
 
 def named(name: str, text: str, column: int) -> str:
     """A name, and its text from a column on; the text starts below the name if that is too long."""
-    wrapped = textwrap.wrap(text, width() - column, break_long_words=False, break_on_hyphens=False) or [""]
-    label = f"  {name}"
+    printable = _printable(text)
+    wrapped = textwrap.wrap(printable, width() - column, break_long_words=False, break_on_hyphens=False) or [""]
+    label = f"  {' '.join(_printable(name).splitlines())}"
     lines = [f"{label:<{column}}{wrapped[0]}"] if len(label) < column else [label, " " * column + wrapped[0]]
     return "\n".join([*lines, *(" " * column + line for line in wrapped[1:])])
 
@@ -72,9 +73,9 @@ def _cut(line: str) -> list[str]:
     return textwrap.wrap(line, most, drop_whitespace=False, replace_whitespace=False) or [""]
 
 
-def _printable(line: str) -> str:
+def _printable(text: str) -> str:
     """Replaces characters that would move a terminal's cursor or change its colours."""
-    return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line)
+    return "".join(c if c.isprintable() or c in "\t\n" else "\ufffd" for c in text)
 
 
 def share(part: int, whole: int) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import takewhile
+from pathlib import Path
 
 from data.benchmarks.items import Benchmark
 from data.records import Message, ResponsePair
 from data.sources.catalog import DataSet
-from data.sources.sources import Source
+from data.sources.rows import expand_path
+from data.sources.sources import Source, source_files, unread_files
 from prompts.judge import JudgePrompt
 from prompts.template import render_conversation
 from tasks.describe.columns import Columns
@@ -17,6 +20,7 @@ from tasks.describe.survey import COLUMN_ROWS, Example, Found, Survey
 
 _LONGEST = 1600
 """Characters shown of an example."""
+_MOST_FILES = 8
 _SHARES = (0.0, 0.1, 0.5, 0.9, 0.99, 1.0)
 
 
@@ -36,9 +40,38 @@ def about(name: str, known: DataSet) -> list[str]:
     return [heading(name), paragraph(known.title), *(named(key, text, 14) for key, text in facts.items() if text)]
 
 
+def files_of(source: Source) -> list[str]:
+    """The files that a folder or a glob stands for, and those in a folder that are not read."""
+    files = source_files(source)
+    if not files or files == [expand_path(source.path)]:
+        return []
+    lines = [named("files", _listed(files, os.path.commonpath([str(Path(file).parent) for file in files])), 14)]
+    unread = unread_files(source)
+    if unread:
+        lines.append(
+            named("not read", f"{_listed(unread, expand_path(source.path))}; name them in path, or a glob", 14)
+        )
+    return lines
+
+
+def _listed(files: Sequence[str], base: str) -> str:
+    shown = [os.path.relpath(file, base or ".") for file in files[:_MOST_FILES]]
+    more = f" and {len(files) - len(shown):,} more" if len(files) > len(shown) else ""
+    return ", ".join(shown) + more
+
+
 def columns_of(columns: Columns) -> list[str]:
     which = "the first " if columns.rows >= COLUMN_ROWS else ""
     return [heading(f"Columns in {which}{columns.rows:,} rows"), *columns.lines()]
+
+
+def stops(found: Survey) -> list[str]:
+    """Why no run can use the rows as they are; empty if one can."""
+    reasons = []
+    if not found.usable["pair"]:
+        why = ", ".join(f"{each.n:,} {reason}" for reason, each in found.dropped.items())
+        reasons.append(f"No row is usable ({why}).")
+    return [paragraph(f"A run would stop: {reason}", "  ") for reason in reasons]
 
 
 def summary(found: Survey, source: Source, prompt: JudgePrompt) -> list[str]:
@@ -60,8 +93,6 @@ def _usable(found: Survey, source: Source) -> list[str]:
     kinds += [("labeled pairs", "preference")] if source.has_labels else []
     kinds += [("labeled pairs with a rationale", "rationale")] if source.has_rationales else []
     lines = [heading(f"{found.rows:,} rows{pairs}")]
-    if not found.rows:
-        return [*lines, "  no rows to read"]
     lines += [f"  {found.usable[kind]:>9,} usable as {name}" for name, kind in kinds]
     for what, each in (
         ("duplicates of an earlier pair", found.duplicates),

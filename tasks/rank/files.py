@@ -29,6 +29,7 @@ from data.sources.fields import as_id, as_text, got
 from data.sources.rows import BrokenRow, SourceError
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.machine.child import ChildError
+from tasks.machine.terminal import print_anything
 from tasks.rank import Best, Comparison, Judge, open_judge
 from tasks.rank.output import begin, check_same, fingerprint, hash_of, held, rows_done
 from tasks.rank.tournaments import Method, RankMethod
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None, opened: Opened = open_judge) ->
 
     `opened` opens the judge, as `tasks.rank.open_judge` does.
     """
+    print_anything()
     options = _parser().parse_args(arguments)
     try:
         wanted = list(read_rows(options.input, options.command))
@@ -92,7 +94,7 @@ def _open(options: argparse.Namespace, opened: Opened) -> AbstractContextManager
 
 
 def read_rows(path: Path, command: str) -> Iterator[Row]:
-    """The rows of a file, each with a unique id. Raises SourceError naming the file, row and field."""
+    """The rows of a file, each with a unique id. Raises SourceError naming the file, row and field; also if it has none."""
     seen: dict[str, int] = {}
     for raw in rows.read_file(str(path)):
         try:
@@ -106,6 +108,8 @@ def read_rows(path: Path, command: str) -> Iterator[Row]:
             )
         seen[row["id"]] = raw.number
         yield row
+    if not seen:
+        raise SourceError(f"{path}: holds no rows")
 
 
 def _checked(value: object, number: str, command: str) -> Row:

@@ -125,7 +125,11 @@ any_row = st.one_of(
 
 
 @settings(deadline=None)  # it writes files
-@given(st.lists(any_row, max_size=12), st.integers(0, 3), st.sampled_from(["chosen-rejected", "records", "helpsteer3"]))
+@given(
+    st.lists(any_row, min_size=1, max_size=12),
+    st.integers(0, 3),
+    st.sampled_from(["chosen-rejected", "records", "helpsteer3"]),
+)
 def test_every_row_of_a_file_comes_out_once_in_order(rows: list[object], seed: int, format: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         items = read(Path(folder), rows, seed=seed, format=format, max_malformed=100)

@@ -171,6 +171,7 @@ def test_columns_are_named_with_their_types() -> None:
                 "turns": [{"from": "human", "value": "x" * (i + 1)}] * (1 + i % 2),
                 "meta": {"score": i / 2},
                 "flag": i == 3,
+                "image": bytes(1000),
                 "mixed": i if i % 10 else "none",
                 **({"rare": 1} if i == 0 else {}),
             }
@@ -186,6 +187,7 @@ def test_columns_are_named_with_their_types() -> None:
     assert said["flag"] == "true/false: False (19), True (1)"
     assert said["mixed"] == "integer 1 to 19 or text of 4 characters (2 times)"
     assert said["rare"] == "integer: 1; missing in 19 of 20"
+    assert said["image"] == "bytes"
     assert any("stands for any item" in line for line in columns.lines())
 
 
@@ -198,7 +200,8 @@ def test_very_many_columns_are_cut() -> None:
 
 
 def test_control_characters_of_the_data_reach_no_terminal(tmp_path: Path, describe: Describe) -> None:
-    text = describe(write(tmp_path / "rows.jsonl", [own(1, prompt="\x1b[2J\x07Hello\r\nthere?")]))
+    changes = {"prompt": "\x1b[2J\x07Hello\r\nthere?", "\x1b[31mred\n": {"\x07": 1}}
+    text = describe(write(tmp_path / "rows.jsonl", [own(1, **changes), own(2, "\x1b")]))
     assert "\x1b" not in text
     assert "\x07" not in text
     assert "[2J" in text

@@ -119,12 +119,47 @@ def test_a_file_that_is_no_list_of_rows_is_a_clear_error(tmp_path: Path, describ
     (tmp_path / "rows.json").write_text('{"data": []}')
     assert "must be a list of rows, is an object with the keys 'data'" in describe(str(tmp_path / "rows.json"), code=2)
     (tmp_path / "empty.jsonl").write_text("")
-    assert "No known format reads the first 0 rows" in describe(str(tmp_path / "empty.jsonl"), code=2)
-    assert "no rows to read" in describe(str(tmp_path / "empty.jsonl"), "--format", "records")
+    for arguments in ([], ["--format", "records"]):
+        assert describe(str(tmp_path / "empty.jsonl"), *arguments, code=2) == f"{tmp_path}/empty.jsonl: holds no rows\n"
+
+
+def test_the_files_of_a_folder_are_named(tmp_path: Path, describe: Describe) -> None:
+    for name in ("pairs/a.jsonl", "pairs/b.jsonl", "pairs/older/c.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / name, [own(1), own(2)])
+    text = describe(str(tmp_path / "pairs"))
+    assert re.search(r"files +a.jsonl, b.jsonl\n", text)
+    assert re.search(r"not read +older/c.jsonl; name them in path", text)
+    assert re.search(r"files +a.jsonl, b.jsonl, older/c.jsonl\n", describe(f"{tmp_path}/*/**"))
+    assert "  files" not in describe(f"{tmp_path}/pairs/a.jsonl")
+
+
+def test_a_folder_with_its_data_in_sub_folders(tmp_path: Path, describe: Describe) -> None:
+    for split in ("train", "test"):
+        (tmp_path / "set" / split).mkdir(parents=True)
+        write(tmp_path / "set" / split / "0.jsonl", [own(1)])
+    error = describe(str(tmp_path / "set"), code=2)
+    assert f"test: {tmp_path}/set/test/0.jsonl; train: {tmp_path}/set/train/0.jsonl" in error
+    (tmp_path / "set" / "test" / "0.jsonl").unlink()
+    assert "1 usable as labeled pairs" in describe(str(tmp_path / "set"))
+
+
+def test_a_problem_of_the_row_itself_is_said_once(tmp_path: Path, describe: Describe) -> None:
+    (tmp_path / "rows.jsonl").write_text(" ".join(json.dumps(own(i)) for i in range(3)))
+    text = describe(str(tmp_path / "rows.jsonl"), code=2)
+    assert text.count("the line holds more than one JSON value; a JSONL file has one object per line.") == 1
+    assert "--columns" not in text
+
+
+def test_half_of_the_rows_suffice_for_a_format(tmp_path: Path, describe: Describe) -> None:
+    text = describe(write(tmp_path / "rows.jsonl", [own(1), own(2, prompt=7)]))
+    assert "only records reads 1 of the first 2 rows" in text
+    assert "1 malformed; first: rows.jsonl:2: field 'prompt'" in text
 
 
 def test_only_malformed_rows_are_no_crash(tmp_path: Path, describe: Describe) -> None:
-    text = describe(write(tmp_path / "rows.jsonl", [1, None, [2]]), "--format", "multipref")
+    text = describe(write(tmp_path / "rows.jsonl", [1, None, [2]]), "--format", "multipref", code=2)
+    assert "  A run would stop: No row is usable (3 malformed).\n" in text
     said = "3 malformed; first: rows.jsonl:1: the row must be an object with columns, got int"
     assert said in " ".join(text.split())
 
@@ -142,6 +177,23 @@ def test_a_reader_that_stops_early_is_no_error(tmp_path: Path, n: int) -> None:
     buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, env=buffered, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_the_output_cannot_show_is_replaced(tmp_path: Path, encoding: str) -> None:
+    path = write(tmp_path / "rows.jsonl", [own(1, **{"half \ud83d of a pair": 1, "prompt": "Question 字?"})])
+    done = subprocess.run(
+        [sys.executable, "-m", "tasks.describe", path],
+        capture_output=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode(encoding)
+    shown = "\ufffd" if encoding == "utf-8" else "?"
+    assert f"half {shown} of a pair  integer: 1" in text
+    assert "Question 字?" in text if encoding == "utf-8" else "Question ??" in text
 
 
 # ---- real files --------------------------------------------------------------------------------------------------------------

@@ -174,3 +174,12 @@ def test_an_id_that_comes_twice_is_refused(
     write(tmp_path / "in.jsonl", [ROWS[0], ROWS[0]])
     assert run_command(tmp_path, encoder, "rank") == 2
     assert "row 2: the id 'q0' is already that of row 1" in capsys.readouterr().err
+
+
+def test_a_file_without_rows_is_refused(
+    tmp_path: Path, encoder: ChatEncoder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "in.jsonl", [])
+    assert run_command(tmp_path, encoder, "rank") == 2
+    assert capsys.readouterr().err == f"{tmp_path}/in.jsonl: holds no rows\n"
+    assert not (tmp_path / "out.jsonl").exists()
