@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from data.records import Label, RecordError
-from data.sources.fields import got
+from data.sources.fields import got, same
 
-Scalar = str | int | float | bool
+Scalar = str | int | FiniteFloat | bool
+"""A value of a label column or of a filter; `same` says which ones are equal."""
 
 
 class ColumnMap(BaseModel):
@@ -91,7 +92,7 @@ class ColumnMap(BaseModel):
         if self.label is not None and not (self.label_a and self.label_b):
             raise ValueError("label needs label_a and label_b: the values that mean A and those that mean B")
         for i, value in enumerate(values):
-            if any(_same(value, other) for other in values[:i]):
+            if any(same(value, other) for other in values[:i]):
                 raise ValueError(f"the label value {value!r} is given twice; each value must have one meaning")
         return self
 
@@ -100,14 +101,9 @@ class ColumnMap(BaseModel):
         meanings: list[tuple[Label | Literal["tie"], list[Scalar]]]
         meanings = [("A", self.label_a), ("B", self.label_b), ("tie", self.label_tie)]
         for meaning, values in meanings:
-            if any(_same(value, known) for known in values):
+            if any(same(value, known) for known in values):
                 return meaning
         known_values = ", ".join(f"{values} for {meaning}" for meaning, values in meanings)
         raise RecordError(
             self.label or "", f"has a value that the map does not list: {got(value)}; it has {known_values}"
         )
-
-
-def _same(left: object, right: object) -> bool:
-    """Equality of label values; True does not equal 1."""
-    return isinstance(left, bool) == isinstance(right, bool) and left == right

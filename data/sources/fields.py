@@ -100,6 +100,11 @@ def given_id(row: Row) -> str | None:
     return None if row.get("id") is None else as_id(row["id"])
 
 
+def same(left: object, right: object) -> bool:
+    """Equality of values as filters and label maps have it: 1 equals 1.0, but True does not equal 1, nor "1"."""
+    return isinstance(left, bool) == isinstance(right, bool) and left == right
+
+
 ROLE_NAMES: dict[object, Role] = {
     "system": "system",
     "user": "user",

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data.sources.adapters import RATIONALE_FORMATS, UNLABELED_FORMATS, Format
 from data.sources.catalog import DATASETS, DatasetName
-from data.sources.columns import ColumnMap
+from data.sources.columns import ColumnMap, Scalar
 
 HUB = "hub:"
 
@@ -57,11 +57,11 @@ class Source(BaseModel):
         description="Commit, tag or branch of a hub data set. Pin a commit: without one, finished stages do not notice "
         "when the data set changes on the hub.",
     )
-    where: dict[str, tuple[str | int | bool, ...]] = Field(
+    where: dict[str, tuple[Scalar, ...]] = Field(
         default={},
         title="Only rows where",
         description='Column → its allowed values, such as {domain = ["stem"]}. Other rows are dropped as filtered. '
-        "Dots reach into nested columns.",
+        'Dots reach into nested columns. 1 and 1.0 are equal; 1, true and "1" are not.',
         exclude_if=lambda value: not value,
     )
     limit: int | None = Field(

@@ -33,7 +33,7 @@ from data.records import (
 from data.sources import rows
 from data.sources.adapters import Candidate, DropReason, Format, Kind, Unusable, adapt
 from data.sources.columns import ColumnMap
-from data.sources.fields import got, reach
+from data.sources.fields import got, reach, same
 from data.sources.rows import BrokenRow, RawRow, SourceError
 from data.sources.source import Source
 
@@ -186,7 +186,7 @@ def candidates_in(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | 
         raise RecordError("", f"the row must be an object with columns, got {type(raw.value).__name__}")
     for column, wanted in source.where.items():
         value = reach(raw.value, column)
-        if not any(type(value) is type(one) and value == one for one in wanted):
+        if not any(same(value, one) for one in wanted):
             return (Unusable(None, "filtered", f"{column} is {got(value)}"),)
     return adapt(raw.value, source.format, source.columns, kind)
 

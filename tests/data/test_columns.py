@@ -108,6 +108,8 @@ def test_columns_with_a_rationale(tmp_path: Path) -> None:
         ({**AB, "label": "l", "label_a": [1]}, "label needs label_a and label_b"),
         ({**AB, "label_a": [1]}, "label is not given"),
         ({**LABELED, "label_tie": [2]}, "the label value 2 is given twice"),
+        ({**LABELED, "label_a": [float("nan")]}, "finite number"),
+        ({**LABELED, "label_a": [1], "label_b": [1.0]}, "the label value 1.0 is given twice"),
         ({**AB, "answer": "x"}, "Extra inputs are not permitted"),
     ],
 )

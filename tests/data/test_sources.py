@@ -149,6 +149,7 @@ def test_every_row_of_a_file_comes_out_once_in_order(rows: list[object], seed: i
         ({"limit": 0}, "greater than or equal to 1"),
         ({"max_malformed": -1}, "greater than or equal to 0"),
         ({"fmt": "records"}, "Extra inputs"),
+        ({"where": {"score": [float("nan")]}}, "finite number"),
     ],
 )
 def test_sources_that_make_no_sense(config: dict[str, Any], message: str) -> None:
