@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Literal
 
 from data.sources.columns import ColumnMap
-from data.sources.fields import Row
-from data.sources.formats.candidate import Candidate, DropReason, Kind, Unusable
+from data.sources.fields import Row, unshown_in
+from data.sources.formats.candidate import REFUSED, Candidate, DropReason, Kind, Unusable
 from data.sources.formats.chosen_rejected import chosen_rejected
 from data.sources.formats.compared import multipref, pku_saferlhf, preference_collection, unified_feedback
 from data.sources.formats.gram import gram_fine_tuning, gram_pre_training, gram_rr
@@ -17,7 +17,17 @@ from data.sources.formats.helpsteer3 import helpsteer3
 from data.sources.formats.own import by_columns, own_record
 from data.sources.formats.several import code_ultrafeedback, stack_exchange
 
-__all__ = ["RATIONALE_FORMATS", "UNLABELED_FORMATS", "Candidate", "DropReason", "Format", "Kind", "Unusable", "adapt"]
+__all__ = [
+    "RATIONALE_FORMATS",
+    "REFUSED",
+    "UNLABELED_FORMATS",
+    "Candidate",
+    "DropReason",
+    "Format",
+    "Kind",
+    "Unusable",
+    "adapt",
+]
 
 Format = Literal[
     "records",
@@ -41,12 +51,23 @@ RATIONALE_FORMATS: tuple[Format, ...] = ("records", "helpsteer3", "preference-co
 
 
 def adapt(row: Row, format: Format, columns: ColumnMap | None, kind: Kind) -> tuple[Candidate | Unusable, ...]:
-    """The pairs in a row: one, except in "code-ultrafeedback", which has several.
+    """The pairs in a row: one, except in "code-ultrafeedback" and where several responses are rejected.
 
-    Labels are read unless `kind` is "pair", rationales only for "rationale".
+    Labels are read unless `kind` is "pair", rationales only for "rationale". Raises RecordError for a malformed row, and
+    NotShowable for one that fills a column of `UNSHOWN`, unless a column map names it.
     """
+    pairs = _pairs(row, format, columns, kind)
+    for refusal in unshown_in(row):
+        if columns is None or refusal.field not in columns.read:
+            raise refusal
+    return pairs
+
+
+def _pairs(row: Row, format: Format, columns: ColumnMap | None, kind: Kind) -> tuple[Candidate | Unusable, ...]:
     if format == "code-ultrafeedback":
         return code_ultrafeedback(row, kind)
+    if format == "chosen-rejected":
+        return chosen_rejected(row)
     return (_the_pair(row, format, columns, kind),)
 
 
@@ -54,8 +75,6 @@ def _the_pair(row: Row, format: Format, columns: ColumnMap | None, kind: Kind) -
     match format:
         case "records":
             return own_record(row, kind)
-        case "chosen-rejected":
-            return chosen_rejected(row)
         case "helpsteer3":
             return helpsteer3(row, kind)
         case "multipref":
@@ -77,5 +96,5 @@ def _the_pair(row: Row, format: Format, columns: ColumnMap | None, kind: Kind) -
         case "columns":
             assert columns is not None, "Source requires a column map for this format"
             return by_columns(row, columns, kind)
-        case "code-ultrafeedback":
-            raise AssertionError("its rows have several pairs")
+        case "chosen-rejected" | "code-ultrafeedback":
+            raise AssertionError("its rows can have several pairs")

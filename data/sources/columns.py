@@ -68,6 +68,12 @@ class ColumnMap(BaseModel):
     def has_label(self) -> bool:
         return self.label is not None or self.chosen is not None
 
+    @property
+    def read(self) -> frozenset[str]:
+        """All columns that the map names."""
+        given = self.model_dump(exclude={"label_a", "label_b", "label_tie"})
+        return frozenset(name for name in given.values() if name is not None)
+
     @model_validator(mode="after")
     def _one_way_to_name_the_responses(self) -> ColumnMap:
         pair, preference = (self.response_a, self.response_b), (self.chosen, self.rejected)

@@ -33,7 +33,7 @@ from data.records import (
 from data.sources import rows
 from data.sources.adapters import Candidate, DropReason, Format, Kind, Unusable, adapt
 from data.sources.columns import ColumnMap
-from data.sources.fields import got, reach, same
+from data.sources.fields import NotShowable, got, reach, same
 from data.sources.rows import BrokenRow, RawRow, SourceError
 from data.sources.source import Source
 
@@ -179,7 +179,10 @@ def _records(raw_rows: Iterator[RawRow], source: Source, kind: Kind, name: str, 
 
 
 def candidates_in(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | Unusable, ...]:
-    """The candidates in a row, before ordering and filtering. Raises RecordError for a malformed row."""
+    """The candidates in a row, before ordering and filtering. Raises RecordError for a malformed row.
+
+    A row that its format reads but no judge can be shown is `Unusable`.
+    """
     if isinstance(raw.value, BrokenRow):
         raise RecordError("", raw.value.problem)
     if not isinstance(raw.value, Mapping):
@@ -188,7 +191,10 @@ def candidates_in(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | 
         value = reach(raw.value, column)
         if not any(same(value, one) for one in wanted):
             return (Unusable(None, "filtered", f"{column} is {got(value)}"),)
-    return adapt(raw.value, source.format, source.columns, kind)
+    try:
+        return adapt(raw.value, source.format, source.columns, kind)
+    except NotShowable as refusal:
+        return (Unusable(None, refusal.reason, str(refusal)),)
 
 
 def problem_of(error: RecordError) -> str:

@@ -85,8 +85,10 @@ def test_columns_with_extra_prompt_and_system(tmp_path: Path) -> None:
     ]
     assert items[3].prompt == (*CONVERSATION[:-1], Message("user", "Sum 2 and 2\n\nand 3"))
     assert items[4].reason == "empty_prompt"
-    with pytest.raises(SourceError, match="field 'sys': is a second system turn"):
-        read(tmp_path, [{**rows[3], "q": TURNS}], "pair", **by_map(columns))
+    [twice] = read(tmp_path, [{**rows[3], "q": TURNS, "more": ""}], "pair", **by_map(columns))
+    assert twice.prompt == CONVERSATION  # what is said twice is said once
+    with pytest.raises(SourceError, match="field 'sys': is a second system turn: 'q' already begins with one"):
+        read(tmp_path, [{**rows[3], "q": TURNS, "sys": "Be long."}], "pair", **by_map(columns))
 
 
 def test_columns_with_a_rationale(tmp_path: Path) -> None:

@@ -91,6 +91,19 @@ def test_a_named_set_says_what_its_card_says(
     assert "Traceback" not in done.stderr
 
 
+# ---- what is read ------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_no_judge_can_be_shown_have_their_own_reason(tmp_path: Path, describe: Describe) -> None:
+    turns = [{"role": "user", "content": "Weather?"}, {"role": "tool", "content": "12"}]
+    rows = [{"prompt": turns, "chosen": f"{i}", "rejected": "?"} for i in range(3)]
+    text = describe(write(tmp_path / "rows.jsonl", [*rows, {**rows[0], "prompt": "Weather?"}]))
+    assert "Format detected: only chosen-rejected reads the first 4 rows." in text
+    assert "1 usable as labeled pairs" in text
+    assert "3 tools; first: rows.jsonl:1: field 'prompt[1].role': is a turn of str 'tool'" in " ".join(text.split())
+    assert "malformed" not in text
+
+
 # ---- what cannot be read -----------------------------------------------------------------------------------------------------
 
 

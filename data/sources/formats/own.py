@@ -15,6 +15,8 @@ from data.sources.fields import (
     read_prompt,
     text_at,
     text_or_turns,
+    with_system,
+    with_text,
 )
 from data.sources.formats.candidate import Candidate, Kind, Truth
 
@@ -26,9 +28,11 @@ def own_record(row: Row, kind: Kind) -> Candidate:
             raise RecordError("label", f'must be "A" or "B", got {got(label)}')
     else:
         label = None
+    # That the row has all its columns comes first: only then may one be refused for what it shows.
+    asked, responses = reach(row, "prompt"), (text_at(row, "response_a"), text_at(row, "response_b"))
     return Candidate(
-        prompt=read_prompt(reach(row, "prompt"), "prompt"),
-        responses=(text_at(row, "response_a"), text_at(row, "response_b")),
+        prompt=read_prompt(asked, "prompt"),
+        responses=responses,
         truth=label,
         rationale=optional_text_at(row, "rationale") if kind == "rationale" and "rationale" in row else None,
         id=given_id(row),
@@ -55,13 +59,5 @@ def by_columns(row: Row, columns: ColumnMap, kind: Kind) -> Candidate:
 def _prompt_by_columns(row: Row, columns: ColumnMap) -> tuple[Message, ...]:
     value = reach(row, columns.prompt)
     turns = text_or_turns(value, columns.prompt)
-    extra, system = optional_text_at(row, columns.prompt_extra), optional_text_at(row, columns.system)
-    if extra.strip() and turns:
-        joined = "\n\n".join(text for text in (turns[-1].content, extra) if text.strip())
-        turns = (*turns[:-1], Message(turns[-1].role, joined))
-    prompt = as_prompt(turns, columns.prompt)
-    if not (system.strip() and prompt):
-        return prompt
-    if prompt[0].role == "system":
-        raise RecordError(columns.system or "", f"is a second system turn: {columns.prompt!r} already begins with one")
-    return (Message("system", system), *prompt)
+    prompt = as_prompt(with_text(turns, optional_text_at(row, columns.prompt_extra)), columns.prompt)
+    return with_system(prompt, optional_text_at(row, columns.system), columns.system or "", columns.prompt)
