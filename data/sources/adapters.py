@@ -68,10 +68,13 @@ def _pairs(row: Row, format: Format, columns: ColumnMap | None, kind: Kind) -> t
         return code_ultrafeedback(row, kind)
     if format == "chosen-rejected":
         return chosen_rejected(row)
-    return (_the_pair(row, format, columns, kind),)
+    if format == "columns":
+        assert columns is not None, "Source requires a column map for this format"
+        return by_columns(row, columns, kind)
+    return (_the_pair(row, format, kind),)
 
 
-def _the_pair(row: Row, format: Format, columns: ColumnMap | None, kind: Kind) -> Candidate | Unusable:
+def _the_pair(row: Row, format: Format, kind: Kind) -> Candidate | Unusable:
     match format:
         case "records":
             return own_record(row, kind)
@@ -93,8 +96,5 @@ def _the_pair(row: Row, format: Format, columns: ColumnMap | None, kind: Kind) -
             return gram_fine_tuning(row, kind)
         case "gram-rr":
             return gram_rr(row, kind)
-        case "columns":
-            assert columns is not None, "Source requires a column map for this format"
-            return by_columns(row, columns, kind)
-        case "chosen-rejected" | "code-ultrafeedback":
+        case "chosen-rejected" | "code-ultrafeedback" | "columns":
             raise AssertionError("its rows can have several pairs")

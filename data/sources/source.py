@@ -123,7 +123,7 @@ class Source(BaseModel):
             raise ValueError("give a path, or the name of a data set in dataset")
         if (self.format == "columns") != (self.columns is not None):
             raise ValueError(
-                "format 'columns' needs a column map, since only the map states what the columns mean"
+                "format 'columns' needs a column map, since only the map states what the columns mean: give it in columns"
                 if self.columns is None
                 else f"a column map is only for format 'columns', but the format is {self.format!r}; change it or remove the map"
             )
@@ -150,5 +150,7 @@ class Source(BaseModel):
 
     @property
     def names_the_better(self) -> bool:
-        """Whether the better response has its own column, so that the file assigns no positions to the two."""
-        return self.columns.chosen is not None if self.columns else self.format == "chosen-rejected"
+        """Whether every row has the better response in its own column, so that the file assigns no positions to the two."""
+        if self.columns is None:
+            return self.format == "chosen-rejected"
+        return self.columns.chosen is not None and self.columns.score_a is None

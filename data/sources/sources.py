@@ -34,6 +34,7 @@ from data.sources import rows
 from data.sources.adapters import Candidate, DropReason, Format, Kind, Unusable, adapt
 from data.sources.columns import ColumnMap
 from data.sources.fields import NotShowable, got, reach, same
+from data.sources.formats.rationales import name_by_label, names_positions
 from data.sources.rows import BrokenRow, RawRow, SourceError
 from data.sources.source import Source
 
@@ -47,6 +48,7 @@ __all__ = [
     "SourceError",
     "assign_order",
     "candidates_in",
+    "placed_rationale",
     "problem_of",
     "read_rows",
     "read_source",
@@ -197,6 +199,11 @@ def candidates_in(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | 
         return (Unusable(None, refusal.reason, str(refusal)),)
 
 
+def placed_rationale(text: str | None, candidate: Candidate, label: Label | None) -> str | None:
+    """The text that argues for a candidate, shown with this label: drawn positions take the place of chosen and rejected."""
+    return text if candidate.positioned or not text or label is None else name_by_label(text, label)
+
+
 def problem_of(error: RecordError) -> str:
     return str(error) if error.field else error.problem  # a row that is not an object has no field to name
 
@@ -231,7 +238,7 @@ def _finish(
         raise AssertionError(f"{where}: a row without a label passed the filters for labeled rows")
     if kind == "preference":
         return PreferencePair(pair, truth)
-    return RationalePair(pair, truth, candidate.rationale or "")
+    return RationalePair(pair, truth, placed_rationale(candidate.rationale, candidate, truth) or "")
 
 
 def unusable_as(candidate: Candidate, kind: Kind, max_chars: int | None) -> tuple[DropReason, str] | None:
@@ -249,6 +256,11 @@ def unusable_as(candidate: Candidate, kind: Kind, max_chars: int | None) -> tupl
         return "no_label", "the row does not say which response is better"
     if kind == "rationale" and not (candidate.rationale or "").strip():
         return "no_rationale", "no text argues for the row's label"
+    if kind == "rationale" and not candidate.positioned and names_positions(candidate.rationale or ""):
+        return (
+            "rationale_by_position",
+            "the rationale names a response by a position, which chosen and rejected have not",
+        )
     n_chars = sum(len(message.content) for message in candidate.prompt) + sum(map(len, candidate.responses))
     if max_chars is not None and n_chars > max_chars:
         return "too_long", f"{n_chars} characters, at most {max_chars} are allowed"

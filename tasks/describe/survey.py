@@ -9,10 +9,18 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from data.records import Label, RecordError, ResponsePair, flip, pair_key
-from data.sources.adapters import Candidate, Unusable
+from data.sources.adapters import Candidate, Kind, Unusable
 from data.sources.formats.candidate import Truth
 from data.sources.rows import RawRow
-from data.sources.sources import Source, assign_order, candidates_in, problem_of, read_rows, unusable_as
+from data.sources.sources import (
+    Source,
+    assign_order,
+    candidates_in,
+    placed_rationale,
+    problem_of,
+    read_rows,
+    unusable_as,
+)
 from prompts.judge import JudgePrompt
 from tasks.describe.columns import Columns
 
@@ -118,13 +126,21 @@ class _Reading:
             reasoned = candidates_in(raw, self.source, "rationale")
         except RecordError as error:
             return [None] * n, problem_of(error)
-        texts = [(c.rationale or "").strip() or None if isinstance(c, Candidate) else None for c in reasoned]
-        return texts, "no text argues for the label"
+        texts: list[str | None] = []
+        problem = "no text argues for the label"
+        for candidate in reasoned:
+            unusable = self._unusable(candidate, "rationale")
+            texts.append(
+                (candidate.rationale or "").strip() if isinstance(candidate, Candidate) and not unusable else None
+            )
+            if unusable is not None and unusable[0] == "rationale_by_position":
+                problem = unusable[1]
+        return texts, problem
 
-    def _unusable(self, candidate: Candidate | Unusable) -> tuple[str, str] | None:
+    def _unusable(self, candidate: Candidate | Unusable, kind: Kind = "pair") -> tuple[str, str] | None:
         if isinstance(candidate, Unusable):
             return candidate.reason, candidate.detail
-        return unusable_as(candidate, "pair", self.source.max_chars)
+        return unusable_as(candidate, kind, self.source.max_chars)
 
     def _drop(self, reason: str, raw: RawRow, detail: str) -> None:
         self.found.dropped.setdefault(reason, Found()).add(raw.where, detail)
@@ -135,7 +151,7 @@ class _Reading:
         label = None if truth == "tie" else truth
         if order == "B" and not candidate.positioned:
             pair, label = pair.swapped(), flip(label) if label else None
-        return Example(raw.where, pair, label, rationale)
+        return Example(raw.where, pair, label, placed_rationale(rationale, candidate, label))
 
     def _add_pair(self, shown: Example, truth: Truth, problem: str) -> None:
         found, pair = self.found, shown.pair

@@ -104,6 +104,15 @@ def test_rows_that_no_judge_can_be_shown_have_their_own_reason(tmp_path: Path, d
     assert "malformed" not in text
 
 
+def test_a_rationale_that_names_positions_of_its_own_is_counted(tmp_path: Path, describe: Describe) -> None:
+    texts = ["The chosen response is right.", "Response B is right."]
+    rows = [{"q": f"Why {i}?", "c": "a", "r": "b", "why": text} for i, text in enumerate(texts)]
+    columns = json.dumps({"prompt": "q", "chosen": "c", "rejected": "r", "rationale": "why"})
+    text = " ".join(describe(write(tmp_path / "rows.jsonl", rows), "--columns", columns).split())
+    assert "1 without a rationale; first: rows.jsonl:2: the rationale names a response by a position" in text
+    assert re.search(r"<think> │ Response [AB] is right\. │ </think>", text)
+
+
 # ---- what cannot be read -----------------------------------------------------------------------------------------------------
 
 
@@ -115,7 +124,7 @@ def test_rows_that_no_judge_can_be_shown_have_their_own_reason(tmp_path: Path, d
         (["missing.jsonl"], r"'missing.jsonl': there is no such file or folder"),
         (["missing.jsonl", "--format", "helpsteer3"], r"'missing.jsonl': there is no such file or folder"),
         (["x.jsonl", "--columns", "{"], r"--columns: Invalid JSON"),
-        (["x.jsonl", "--columns", '{"promt": "q"}'], r"prompt: Field required; promt: Extra inputs"),
+        (["x.jsonl", "--columns", '{"promt": "q"}'], r"promt: Extra inputs"),
         (["x.jsonl", "--format", "columns"], r"needs a column map"),
         (["x.jsonl", "--subset", "s"], r"split, subset and revision are only for hub data sets"),
         (["x.jsonl", "--benchmark", "llmbar"], r"no such file or folder"),

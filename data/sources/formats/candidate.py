@@ -27,6 +27,7 @@ DropReason = Literal[
     "too_long",
     "prompts_differ",
     "no_rationale",
+    "rationale_by_position",
     "not_text",
     "tools",
     "malformed",
