@@ -28,6 +28,7 @@ from data.seeds import derive_seed
 from data.sources.mixture import Mixture, needs_drawing
 from data.sources.rows import DataError
 from data.sources.sources import Dropped, Source, as_published, assign_order, read_source
+from data.sources.unread import unread_columns
 from data.store.artifacts import Artifact, Counts, FileRef, Input, Outcome
 from tasks.overlap import index_of
 from tasks.run.stage import Context, Run
@@ -178,7 +179,9 @@ class _Splitter:
         seen_pairs: set[str] = set()
         ids: dict[str, str] = {}
         for number, source in enumerate(sources):
-            self.context.watch.log(f"reading {source.path} as {kind}")
+            unread = unread_columns(source)
+            unsaid = f"; its columns {', '.join(unread)} are not read" if unread else ""
+            self.context.watch.log(f"reading {source.path} as {kind}{unsaid}")
             for item in read_source(source, kind, derive_seed(self.seed, "order")):  # type: ignore[call-overload]
                 self.rows_in += 1
                 if isinstance(item, Dropped):

@@ -5,10 +5,12 @@ A row that does not match its format raises `RecordError`; the reader adds file 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from data.sources.columns import ColumnMap
-from data.sources.fields import Row, unshown_in
+from data.sources.fields import UNSHOWN, Row, outermost, unshown_in
+from data.sources.formats.asked import prompt_columns
 from data.sources.formats.candidate import REFUSED, Candidate, DropReason, Kind, Unusable
 from data.sources.formats.chosen_rejected import chosen_rejected
 from data.sources.formats.compared import multipref, pku_saferlhf, preference_collection, unified_feedback
@@ -27,6 +29,7 @@ __all__ = [
     "Kind",
     "Unusable",
     "adapt",
+    "columns_read",
 ]
 
 Format = Literal[
@@ -48,6 +51,41 @@ UNLABELED_FORMATS: tuple[Format, ...] = ("gram-pre-training",)
 """The formats without labels; a column map may also name none."""
 RATIONALE_FORMATS: tuple[Format, ...] = ("records", "helpsteer3", "preference-collection", "gram-rr")
 """The formats with rationales; a column map may also name one."""
+
+_READ: Mapping[Format, frozenset[str]] = {
+    "records": frozenset({"id", "prompt", "response_a", "response_b", "label", "rationale", "source"}),
+    "chosen-rejected": frozenset({"id", "chosen", "rejected"}),
+    "helpsteer3": frozenset({"id", "context", "response1", "response2", "overall_preference", "individual_preference"}),
+    "multipref": frozenset(
+        {"comparison_id", "text", "completion_a", "completion_b"}
+        | {"normal_worker_annotations", "expert_worker_annotations"}
+    ),
+    "code-ultrafeedback": frozenset({"instruction", "responses", "annotations"}),
+    "unified-feedback": frozenset({"conv_A", "conv_B", "conv_A_rating", "conv_B_rating"}),
+    "preference-collection": frozenset(
+        {"orig_instruction", "orig_response_A", "orig_response_B", "orig_preference"}
+        | {"orig_feedback", "orig_feedback_A", "orig_feedback_B"}
+    ),
+    "pku-saferlhf": frozenset({"prompt", "response_0", "response_1", "better_response_id"}),
+    "stack-exchange": frozenset({"question", "answers"}),
+    "gram-pre-training": frozenset({"id", "instruction", "input", "output"}),
+    "gram-fine-tuning": frozenset({"id", "instruction", "output"}),
+    "gram-rr": frozenset({"id", "instruction", "output"}),
+    "columns": frozenset(),
+}
+
+
+def columns_read(row: Row, format: Format, columns: ColumnMap | None) -> frozenset[str]:
+    """The columns of a row that its format or column map reads, some of which only for labels or rationales.
+
+    Those of `UNSHOWN` are among them: a row that fills one is refused. Of nested columns, the outermost is named.
+    """
+    read = {*_READ[format], *UNSHOWN}
+    if format == "chosen-rejected":
+        read |= prompt_columns(row)
+    if columns is not None:
+        read |= {outermost(row, path) for path in columns.read}
+    return frozenset(name for name in row if name in read)
 
 
 def adapt(row: Row, format: Format, columns: ColumnMap | None, kind: Kind) -> tuple[Candidate | Unusable, ...]:

@@ -46,6 +46,11 @@ def reach(row: Row, path: str) -> Any:
     return value
 
 
+def outermost(row: Row, path: str) -> str:
+    """The column of a row that a dotted path leads into."""
+    return path if path in row else path.split(".")[0]
+
+
 def contents(value: object) -> str:
     """The content of a value in which a field was not found, for an error message."""
     if isinstance(value, Mapping):

@@ -21,11 +21,10 @@ from data.sources.sources import (
     read_rows,
     unusable_as,
 )
+from data.sources.unread import COLUMN_ROWS, read_in
 from prompts.judge import JudgePrompt
 from tasks.describe.columns import Columns
 
-COLUMN_ROWS = 1000
-"""Rows whose columns are examined; the others are assumed to be alike."""
 EXAMPLES = 2
 TEXTS = ("prompt", "response", "judge's whole prompt")
 
@@ -100,7 +99,7 @@ class _Reading:
     def add(self, raw: RawRow, index: int) -> None:
         self.found.rows += 1
         if self.found.columns.rows < COLUMN_ROWS:
-            self.found.columns.add(raw.value)
+            self.found.columns.add(raw.value, read_in(raw, self.source))
         try:
             candidates = candidates_in(raw, self.source, "pair_with_truth")
         except RecordError as error:
@@ -147,8 +146,8 @@ class _Reading:
 
     @staticmethod
     def _example(raw: RawRow, candidate: Candidate, rationale: str | None, order: Label) -> Example:
-        pair, truth = ResponsePair("", candidate.prompt, *candidate.responses), candidate.truth
-        label = None if truth == "tie" else truth
+        pair = ResponsePair("", candidate.prompt, *candidate.responses)
+        label = None if candidate.truth == "tie" else candidate.truth
         if order == "B" and not candidate.positioned:
             pair, label = pair.swapped(), flip(label) if label else None
         return Example(raw.where, pair, label, placed_rationale(rationale, candidate, label))

@@ -9,11 +9,12 @@ from data.benchmarks.items import Benchmark
 from data.records import Message, ResponsePair
 from data.sources.catalog import DataSet
 from data.sources.sources import Source
+from data.sources.unread import COLUMN_ROWS
 from prompts.judge import JudgePrompt
 from prompts.template import render_conversation
 from tasks.describe.columns import Columns
 from tasks.describe.layout import heading, named, paragraph, quoted, share, shortened, table
-from tasks.describe.survey import COLUMN_ROWS, Example, Found, Survey
+from tasks.describe.survey import Example, Found, Survey
 
 _LONGEST = 1600
 """Characters shown of an example."""

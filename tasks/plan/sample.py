@@ -20,6 +20,7 @@ from data.records import PreferencePair, RationalePair, ResponsePair, parse_pair
 from data.sources.mixture import needs_drawing, takes
 from data.sources.rows import SourceError, count_rows, declared_rows, expand_path
 from data.sources.sources import Dropped, Kind, Source, read_source, source_files
+from data.sources.unread import unread_columns
 from tasks.plan.assumptions import PlanAssumptions, PlanError
 from tasks.settings import BenchmarkSet, DataSettings
 
@@ -151,6 +152,9 @@ def _sample_part(
         elif how:
             notes.append(f"data.{part}: {count:,} rows in {source.path} ({how})")
         rows, read = _first_rows(source, part, n)
+        unread = unread_columns(source.model_copy(update={"limit": min(n, source.limit or n)}))
+        if unread:
+            notes.append(f"data.{part}: nothing reads the columns {', '.join(unread)} of {source.path}")
         samples.append(Sample(rows, count, count * len(rows) / read if read else 0.0))
     for (source, _, _), sample, take in zip(found, samples, _mixed(found, samples), strict=True):
         if take < sample.usable:

@@ -1,16 +1,22 @@
-"""Columns beside chosen and rejected that are part of the prompt, and rows that cannot be shown."""
+"""Columns beside chosen and rejected that are part of the prompt; rows that cannot be shown; and columns that nothing reads."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from data.records import Message
+from data.sources.adapters import adapt, columns_read
+from data.sources.catalog import DATASETS, DatasetName
 from data.sources.fields import UNSHOWN
-from data.sources.sources import SourceError
-from tests.support.sources import answer, by_map, read, reasons, share_gpt, simple_rows
+from data.sources.sources import Source, SourceError
+from data.sources.unread import unread_columns
+from tests.support.data_sets import ROWS
+from tests.support.known_sets import each_set
+from tests.support.sources import answer, by_map, read, reasons, share_gpt, simple_rows, write
 
 USER, BRIEF = Message("user", "Sum 2 and 2"), Message("system", "Be brief.")
 ANSWERS = {"chosen": "4", "rejected": "5"}
@@ -144,3 +150,48 @@ def test_a_column_map_may_name_such_a_column_as_text(tmp_path: Path) -> None:
 def test_malformed_comes_before_what_cannot_be_shown(tmp_path: Path) -> None:
     rows = [{"prompt": "p", "chosen": 3, "rejected": "b", "images": ["a.png"]}]
     assert reasons(read(tmp_path, rows, format="chosen-rejected", max_malformed=1)) == {"malformed": 1}
+
+
+# ---- what nothing reads ------------------------------------------------------------------------------------------------
+
+
+class Watched(dict[str, Any]):
+    """A row that knows which of its columns were looked at."""
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        super().__init__(copy.deepcopy(row))
+        self.seen: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.seen.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.seen.add(key)
+        return super().get(key, default)
+
+
+@each_set
+def test_the_columns_that_are_said_to_be_read_are(name: DatasetName) -> None:
+    known = DATASETS[name]
+    row = Watched({"id": "x", **ROWS[name][0]})
+    adapt(row, known.format, None, "rationale" if "rationale" in known.gives else "preference")
+    assert row.seen & row.keys() == columns_read(row, known.format, None)
+
+
+def test_columns_that_nothing_reads_are_named(tmp_path: Path) -> None:
+    rows = [
+        {**simple_rows(1)[0], "instruction": "i", "context": "c", "empty": None, "score_chosen": 3, "system": "s"},
+        {**simple_rows(1)[0], "late": 1, "images": []},
+        "no row",
+    ]
+    source = Source(path=write(tmp_path / "rows.jsonl", rows), format="chosen-rejected")
+    assert unread_columns(source) == ["instruction", "context", "score_chosen", "late"]
+    assert "late" not in unread_columns(source.model_copy(update={"where": {"late": (1,)}}))
+
+
+def test_a_column_map_reads_what_it_names(tmp_path: Path) -> None:
+    row = {"q": "?", "best": {"value": "a", "from": "gpt"}, "worst.value": "b", "worst": {}, "w": 1, "note": "n"}
+    columns = {"prompt": "q", "chosen": "best.value", "rejected": "worst.value", "id": "w"}
+    source = Source(path=write(tmp_path / "rows.jsonl", [row]), **by_map(columns))
+    assert unread_columns(source) == ["note"]

@@ -94,6 +94,25 @@ def test_a_named_set_says_what_its_card_says(
 # ---- what is read ------------------------------------------------------------------------------------------------------------
 
 
+def test_each_column_is_said_to_be_read_or_not(tmp_path: Path, describe: Describe) -> None:
+    rows = [{**own(i), "context": "A passage.", "note": None, "images": []} for i in range(4)]
+    text = describe(write(tmp_path / "rows.jsonl", rows))
+    assert re.search(r"context +text: 'A passage\.'; not read\n", text)
+    assert re.search(r"note +null; not read\n", text)
+    assert re.search(r"prompt +text[^\n;]*\n", text)
+    assert "Not read: context, note. All other columns are read." in text
+    columns = {"prompt": "prompt", "prompt_extra": "context", "response_a": "response_a", "response_b": "response_b"}
+    mapped = describe(str(tmp_path / "rows.jsonl"), "--columns", json.dumps(columns))
+    assert "Not read: label, note. All other columns are read." in mapped
+    assert "All columns are read." in describe(write(tmp_path / "own.jsonl", [own(1), own(2)]))
+
+
+def test_columns_beyond_those_that_are_shown_are_said_to_be_unread(tmp_path: Path, describe: Describe) -> None:
+    more = {f"more_{i}": i for i in range(40)}
+    text = " ".join(describe(write(tmp_path / "rows.jsonl", [{**own(1), **more}])).split())
+    assert f"Not read: {', '.join(more)}. All" in text
+
+
 def test_rows_that_no_judge_can_be_shown_have_their_own_reason(tmp_path: Path, describe: Describe) -> None:
     turns = [{"role": "user", "content": "Weather?"}, {"role": "tool", "content": "12"}]
     rows = [{"prompt": turns, "chosen": f"{i}", "rejected": "?"} for i in range(3)]

@@ -59,6 +59,13 @@ def test_two_different_pairs_with_one_id_are_an_error(prepared: Prepare) -> None
         prepared({"labeled": [*some(100, 20), row(500, id="row-100")]})
 
 
+def test_the_log_names_the_columns_that_are_not_read(prepared: Prepare, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        prepared({"labeled": [row(100 + i, context="c", note=None) for i in range(20)]})
+    said = [record.getMessage() for record in caplog.records if "labeled.jsonl" in record.getMessage()]
+    assert any(line.endswith("as preference; its columns context are not read") for line in said), said
+
+
 def test_rows_that_cannot_be_used_are_dropped_with_their_reason(prepared: Prepare) -> None:
     useless = [row(400, response_b=" "), row(401, response_b="good 401"), row(402, prompt=" ")]
     data = prepared({"labeled": [*some(100, 20), *useless]})

@@ -29,6 +29,11 @@ PROMPTS = ("prompt", "conversations", "instruction")
 """The columns that can hold the prompt: of each row, the first that is not null is read."""
 
 
+def prompt_columns(row: Row) -> frozenset[str]:
+    """The columns from which the prompt of a row is read, if they are there."""
+    return frozenset({_prompt_column(row) or "prompt", "input", "history", "system"})
+
+
 def _prompt_column(row: Row) -> str | None:
     return next((name for name in PROMPTS if row.get(name) is not None), None)
 
