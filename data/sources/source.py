@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -48,6 +48,13 @@ class Source(BaseModel):
     )
     columns: ColumnMap | None = Field(
         default=None, title="Column map", description="Which column contains what; only for the format 'columns'."
+    )
+    id_from: Literal["row", "content"] = Field(
+        default="row",
+        title="Ids",
+        description="row: the row's own id, if it has one. content: always a hash of the row's content, for ids that are not "
+        "unique among the sources of a kind.",
+        exclude_if=lambda value: value == "row",
     )
     split: str = Field(default="train", title="Split", description="Split of a hub data set.")
     subset: str | None = Field(default=None, title="Subset", description="Subset (configuration) of a hub data set.")

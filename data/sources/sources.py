@@ -48,6 +48,7 @@ __all__ = [
     "SourceError",
     "assign_order",
     "candidates_in",
+    "identity_of",
     "placed_rationale",
     "problem_of",
     "read_rows",
@@ -177,7 +178,7 @@ def _records(raw_rows: Iterator[RawRow], source: Source, kind: Kind, name: str, 
             if isinstance(candidate, Unusable):
                 yield Dropped(raw.where, candidate.id, candidate.reason, candidate.detail)
             else:
-                yield _finish(candidate, raw.where, kind, source.max_chars, name, assign_order(index + place, seed))
+                yield _finish(candidate, raw.where, kind, source, name, assign_order(index + place, seed))
 
 
 def candidates_in(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | Unusable, ...]:
@@ -199,6 +200,13 @@ def candidates_in(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | 
         return (Unusable(None, refusal.reason, str(refusal)),)
 
 
+def identity_of(candidate: Candidate, source: Source) -> str:
+    """The id of a pair: its row's own, or a hash of its content in the file's order, so that no seed changes it."""
+    if candidate.id and source.id_from == "row":
+        return candidate.id
+    return content_id([m.to_json() for m in candidate.prompt], *candidate.responses)
+
+
 def placed_rationale(text: str | None, candidate: Candidate, label: Label | None) -> str | None:
     """The text that argues for a candidate, shown with this label: drawn positions take the place of chosen and rejected."""
     return text if candidate.positioned or not text or label is None else name_by_label(text, label)
@@ -217,13 +225,12 @@ def _too_many_malformed(raw: RawRow, error: RecordError, allowed: int) -> Source
 
 
 def _finish(
-    candidate: Candidate, where: str, kind: Kind, max_chars: int | None, name: str, order: Label
+    candidate: Candidate, where: str, kind: Kind, source: Source, name: str, order: Label
 ) -> Record | Truth | Dropped:
     """The record of a candidate, after the filters. `order` is the position of the first of two unpositioned responses."""
     first, second = candidate.responses
-    # Hashed in the file's order, so that an id does not depend on the seed.
-    identity = candidate.id or content_id([m.to_json() for m in candidate.prompt], first, second)
-    unusable = unusable_as(candidate, kind, max_chars)
+    identity = identity_of(candidate, source)
+    unusable = unusable_as(candidate, kind, source.max_chars)
     if unusable is not None:
         return Dropped(where, identity, *unusable)
     pair = ResponsePair(identity, candidate.prompt, first, second, source=candidate.source or name)

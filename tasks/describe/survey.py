@@ -11,11 +11,13 @@ from itertools import count
 from data.records import Label, RecordError, ResponsePair, flip, pair_key
 from data.sources.adapters import Candidate, Kind, Unusable
 from data.sources.formats.candidate import Truth
+from data.sources.ids import Ids
 from data.sources.rows import RawRow
 from data.sources.sources import (
     Source,
     assign_order,
     candidates_in,
+    identity_of,
     placed_rationale,
     problem_of,
     read_rows,
@@ -65,6 +67,7 @@ class Survey:
     usable: Counter[str] = field(default_factory=Counter)
     duplicates: Found = field(default_factory=Found)
     conflicts: Found = field(default_factory=Found)
+    same_ids: Found = field(default_factory=Found)
     no_rationale: Found = field(default_factory=Found)
     out_of_shape: Found = field(default_factory=Found)
     lengths: dict[str, array[int]] = field(default_factory=lambda: {name: array("q") for name in TEXTS})
@@ -94,6 +97,7 @@ class _Reading:
         self.found = Survey()
         self.seen: set[str] = set()
         self.better: dict[str, bool] = {}
+        self.ids = Ids()
         self.waiting: list[tuple[str, str]] = []
 
     def add(self, raw: RawRow, index: int) -> None:
@@ -144,9 +148,8 @@ class _Reading:
     def _drop(self, reason: str, raw: RawRow, detail: str) -> None:
         self.found.dropped.setdefault(reason, Found()).add(raw.where, detail)
 
-    @staticmethod
-    def _example(raw: RawRow, candidate: Candidate, rationale: str | None, order: Label) -> Example:
-        pair = ResponsePair("", candidate.prompt, *candidate.responses)
+    def _example(self, raw: RawRow, candidate: Candidate, rationale: str | None, order: Label) -> Example:
+        pair = ResponsePair(identity_of(candidate, self.source), candidate.prompt, *candidate.responses)
         label = None if candidate.truth == "tie" else candidate.truth
         if order == "B" and not candidate.positioned:
             pair, label = pair.swapped(), flip(label) if label else None
@@ -176,6 +179,8 @@ class _Reading:
         new = key not in self.seen
         self.seen.add(key)
         self.found.usable["pair"] += new
+        if new and self.ids.clash(shown.pair.id, key):
+            self.found.same_ids.add(shown.where, f"the id {shown.pair.id!r} stands for another pair already")
         first, same = False, True
         if shown.label is not None:
             better = (shown.pair.response_a < shown.pair.response_b) == (shown.label == "A")

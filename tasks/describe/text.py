@@ -70,6 +70,7 @@ def _usable(found: Survey, source: Source) -> list[str]:
     ):
         if each.n:
             lines.append(paragraph(f"{each.n:>9,} {what}; first: {_place(each.where)}", "  "))
+    lines += _first(found.same_ids, 'with the same id as another pair: a run stops there, unless id_from = "content"')
     lines.append(f"  {found.several_turns:>9,} with several turns, {found.system_turns:,} with a system turn")
     return lines
 

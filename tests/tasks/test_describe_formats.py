@@ -123,6 +123,19 @@ def test_rows_that_no_judge_can_be_shown_have_their_own_reason(tmp_path: Path, d
     assert "malformed" not in text
 
 
+def test_ids_at_which_a_run_would_stop(tmp_path: Path, describe: Describe) -> None:
+    folder = tmp_path / "both"
+    folder.mkdir()
+    for name in ("one", "two"):
+        rows = [own(i, prompt=f"Question {i} of {name}?", id=i) for i in range(3)]
+        write(folder / f"{name}.jsonl", [*rows, rows[0]])  # a repeated row is a duplicate and no clash
+    text = " ".join(describe(str(folder)).split())
+    assert (
+        '3 with the same id as another pair: a run stops there, unless id_from = "content"; first: two.jsonl:1:' in text
+    )
+    assert "same id" not in describe(str(folder / "one.jsonl"))
+
+
 def test_a_rationale_that_names_positions_of_its_own_is_counted(tmp_path: Path, describe: Describe) -> None:
     texts = ["The chosen response is right.", "Response B is right."]
     rows = [{"q": f"Why {i}?", "c": "a", "r": "b", "why": text} for i, text in enumerate(texts)]
