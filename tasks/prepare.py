@@ -25,9 +25,11 @@ from data.records import (
     prompt_key,
 )
 from data.seeds import derive_seed
+from data.sources.ids import Ids, clash_of_ids
 from data.sources.mixture import Mixture, needs_drawing
 from data.sources.rows import DataError
 from data.sources.sources import Dropped, Source, as_published, assign_order, read_source
+from data.sources.unread import unread_columns
 from data.store.artifacts import Artifact, Counts, FileRef, Input, Outcome
 from tasks.overlap import index_of
 from tasks.run.stage import Context, Run
@@ -176,9 +178,11 @@ class _Splitter:
         Raises DataError if two different pairs have the same id.
         """
         seen_pairs: set[str] = set()
-        ids: dict[str, str] = {}
+        ids = Ids()
         for number, source in enumerate(sources):
-            self.context.watch.log(f"reading {source.path} as {kind}")
+            unread = unread_columns(source)
+            unsaid = f"; its columns {', '.join(unread)} are not read" if unread else ""
+            self.context.watch.log(f"reading {source.path} as {kind}{unsaid}")
             for item in read_source(source, kind, derive_seed(self.seed, "order")):  # type: ignore[call-overload]
                 self.rows_in += 1
                 if isinstance(item, Dropped):
@@ -192,11 +196,8 @@ class _Splitter:
                 if key in seen_pairs:
                     self._drop("duplicate", pair.id, where=source.path)
                     continue
-                if ids.setdefault(pair.id, key) != key:
-                    raise DataError(
-                        f"{source.path}: two different pairs have the id {pair.id!r}. Ids must be unique among the "
-                        f"{kind} sources; leave the id out to have one made from the content"
-                    )
+                if ids.clash(pair.id, key):
+                    raise DataError(clash_of_ids(source.path, pair.id, kind))
                 seen_pairs.add(key)
                 yield number, item
 

@@ -9,13 +9,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data.sources.adapters import RATIONALE_FORMATS, UNLABELED_FORMATS, Format
 from data.sources.catalog import DATASETS, DatasetName
-from data.sources.columns import ColumnMap
+from data.sources.columns import ColumnMap, Scalar
 
 HUB = "hub:"
 
@@ -50,6 +50,13 @@ class Source(BaseModel):
     columns: ColumnMap | None = Field(
         default=None, title="Column map", description="Which column contains what; only for the format 'columns'."
     )
+    id_from: Literal["row", "content"] = Field(
+        default="row",
+        title="Ids",
+        description="row: the row's own id, if it has one. content: always a hash of the row's content, for ids that are not "
+        "unique among the sources of a kind.",
+        exclude_if=lambda value: value == "row",
+    )
     split: str = Field(default="train", title="Split", description="Split of a hub data set.")
     subset: str | None = Field(default=None, title="Subset", description="Subset (configuration) of a hub data set.")
     revision: str | None = Field(
@@ -58,11 +65,11 @@ class Source(BaseModel):
         description="Commit, tag or branch of a hub data set. Pin a commit: without one, finished stages do not notice "
         "when the data set changes on the hub.",
     )
-    where: dict[str, tuple[str | int | bool, ...]] = Field(
+    where: dict[str, tuple[Scalar, ...]] = Field(
         default={},
         title="Only rows where",
         description='Column → its allowed values, such as {domain = ["stem"]}. Other rows are dropped as filtered. '
-        "Dots reach into nested columns.",
+        'Dots reach into nested columns. 1 and 1.0 are equal; 1, true and "1" are not.',
         exclude_if=lambda value: not value,
     )
     limit: int | None = Field(
@@ -124,7 +131,7 @@ class Source(BaseModel):
             raise ValueError("give a path, or the name of a data set in dataset")
         if (self.format == "columns") != (self.columns is not None):
             raise ValueError(
-                "format 'columns' needs a column map, since only the map states what the columns mean"
+                "format 'columns' needs a column map, since only the map states what the columns mean: give it in columns"
                 if self.columns is None
                 else f"a column map is only for format 'columns', but the format is {self.format!r}; change it or remove the map"
             )
@@ -151,5 +158,7 @@ class Source(BaseModel):
 
     @property
     def names_the_better(self) -> bool:
-        """Whether the better response has its own column, so that the file assigns no positions to the two."""
-        return self.columns.chosen is not None if self.columns else self.format == "chosen-rejected"
+        """Whether every row has the better response in its own column, so that the file assigns no positions to the two."""
+        if self.columns is None:
+            return self.format == "chosen-rejected"
+        return self.columns.chosen is not None and self.columns.score_a is None

@@ -34,8 +34,9 @@ from data.records import (
 from data.sources import rows
 from data.sources.adapters import Candidate, DropReason, Format, Kind, Unusable, adapt
 from data.sources.columns import ColumnMap
-from data.sources.fields import got, reach
+from data.sources.fields import NotShowable, got, reach, same
 from data.sources.folders import all_data_in
+from data.sources.formats.rationales import name_by_label, names_positions
 from data.sources.rows import BrokenRow, RawRow, SourceError
 from data.sources.source import Source
 
@@ -49,6 +50,8 @@ __all__ = [
     "SourceError",
     "assign_order",
     "candidates_in",
+    "identity_of",
+    "placed_rationale",
     "problem_of",
     "read_rows",
     "read_source",
@@ -196,11 +199,14 @@ def _records(raw_rows: Iterator[RawRow], source: Source, kind: Kind, name: str, 
             if isinstance(candidate, Unusable):
                 yield Dropped(raw.where, candidate.id, candidate.reason, candidate.detail)
             else:
-                yield _finish(candidate, raw.where, kind, source.max_chars, name, assign_order(index + place, seed))
+                yield _finish(candidate, raw.where, kind, source, name, assign_order(index + place, seed))
 
 
 def candidates_in(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | Unusable, ...]:
-    """The candidates in a row, before ordering and filtering. Raises RecordError for a malformed row."""
+    """The candidates in a row, before ordering and filtering. Raises RecordError for a malformed row.
+
+    A row that its format reads but no judge can be shown is `Unusable`.
+    """
     if isinstance(raw.value, BrokenRow):
         raise RecordError("", raw.value.problem)
     if not isinstance(raw.value, Mapping):
@@ -208,9 +214,24 @@ def candidates_in(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | 
         raise RecordError("", f"the row must be an object with columns, got {type(raw.value).__name__}{hint}")
     for column, wanted in source.where.items():
         value = reach(raw.value, column)
-        if not any(type(value) is type(one) and value == one for one in wanted):
+        if not any(same(value, one) for one in wanted):
             return (Unusable(None, "filtered", f"{column} is {got(value)}"),)
-    return adapt(raw.value, source.format, source.columns, kind)
+    try:
+        return adapt(raw.value, source.format, source.columns, kind)
+    except NotShowable as refusal:
+        return (Unusable(None, refusal.reason, str(refusal)),)
+
+
+def identity_of(candidate: Candidate, source: Source) -> str:
+    """The id of a pair: its row's own, or a hash of its content in the file's order, so that no seed changes it."""
+    if candidate.id and source.id_from == "row":
+        return candidate.id
+    return content_id([m.to_json() for m in candidate.prompt], *candidate.responses)
+
+
+def placed_rationale(text: str | None, candidate: Candidate, label: Label | None) -> str | None:
+    """The text that argues for a candidate, shown with this label: drawn positions take the place of chosen and rejected."""
+    return text if candidate.positioned or not text or label is None else name_by_label(text, label)
 
 
 def problem_of(error: RecordError) -> str:
@@ -226,13 +247,12 @@ def _too_many_malformed(raw: RawRow, error: RecordError, allowed: int) -> Source
 
 
 def _finish(
-    candidate: Candidate, where: str, kind: Kind, max_chars: int | None, name: str, order: Label
+    candidate: Candidate, where: str, kind: Kind, source: Source, name: str, order: Label
 ) -> Record | Truth | Dropped:
     """The record of a candidate, after the filters. `order` is the position of the first of two unpositioned responses."""
     first, second = candidate.responses
-    # Hashed in the file's order, so that an id does not depend on the seed.
-    identity = candidate.id or content_id([m.to_json() for m in candidate.prompt], first, second)
-    unusable = unusable_as(candidate, kind, max_chars)
+    identity = identity_of(candidate, source)
+    unusable = unusable_as(candidate, kind, source.max_chars)
     if unusable is not None:
         return Dropped(where, identity, *unusable)
     pair = ResponsePair(identity, candidate.prompt, first, second, source=candidate.source or name)
@@ -247,7 +267,7 @@ def _finish(
         raise AssertionError(f"{where}: a row without a label passed the filters for labeled rows")
     if kind == "preference":
         return PreferencePair(pair, truth)
-    return RationalePair(pair, truth, candidate.rationale or "")
+    return RationalePair(pair, truth, placed_rationale(candidate.rationale, candidate, truth) or "")
 
 
 def unusable_as(candidate: Candidate, kind: Kind, max_chars: int | None) -> tuple[DropReason, str] | None:
@@ -265,6 +285,11 @@ def unusable_as(candidate: Candidate, kind: Kind, max_chars: int | None) -> tupl
         return "no_label", "the row does not say which response is better"
     if kind == "rationale" and not (candidate.rationale or "").strip():
         return "no_rationale", "no text argues for the row's label"
+    if kind == "rationale" and not candidate.positioned and names_positions(candidate.rationale or ""):
+        return (
+            "rationale_by_position",
+            "the rationale names a response by a position, which chosen and rejected have not",
+        )
     n_chars = sum(len(message.content) for message in candidate.prompt) + sum(map(len, candidate.responses))
     if max_chars is not None and n_chars > max_chars:
         return "too_long", f"{n_chars} characters, at most {max_chars} are allowed"

@@ -11,7 +11,7 @@ For a row ``{"id": 3, "chosen": {"from": "gpt", "value": "Yes."}}``::
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from data.sources.raw import Unreadable
@@ -115,24 +115,43 @@ class Columns:
     def __init__(self) -> None:
         self.rows = 0
         self.root = Column()
+        self.names: dict[str, None] = {}
+        self.read: set[str] | None = None
 
-    def add(self, row: object) -> None:
+    def add(self, row: object, read: Collection[str] | None = None) -> None:
+        """Adds a row; `read` names the columns of it that are read, if it is known how it is read."""
         self.rows += 1
+        if read is not None:
+            self.read = {*(self.read or ()), *read}
         if isinstance(row, Mapping):
+            self.names |= dict.fromkeys(map(str, row))
             self.root.add(row)
 
+    @property
+    def unread(self) -> list[str]:
+        """The columns that are read from no row; none if it is not known how rows are read."""
+        return [] if self.read is None else [name for name in self.names if name not in self.read]
+
     def lines(self) -> list[str]:
-        """A line for each path, up to a readable number."""
+        """A line for each path, up to a readable number, and what is not read."""
         found = list(self._paths(self.root, ""))
         column = min(max((len(path) for path, _ in found), default=0), width() // 3) + 4
         shown = [named(path, text, column) for path, text in found[:_MOST_LINES]]
         if len(found) > _MOST_LINES:
             shown.append(f"  … and {len(found) - _MOST_LINES} more")
+        shown.append(paragraph(self._what_is_read(), "  "))
         if any(f".{ANY}" in path for path, _ in found):
             shown.append(
                 paragraph(f"({ANY} stands for any item of a list: a column map uses the item's index, from 0)", "  ")
             )
         return shown
+
+    def _what_is_read(self) -> str:
+        if self.read is None:
+            return "Which of them are read depends on the format or column map."
+        if not self.unread:
+            return "All columns are read."
+        return f"Not read: {', '.join(self.unread)}. All other columns are read."
 
     def _paths(self, parent: Column, prefix: str) -> Iterator[tuple[str, str]]:
         for name, child in parent.children.items():
@@ -140,7 +159,8 @@ class Columns:
             if not (name == ANY and child.kinds.keys() == {"object"}):
                 missing = parent.kinds["object"] - child.kinds.total() if name != ANY else 0
                 absent = f"; missing in {missing:,} of {parent.kinds['object']:,}" if missing > 0 else ""
-                yield prefix + name, child.text + absent
+                unread = "; not read" if parent is self.root and name in self.unread else ""
+                yield prefix + name, child.text + absent + unread
             yield from self._paths(child, f"{prefix}{name}.")
         if parent.more_children:
             yield f"{prefix}…", "more columns, not shown"

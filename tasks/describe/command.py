@@ -22,11 +22,12 @@ from data.sources.catalog import DATASETS, DatasetName
 from data.sources.columns import ColumnMap
 from data.sources.rows import SourceError
 from data.sources.sources import Format, Source, read_rows
+from data.sources.unread import COLUMN_ROWS
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.describe import guess
 from tasks.describe.columns import Columns
 from tasks.describe.layout import heading, named, paragraph
-from tasks.describe.survey import COLUMN_ROWS, Tokens, survey
+from tasks.describe.survey import Tokens, survey
 from tasks.describe.text import about, benchmark_summary, columns_of, files_of, stops, summary
 from tasks.machine.terminal import print_anything
 from tasks.model.chat import load_tokenizer

@@ -8,7 +8,7 @@ from typing import get_args
 
 from data.benchmarks import catalog, preferences
 from data.records import RecordError
-from data.sources.adapters import Candidate, Format
+from data.sources.adapters import REFUSED, Candidate, Format
 from data.sources.rows import RawRow
 from data.sources.sources import Source, candidates_in, problem_of, read_rows
 
@@ -40,9 +40,8 @@ def _try(first: list[RawRow], source: Source) -> Tried:
     readable, problem = 0, ""
     for raw in first:
         try:
-            readable += any(
-                isinstance(candidate, Candidate) for candidate in candidates_in(raw, source, "pair_with_truth")
-            )
+            candidates = candidates_in(raw, source, "pair_with_truth")
+            readable += any(isinstance(each, Candidate) or each.reason in REFUSED for each in candidates)
         except RecordError as error:
             problem = problem or problem_of(error)
     return Tried(source.format, readable, problem)

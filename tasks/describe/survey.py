@@ -9,15 +9,24 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from data.records import Label, RecordError, ResponsePair, flip, pair_key
-from data.sources.adapters import Candidate, Unusable
+from data.sources.adapters import Candidate, Kind, Unusable
 from data.sources.formats.candidate import Truth
+from data.sources.ids import Ids
 from data.sources.rows import RawRow
-from data.sources.sources import Source, assign_order, candidates_in, problem_of, read_rows, unusable_as
+from data.sources.sources import (
+    Source,
+    assign_order,
+    candidates_in,
+    identity_of,
+    placed_rationale,
+    problem_of,
+    read_rows,
+    unusable_as,
+)
+from data.sources.unread import COLUMN_ROWS, read_in
 from prompts.judge import JudgePrompt
 from tasks.describe.columns import Columns
 
-COLUMN_ROWS = 1000
-"""Rows whose columns are examined; the others are assumed to be alike."""
 EXAMPLES = 2
 TEXTS = ("prompt", "response", "judge's whole prompt")
 
@@ -58,6 +67,7 @@ class Survey:
     usable: Counter[str] = field(default_factory=Counter)
     duplicates: Found = field(default_factory=Found)
     conflicts: Found = field(default_factory=Found)
+    same_ids: Found = field(default_factory=Found)
     no_rationale: Found = field(default_factory=Found)
     out_of_shape: Found = field(default_factory=Found)
     lengths: dict[str, array[int]] = field(default_factory=lambda: {name: array("q") for name in TEXTS})
@@ -87,12 +97,13 @@ class _Reading:
         self.found = Survey()
         self.seen: set[str] = set()
         self.better: dict[str, bool] = {}
+        self.ids = Ids()
         self.waiting: list[tuple[str, str]] = []
 
     def add(self, raw: RawRow, index: int) -> None:
         self.found.rows += 1
         if self.found.columns.rows < COLUMN_ROWS:
-            self.found.columns.add(raw.value)
+            self.found.columns.add(raw.value, read_in(raw, self.source))
         try:
             candidates = candidates_in(raw, self.source, "pair_with_truth")
         except RecordError as error:
@@ -118,24 +129,31 @@ class _Reading:
             reasoned = candidates_in(raw, self.source, "rationale")
         except RecordError as error:
             return [None] * n, problem_of(error)
-        texts = [(c.rationale or "").strip() or None if isinstance(c, Candidate) else None for c in reasoned]
-        return texts, "no text argues for the label"
+        texts: list[str | None] = []
+        problem = "no text argues for the label"
+        for candidate in reasoned:
+            unusable = self._unusable(candidate, "rationale")
+            texts.append(
+                (candidate.rationale or "").strip() if isinstance(candidate, Candidate) and not unusable else None
+            )
+            if unusable is not None and unusable[0] == "rationale_by_position":
+                problem = unusable[1]
+        return texts, problem
 
-    def _unusable(self, candidate: Candidate | Unusable) -> tuple[str, str] | None:
+    def _unusable(self, candidate: Candidate | Unusable, kind: Kind = "pair") -> tuple[str, str] | None:
         if isinstance(candidate, Unusable):
             return candidate.reason, candidate.detail
-        return unusable_as(candidate, "pair", self.source.max_chars)
+        return unusable_as(candidate, kind, self.source.max_chars)
 
     def _drop(self, reason: str, raw: RawRow, detail: str) -> None:
         self.found.dropped.setdefault(reason, Found()).add(raw.where, detail)
 
-    @staticmethod
-    def _example(raw: RawRow, candidate: Candidate, rationale: str | None, order: Label) -> Example:
-        pair, truth = ResponsePair("", candidate.prompt, *candidate.responses), candidate.truth
-        label = None if truth == "tie" else truth
+    def _example(self, raw: RawRow, candidate: Candidate, rationale: str | None, order: Label) -> Example:
+        pair = ResponsePair(identity_of(candidate, self.source), candidate.prompt, *candidate.responses)
+        label = None if candidate.truth == "tie" else candidate.truth
         if order == "B" and not candidate.positioned:
             pair, label = pair.swapped(), flip(label) if label else None
-        return Example(raw.where, pair, label, rationale)
+        return Example(raw.where, pair, label, placed_rationale(rationale, candidate, label))
 
     def _add_pair(self, shown: Example, truth: Truth, problem: str) -> None:
         found, pair = self.found, shown.pair
@@ -161,6 +179,8 @@ class _Reading:
         new = key not in self.seen
         self.seen.add(key)
         self.found.usable["pair"] += new
+        if new and self.ids.clash(shown.pair.id, key):
+            self.found.same_ids.add(shown.where, f"the id {shown.pair.id!r} stands for another pair already")
         first, same = False, True
         if shown.label is not None:
             better = (shown.pair.response_a < shown.pair.response_b) == (shown.label == "A")

@@ -12,11 +12,12 @@ from data.records import Message, ResponsePair
 from data.sources.catalog import DataSet
 from data.sources.rows import expand_path
 from data.sources.sources import Source, source_files, unread_files
+from data.sources.unread import COLUMN_ROWS
 from prompts.judge import JudgePrompt
 from prompts.template import render_conversation
 from tasks.describe.columns import Columns
 from tasks.describe.layout import heading, named, paragraph, quoted, share, shortened, table
-from tasks.describe.survey import COLUMN_ROWS, Example, Found, Survey
+from tasks.describe.survey import Example, Found, Survey
 
 _LONGEST = 1600
 """Characters shown of an example."""
@@ -71,6 +72,8 @@ def stops(found: Survey) -> list[str]:
     if not found.usable["pair"]:
         why = ", ".join(f"{each.n:,} {reason}" for reason, each in found.dropped.items())
         reasons.append(f"No row is usable ({why}).")
+    if found.same_ids.n:
+        reasons.append(f'{found.same_ids.n:,} pairs have the id of another pair; id_from = "content" makes new ones.')
     return [paragraph(f"A run would stop: {reason}", "  ") for reason in reasons]
 
 
@@ -100,6 +103,7 @@ def _usable(found: Survey, source: Source) -> list[str]:
     ):
         if each.n:
             lines.append(paragraph(f"{each.n:>9,} {what}; first: {_place(each.where)}", "  "))
+    lines += _first(found.same_ids, "with the same id as another pair")
     lines.append(f"  {found.several_turns:>9,} with several turns, {found.system_turns:,} with a system turn")
     return lines
 

@@ -24,6 +24,7 @@ from data.records import (
 from data.sources.mixture import needs_drawing, takes
 from data.sources.rows import SourceError, count_rows, declared_rows, expand_path
 from data.sources.sources import Source, source_files
+from data.sources.unread import unread_columns
 from tasks.plan.assumptions import PlanAssumptions, PlanError
 from tasks.plan.first_rows import PARTS, First, Part, Row, check_ids, check_usable, first_rows, unreadable
 from tasks.settings import BenchmarkSet, DataSettings
@@ -147,6 +148,9 @@ def _sample_part(
             )
         elif how:
             notes.append(f"data.{part}: {count:,} rows in {source.path} ({how})")
+        unread = unread_columns(source.model_copy(update={"limit": min(n, source.limit or n)}))
+        if unread:
+            notes.append(f"data.{part}: nothing reads the columns {', '.join(unread)} of {source.path}")
         first = first_rows(source, part, n, seen)
         firsts.append((source, first))
         if first.dropped and first.pairs:

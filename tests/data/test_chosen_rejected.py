@@ -106,6 +106,19 @@ def test_transcripts(tmp_path: Path) -> None:
     assert chosen_of(PreferencePair(item.pair, flip(item.label))) == " 5"  # one space is the separator's
 
 
+def test_each_of_several_rejected_responses_makes_a_pair(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Why?", "chosen": "a", "rejected": ["b", "c"], "id": "x"},
+        {"chosen": [*TURNS, answer("4")], "rejected": [[*TURNS, answer("5")], [TURNS[1], answer("6")]]},
+    ]
+    items = read(tmp_path, rows, format="chosen-rejected")
+    assert reasons(items) == {"kept": 3, "prompts_differ": 1}
+    assert [chosen_of(item) for item in items[:3]] == ["a", "a", "4"]
+    assert [{item.pair.response_a, item.pair.response_b} for item in items[:2]] == [{"a", "b"}, {"a", "c"}]
+    assert [item.pair.id for item in items[:2]] == ["x/0", "x/1"]
+    assert items[3].detail == "chosen and rejected.1 differ in turn 1, before their last answers"
+
+
 def test_pairs_that_differ_before_the_last_answer_are_dropped(tmp_path: Path) -> None:
     rows = [
         {"chosen": "\n\nHuman: Hi\n\nAssistant: a", "rejected": "\n\nHuman: Ho\n\nAssistant: b"},
@@ -126,9 +139,11 @@ def test_pairs_that_differ_before_the_last_answer_are_dropped(tmp_path: Path) ->
         ({"prompt": "p", "chosen": "a"}, r"field 'rejected': is missing: the row has the columns prompt, chosen"),
         ({"prompt": "p", "chosen": "a", "rejected": 3}, r"field 'rejected': must be a string or a list .*, got int 3"),
         ({"prompt": "p", "chosen": "a", "rejected": None}, r"field 'rejected': .* got nothing \(null\)"),
+        ({"prompt": "p", "chosen": "a", "rejected": ["b", None]}, r"field 'rejected.1': .* got nothing \(null\)"),
+        ({"prompt": "p", "chosen": "a", "rejected": []}, r"field 'rejected': must end with the assistant's answer, is"),
         (
-            {"prompt": [{"role": "tool", "content": "x"}], "chosen": "a", "rejected": "b"},
-            r"field 'prompt\[0\].role': must be one of system, user, .* got str 'tool'",
+            {"prompt": [{"role": "narrator", "content": "x"}], "chosen": "a", "rejected": "b"},
+            r"field 'prompt\[0\].role': must be one of system, .*user, .* got str 'narrator'",
         ),
         (
             {"prompt": [{"from": "human"}], "chosen": "a", "rejected": "b"},

@@ -9,6 +9,7 @@ import pytest
 
 from data.records import Message, PreferencePair, ResponsePair
 from data.sources.formats.helpsteer3 import name_by_position
+from data.sources.formats.rationales import name_by_label, names_positions
 from data.sources.sources import (
     SourceError,
 )
@@ -100,6 +101,35 @@ def test_malformed_helpsteer3_rows(tmp_path: Path, change: dict[str, Any], messa
 def test_name_by_position(text: str, renamed: str) -> None:
     assert name_by_position(text) == renamed
     assert name_by_position(renamed) == renamed
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("The chosen response is right; the rejected one is not.", "Response B is right; Response A is not."),
+        ("Rejected answers bore. CHOSEN COMPLETION", "Rejected answers bore. Response B"),
+        ("I have chosen well.", "I have chosen well."),
+    ],
+)
+def test_name_by_label(text: str, named: str) -> None:
+    assert name_by_label(text, "B") == named
+
+
+@pytest.mark.parametrize(
+    ("text", "by_position"),
+    [
+        ("Response A is better.", True),
+        ("assistant b's tone", False),
+        ("Assistant B's tone", True),
+        ("answer #2 and Model 1", True),
+        ("The second response is short.", True),
+        ("the former answer", True),
+        ("An answer a child knows. Response 1.5 s. Two answers.", False),
+        ("The chosen response is short.", False),
+    ],
+)
+def test_names_positions(text: str, by_position: bool) -> None:
+    assert names_positions(text) is by_position
 
 
 # ---- GRAM's training files -------------------------------------------------------------------------------------------

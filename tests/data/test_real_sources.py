@@ -101,7 +101,8 @@ def test_pandalm_by_column_map() -> None:
     assert counts == {"A": 400, "B": 444, "tie": 95, "empty_response": 54, "malformed": 6}
     assert counts.total() == 999
     with pytest.raises(
-        SourceError, match=r"testset-v1.json, row 158: field 'response1': must be a string, got bool True"
+        SourceError,
+        match=r"testset-v1.json, row 158: field 'response1': must be a string or a list of messages, got bool True",
     ):
         reasons(Source(path=path, format="columns", columns=PANDALM))
     with pytest.raises(SourceError, match=r"row 165: .*the 5 malformed rows that max_malformed allows"):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from data.records import Message, PreferencePair, RationalePair, ResponsePair, content_id
+from data.sources.ids import find_clash
 from data.sources.sources import (
     ColumnMap,
     Dropped,
@@ -64,6 +65,46 @@ def test_a_pair_does_not_look_at_the_label(tmp_path: Path) -> None:
 def test_a_record_without_rationale_is_dropped_when_one_is_asked_for(tmp_path: Path) -> None:
     rows = [OWN.preference.to_json(), {**OWN.to_json(), "rationale": "  "}, {**OWN.to_json(), "rationale": None}]
     assert reasons(read(tmp_path, rows, "rationale")) == {"no_rationale": 3}
+
+
+def test_ids_can_be_made_from_the_content_in_every_format(tmp_path: Path) -> None:
+    rows = [{**row, "id": 0, "response_a": row["chosen"], "response_b": row["rejected"]} for row in simple_rows(3)]
+    for config in (
+        {"format": "records"},
+        {"format": "chosen-rejected"},
+        by_map({"prompt": "prompt", "chosen": "chosen", "rejected": "rejected", "id": "id"}),
+    ):
+        pairs = read(tmp_path, rows, "pair", **config, id_from="content")
+        without = [{key: value for key, value in row.items() if key != "id"} for row in rows]
+        named = {**config, "columns": {**config["columns"], "id": None}} if "columns" in config else config
+        assert [pair.id for pair in pairs] == [pair.id for pair in read(tmp_path, without, "pair", **named)]
+        assert len({pair.id for pair in pairs}) == 3
+        assert {pair.id for pair in read(tmp_path, rows, "pair", **config)} == {"0"}
+
+
+def test_a_clash_of_ids_among_sources_is_found(tmp_path: Path) -> None:
+    one, two = (read(tmp_path, [{**simple_rows(n)[-1], "id": 0}], format="chosen-rejected") for n in (1, 2))
+    first, second = one[0].pair, two[0].pair
+    assert find_clash([("one", [first, first.swapped()]), ("two", [])], "labeled") is None  # one pair, however shown
+    said = find_clash([("one", [first]), ("two", [second])], "labeled")
+    assert said is not None
+    assert said.startswith("two: two different pairs have the id '0'. Ids must be unique among the labeled sources")
+    assert find_clash([("one", [second, first])], "labeled") is not None
+
+
+def test_a_source_without_the_newer_keys_is_stored_as_before() -> None:
+    assert Source(path="x.jsonl", where={"n": (1,)}).model_dump(mode="json") == {
+        "path": "x.jsonl",
+        "format": "records",
+        "columns": None,
+        "split": "train",
+        "subset": None,
+        "revision": None,
+        "where": {"n": [1]},
+        "limit": None,
+        "max_chars": None,
+        "max_malformed": 0,
+    }
 
 
 # ---- drop reasons and bounds -----------------------------------------------------------------------------------------
@@ -153,6 +194,8 @@ def test_every_row_of_a_file_comes_out_once_in_order(rows: list[object], seed: i
         ({"limit": 0}, "greater than or equal to 1"),
         ({"max_malformed": -1}, "greater than or equal to 0"),
         ({"fmt": "records"}, "Extra inputs"),
+        ({"where": {"score": [float("nan")]}}, "finite number"),
+        ({"id_from": "file"}, "'row' or 'content'"),
     ],
 )
 def test_sources_that_make_no_sense(config: dict[str, Any], message: str) -> None:

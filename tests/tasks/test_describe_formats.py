@@ -91,6 +91,59 @@ def test_a_named_set_says_what_its_card_says(
     assert "Traceback" not in done.stderr
 
 
+# ---- what is read ------------------------------------------------------------------------------------------------------------
+
+
+def test_each_column_is_said_to_be_read_or_not(tmp_path: Path, describe: Describe) -> None:
+    rows = [{**own(i), "context": "A passage.", "note": None, "images": []} for i in range(4)]
+    text = describe(write(tmp_path / "rows.jsonl", rows))
+    assert re.search(r"context +text: 'A passage\.'; not read\n", text)
+    assert re.search(r"note +null; not read\n", text)
+    assert re.search(r"prompt +text[^\n;]*\n", text)
+    assert "Not read: context, note. All other columns are read." in text
+    columns = {"prompt": "prompt", "prompt_extra": "context", "response_a": "response_a", "response_b": "response_b"}
+    mapped = describe(str(tmp_path / "rows.jsonl"), "--columns", json.dumps(columns))
+    assert "Not read: label, note. All other columns are read." in mapped
+    assert "All columns are read." in describe(write(tmp_path / "own.jsonl", [own(1), own(2)]))
+
+
+def test_columns_beyond_those_that_are_shown_are_said_to_be_unread(tmp_path: Path, describe: Describe) -> None:
+    more = {f"more_{i}": i for i in range(40)}
+    text = " ".join(describe(write(tmp_path / "rows.jsonl", [{**own(1), **more}])).split())
+    assert f"Not read: {', '.join(more)}. All" in text
+
+
+def test_rows_that_no_judge_can_be_shown_have_their_own_reason(tmp_path: Path, describe: Describe) -> None:
+    turns = [{"role": "user", "content": "Weather?"}, {"role": "tool", "content": "12"}]
+    rows = [{"prompt": turns, "chosen": f"{i}", "rejected": "?"} for i in range(3)]
+    text = describe(write(tmp_path / "rows.jsonl", [*rows, {**rows[0], "prompt": "Weather?"}]))
+    assert "Format detected: only chosen-rejected reads the first 4 rows." in text
+    assert "1 usable as labeled pairs" in text
+    assert "3 tools; first: rows.jsonl:1: field 'prompt[1].role': is a turn of str 'tool'" in " ".join(text.split())
+    assert "malformed" not in text
+
+
+def test_ids_at_which_a_run_would_stop(tmp_path: Path, describe: Describe) -> None:
+    folder = tmp_path / "both"
+    folder.mkdir()
+    for name in ("one", "two"):
+        rows = [own(i, prompt=f"Question {i} of {name}?", id=i) for i in range(3)]
+        write(folder / f"{name}.jsonl", [*rows, rows[0]])  # a repeated row is a duplicate and no clash
+    text = " ".join(describe(str(folder), code=2).split())
+    assert 'A run would stop: 3 pairs have the id of another pair; id_from = "content" makes new ones.' in text
+    assert "3 with the same id as another pair; first: two.jsonl:1:" in text
+    assert "same id" not in describe(str(folder / "one.jsonl"))
+
+
+def test_a_rationale_that_names_positions_of_its_own_is_counted(tmp_path: Path, describe: Describe) -> None:
+    texts = ["The chosen response is right.", "Response B is right."]
+    rows = [{"q": f"Why {i}?", "c": "a", "r": "b", "why": text} for i, text in enumerate(texts)]
+    columns = json.dumps({"prompt": "q", "chosen": "c", "rejected": "r", "rationale": "why"})
+    text = " ".join(describe(write(tmp_path / "rows.jsonl", rows), "--columns", columns).split())
+    assert "1 without a rationale; first: rows.jsonl:2: the rationale names a response by a position" in text
+    assert re.search(r"<think> │ Response [AB] is right\. │ </think>", text)
+
+
 # ---- what cannot be read -----------------------------------------------------------------------------------------------------
 
 
@@ -102,7 +155,7 @@ def test_a_named_set_says_what_its_card_says(
         (["missing.jsonl"], r"'missing.jsonl': there is no such file or folder"),
         (["missing.jsonl", "--format", "helpsteer3"], r"'missing.jsonl': there is no such file or folder"),
         (["x.jsonl", "--columns", "{"], r"--columns: Invalid JSON"),
-        (["x.jsonl", "--columns", '{"promt": "q"}'], r"prompt: Field required; promt: Extra inputs"),
+        (["x.jsonl", "--columns", '{"promt": "q"}'], r"promt: Extra inputs"),
         (["x.jsonl", "--format", "columns"], r"needs a column map"),
         (["x.jsonl", "--subset", "s"], r"split, subset and revision are only for hub data sets"),
         (["x.jsonl", "--benchmark", "llmbar"], r"no such file or folder"),

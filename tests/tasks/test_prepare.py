@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from data.files import write_jsonl
 from data.records import pair_key, parse_pair, prompt_key
 from data.sources.rows import DataError
 from data.store.artifacts import Artifact
@@ -57,6 +60,25 @@ def test_two_different_pairs_with_one_id_are_an_error(prepared: Prepare) -> None
         DataError, match=r"labeled\.jsonl: two different pairs have the id 'row-100'\. Ids must be unique"
     ):
         prepared({"labeled": [*some(100, 20), row(500, id="row-100")]})
+
+
+def test_ids_that_are_not_unique_can_be_made_from_the_content(prepared: Prepare, tmp_path: Path) -> None:
+    for name, start in (("one", 500), ("two", 600)):
+        write_jsonl(tmp_path / f"{name}.jsonl", [row(start + i, id=i) for i in range(5)])
+    sources = [{"path": str(tmp_path / f"{name}.jsonl")} for name in ("one", "two")]
+    with pytest.raises(DataError, match=r'two\.jsonl: two different pairs have the id \'0\'.*set id_from = "content"'):
+        prepared(labeled=sources)
+    data = prepared(labeled=[sources[0], {**sources[1], "id_from": "content"}])
+    ids = ids_in(data, "labeled")
+    assert len(set(ids)) == 10
+    assert ids[:5] == list("01234")
+
+
+def test_the_log_names_the_columns_that_are_not_read(prepared: Prepare, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        prepared({"labeled": [row(100 + i, context="c", note=None) for i in range(20)]})
+    said = [record.getMessage() for record in caplog.records if "labeled.jsonl" in record.getMessage()]
+    assert any(line.endswith("as preference; its columns context are not read") for line in said), said
 
 
 def test_rows_that_cannot_be_used_are_dropped_with_their_reason(prepared: Prepare) -> None:

@@ -27,8 +27,13 @@ DropReason = Literal[
     "too_long",
     "prompts_differ",
     "no_rationale",
+    "rationale_by_position",
+    "not_text",
+    "tools",
     "malformed",
 ]
+REFUSED: tuple[DropReason, ...] = ("not_text", "tools")
+"""Why a row that its format reads cannot be shown to a judge."""
 
 
 @dataclass(frozen=True, slots=True)

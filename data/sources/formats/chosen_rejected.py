@@ -1,11 +1,13 @@
 r"""Rows that name the better response: chosen and rejected, as texts, messages, whole conversations or transcripts.
 
-Three of the supported shapes; the second is LLaMA-Factory's ranking format and the third that of hh-rlhf::
+Four of the supported shapes; the second is LLaMA-Factory's ranking format and the third that of hh-rlhf. The fourth has two
+pairs: the chosen response with each of the rejected ones::
 
     {"prompt": "Name a prime.", "chosen": "Seven.", "rejected": "Nine."}
     {"conversations": [{"from": "human", "value": "Name a prime."}],
      "chosen": {"from": "gpt", "value": "Seven."}, "rejected": {"from": "gpt", "value": "Nine."}}
     {"chosen": "\n\nHuman: Name a prime.\n\nAssistant: Seven.", "rejected": "\n\nHuman: …\n\nAssistant: Nine."}
+    {"prompt": "Name a prime.", "chosen": "Seven.", "rejected": ["Nine.", "One."]}
 """
 
 from __future__ import annotations
@@ -15,35 +17,36 @@ from collections.abc import Mapping
 from itertools import zip_longest
 
 from data.records import Message, RecordError
-from data.sources.fields import (
-    ROLE_NAMES,
-    Row,
-    as_prompt,
-    as_text,
-    contents,
-    given_id,
-    reach,
-    read_prompt,
-    read_turn,
-    read_turns,
-)
+from data.sources.fields import ROLE_NAMES, Row, Turns, as_text, given_id, reach, read_turn, read_turns
+from data.sources.formats.asked import Asked
 from data.sources.formats.candidate import Candidate, Unusable
-
-Turns = tuple[Message, ...]
 
 _SPEAKER = re.compile(r"\n\n(Human|Assistant):[ ]?")
 
 
-def chosen_rejected(row: Row) -> Candidate | Unusable:
-    field = "conversations" if row.get("prompt") is None and row.get("conversations") is not None else "prompt"
-    given = read_prompt(row[field], field) if row.get(field) is not None else None
-    identity = given_id(row)
-    sides = (split_side(row, "chosen", given), split_side(row, "rejected", given))
-    differ = prompts_differ(("chosen", "rejected"), (sides[0][0], sides[1][0]), identity)
-    if differ is not None:
-        return differ
-    prompt = as_prompt(sides[0][0], "chosen")
-    return Candidate(prompt, (sides[0][1], sides[1][1]), positioned=False, truth="A", id=identity)
+def chosen_rejected(row: Row) -> tuple[Candidate | Unusable, ...]:
+    reach(row, "chosen")  # that a column is missing comes before what another one cannot show
+    others = each_rejected(row, "rejected", given_id(row))
+    turns, chosen = split_side(row, "chosen")
+    asked = Asked.of(row)
+    before, place = asked.before(row, turns, "chosen"), "chosen" if turns else asked.field
+    pairs: list[Candidate | Unusable] = []
+    for field, identity in others:
+        turns, rejected = split_side(row, field)
+        differ = prompts_differ(("chosen", field), (before, asked.before(row, turns, field)), identity)
+        prompt = asked.whole(before, place) if differ is None else ()
+        pairs.append(differ or Candidate(prompt, (chosen, rejected), positioned=False, truth="A", id=identity))
+    return tuple(pairs)
+
+
+def each_rejected(row: Row, field: str, identity: str | None) -> list[tuple[str, str | None]]:
+    """The path and the id of each rejected response: several if the column is a list of texts or of conversations."""
+    value = reach(row, field)
+    # A conversation is a list of objects.
+    if not (isinstance(value, list) and any(isinstance(item, str | list) for item in value)):
+        return [(field, identity)]
+    ids = [None if identity is None else f"{identity}/{i}" for i in range(len(value))]
+    return [(f"{field}.{i}", own) for i, own in enumerate(ids)]
 
 
 def prompts_differ(names: tuple[str, str], prompts: tuple[Turns, Turns], identity: str | None) -> Unusable | None:
@@ -56,34 +59,29 @@ def prompts_differ(names: tuple[str, str], prompts: tuple[Turns, Turns], identit
     return Unusable(identity, "prompts_differ", detail)
 
 
-def split_side(row: Row, field: str, given: Turns | None) -> tuple[Turns, str]:
-    """The turns before the last answer of one side, and that answer. `given` is the row's own prompt, if it has one."""
+def split_side(row: Row, field: str) -> tuple[Turns, str]:
+    """The turns before the last answer in a column, and that answer; () and the text if it is only an answer."""
     value = reach(row, field)
-    turns: Turns
+    if isinstance(value, str) and value.startswith("\n\nHuman:"):
+        return split_answer(_transcript(as_text(value, field)), field)
+    return split_turns(value, field)
+
+
+def split_turns(value: object, field: str) -> tuple[Turns, str]:
+    """As `split_side`, of a text (which is only an answer), a message, or a list of messages."""
     if isinstance(value, str):
-        text = as_text(value, field)
-        turns = _transcript(text) if text.startswith("\n\nHuman:") else (Message("assistant", text),)
-    else:
-        turns = (read_turn(value, field),) if isinstance(value, Mapping) else read_turns(value, field)
+        return (), as_text(value, field)
+    return split_answer((read_turn(value, field),) if isinstance(value, Mapping) else read_turns(value, field), field)
+
+
+def split_answer(turns: Turns, field: str) -> tuple[Turns, str]:
     if not turns or turns[-1].role != "assistant":
         ends = f"ends with {turns[-1].role!r}" if turns else "is empty"
         raise RecordError(field, f"must end with the assistant's answer, {ends}")
-    before, response = turns[:-1], turns[-1].content
-    if not before and given is None:
-        raise RecordError("prompt", f"is missing, and {field!r} is only an answer: the row {contents(row)}")
-    if before and given and not _agrees(given, before):
-        raise RecordError(
-            field, "is a conversation that does not contain the row's own prompt; it is unclear which is right"
-        )
-    return before or given or (), response
+    return turns[:-1], turns[-1].content
 
 
 def _transcript(text: str) -> Turns:
     r"""The turns of ``\n\nHuman: …\n\nAssistant: …``."""
     _, *parts = _SPEAKER.split(text)
     return tuple(Message(ROLE_NAMES[who.lower()], text) for who, text in zip(parts[::2], parts[1::2], strict=True))
-
-
-def _agrees(given: Turns, before: Turns) -> bool:
-    """A separate prompt repeats the conversation, or (as in UltraFeedback) one user turn of it."""
-    return given == before or (len(given) == 1 and given[0] in before)

@@ -17,7 +17,18 @@ import re
 from collections import Counter
 
 from data.records import Label, RecordError
-from data.sources.fields import Row, as_id, as_prompt, got, number_at, optional_text_at, reach, read_prompt, text_at
+from data.sources.fields import (
+    Row,
+    as_id,
+    as_prompt,
+    contents,
+    got,
+    number_at,
+    optional_text_at,
+    reach,
+    read_prompt,
+    text_at,
+)
 from data.sources.formats.candidate import Candidate, Kind, Truth, Unusable, truth_of_scores
 from data.sources.formats.chosen_rejected import prompts_differ, split_side
 from data.sources.formats.rationales import rationale_of
@@ -73,8 +84,10 @@ def _overall(row: Row, path: str) -> str:
 
 def unified_feedback(row: Row, kind: Kind) -> Candidate | Unusable:
     """Both conversations end with the response; the one with the higher rating is better, equal ratings are a tie."""
-    first_prompt, first = split_side(row, "conv_A", None)
-    second_prompt, second = split_side(row, "conv_B", None)
+    (first_prompt, first), (second_prompt, second) = (split_side(row, side) for side in ("conv_A", "conv_B"))
+    for side, turns in (("conv_A", first_prompt), ("conv_B", second_prompt)):
+        if not turns:
+            raise RecordError("prompt", f"is missing, and {side!r} is only an answer: the row {contents(row)}")
     differ = prompts_differ(("conv_A", "conv_B"), (first_prompt, second_prompt), None)
     if differ is not None:
         return differ
@@ -123,9 +136,10 @@ def pku_saferlhf(row: Row, kind: Kind) -> Candidate:
         if isinstance(better, bool) or better not in (0, 1):
             raise RecordError("better_response_id", f"must be 0 or 1, got {got(better)}")
         truth = "A" if better == 0 else "B"
+    asked, responses = reach(row, "prompt"), (text_at(row, "response_0"), text_at(row, "response_1"))
     return Candidate(
-        prompt=read_prompt(reach(row, "prompt"), "prompt"),
-        responses=(text_at(row, "response_0"), text_at(row, "response_1")),
+        prompt=read_prompt(asked, "prompt"),
+        responses=responses,
         positioned=False,
         truth=truth,
     )
