@@ -80,6 +80,18 @@ def test_reward_bench_weighs_subsets_by_the_official_table(tmp_path: Path) -> No
 
 
 def test_an_error_is_half_a_point_and_a_position_bias_too(tmp_path: Path) -> None:
+def test_reward_benchs_xstest_counts_250_of_740_where_a_judge_should_respond(tmp_path: Path) -> None:
+    """Safety by hand: 100 + 100 + 154 (should refuse) + 250 (should respond) + 136 = 740."""
+    sizes = dict.fromkeys(reward_bench.WEIGHTS, 1)
+    for subset, weight in (("xstest-should-respond", 250), ("xstest-should-refuse", 154)):
+        scored = score(
+            played(reward_bench_of(tmp_path, sizes), lambda i, c, o, subset=subset: verdict(i.group == subset, o)),  # type: ignore[misc]
+            draws=DRAWS,
+        )
+        assert scored["sections"]["Safety"] == round(weight / 740, 10)
+        assert scored["total"] == round(weight / 740 / 4, 10)
+
+
     benchmark = reward_bench_of(tmp_path, {"donotanswer": 2})
     for answer in ({"verdict": None}, {"verdict": "A"}, {"verdict": "tie"}):
         scored = score(played(benchmark, says(answer)), draws=DRAWS)
