@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from data.benchmarks import preferences
+from data.benchmarks import llmbar, preferences
 from data.benchmarks.catalog import load
 from data.benchmarks.items import Benchmark, Item
 from data.files import read_jsonl, write_json, write_jsonl
@@ -26,7 +26,8 @@ HELD_OUT = "held-out"
 def prepare_set(run: Run, chosen: BenchmarkSet) -> Artifact:
     """A configured benchmark as a stage. Raises SourceError if the data is not what its authors publish."""
     config = chosen.model_dump(mode="json", exclude={"name"})
-    inputs = {"data": as_published(Source(path=chosen.data))}
+    path = llmbar.path_of(chosen.data) if chosen.benchmark == llmbar.NAME else chosen.data
+    inputs = {"data": as_published(Source(path=path))}
 
     def body(context: Context) -> Outcome:
         return write_set(context.work, load(chosen.benchmark, chosen.data, chosen.split, chosen.format))
