@@ -246,6 +246,7 @@ def _score(work: Path, known: Benchmark, games: Iterator[dict[str, Any]], outcom
         "position_consistency": found["position"]["consistency"],
         "first_shown": found["position"]["first_shown"],
         "mean_tokens": round(found["mean_tokens"], 2),
+        **({"drawn": scored["drawn"]} if "drawn" in scored else {}),
     }
     return Outcome(outcome.counts, metrics)
 
@@ -261,5 +262,7 @@ def measured(run: Run) -> list[Artifact]:
 
 
 def set_name(artifact: Artifact) -> str:
-    """What a benchmark's stage is called in tables: "held-out", or the name of its set."""
-    return artifact.manifest.kind.removeprefix("benchmark").removeprefix("-") or "held-out"
+    """What a benchmark's stage is called in tables: "held-out", or the name of its set, with how many of its items were drawn."""
+    name = artifact.manifest.kind.removeprefix("benchmark").removeprefix("-") or HELD_OUT
+    drawn = artifact.manifest.metrics.get("drawn")
+    return f"{name} ({drawn['items']:,} of {drawn['of']:,})" if drawn else name

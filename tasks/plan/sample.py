@@ -20,6 +20,7 @@ from data.records import PreferencePair, RationalePair, ResponsePair, parse_pair
 from data.sources.mixture import needs_drawing, takes
 from data.sources.rows import SourceError, count_rows, declared_rows, expand_path
 from data.sources.sources import Dropped, Kind, Source, read_source, source_files
+from tasks.benchmark.sets import load_set
 from tasks.plan.assumptions import PlanAssumptions, PlanError
 from tasks.settings import BenchmarkSet, DataSettings
 
@@ -203,7 +204,7 @@ def _sample_set(chosen: BenchmarkSet, stand_in: str | None, n: int, notes: list[
         items = load("preferences", stand_in).items
         return SetSample(chosen.label, items[:n], len(items))
     try:
-        items = load(chosen.benchmark, chosen.data, chosen.split, chosen.format).items
+        items = load_set(chosen).items
     except (SourceError, OSError) as error:
         raise _unreadable(chosen.data, error, chosen.label) from error
     return SetSample(chosen.label, items[:n], len(items), _candidates(chosen.benchmark, items))
