@@ -44,6 +44,8 @@ def main() -> int:
 def _score(games: Games, arguments: argparse.Namespace) -> int:
     scored = score(games, arguments.partial, arguments.draws)
     print(json.dumps(scored, indent=1))
+    for doubt in scored.get("doubts", ()):
+        print(f"warning: {doubt}", file=sys.stderr)
     return 0
 
 

@@ -10,6 +10,7 @@ from data.benchmarks.items import Benchmark, Cell, Item
 from tasks.benchmark import best_of, bootstrap, pairs
 from tasks.benchmark.best_of import curve_points, knockout, match
 from tasks.benchmark.bootstrap import DRAWS, Numbers, Table
+from tasks.benchmark.doubts import doubts
 from tasks.benchmark.games import Game, Games, GamesError, adaptive
 from tasks.benchmark.rules import Outcomes, Scorer, mean_win
 
@@ -85,13 +86,13 @@ def drawn_of(benchmark: Benchmark) -> dict[str, int]:
 
 
 def _notes(games: Games) -> dict[str, Any]:
-    """What has to be said of the numbers: how they differ from the published ones."""
-    notes, drawn = [], drawn_of(games.benchmark)
+    """What has to be said of the numbers: how they differ from the published ones, and why they are doubtful."""
+    notes, drawn, found = [], drawn_of(games.benchmark), doubts(games)
     if drawn:
         notes.append(f"estimates from {drawn['items']:,} of {drawn['of']:,} items, not the published metric")
     if games.benchmark.name in _NOTES:
         notes.append(_NOTES[games.benchmark.name])
-    return {"note": "; ".join(notes)} if notes else {}
+    return {**({"note": "; ".join(notes)} if notes else {}), **({"doubts": found} if found else {})}
 
 
 def tabulate(games: Games) -> tuple[dict[str, Table], Outcomes]:
