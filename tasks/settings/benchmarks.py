@@ -10,7 +10,7 @@ from data.benchmarks.catalog import BenchmarkName
 from data.benchmarks.judgebench import SPLITS
 from data.sources.adapters import Format
 from data.sources.columns import ColumnMap
-from data.sources.source import Source
+from data.sources.source import HUB, Source
 from tasks.settings.models import ModelSettings
 from tasks.settings.section import Section
 
@@ -121,10 +121,7 @@ class BenchmarkSet(Section):
     @model_validator(mode="after")
     def _keys_of_this_benchmark(self) -> Self:
         if self.benchmark == "preferences":
-            try:
-                _ = self.source
-            except ValidationError as error:
-                raise ValueError("; ".join(str(one["ctx"]["error"]) for one in error.errors())) from error
+            self._check_source()
             return self
         if self.format != "records" or self.columns is not None or self.subset is not None:
             raise ValueError(
@@ -135,6 +132,21 @@ class BenchmarkSet(Section):
         if self.split not in (None, *SPLITS):
             raise ValueError(f"split: judgebench has {' and '.join(SPLITS)}, got {self.split!r}")
         return self
+
+    def _check_source(self) -> None:
+        if (self.split or self.subset) and not self.data.startswith(HUB):
+            raise ValueError("split and subset are only for data sets on the hub; name the local file itself in data")
+        try:
+            source = self.source
+        except ValidationError as error:
+            problems = (one["msg"].removeprefix("Value error, ") for one in error.errors())
+            raise ValueError("; ".join(problems)) from error
+        if not source.has_labels:
+            raise ValueError(
+                "columns: label, or chosen and rejected, is needed: a benchmark has labeled pairs"
+                if self.columns
+                else f"format: {self.format!r} has no labels, and a benchmark has labeled pairs"
+            )
 
     @property
     def label(self) -> str:
