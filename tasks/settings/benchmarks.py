@@ -94,7 +94,7 @@ class BenchmarkSet(Section):
         ge=1,
         title="Limit (prompts)",
         description="Play at most this many items, drawn at random so that every part of the benchmark keeps its share. The "
-        "scores then are estimates, and are marked as such. Empty: all.",
+        "scores then are estimates, and are marked as such; only the drawn items are checked for leaks. Empty: all.",
         exclude_if=lambda value: value is None,
     )
     seed: int = Field(
