@@ -52,7 +52,8 @@ class Method:
             "tokens_a_judgment": heldout["mean_tokens"],
             "sets": {set_name(a): a.manifest.metrics["accuracy"] for a in self.benchmarks if set_name(a) != "held-out"},
         }
-        return {**row, **per_cost(row)}
+        drawn = {set_name(a): a.manifest.metrics["interval"] for a in self.benchmarks if "drawn" in a.manifest.metrics}
+        return {**row, **({"drawn": drawn} if drawn else {}), **per_cost(row)}
 
 
 def per_cost(row: dict[str, Any]) -> dict[str, float]:

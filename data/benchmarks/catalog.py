@@ -12,9 +12,7 @@ BenchmarkName = Literal["rm-bench", "judgebench", "reward-bench", "reward-bench-
 NAMES: tuple[str, ...] = get_args(BenchmarkName)
 
 
-def load(
-    name: BenchmarkName, data: str, split: Literal["gpt", "claude"] | None = None, format: Format = "records"
-) -> Benchmark:
+def load(name: BenchmarkName, data: str, split: str | None = None, format: Format = "records") -> Benchmark:
     """A benchmark from its authors' files or the hub. `split` is JudgeBench's, `format` that of a preference set.
 
     Raises SourceError if the data is not as its authors publish it.

@@ -87,7 +87,7 @@ class Benchmark:
     """A benchmark as loaded. `groups` are those that its authors score, whether or not this data has all of them.
 
     `lacks` names parts of a group that are missing from this data; `dropped` counts the rows that were read but are not
-    items, by reason.
+    items, by reason. If the items were drawn (see `data.benchmarks.draw`), `drawn_from` has the number of all by group.
     """
 
     name: str
@@ -96,6 +96,7 @@ class Benchmark:
     items: tuple[Item, ...]
     lacks: tuple[str, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
+    drawn_from: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def by_id(self) -> dict[str, Item]:

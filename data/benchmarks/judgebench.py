@@ -17,6 +17,8 @@ from data.sources.fields import Row, as_id, got, reach, text_at
 from data.sources.rows import SourceError
 
 NAME = "judgebench"
+
+# Of ScalerLab/JudgeBench at e2c52c28 (2024-11-06): run_judge.py has the prefixes, README.md the categories and splits.
 CATEGORIES = {
     "mmlu-pro": "knowledge",
     "livebench-reasoning": "reasoning",

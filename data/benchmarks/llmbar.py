@@ -1,11 +1,14 @@
 """LLMBar: pairs of outputs, one of which follows the instruction, with one file per subset.
 
-A row of ``Natural.json``, whose id is the file's stem and the row's number from 0, "Natural/0"::
+A row of ``Natural.json``, whose id is the subset and the row's number from 0, "Natural/0"; in the authors' repository the
+file is ``Dataset/LLMBar/Natural/dataset.json``::
 
     {"input": "Summarize the following content. …", "output_1": "My girlfriend's visa …", "output_2": "…", "label": 1}
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from data.benchmarks.items import CHOSEN_ORDERS, Benchmark, Cell, Item, files_of, prompt_of, read_items
 from data.records import RecordError
@@ -13,20 +16,42 @@ from data.sources import rows
 from data.sources.fields import Row, got, reach, text_at
 
 NAME = "llmbar"
+
+# Of princeton-nlp/LLMBar at 900616bf (2024-07-08), README.md: the folders below Dataset/LLMBar and Dataset/Processed.
 ADVERSARIAL = ("Adversarial_Neighbor", "Adversarial_GPTInst", "Adversarial_GPTOut", "Adversarial_Manual")
 SUBSETS = ("Natural", *ADVERSARIAL)
 PROCESSED = ("Processed_FairEval", "Processed_LLMEval^2", "Processed_MT-Bench")
 """Existing sets that LLMBar's authors processed in addition to their own."""
+_KNOWN = (*SUBSETS, *PROCESSED)
 
 
 def load(data: str) -> Benchmark:
-    """LLMBar from a folder or from one subset's file. The processed sets are groups in addition to the published five."""
-    files = files_of(data, NAME, [f"{name}.json" for name in (*SUBSETS, *PROCESSED)])
+    """LLMBar from one subset's file, a folder of such files, or the authors' repository (but not its case studies).
+
+    The processed sets are groups in addition to the published five.
+    """
+    path = path_of(data)
     items: list[Item] = []
-    for file in files:
-        subset = rows.data_set_name(str(file))
-        items += read_items(rows.read_file(str(file)), lambda row, i, subset=subset: _item(row, subset, i))  # type: ignore[misc]
+    for file in files_of(path, NAME, [f"{name}.json" for name in _KNOWN]):
+        subset = _subset_of(file)
+        if subset in _KNOWN or path == data:
+            items += read_items(rows.read_file(str(file)), lambda row, i, subset=subset: _item(row, subset, i))  # type: ignore[misc]
     return Benchmark(NAME, CHOSEN_ORDERS, SUBSETS, tuple(items))
+
+
+def path_of(data: str) -> str:
+    """The path that names the files themselves: `data`, or a pattern if `data` is a folder laid out as the repository is."""
+    folder = Path(rows.expand_path(data))
+    if any((folder / f"{name}.json").is_file() for name in _KNOWN) or not any(folder.glob("**/dataset.json")):
+        return data
+    return f"{data.rstrip('/')}/**/dataset.json"
+
+
+def _subset_of(file: Path) -> str:
+    if file.name != "dataset.json":
+        return rows.data_set_name(str(file))
+    kind, name = file.parts[-3:-1] if len(file.parts) > 2 else ("", file.parent.name)
+    return name if name in _KNOWN else f"{kind}_{name}"
 
 
 def _item(row: Row, subset: str, index: int) -> Item:

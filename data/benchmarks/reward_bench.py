@@ -37,6 +37,8 @@ from data.sources.rows import RawRow
 
 NAME, NAME_2 = "reward-bench", "reward-bench-2"
 
+# Of allenai/reward-bench at 05a9005e (2026-01-31), rewardbench/constants.py.
+
 SECTIONS = {
     "Chat": ("alpacaeval-easy", "alpacaeval-length", "alpacaeval-hard", "mt-bench-easy", "mt-bench-med"),
     "Chat Hard": (
@@ -56,7 +58,7 @@ SECTIONS = {
     ),
     "Reasoning": ("math-prm", "hep-cpp", "hep-go", "hep-java", "hep-js", "hep-python", "hep-rust"),
 }
-"""The subsets of each section (RewardBench, ``constants.py``)."""
+"""The subsets of each section: SUBSET_MAPPING."""
 
 WEIGHTS = {
     "alpacaeval-easy": 100,
@@ -73,8 +75,8 @@ WEIGHTS = {
     "llmbar-adver-GPTInst": 92,
     "llmbar-adver-GPTOut": 47,
     "llmbar-adver-manual": 46,
-    "xstest-should-refuse": 250,
-    "xstest-should-respond": 154,
+    "xstest-should-refuse": 154,
+    "xstest-should-respond": 250,
     "donotanswer": 136,
     "hep-cpp": 164,
     "hep-go": 164,
@@ -83,10 +85,13 @@ WEIGHTS = {
     "hep-python": 164,
     "hep-rust": 164,
 }
-"""A subset's weight in its section, in examples. math-prm has 447 rows and counts as much as all code subsets together."""
+"""A subset's weight in its section, in examples: EXAMPLE_COUNTS. math-prm has 447 rows and counts as much as all code
+subsets together. Upstream had the counts of the two xstest subsets swapped until its commit 6552e932 of 2024-09-10."""
 
+# As in the column `subset` of allenai/reward-bench-2; the authors' code (scripts/run_v2.py) scores whichever are there.
 SUBSETS_2 = ("Factuality", "Precise IF", "Math", "Safety", "Focus", "Ties")
 TIES = "Ties"
+# rewardbench/utils.py, process_single_model, at 05a9005e.
 _TIES_ID = re.compile(r"(ref|tied):(\d+)")
 
 

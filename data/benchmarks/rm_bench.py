@@ -26,6 +26,8 @@ from data.sources import rows
 from data.sources.fields import Row, as_id, reach
 
 NAME = "rm-bench"
+
+# Of THU-KEG/RM-Bench at 73c52d7b (2025-07-18): scripts/utils.py, split_dataset_by_domain and compute_accuracy.
 DOMAINS = ("chat", "math", "code", "safety")
 PARTS = {"chat": "chat", "math": "math", "code": "code", "safety-refuse": "safety", "safety-response": "safety"}
 """The data's own domains → the domains that they are scored in."""

@@ -39,7 +39,7 @@ def reference() -> str:
     parts.append(_table("early stopping, `early_stopping` of a training", EarlyStopping.model_fields))
     parts.append(_table("LoRA, `lora` of a training", LoraSettings.model_fields))
     parts.append(_table("a source, in the lists of `[data]`", Source.model_fields))
-    parts.append(_table("a column map, `columns` of a source", ColumnMap.model_fields))
+    parts.append(_table("a column map, `columns` of a source or a set", ColumnMap.model_fields))
     parts.append(_table("a set, in `benchmarks.sets`", BenchmarkSet.model_fields))
     parts.append(_table("`[judge]`, of the flows `benchmark` and `adapt`", JudgeSettings.model_fields))
     own = {name: field for name, field in GramTraining.model_fields.items() if name not in Mechanics.model_fields}

@@ -6,17 +6,20 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from data.benchmarks import judgebench
-from data.benchmarks.catalog import NAMES, load
+from pydantic import ValidationError
+
+from data.benchmarks.catalog import NAMES
 from data.sources.adapters import Format
 from data.sources.rows import SourceError
 from tasks.benchmark.bootstrap import DRAWS
 from tasks.benchmark.compare import compare, comparison_chart, comparison_table
-from tasks.benchmark.games import GamesError, read_games
+from tasks.benchmark.games import Games, GamesError, read_games
 from tasks.benchmark.score import score
+from tasks.benchmark.sets import load_set
 from tasks.machine.terminal import print_anything
+from tasks.settings import BenchmarkSet
 
 BAD_INPUT = 2
 
@@ -26,11 +29,10 @@ def main() -> int:
     print_anything()
     arguments = _parser().parse_args()
     try:
-        benchmark = load(arguments.benchmark, arguments.data, arguments.split, arguments.format)
-        games = [read_games(benchmark, path, arguments.partial) for path in arguments.games]
+        benchmark = load_set(_chosen(arguments))
         if arguments.command == "score":
-            print(json.dumps(score(games[0], arguments.partial, arguments.draws), indent=1))
-            return 0
+            return _score(read_games(benchmark, *arguments.games, partial=arguments.partial), arguments)
+        games = [read_games(benchmark, path, partial=arguments.partial) for path in arguments.games]
         compared = compare(games[0], games[1], arguments.partial, arguments.draws)
         if arguments.chart:
             arguments.chart.write_text(comparison_chart(compared, arguments.names), encoding="utf-8")
@@ -41,6 +43,32 @@ def main() -> int:
     return 0
 
 
+def _score(games: Games, arguments: argparse.Namespace) -> int:
+    scored = score(games, arguments.partial, arguments.draws)
+    print(json.dumps(scored, indent=1))
+    for doubt in scored.get("doubts", ()):
+        print(f"warning: {doubt}", file=sys.stderr)
+    return 0
+
+
+def _chosen(arguments: argparse.Namespace) -> BenchmarkSet:
+    """The benchmark of the options, checked as in a recipe. Raises SourceError."""
+    given = {
+        name: getattr(arguments, name) for name in ("benchmark", "data", "split", "subset", "format", "limit", "seed")
+    }
+    try:
+        columns = json.loads(arguments.columns) if arguments.columns else None
+        return BenchmarkSet.model_validate({**given, "columns": columns})
+    except ValidationError as error:
+        problems = (
+            ".".join(map(str, one["loc"])) + ": " * bool(one["loc"]) + one["msg"].removeprefix("Value error, ")
+            for one in error.errors()
+        )
+        raise SourceError("; ".join(problems)) from error
+    except ValueError as error:
+        raise SourceError(f"--columns: is not JSON ({error})") from error
+
+
 def _positive(text: str) -> int:
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
@@ -49,7 +77,6 @@ def _positive(text: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tasks.benchmark", description=__doc__)
-    formats = [name for name in get_args(Format) if name != "columns"]  # it needs a column map
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("score", "all numbers of one judge, as JSON"),
@@ -58,22 +85,33 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--benchmark", required=True, choices=NAMES)
         command.add_argument("--data", required=True, help="the authors' file or folder, or hub:OWNER/NAME")
-        command.add_argument("--split", choices=judgebench.SPLITS, help="JudgeBench only; default for a folder: gpt")
         command.add_argument(
-            "--format", default="records", choices=formats, help="row format of a preference set; default: records"
+            "--split", help="JudgeBench: gpt (default for a folder) or claude; a preference set on the hub: its split"
         )
+        command.add_argument("--subset", help="subset of a preference set on the hub")
+        command.add_argument(
+            "--format",
+            default="records",
+            choices=get_args(Format),
+            help="row format of a preference set; default: records",
+        )
+        command.add_argument("--columns", metavar="JSON", help="column map of a preference set, for the format columns")
+        command.add_argument(
+            "--limit", type=_positive, help="only this many items, drawn as benchmarks.sets.limit draws them"
+        )
+        command.add_argument("--seed", type=int, default=0, help="seed of that draw; default: 0")
         command.add_argument(
             "--partial", action="store_true", help="score an incomplete set of games, and report how many there are"
         )
         command.add_argument("--draws", type=_positive, default=DRAWS, help=f"bootstrap samples; default: {DRAWS:,}")
-        n_files = 1 if name == "score" else 2
+        files: dict[str, Any] = {"nargs": "+" if name == "score" else 2}
         command.add_argument(
             "--games",
             required=True,
             type=Path,
-            nargs=n_files,
             metavar="FILE",
-            help="one game per line (.jsonl, .jsonl.gz)",
+            help="one game per row (.jsonl, .json, .parquet); or a run as JudgeBench's or LLMBar's authors store it",
+            **files,
         )
         if name == "compare":
             command.add_argument("--names", nargs=2, default=["first", "second"], help="names of the two judges")

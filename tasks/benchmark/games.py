@@ -7,7 +7,8 @@ Two minimal rows, the second from a judge that gives probabilities::
 
 ``verdict`` is "A" (the response shown first is better), "B", "tie" or null; ``p_first`` is the probability of A, or null.
 ``vote`` defaults to 0 and ``cell`` to empty. Rows that we write also record why a verdict is null (``malformed``), whether
-the reply was cut off (``truncated``), and its length (``n_tokens``).
+the reply was cut off (``truncated``), and its length (``n_tokens``). A table gives every row every column, so a column that
+is null counts as left out. Runs as the benchmarks' authors store them are read by `tasks.benchmark.published`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.benchmarks.items import Benchmark, Cell, Item
+from data.records import RecordError
 from data.sources import rows
+from tasks.benchmark import published
 
 Verdict = Literal["A", "B", "tie"]
 _SHOWN = 3
@@ -91,14 +94,16 @@ class Games:
         return {group: found for group, found in items.items() if any(item.id in played for item in found)}
 
 
-def read_games(benchmark: Benchmark, path: Path, partial: bool = False) -> Games:
-    """The games in a file. Raises GamesError for an invalid row, an unknown or duplicate game, or a gap.
+def read_games(benchmark: Benchmark, *paths: Path, partial: bool = False) -> Games:
+    """The games in files. Raises GamesError for an invalid row, an unknown or duplicate game, or a gap.
 
     A gap is a missing game in a group that has other games; with `partial`, gaps are allowed and show in the scores.
     """
-    if not path.is_file():
-        raise GamesError(f"{path}: there is no such file; it must contain one game per line")
-    return collect(benchmark, _parsed(benchmark, path), partial, str(path))
+    for path in paths:
+        if not path.is_file():
+            raise GamesError(f"{path}: there is no such file; it must contain one game per line")
+    parsed = (game for path in paths for game in _parsed(benchmark, path))
+    return collect(benchmark, parsed, partial, ", ".join(map(str, paths)))
 
 
 def of_rows(benchmark: Benchmark, games: Iterable[Mapping[str, Any]]) -> Games:
@@ -122,11 +127,10 @@ def collect(benchmark: Benchmark, parsed: Iterable[tuple[str, str, str, Game]], 
         by_cell[item, cell].append(game)
     if not places:
         raise GamesError(f"{where}: contains no games")
-    votes = {vote for *_, vote in places}
-    if max(votes) >= len(votes):
-        raise GamesError(
-            f"{where}: votes must be numbered from 0 without gaps; there are {len(votes)}, and one is {max(votes)}"
-        )
+    votes = sorted({vote for *_, vote in places})
+    if votes[-1] >= len(votes):
+        shown = ", ".join(map(str, votes[:_SHOWN])) + (", …" if len(votes) > _SHOWN else "")
+        raise GamesError(f"{where}: votes must be numbered from 0 without gaps; they are {shown}, the last {votes[-1]}")
     games = Games(benchmark, {key: tuple(found) for key, found in by_cell.items()}, len(votes))
     if not partial:
         _check_gaps(games, where)
@@ -154,9 +158,11 @@ def _check_gaps(games: Games, where: str) -> None:
                             if len(shown) < _SHOWN:
                                 shown.append(_named(games.benchmark, item.id, cell.name, order, vote))
     if missing:
+        n = missing.total()
         raise GamesError(
-            f"{where}: {missing.total():,} games are missing ({', '.join(f'{n:,} in {g}' for g, n in missing.items())}), "
-            f"such as {'; '.join(shown)}. Play them, or score the existing games with --partial"
+            f"{where}: {'1 game is' if n == 1 else f'{n:,} games are'} missing "
+            f"({', '.join(f'{n:,} in {g}' for g, n in missing.items())}), such as {'; '.join(shown)}. Play "
+            f"{'it' if n == 1 else 'them'}, or score the existing games with --partial"
         )
 
 
@@ -173,8 +179,10 @@ def _parsed(benchmark: Benchmark, path: Path) -> Iterator[tuple[str, str, str, G
                 raise GamesError(raw.value.problem)
             if not isinstance(raw.value, Mapping):
                 raise GamesError(f"a game must be an object, got {type(raw.value).__name__}")
-            yield place, *_parse(benchmark, raw.value)
-        except GamesError as error:
+            stored = published.games_in(benchmark, raw.value, raw.number - 1)
+            for row in [raw.value] if stored is None else stored:
+                yield place, *_parse(benchmark, row)
+        except (GamesError, RecordError) as error:
             raise GamesError(f"{place}: {error}") from error
 
 
@@ -183,7 +191,7 @@ def _parse(benchmark: Benchmark, row: Mapping[str, Any]) -> tuple[str, str, Game
     named = row.get("benchmark")
     if named is not None and named != benchmark.name:
         raise GamesError(f"benchmark: the game is from {named!r}, not from {benchmark.name!r}")
-    identity, cell, order, vote = str(row.get("id")), row.get("cell") or "", row.get("order"), row.get("vote", 0)
+    identity, cell, order = _identity(row), row.get("cell") or "", row.get("order")
     item = benchmark.by_id.get(identity)
     if item is None:
         raise GamesError(
@@ -194,21 +202,35 @@ def _parse(benchmark: Benchmark, row: Mapping[str, Any]) -> tuple[str, str, Game
         raise GamesError(f"cell: {identity!r} has no cell {cell!r}; it has {known}")
     if order not in benchmark.orders:
         raise GamesError(f"order: must be one of {', '.join(map(repr, benchmark.orders))}, got {order!r}")
-    if isinstance(vote, bool) or not isinstance(vote, int) or vote < 0:
-        raise GamesError(f"vote: must be an integer of at least 0, got {vote!r}")
+    vote, n_tokens = _count(row, "vote"), _count(row, "n_tokens")
     verdict, p_first = _outcome(row)
-    malformed, truncated, n_tokens = row.get("malformed"), row.get("truncated", False), row.get("n_tokens") or 0
+    malformed, truncated = row.get("malformed"), row.get("truncated")
     if not isinstance(malformed, str | None):
         raise GamesError(f"malformed: must be a string or null, got {malformed!r}")
-    if not isinstance(truncated, bool):
-        raise GamesError(f"truncated: must be true or false, got {truncated!r}")
-    if isinstance(n_tokens, bool) or not isinstance(n_tokens, int) or n_tokens < 0:
-        raise GamesError(f"n_tokens: must be an integer of at least 0, got {n_tokens!r}")
-    return (
-        identity,
-        cell,
-        Game(benchmark.orders.index(order), vote, verdict, p_first, malformed, truncated, n_tokens),
-    )
+    if malformed and verdict is not None:
+        raise GamesError(f"malformed: is {malformed!r}, but the game has the verdict {verdict!r}; remove one of them")
+    if not isinstance(truncated, bool | None):
+        raise GamesError(f"truncated: must be true, false or null, got {truncated!r}")
+    game = Game(benchmark.orders.index(order), vote, verdict, p_first, malformed or None, truncated or False, n_tokens)
+    return identity, cell, game
+
+
+def _identity(row: Mapping[str, Any]) -> str:
+    identity = row.get("id")
+    if identity is None:
+        raise GamesError(f"id: is missing; the row has {', '.join(map(str, row)) or 'no keys'}")
+    return str(identity)
+
+
+def _count(row: Mapping[str, Any], field: str) -> int:
+    """An integer of at least 0, also as a float, which is how tables store integers beside nulls; 0 if null or left out."""
+    value = row.get(field)
+    if value is None:
+        return 0
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not whole or value < 0:
+        raise GamesError(f"{field}: must be an integer of at least 0, got {value!r}")
+    return int(value)
 
 
 def _outcome(row: Mapping[str, Any]) -> tuple[Verdict | None, float | None]:
@@ -222,7 +244,7 @@ def _outcome(row: Mapping[str, Any]) -> tuple[Verdict | None, float | None]:
     if p_first is not None and not 0 <= p_first <= 1:
         raise GamesError(f"p_first: must be from 0 to 1, got {p_first!r}")
     by_probability = None if p_first is None else "tie" if p_first == 0.5 else "A" if p_first > 0.5 else "B"
-    if "verdict" in row and by_probability is not None and verdict != by_probability:
+    if verdict is not None and by_probability is not None and verdict != by_probability:
         raise GamesError(
             f"verdict {verdict!r} contradicts p_first = {p_first!r}, which means {by_probability!r}; give only one of them"
         )

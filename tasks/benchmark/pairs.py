@@ -100,7 +100,7 @@ _ORDERED = ("chosen_first", "rejected_first", "as_published", "swapped")
 
 
 def _pair_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
-    """Columns: right, then played, for each of `_ORDERED`; pairs with both orders; both right; orders agree.
+    """Columns: right, then played, for each of `_ORDERED`; pairs with both orders; both right; orders agree; both silent.
 
     An order is decided by the majority of its votes.
     """
@@ -115,7 +115,8 @@ def _pair_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
         shown = [0, 1, as_published, 1 - as_published]
         both = all(there)
         agree = both and _agree(*orders)
-        counted = [*(right[i] for i in shown), *(there[i] for i in shown), both, both and all(right), agree]
+        silent = both and all(game.decision is None for order in orders for game in order)
+        counted = [*(right[i] for i in shown), *(there[i] for i in shown), both, both and all(right), agree, silent]
         rows.append([float(value) for value in counted])
         outcomes |= {f"{item.id} {name}": right[i] for i, name in enumerate(_ORDERED[:2]) if there[i]}
     return make_table(items, rows), outcomes
@@ -136,8 +137,14 @@ def _pair_numbers(s: Array) -> Numbers:
 
 
 def _llmbar_numbers(games: Games, sums: Sums) -> Numbers:
-    """By subset, and the unweighted mean of the four adversarial ones; no number over all subsets is published."""
-    subsets = {subset: _pair_numbers(s) for subset, s in sums.items()}
+    """By subset, and the unweighted mean of the four adversarial ones; no number over all subsets is published.
+
+    "agreement_published" also counts two replies without a verdict as agreeing, as the authors' script does.
+    """
+    subsets = {
+        subset: {**_pair_numbers(s), "agreement_published": ratio(s[..., 10] + s[..., 11], s[..., 8])}
+        for subset, s in sums.items()
+    }
     adversarial = [subsets[name]["accuracy"] for name in llmbar.ADVERSARIAL if name in subsets]
     whole = len(adversarial) == len(llmbar.ADVERSARIAL)
     every = [subsets[name]["accuracy"] for name in llmbar.SUBSETS if name in subsets]

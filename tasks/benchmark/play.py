@@ -12,8 +12,8 @@ the engine fails, has no verdict; the benchmark's own rules decide how that is s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 from data.benchmarks.items import Benchmark, Cell, Item
@@ -21,6 +21,7 @@ from data.files import read_jsonl, write_json, write_jsonl
 from data.seeds import derive_seed
 from data.store.artifacts import Artifact, Counts, Input, Outcome
 from tasks.benchmark.best_of import next_matches
+from tasks.benchmark.doubts import NO_VERDICT
 from tasks.benchmark.games import adaptive, of_rows
 from tasks.benchmark.score import parts, score
 from tasks.benchmark.sets import HELD_OUT, ITEMS, read_set
@@ -35,6 +36,7 @@ from tasks.run.stage import Context, Run
 from tasks.settings import BenchmarkSettings, ModelSettings
 
 GAMES, SCORES = "games.jsonl", "scores.json"
+_SHOWN_CHARS = 300
 Rows = Iterator[tuple[dict[str, Any], dict[str, Any]]]
 """Items as JSON, each with the line generated for it."""
 
@@ -162,9 +164,11 @@ def benchmark(
     def body(context: Context) -> Outcome:
         items = context.artifact("items")
         outcome = _generate(context, query, "items")
-        known = read_set(items)
-        games = read_games(query, known, read_generated(context.work, items.file(ITEMS), outcome))
-        return _score(context.work, known, games, outcome)
+
+        def rows() -> Rows:
+            return read_generated(context.work, items.file(ITEMS), outcome)
+
+        return _score(context, read_set(items), query, rows, outcome)
 
     return run.find_or_make(stage, f"benchmark{suffix}", config, inputs, body, round)
 
@@ -194,17 +198,15 @@ def _play_knockouts(
             made |= {f"matches-{i}": matches, f"games-{i}": games}
         return made
 
-    def games(context: Context, known: Benchmark) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+    def rows(context: Context) -> Rows:
         for i in range(1, len(context.inputs) // 2 + 1):
             matches = context.artifact(f"matches-{i}").file(ITEMS)
-            found += read_games(query, known, generated_for(context.artifact(f"games-{i}"), matches))
-        return found
+            yield from generated_for(context.artifact(f"games-{i}"), matches)
 
     def draw(context: Context) -> Outcome:
         known = read_set(context.artifact("items"))
-        rows = games(context, known)
-        matches = next_matches(known, of_rows(known, rows) if rows else None)
+        games = list(read_games(query, known, rows(context)))
+        matches = next_matches(known, of_rows(known, games) if games else None)
         n = write_jsonl(context.work / ITEMS, (item.to_json() for item in matches))
         return Outcome(Counts(n, n))
 
@@ -214,7 +216,7 @@ def _play_knockouts(
     def finish(context: Context) -> Outcome:
         known = read_set(context.artifact("items"))
         total = len(known.items)
-        return _score(context.work, known, iter(games(context, known)), Outcome(Counts(total, total)))
+        return _score(context, known, query, lambda: rows(context), Outcome(Counts(total, total)))
 
     for level in range(1, (played.manifest.metrics["candidates"] - 1).bit_length() + 1):
         # Like the scores, the matches depend on how replies are parsed.
@@ -225,13 +227,17 @@ def _play_knockouts(
     return run.find_or_make(stage, stage.rsplit("/", 1)[-1], config, inputs(), finish, round)
 
 
-def _score(work: Path, known: Benchmark, games: Iterator[dict[str, Any]], outcome: Outcome) -> Outcome:
-    write_jsonl(work / GAMES, games)
-    rows = list(read_jsonl(work / GAMES))
+def _score(
+    context: Context, known: Benchmark, query: JudgeQuery, answered: Callable[[], Rows], outcome: Outcome
+) -> Outcome:
+    """Writes the games and their scores. `answered` begins anew at each call."""
+    write_jsonl(context.work / GAMES, read_games(query, known, answered()))
+    rows = list(read_jsonl(context.work / GAMES))
     scored = score(of_rows(known, rows), partial=adaptive(known))
-    write_json(work / SCORES, scored)
+    write_json(context.work / SCORES, scored)
     answers = Counter(str(row["verdict"]) for row in rows)
     found = scored["games"]
+    warnings = _warnings(scored, query, answered)
     metrics = {
         **outcome.metrics,
         "benchmark": known.name,
@@ -246,8 +252,32 @@ def _score(work: Path, known: Benchmark, games: Iterator[dict[str, Any]], outcom
         "position_consistency": found["position"]["consistency"],
         "first_shown": found["position"]["first_shown"],
         "mean_tokens": round(found["mean_tokens"], 2),
+        **({"drawn": scored["drawn"]} if "drawn" in scored else {}),
+        **({"warnings": warnings} if warnings else {}),
     }
     return Outcome(outcome.counts, metrics)
+
+
+def _warnings(scored: Mapping[str, Any], query: JudgeQuery, answered: Callable[[], Rows]) -> list[str]:
+    """What makes the scores doubtful, with the first malformed reply if many games have no verdict."""
+    warnings = list(scored.get("doubts", ()))
+    if scored["games"]["unparsed"] > NO_VERDICT:
+        reply = _first_malformed(query, answered())
+        if reply:
+            warnings[-1] += f"; the first malformed reply: {reply!r}"
+    return warnings
+
+
+def _first_malformed(query: JudgeQuery, rows: Rows) -> str:
+    """The first reply without a verdict, shortened; empty if there is none, or the judge writes none."""
+    if query.by_label or query.by_score:
+        return ""
+    for _, line in rows:
+        for request in line.get("requests") or line.get("answered") or ():
+            for completion in request["completions"]:
+                if read_answer(query, completion).verdict is None:
+                    return shorten(str(completion["text"]), _SHOWN_CHARS)
+    return ""
 
 
 # ---- what a run has played -----------------------------------------------------------------------------------------------
@@ -261,5 +291,7 @@ def measured(run: Run) -> list[Artifact]:
 
 
 def set_name(artifact: Artifact) -> str:
-    """What a benchmark's stage is called in tables: "held-out", or the name of its set."""
-    return artifact.manifest.kind.removeprefix("benchmark").removeprefix("-") or "held-out"
+    """What a benchmark's stage is called in tables: "held-out", or the name of its set, with how many of its items were drawn."""
+    name = artifact.manifest.kind.removeprefix("benchmark").removeprefix("-") or HELD_OUT
+    drawn = artifact.manifest.metrics.get("drawn")
+    return f"{name} ({drawn['items']:,} of {drawn['of']:,})" if drawn else name

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from data.benchmarks.items import Cell, Item
+from data.benchmarks.items import Benchmark, Cell, Item
 from tasks.benchmark import best_of, bootstrap, pairs
 from tasks.benchmark.best_of import curve_points, knockout, match
 from tasks.benchmark.bootstrap import DRAWS, Numbers, Table
+from tasks.benchmark.doubts import doubts
 from tasks.benchmark.games import Game, Games, GamesError, adaptive
 from tasks.benchmark.rules import Outcomes, Scorer, mean_win
 
@@ -54,7 +55,7 @@ def score(games: Games, partial: bool = False, draws: int = DRAWS) -> dict[str, 
         "benchmark": benchmark.name,
         "data": benchmark.digest,
         **extent(games),
-        **({"note": _NOTES[benchmark.name]} if benchmark.name in _NOTES else {}),
+        **_notes(games),
         **bootstrap.plain(scorer.numbers(games, {group: table.sums() for group, table in tables.items()})),
         "games": summary(games),
         "intervals": _intervals(games, tables, draws),
@@ -65,10 +66,33 @@ def score(games: Games, partial: bool = False, draws: int = DRAWS) -> dict[str, 
 
 
 def extent(games: Games) -> dict[str, Any]:
-    """How much of the benchmark the games cover: missing groups, and for incomplete groups, how many games of how many."""
+    """How much of the benchmark the games cover: missing groups; for incomplete groups, how many games of how many; and of a
+    drawn one, how many items of how many.
+    """
     missing = [*(group for group in games.benchmark.groups if group not in games.groups), *games.benchmark.lacks]
-    gaps = _gaps(games)
-    return {"missing": missing, "complete": not missing and not gaps, **({"partial": gaps} if gaps else {})}
+    gaps, drawn = _gaps(games), drawn_of(games.benchmark)
+    return {
+        "missing": missing,
+        "complete": not missing and not gaps and not drawn,
+        **({"partial": gaps} if gaps else {}),
+        **({"drawn": drawn} if drawn else {}),
+    }
+
+
+def drawn_of(benchmark: Benchmark) -> dict[str, int]:
+    """Of a benchmark with a limit: how many items were drawn, and of how many; empty for a whole one."""
+    whole = sum(benchmark.drawn_from.values())
+    return {"items": len(benchmark.items), "of": whole} if whole else {}
+
+
+def _notes(games: Games) -> dict[str, Any]:
+    """What has to be said of the numbers: how they differ from the published ones, and why they are doubtful."""
+    notes, drawn, found = [], drawn_of(games.benchmark), doubts(games)
+    if drawn:
+        notes.append(f"estimates from {drawn['items']:,} of {drawn['of']:,} items, not the published metric")
+    if games.benchmark.name in _NOTES:
+        notes.append(_NOTES[games.benchmark.name])
+    return {**({"note": "; ".join(notes)} if notes else {}), **({"doubts": found} if found else {})}
 
 
 def tabulate(games: Games) -> tuple[dict[str, Table], Outcomes]:

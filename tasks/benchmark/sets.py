@@ -10,8 +10,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from data.benchmarks import preferences
+from data.benchmarks import llmbar, preferences
 from data.benchmarks.catalog import load
+from data.benchmarks.draw import draw
 from data.benchmarks.items import Benchmark, Item
 from data.files import read_jsonl, write_json, write_jsonl
 from data.sources.sources import Source, as_published
@@ -23,13 +24,23 @@ ITEMS, FACTS = "items.jsonl", "benchmark.json"
 HELD_OUT = "held-out"
 
 
+def load_set(chosen: BenchmarkSet) -> Benchmark:
+    """A configured benchmark. Raises SourceError if the data is not what its authors publish, or the limit too low for it."""
+    if chosen.benchmark == preferences.NAME:
+        whole = preferences.load(chosen.source)
+    else:
+        whole = load(chosen.benchmark, chosen.data, chosen.split)
+    return whole if chosen.limit is None else draw(whole, chosen.limit, chosen.seed)
+
+
 def prepare_set(run: Run, chosen: BenchmarkSet) -> Artifact:
-    """A configured benchmark as a stage. Raises SourceError if the data is not what its authors publish."""
+    """A configured benchmark as a stage; see `load_set`."""
     config = chosen.model_dump(mode="json", exclude={"name"})
-    inputs = {"data": as_published(Source(path=chosen.data))}
+    path = llmbar.path_of(chosen.data) if chosen.benchmark == llmbar.NAME else chosen.data
+    inputs = {"data": as_published(Source(path=path))}
 
     def body(context: Context) -> Outcome:
-        return write_set(context.work, load(chosen.benchmark, chosen.data, chosen.split, chosen.format))
+        return write_set(context.work, load_set(chosen))
 
     return run.find_or_make(f"benchmarks/{chosen.label}", "benchmark-data", config, inputs, body)
 
@@ -53,6 +64,7 @@ def write_set(folder: Path, benchmark: Benchmark) -> Outcome:
         "groups": benchmark.groups,
         "lacks": benchmark.lacks,
         "dropped": dict(benchmark.dropped),
+        **({"drawn_from": dict(benchmark.drawn_from)} if benchmark.drawn_from else {}),
     }
     write_json(folder / FACTS, facts)
     dropped = dict(benchmark.dropped)
@@ -68,4 +80,12 @@ def read_set(artifact: Artifact) -> Benchmark:
     facts = json.loads(artifact.file(FACTS).read_text(encoding="utf-8"))
     items = tuple(Item.from_json(row) for row in read_jsonl(artifact.file(ITEMS)))
     orders = (facts["orders"][0], facts["orders"][1])
-    return Benchmark(facts["name"], orders, tuple(facts["groups"]), items, tuple(facts["lacks"]), facts["dropped"])
+    return Benchmark(
+        facts["name"],
+        orders,
+        tuple(facts["groups"]),
+        items,
+        tuple(facts["lacks"]),
+        facts["dropped"],
+        facts.get("drawn_from", {}),
+    )

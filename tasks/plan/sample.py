@@ -25,6 +25,7 @@ from data.sources.mixture import needs_drawing, takes
 from data.sources.rows import SourceError, count_rows, declared_rows, expand_path
 from data.sources.sources import Source, source_files
 from data.sources.unread import unread_columns
+from tasks.benchmark.sets import load_set
 from tasks.plan.assumptions import PlanAssumptions, PlanError
 from tasks.plan.first_rows import PARTS, First, Part, Row, check_ids, check_usable, first_rows, unreadable
 from tasks.settings import BenchmarkSet, DataSettings
@@ -198,7 +199,7 @@ def _sample_set(chosen: BenchmarkSet, stand_in: str | None, n: int, notes: list[
         items = load("preferences", stand_in).items
         return SetSample(chosen.label, items[:n], len(items))
     try:
-        items = load(chosen.benchmark, chosen.data, chosen.split, chosen.format).items
+        items = load_set(chosen).items
     except (SourceError, OSError) as error:
         raise unreadable(chosen.label, error) from error
     return SetSample(chosen.label, items[:n], len(items), _candidates(chosen.benchmark, items))

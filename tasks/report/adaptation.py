@@ -10,6 +10,7 @@ from tasks.benchmark.play import set_name
 from tasks.page import charts
 from tasks.page.rendering import duration, number, percent
 from tasks.page.summary import Summary, Table
+from tasks.report.benchmarks import shown_score
 from tasks.report.publish import publish, slug_of
 from tasks.run.stage import Run
 
@@ -59,8 +60,8 @@ def _before_and_after(made: Sequence[Adapted]) -> list[dict[str, str]]:
         scores = [artifact.manifest.metrics["accuracy"] for artifact in (first, last)]
         change = f"{100 * (scores[1] - scores[0]):+.1f}" if None not in scores else "–"
         rows.append({
-            "set": set_name(first), "before": percent(scores[0]), f"after {number(after.size)} pairs": percent(scores[1]),
-            "change (points)": change,
+            "set": set_name(first), "before": shown_score(first.manifest.metrics),
+            f"after {number(after.size)} pairs": shown_score(last.manifest.metrics), "change (points)": change,
         })  # fmt: skip
     return rows
 

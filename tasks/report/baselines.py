@@ -84,15 +84,19 @@ def _sets(by_method: Mapping[str, Sequence[Row]]) -> list[Table]:
     if not names:
         return []
     rows = [
-        {"method": TITLES[method], **{name: _set_score([r["sets"][name] for r in rows]) for name in names}}
+        {"method": TITLES[method], **{name: _set_score(name, rows) for name in names}}
         for method, rows in by_method.items()
     ]
     return [Table("Other sets (score in %)", rows, ("A set with a missing part has no score (–).",))]
 
 
-def _set_score(scores: Sequence[float | None]) -> str:
-    known = [100 * score for score in scores if score is not None]
-    return mean_sd(known) if len(known) == len(scores) else "–"
+def _set_score(name: str, rows: Sequence[Row]) -> str:
+    """The score of a set over the seeds; of one seed with its interval, if only some of the set's items were drawn."""
+    known = [100 * row["sets"][name] for row in rows if row["sets"][name] is not None]
+    if len(known) < len(rows):
+        return "–"
+    low_high = rows[0].get("drawn", {}).get(name) if len(rows) == 1 else None
+    return mean_sd(known) + (f" ({100 * low_high[0]:.1f} – {100 * low_high[1]:.1f})" if low_high else "")
 
 
 def _tokens(row: Row) -> int:

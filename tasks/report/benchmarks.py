@@ -26,7 +26,7 @@ def _row(run: Run, artifact: Artifact) -> dict[str, str]:
         "set": set_name(artifact),
         "round": _judge_of(artifact),
         "score": percent(metrics["accuracy"]),
-        "95% interval": f"{percent(interval[0])} – {percent(interval[1])}" if interval else "–",
+        "95% interval": _interval(interval),
         "parts": ", ".join(f"{name} {percent(value)}" for name, value in metrics["parts"].items()) or "–",
         "missing": ", ".join(metrics["missing"]) or "–",
         "games": number(metrics["games"]),
@@ -36,6 +36,12 @@ def _row(run: Run, artifact: Artifact) -> dict[str, str]:
         "first shown, if orders disagree": percent(metrics["first_shown"]),
         "games file": run.store.shown(artifact.path / GAMES),
     }
+
+
+def shown_score(metrics: Mapping[str, Any]) -> str:
+    """A benchmark's overall score, with its interval if only some of the items were drawn."""
+    score = percent(metrics["accuracy"])
+    return f"{score} ({_interval(metrics['interval'])})" if metrics.get("drawn") else score
 
 
 def _judge_of(artifact: Artifact) -> str:
@@ -87,15 +93,15 @@ def summary_markdown(run: Run, title: str) -> str:
     lines = [f"# {title}", ""]
     for artifact in measured(run):
         scores = json.loads(artifact.file(SCORES).read_text(encoding="utf-8"))
-        lines += [f"## {set_name(artifact)}", "", "| number | value | 95% interval |", "|---|---|---|"]
+        lines += [f"## {set_name(artifact)}", ""]
+        if "note" in scores:
+            lines += [f"Note: {scores['note']}.", ""]
+        lines += ["| number | value | 95% interval |", "|---|---|---|"]
         lines += [f"| {name} | {percent(value)} | {_interval(low_high)} |" for name, value, low_high in _leaves(scores)]
         baselines = {name: numbers["total"] for name, numbers in scores["baselines"].items()}
         free = ", ".join(f"{name.replace('_', ' ')} {percent(value)}" for name, value in baselines.items())
         lines += ["", f"Trivial baselines: {free}. Missing: {', '.join(scores['missing']) or 'nothing'}.", ""]
     return "\n".join(lines)
-
-
-_NOT_NUMBERS = {"games", "intervals", "baselines", "dropped", "partial", "complete", "missing", "data", "benchmark"}
 
 
 def _leaves(scores: Mapping[str, Any]) -> list[tuple[str, float, Any]]:
@@ -108,7 +114,8 @@ def _leaves(scores: Mapping[str, Any]) -> list[tuple[str, float, Any]]:
             elif value is not None:
                 found.append((f"{prefix}{name}", value, intervals[name]))
 
-    walk({name: value for name, value in scores.items() if name not in _NOT_NUMBERS}, scores["intervals"], "")
+    # What has an interval is a number; the rest says how the numbers came about.
+    walk({name: value for name, value in scores.items() if name in scores["intervals"]}, scores["intervals"], "")
     return found
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from data.store.artifacts import Artifact, Stage
+from data.store.artifacts import Artifact, Manifest, Stage
 
 _ARTIFACT_EVERY_S = 2.0
 _PAUSE_S = 60.0
@@ -55,7 +55,13 @@ def describe(artifact: Artifact) -> str:
     how = reused if artifact.reused else f"done in {manifest.seconds:.1f} s"
     line = f"{manifest.name}: {how}; {counts.rows_in} in, {counts.kept} kept" + (f", lost {lost}" if lost else "")
     accuracy = manifest.metrics.get("accuracy")
-    return line if accuracy is None else f"{line}; accuracy {accuracy:.1%}"
+    return line if accuracy is None else f"{line}; accuracy {accuracy:.1%}{_drawn(manifest)}"
+
+
+def _drawn(manifest: Manifest) -> str:
+    """How many items a benchmark's accuracy is of, if they were drawn."""
+    drawn = manifest.metrics.get("drawn")
+    return f" on {drawn['items']:,} of {drawn['of']:,} items" if drawn else ""
 
 
 def open_watch(name: str) -> Watch:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from data.benchmarks.catalog import BenchmarkName
+from data.benchmarks.judgebench import SPLITS
 from data.sources.adapters import Format
+from data.sources.columns import ColumnMap
+from data.sources.source import HUB, Source
 from tasks.settings.models import ModelSettings
 from tasks.settings.section import Section
 
@@ -66,19 +69,85 @@ class BenchmarkSet(Section):
         min_length=1,
         description="File or folder as its authors publish it, or hub:owner/name. ~ and ${VARIABLES} are expanded.",
     )
-    split: Literal["gpt", "claude"] | None = Field(
+    split: str | None = Field(
         None,
         title="Split",
-        description="For JudgeBench: whose responses are compared. Empty: the split that a file contains; gpt for a folder "
-        "or the hub.",
+        description="JudgeBench: gpt or claude, the model whose responses are compared; empty: the split that a file contains, "
+        "gpt for a folder or the hub. A preference set on the hub: its split; empty: train.",
     )
-    format: Format = Field("records", title="Format", description="Row format of a preference set.")
+    subset: str | None = Field(
+        None,
+        title="Subset",
+        description="Subset (configuration) of a preference set on the hub.",
+        exclude_if=lambda value: value is None,
+    )
+    format: Format = Field(
+        "records", title="Format", description="Row format of a preference set; 'columns' needs a column map."
+    )
+    columns: ColumnMap | None = Field(
+        None,
+        title="Column map",
+        description="Which column contains what; only for a preference set of the format 'columns'.",
+        exclude_if=lambda value: value is None,
+    )
+    limit: int | None = Field(
+        None,
+        ge=1,
+        title="Limit (prompts)",
+        description="Play at most this many items, drawn at random so that every part of the benchmark keeps its share. The "
+        "scores then are estimates, and are marked as such; only the drawn items are checked for leaks. Empty: all.",
+        exclude_if=lambda value: value is None,
+    )
+    seed: int = Field(
+        0,
+        title="Seed of the draw",
+        description="Changes which items a limit draws.",
+        exclude_if=lambda value: value == 0,
+    )
     name: str = Field(
         "",
         title="Name",
         pattern=r"^[A-Za-z0-9._-]*$",
-        description="Used in the names of its stages, tables and curves. Empty: the benchmark's name.",
+        description="Used in the names of its stages, tables and curves. Empty: the benchmark's name, with -claude for that "
+        "split of JudgeBench.",
     )
+
+    @property
+    def source(self) -> Source:
+        """Where and how a preference set is read."""
+        return Source(
+            path=self.data, format=self.format, columns=self.columns, split=self.split or "train", subset=self.subset
+        )
+
+    @model_validator(mode="after")
+    def _keys_of_this_benchmark(self) -> Self:
+        if self.benchmark == "preferences":
+            self._check_source()
+            return self
+        if self.format != "records" or self.columns is not None or self.subset is not None:
+            raise ValueError(
+                f"format, columns and subset are only for preferences, but the benchmark is {self.benchmark}"
+            )
+        if self.split is not None and self.benchmark != "judgebench":
+            raise ValueError(f"split is only for judgebench and preferences, but the benchmark is {self.benchmark}")
+        if self.split not in (None, *SPLITS):
+            raise ValueError(f"split: judgebench has {' and '.join(SPLITS)}, got {self.split!r}")
+        return self
+
+    def _check_source(self) -> None:
+        if (self.split or self.subset) and not self.data.startswith(HUB):
+            raise ValueError("split and subset are only for data sets on the hub; name the local file itself in data")
+        try:
+            source = self.source
+        except ValidationError as error:
+            problems = (one["msg"].removeprefix("Value error, ") for one in error.errors())
+            raise ValueError("; ".join(problems)) from error
+        if not source.has_labels:
+            raise ValueError(
+                "columns: label, or chosen and rejected, is needed: a benchmark has labeled pairs"
+                if self.columns
+                else f"format: {self.format!r} has no labels, and a benchmark has labeled pairs"
+            )
 
     @property
     def label(self) -> str:

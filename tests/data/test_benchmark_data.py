@@ -93,6 +93,25 @@ def test_an_llmbar_cell_has_the_better_output_first(tmp_path: Path) -> None:
     assert second.pair(second.cells[0]).response_a == "tree"
 
 
+def test_llmbar_is_read_as_its_repository_is_laid_out(tmp_path: Path) -> None:
+    """The folder Dataset has case studies too, which are no part of the benchmark."""
+    places = {
+        "LLMBar/Natural": "Natural", "LLMBar/Adversarial/Neighbor": "Adversarial_Neighbor",
+        "Processed/LLMEval^2": "Processed_LLMEval^2", "CaseStudy/Normal": None,
+    }  # fmt: skip
+    for place in places:
+        write_rows(tmp_path / "Dataset" / place / "dataset.json", [llmbar_row(1), llmbar_row(2)])
+    for folder in (tmp_path, tmp_path / "Dataset"):
+        loaded = llmbar.load(str(folder))
+        assert {item.group for item in loaded.items} == {subset for subset in places.values() if subset}
+        assert "Adversarial_Neighbor/1" in loaded.by_id
+    assert {item.group for item in llmbar.load(str(tmp_path / "Dataset" / "LLMBar")).items} == {
+        "Natural", "Adversarial_Neighbor",
+    }  # fmt: skip
+    alone = llmbar.load(str(tmp_path / "Dataset" / "LLMBar" / "Natural" / "dataset.json"))
+    assert list(alone.by_id) == ["Natural/0", "Natural/1"]
+
+
 def test_reward_bench_rows(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "filtered.jsonl", [reward_bench_row(7), reward_bench_row(7, "math-prm")])
     first, second = reward_bench.load(path).items

@@ -17,12 +17,13 @@ from tasks.benchmark.play import benchmark
 from tasks.benchmark.sets import prepare_set, read_set
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Request
-from tasks.report.benchmarks import benchmark_charts, benchmark_table, summary_markdown
+from tasks.report.benchmarks import benchmark_charts, benchmark_table, shown_score, summary_markdown
+from tasks.run.watch import describe
 from tasks.settings import BenchmarkSet, BenchmarkSettings
 from tests.conftest import artifact, run_with, true_judge
 from tests.support.playing import ALWAYS_A, PAIRS, heldout_of, judge_of, requests_of
 from tests.support.recording import RecordedRun
-from tests.support.scoring_rows import ppe_row, rm_bench_row, write_rows
+from tests.support.scoring_rows import ppe_row, reward_bench_2_row, rm_bench_row, write_rows
 
 # ---- sets ----------------------------------------------------------------------------------------------------------------
 
@@ -96,6 +97,10 @@ def test_a_knockout_is_played_level_by_level(tmp_path: Path, encoder: ChatEncode
     assert benchmark(run, 0, judge_of(run), played).reused
 
 
+def one(benchmark: str = "preferences", **keys: Any) -> dict[str, Any]:
+    return {"sets": [{"benchmark": benchmark, "data": "x", **keys}]}
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -103,11 +108,75 @@ def test_a_knockout_is_played_level_by_level(tmp_path: Path, encoder: ChatEncode
         ({"sets": [{"benchmark": "llmbar", "data": "x"}] * 2}, "two sets are called llmbar"),
         ({"sets": [{"benchmark": "preferences", "data": "x", "name": "held-out"}]}, "two sets are called held-out"),
         ({"sets": [{"benchmark": "preferences", "data": "x", "name": "../up"}]}, "should match pattern"),
+        (one(format="columns"), "sets.0\n.*format 'columns' needs a column map"),
+        (one(columns={"prompt": "p", "chosen": "c", "rejected": "r"}), "a column map is only for format 'columns'"),
+        (one(subset="x"), "split and subset are only for data sets on the hub; name the local file itself in data"),
+        (one(split="test"), "split and subset are only for data sets on the hub"),
+        (one(format="gram-pre-training"), "format: 'gram-pre-training' has no labels"),
+        (
+            one(format="columns", columns={"prompt": "p", "response_a": "a", "response_b": "b"}),
+            "columns: label, or chosen and rejected, is needed",
+        ),
+        (one("llmbar", format="helpsteer3"), "format, columns and subset are only for preferences, .* is llmbar"),
+        (one("rm-bench", split="gpt"), "split is only for judgebench and preferences, but the benchmark is rm-bench"),
+        (one("judgebench", split="test"), "split: judgebench has gpt and claude, got 'test'"),
+        (one(limit=0), "sets.0.limit\n.*greater than or equal to 1"),
     ],
 )
 def test_settings_that_cannot_be_played_are_refused(settings: Any, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         BenchmarkSettings.model_validate(settings)
+
+
+def test_what_is_not_set_is_not_in_a_sets_key() -> None:
+    """What is in the key of the stages benchmarks/NAME: those of older runs stay valid."""
+    dumped = BenchmarkSet(benchmark="judgebench", data="x").model_dump(mode="json", exclude={"name"})
+    assert dumped == {"benchmark": "judgebench", "data": "x", "split": None, "format": "records"}
+
+
+def test_a_preference_set_may_have_a_column_map(tmp_path: Path, encoder: ChatEncoder) -> None:
+    path = write_rows(tmp_path / "own.jsonl", [{"q": "Why?", "good": "because", "bad": "no"}])
+    run = run_with(tmp_path, encoder, lambda request, j: ALWAYS_A)
+    columns = {"prompt": "q", "chosen": "good", "rejected": "bad"}
+    chosen = BenchmarkSet.model_validate(one(format="columns", columns=columns)["sets"][0] | {"data": path})
+    [item] = read_set(prepare_set(run, chosen)).items
+    assert item.pair(item.cells[0]).response_a == "because"
+
+
+def test_a_preference_set_on_the_hub_may_have_split_and_subset() -> None:
+    chosen = BenchmarkSet(benchmark="preferences", data="hub:o/n", split="test", subset="hard", format="helpsteer3")
+    source = chosen.source
+    assert (source.hub_name, source.split, source.subset, source.format) == ("o/n", "test", "hard", "helpsteer3")
+    assert BenchmarkSet(benchmark="preferences", data="hub:o/n").source.split == "train"
+
+
+def test_a_drawn_set_is_marked_wherever_its_score_is_shown(tmp_path: Path, encoder: ChatEncoder) -> None:
+    path = write_rows(tmp_path / "own.jsonl", [pair.to_json() for pair in PAIRS])
+    run = run_with(tmp_path, encoder, true_judge(encoder))
+    played = prepare_set(run, BenchmarkSet(benchmark="preferences", data=path, name="own", limit=4, seed=1))
+    assert (len(read_set(played).items), sum(read_set(played).drawn_from.values())) == (4, 6)
+    assert (played.manifest.counts.rows_in, played.manifest.counts.dropped) == (6, {"over_limit": 2})
+    made = benchmark(run, 0, judge_of(run), played)
+    scores = json.loads(made.file("scores.json").read_text())
+    assert (scores["complete"], scores["drawn"]) == (False, {"items": 4, "of": 6})
+    assert scores["note"] == "estimates from 4 of 6 items, not the published metric"
+    assert "accuracy 100.0% on 4 of 6 items" in describe(made)
+    [row] = benchmark_table(run)
+    assert (row["set"], row["score"], row["95% interval"]) == ("own (4 of 6)", "100.0%", "100.0% – 100.0%")
+    assert "## own (4 of 6)\n\nNote: estimates from 4 of 6 items" in summary_markdown(run, "run")
+    assert "own (4 of 6)" in benchmark_charts(run)[0][1]
+    assert shown_score(made.manifest.metrics) == "100.0% (100.0% – 100.0%)"
+    other = prepare_set(run, BenchmarkSet(benchmark="preferences", data=path, name="other", limit=4, seed=2))
+    assert other.manifest.key != played.manifest.key
+
+
+def test_the_summary_of_reward_bench_2_has_its_note(tmp_path: Path, encoder: ChatEncoder) -> None:
+    path = write_rows(tmp_path / "test.jsonl", [reward_bench_2_row("1", "Math")])
+    run = run_with(tmp_path, encoder, lambda request, j: ALWAYS_A)
+    benchmark(run, None, judge_of(run), prepare_set(run, BenchmarkSet(benchmark="reward-bench-2", data=path)))
+    markdown = summary_markdown(run, "run")
+    assert "Note: a pairwise judge gives no scores" in markdown
+    assert "| subsets Math | 25.0% |" in markdown
 
 
 def test_the_two_splits_of_judgebench_have_names_of_their_own() -> None:

@@ -72,6 +72,12 @@ def test_one_seed_has_an_interval_and_no_deviation() -> None:
     assert mean_sd([1.25]) == "1.2"
 
 
+def test_the_score_of_a_drawn_set_has_its_interval() -> None:
+    drawn = row("gram", 0.7, sets={"own (4 of 6)": 0.5, "whole": 0.6}, drawn={"own (4 of 6)": [0.25, 0.75]})
+    [_, sets] = summary("sides", {0: [drawn]}).tables
+    assert sets.rows == [{"method": TITLES["gram"], "own (4 of 6)": "50.0 (25.0 – 75.0)", "whole": "60.0"}]
+
+
 def test_without_other_sets_there_is_one_table() -> None:
     assert len(summary("sides", {0: [row("gram", 0.7, sets={}, interval=None)]}).tables) == 1
 

@@ -12,21 +12,11 @@ from data.benchmarks import judgebench, llmbar, rm_bench
 from data.benchmarks.catalog import BenchmarkName, load
 from data.benchmarks.items import Cell, Item
 from data.files import write_jsonl
-from tasks.benchmark.games import of_rows
+from tasks.benchmark.games import read_games
 from tasks.benchmark.score import score
-from tests.conftest import REAL, real_file, rows_of
+from tests.conftest import REAL, real_file
 from tests.support.scoring_rows import Row, game_rows, played, right_always
 from tests.tasks.test_games import DRAWS, run_command
-
-
-def judgebench_games(path: Path) -> list[Row]:
-    """A run as JudgeBench's authors store it: two judgments a pair, each in terms of the responses as they were shown."""
-    verdicts = {"A>B": "A", "B>A": "B", "A=B": "tie", None: None}
-    return [
-        {"id": row["pair_id"], "order": order, "verdict": verdicts[judgment["decision"]]}
-        for row in rows_of(path)
-        for order, judgment in zip(("AB", "BA"), row["judgments"], strict=True)
-    ]
 
 
 @pytest.mark.parametrize(
@@ -39,27 +29,15 @@ def judgebench_games(path: Path) -> list[Row]:
 )
 def test_stored_judgebench_runs_score_as_published(split: str, judge: str, overall: float) -> None:
     name = f"dataset=judgebench,response_model={judgebench.SPLITS[split]},judge_name={judge}.jsonl"
-    games = judgebench_games(real_file(f"judgebench/outputs/{name}"))
-    scored = score(of_rows(judgebench.load(str(REAL / "judgebench"), split), games), draws=DRAWS)
+    games = real_file(f"judgebench/outputs/{name}")
+    scored = score(read_games(judgebench.load(str(REAL / "judgebench"), split), games), draws=DRAWS)
     assert round(100 * scored["micro"], 2) == overall
-
-
-def llmbar_games(subset: str, path: Path) -> list[Row]:
-    """A run as LLMBar's authors store it: the winner, output 1 or 2, for the row as it is and swapped."""
-    games = []
-    for i, row in enumerate(json.loads(path.read_text())):
-        for swapped in (False, True):
-            shown_first = "2" if swapped else "1"
-            winner = row["results"][0][f"swap = {swapped}"]["winner"]
-            order = "chosen_first" if str(row["label"]) == shown_first else "rejected_first"
-            games.append({"id": f"{subset}/{i}", "order": order, "verdict": "A" if winner == shown_first else "B"})
-    return games
 
 
 @pytest.mark.parametrize("subset", llmbar.SUBSETS)
 def test_stored_llmbar_runs_score_as_published(subset: str) -> None:
-    games = llmbar_games(subset, real_file(f"llmbar/results_GPT-4_CoT/{subset}.json"))
-    found = score(of_rows(llmbar.load(str(REAL / "llmbar")), games), draws=DRAWS)["subsets"][subset]
+    games = real_file(f"llmbar/results_GPT-4_CoT/{subset}.json")
+    found = score(read_games(llmbar.load(str(REAL / "llmbar")), games), draws=DRAWS)["subsets"][subset]
     published = json.loads(real_file(f"llmbar/results_GPT-4_CoT/{subset}.statistics.json").read_text())
 
     def percent(name: str) -> float:
@@ -69,7 +47,7 @@ def test_stored_llmbar_runs_score_as_published(subset: str) -> None:
     assert 100 * found["accuracy_as_published"] == pytest.approx(percent("correct_False"))
     assert 100 * found["accuracy_swapped"] == pytest.approx(percent("correct_True"))
     assert 100 * found["both_correct"] == pytest.approx(percent("correct_both"))
-    assert 100 * found["agreement"] == pytest.approx(percent("equal"))
+    assert 100 * found["agreement_published"] == pytest.approx(percent("equal"))
 
 
 # ---- by hand ------------------------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ def test_a_tie_is_wrong_and_no_verdict_agrees_with_nothing(tmp_path: Path) -> No
     tied = score(played(benchmark, says({"verdict": "tie"})), draws=DRAWS)["subsets"]["Natural"]
     null = score(played(benchmark, says({"verdict": None})), draws=DRAWS)["subsets"]["Natural"]
     assert (tied["accuracy"], tied["agreement"], null["accuracy"], null["agreement"]) == (0.0, 1.0, 0.0, 0.0)
+    assert (tied["agreement_published"], null["agreement_published"]) == (1.0, 1.0)  # null equals null in the script
 
 
 def test_a_preference_set_has_one_accuracy_over_all_its_pairs() -> None:
@@ -77,6 +78,18 @@ def test_reward_bench_weighs_subsets_by_the_official_table(tmp_path: Path) -> No
     assert scored["sections"] == {"Chat": 0.0, "Chat Hard": 0.0, "Safety": 0.0, "Reasoning": 0.5}
     assert scored["total"] == 0.125
     assert scored["gram"]["sections"]["Reasoning"] == round(1 / 7, 10)
+
+
+def test_reward_benchs_xstest_counts_250_of_740_where_a_judge_should_respond(tmp_path: Path) -> None:
+    """Safety by hand: 100 + 100 + 154 (should refuse) + 250 (should respond) + 136 = 740."""
+    sizes = dict.fromkeys(reward_bench.WEIGHTS, 1)
+    for subset, weight in (("xstest-should-respond", 250), ("xstest-should-refuse", 154)):
+        scored = score(
+            played(reward_bench_of(tmp_path, sizes), lambda i, c, o, subset=subset: verdict(i.group == subset, o)),  # type: ignore[misc]
+            draws=DRAWS,
+        )
+        assert scored["sections"]["Safety"] == round(weight / 740, 10)
+        assert scored["total"] == round(weight / 740 / 4, 10)
 
 
 def test_an_error_is_half_a_point_and_a_position_bias_too(tmp_path: Path) -> None:

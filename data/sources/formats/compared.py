@@ -74,7 +74,8 @@ def _overall(row: Row, path: str) -> str:
     match = _OVERALL.fullmatch(value)
     if match is None and value != "Tie":
         raise RecordError(
-            path, f'must be "A-is-clearly-better", "A-is-slightly-better", the same for B, or "Tie", got {got(value)}'
+            path,
+            f'must be "A-is-clearly-better", "A-is-slightly-better", "A-is-better", the same for B, or "Tie", got {got(value)}',
         )
     return match[1] if match else "tie"
 

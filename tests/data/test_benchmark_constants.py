@@ -1,0 +1,66 @@
+"""Constants that decide published numbers, held against their authors' code at the commits that the modules name.
+
+A test that fails here says that a number has changed: hold it against the source before changing the test.
+"""
+
+from __future__ import annotations
+
+from data.benchmarks import judgebench, llmbar, reward_bench, rm_bench
+from data.records import content_id
+from tasks.benchmark.pairs import _LEVELS
+
+
+def test_reward_benchs_weights() -> None:
+    """rewardbench/constants.py at 05a9005e: EXAMPLE_COUNTS and SUBSET_MAPPING."""
+    weights = reward_bench.WEIGHTS
+    assert (weights["xstest-should-refuse"], weights["xstest-should-respond"]) == (154, 250)
+    assert (weights["math-prm"], sum(n for name, n in weights.items() if name.startswith("hep-"))) == (984, 984)
+    assert {section: sum(weights[name] for name in names) for section, names in reward_bench.SECTIONS.items()} == {
+        "Chat": 358, "Chat Hard": 456, "Safety": 740, "Reasoning": 1968,
+    }  # fmt: skip
+    # math-prm alone counts more than its 447 rows: the rest is the card's 2,985 rows of the split "filtered".
+    assert sum(weights.values()) - 984 + 447 == 2985
+    named = [name for names in reward_bench.SECTIONS.values() for name in names]
+    assert sorted(named) == sorted(weights)
+    # Every name and number: `sorted` because the order of the table means nothing.
+    assert content_id(sorted(weights.items()), reward_bench.SECTIONS)[:16] == "de03aeff6e50017c"
+
+
+def test_reward_bench_2s_subsets() -> None:
+    assert reward_bench.SUBSETS_2 == ("Factuality", "Precise IF", "Math", "Safety", "Focus", "Ties")
+    assert reward_bench.TIES == "Ties"
+
+
+def test_rm_benchs_domains_and_levels() -> None:
+    """scripts/utils.py at 73c52d7b: a domain is what the row's domain starts with; hard lies above the diagonal."""
+    assert rm_bench.DOMAINS == ("chat", "math", "code", "safety")
+    assert rm_bench.PARTS == {
+        "chat": "chat", "math": "math", "code": "code", "safety-refuse": "safety", "safety-response": "safety",
+    }  # fmt: skip
+    styles = range(rm_bench.STYLES)
+    names = {
+        "hard": {f"{i}-{j}" for i in styles for j in styles if i < j},
+        "normal": {f"{i}-{i}" for i in styles},
+        "easy": {f"{i}-{j}" for i in styles for j in styles if i > j},
+    }
+    assert {level: set(cells) for level, cells in _LEVELS.items()} == names
+    assert [(cell.name, cell.first, cell.second) for cell in rm_bench.CELLS] == [
+        (f"{i}-{j}", i, 3 + j) for i in range(3) for j in range(3)
+    ]
+
+
+def test_judgebenchs_categories_and_splits() -> None:
+    """run_judge.py and README.md at e2c52c28."""
+    assert judgebench.CATEGORIES == {
+        "mmlu-pro": "knowledge", "livebench-reasoning": "reasoning", "livebench-math": "math", "livecodebench": "coding",
+    }  # fmt: skip
+    assert judgebench.SPLITS == {"gpt": "gpt-4o-2024-05-13", "claude": "claude-3-5-sonnet-20240620"}
+
+
+def test_llmbars_subsets() -> None:
+    """README.md at 900616bf."""
+    assert llmbar.SUBSETS == (
+        "Natural", "Adversarial_Neighbor", "Adversarial_GPTInst", "Adversarial_GPTOut", "Adversarial_Manual",
+    )  # fmt: skip
+    assert llmbar.SUBSETS[1:] == llmbar.ADVERSARIAL
+    assert llmbar.PROCESSED == ("Processed_FairEval", "Processed_LLMEval^2", "Processed_MT-Bench")
