@@ -27,6 +27,8 @@ from tasks.describe.columns import Columns
 from tasks.describe.layout import heading, named, paragraph
 from tasks.describe.survey import COLUMN_ROWS, Tokens, survey
 from tasks.describe.text import about, benchmark_summary, columns_of, summary
+from tasks.model.chat import load_tokenizer
+from tasks.model.folder import ModelError
 
 BAD_INPUT = 2
 HUB_ROWS = 10_000
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except ValidationError as error:
         print("; ".join(map(_said, error.errors())), file=sys.stderr)
-    except SourceError as error:
+    except (SourceError, ModelError) as error:
         print(error, file=sys.stderr)
     except OSError as error:
         local = (
@@ -151,9 +153,7 @@ def _meant(path: str) -> str:
 def _counter(tokenizer: str | None) -> Tokens | None:
     if tokenizer is None:
         return None
-    from transformers import AutoTokenizer
-
-    loaded = AutoTokenizer.from_pretrained(tokenizer)
+    loaded = load_tokenizer(tokenizer)
     return lambda texts: [len(ids) for ids in loaded(texts, add_special_tokens=False, verbose=False)["input_ids"]]
 
 

@@ -12,10 +12,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from jinja2 import TemplateError
+
 from data.records import Message, PreferencePair, ResponsePair
 from prompts.judge import JudgePrompt
 from prompts.prove import ProverPrompt
 from prompts.template import ZERO_WIDTH_SPACE
+from tasks.model.folder import ModelError, base_of_adapter, check_model_folder
 
 _SENTINEL = "\u2042reply\u2042"
 DATE = "26 Jul 2024"
@@ -27,6 +30,21 @@ _REPLY_TAGS = frozenset({"<think>", "</think>", "<answer>", "</answer>"})
 
 class ChatTemplateError(ValueError):
     """A tokenizer whose chat template cannot be used for a judge or prover."""
+
+
+def load_tokenizer(model: str, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model, given by folder or hub name. Raises ModelError if there is none that can be loaded."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    except Exception as error:  # whatever its files make the libraries raise
+        if base_of_adapter(model) is not None:
+            check_model_folder(model)
+        problem = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelError(
+            f"the tokenizer of {model} cannot be loaded: copy the tokenizer files of its base model there ({problem})"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -56,10 +74,18 @@ class ChatEncoder:
 
     @classmethod
     def load(cls, model: str, trust_remote_code: bool = False) -> ChatEncoder:
-        """The encoder for a model, given by folder or hub name."""
-        from transformers import AutoTokenizer
+        """The encoder for a model, given by folder or hub name.
 
-        return cls(AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code))
+        Raises ModelError if it has no usable tokenizer, and ChatTemplateError if its chat template cannot be used.
+        """
+        encoder = cls(load_tokenizer(model, trust_remote_code))
+        try:
+            encoder.prompt_ids([Message("user", "x")])
+        except TemplateError as error:
+            raise ChatTemplateError(
+                f"the chat template of {model!r} cannot be rendered ({error}): correct it, or use that of its base model"
+            ) from error
+        return encoder
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of the messages in the chat template, up to where the assistant's reply begins."""

@@ -11,6 +11,7 @@ from typing import Literal
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.model.chat import ChatEncoder
 from tasks.model.endpoint import EndpointEngine, MessageEncoder, is_endpoint
+from tasks.model.folder import check_model_folder
 from tasks.model.judging import JudgeQuery
 from tasks.model.location import model_folder
 from tasks.model.process import EngineProcess
@@ -42,7 +43,7 @@ def open_judge(
     `prompt` is one of `prompts.catalog.JUDGE_PROMPTS`; by default it is read from the ``prompt.json`` of a checkpoint trained
     here, and known by name for the released GRAM-R² and GRAM checkpoints. A checkpoint runs in its own process, which ends
     with the ``with`` block; open it in a thread that lives at least as long. Raises ValueError if the prompt cannot be
-    determined, FileNotFoundError if there is no such checkpoint.
+    determined or the checkpoint's folder cannot be used, FileNotFoundError if there is no such checkpoint.
     """
     name = str(judge)
     folder = name if is_endpoint(name) else model_folder(name)
@@ -57,6 +58,7 @@ def open_judge(
         url, _, model = name.partition("#")
         yield Judge(EndpointEngine(url, model or None), MessageEncoder(), query, both_orders)
         return
+    check_model_folder(folder, context)
     encoder = ChatEncoder.load(folder)
     models = ModelSettings(judge_base=name, prover_base=name, max_tokens=context, overlong=overlong, dtype=dtype)
     with EngineProcess(folder, models, generation or GenerationSettings()) as engine:

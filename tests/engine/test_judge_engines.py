@@ -28,6 +28,7 @@ from tasks.model.chat import ChatEncoder
 from tasks.model.device import engine_environment
 from tasks.model.endpoint import EndpointEngine
 from tasks.model.engine import Request, Sampling
+from tasks.model.folder import ModelError
 from tasks.model.judging import JudgeQuery
 from tasks.model.process import EngineProcess
 from tasks.rank import Comparison, Judge, open_judge
@@ -199,9 +200,7 @@ def test_a_folder_that_holds_no_model_is_an_error(tmp_path: Path) -> None:
     for weights in (tmp_path / "broken").glob("*.safetensors"):
         weights.unlink()
     with (
-        pytest.raises(
-            ChildError, match=r"(?s)the judge's engine ended with exit code 1.*Cannot find any model weights"
-        ),
+        pytest.raises(ModelError, match=r"has no weights \(\*\.safetensors\)"),
         open_judge(tmp_path / "broken", **OPTIONS),  # type: ignore[arg-type]
     ):
         pass

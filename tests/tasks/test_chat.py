@@ -64,8 +64,9 @@ def test_a_completion_ends_with_the_token_that_ends_the_turn(encoder: ChatEncode
 def test_prompt_and_completion_are_the_conversation_as_the_template_writes_it(
     encoder: ChatEncoder, question: str, reply: str
 ) -> None:
+    turns = (("user", encoder.defuse(question)), ("assistant", encoder.defuse(reply)))
     whole = encoder.tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}, {"role": "assistant", "content": reply}], return_dict=False
+        [{"role": role, "content": content} for role, content in turns], return_dict=False
     )
     assert encoder.prompt_ids([Message("user", question)]) + encoder.completion_ids(reply) == whole
 

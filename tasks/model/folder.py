@@ -1,0 +1,168 @@
+"""What a model's folder must hold before anything is started with it, read from its files alone: no torch, no weights loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+ADAPTER = "adapter_config.json"
+_INDEX = "model.safetensors.index.json"
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tiktoken.model", "tekken.json")
+_POINTER = b"version https://git-lfs"
+_SMALL = 1024
+"""A Git LFS pointer is about 130 bytes long."""
+_POSITIONS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "max_sequence_length",
+    "max_seq_length",
+    "seq_len",
+)
+_ALREADY_SCALED = ("default", "su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
+"""Ways to scale rotary positions for which config.json states the scaled number, as vLLM reads it, not one to be multiplied."""
+
+
+class ModelError(ValueError):
+    """A model that cannot be used: what is wrong with its folder, and what to do."""
+
+
+def check_model_folder(folder: str, context: int | None = None, weights: bool = True) -> None:
+    """Raises ModelError for a folder that no engine or training can load, or whose model has fewer positions than `context`.
+
+    Looks for config.json, the tokenizer and, with `weights`, every weight file in full length: Git LFS pointers, empty
+    files, and downloads that were broken off are named. Without `weights`, only the other files have to be there.
+    """
+    place = Path(folder)
+    base = base_of_adapter(folder)
+    if base is not None:
+        raise ModelError(
+            f"{folder} holds an adapter of {base or 'a base model that it does not name'}, not a whole model: merge the two "
+            "(peft: merge_and_unload, then save_pretrained together with the tokenizer) and give the merged folder, or give "
+            "the base model"
+        )
+    config = read_config(folder)
+    _check_files(place, [name for name in _TOKENIZERS if (place / name).is_file()], "tokenizer")
+    if not any((place / name).is_file() for name in _TOKENIZERS) and "auto_map" not in config:
+        raise ModelError(
+            f"{folder} has no tokenizer (tokenizer.json): copy the tokenizer files of its base model there"
+        )
+    if weights:
+        _check_weights(place)
+    if context is not None:
+        check_context(folder, context)
+
+
+def check_context(folder: str, context: int) -> None:
+    """Raises ModelError if a model has fewer positions than `context`: longer prompts would fail, or give nonsense."""
+    positions = positions_of(folder)
+    if positions is not None and context > positions:
+        raise ModelError(
+            f"a context of {context} tokens is more than the {positions} positions of the model in {folder} (its "
+            f"config.json): set the context to at most {positions}, or use a model with a longer one"
+        )
+
+
+def positions_of(folder: str) -> int | None:
+    """The longest context of a model, in tokens, as vLLM derives it from config.json; None if the file does not state it."""
+    config = read_config(folder)
+    text = config.get("text_config")
+    text = {**config, **text} if isinstance(text, Mapping) else config
+    known = [int(text[name]) for name in _POSITIONS if isinstance(text.get(name), int)]
+    allowed = text.get("model_max_length")
+    longest = int(allowed) if isinstance(allowed, int) else 0
+    if not known:
+        return longest or None
+    factors = [] if "gemma3" in str(config.get("model_type")) else list(_rope_factors(text))
+    return max(int(min(known) * (factors[-1] if factors else 1)), longest)
+
+
+def _rope_factors(config: Mapping[str, Any]) -> Iterator[float]:
+    for name in ("rope_parameters", "rope_scaling"):
+        found = config.get(name)
+        if not isinstance(found, Mapping):
+            continue
+        # One set for all layers, or one for each type of layer.
+        for one in (found, *found.values()):
+            kind = (one.get("rope_type") or one.get("type")) if isinstance(one, Mapping) else None
+            if kind and kind not in _ALREADY_SCALED and one.get("factor"):
+                yield float(one["factor"])
+
+
+def read_config(folder: str) -> dict[str, Any]:
+    """The content of config.json. Raises ModelError if there is none, or it is no JSON object."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise ModelError(
+            f"{folder} has no config.json: give the folder of a Hugging Face model, with config and weights"
+        )
+    _check_files(path.parent, [path.name], "config")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not JSON ({error}): restore the file") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} must be a JSON object, is a {type(config).__name__}: restore the file")
+    return config
+
+
+def base_of_adapter(folder: str) -> str | None:
+    """The base model that an adapter's folder names ("" if it names none); None for a folder with a whole model."""
+    place = Path(folder)
+    if not (place / ADAPTER).is_file() or (place / "config.json").is_file():
+        return None
+    try:
+        found = json.loads((place / ADAPTER).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{place / ADAPTER} is not JSON ({error}): restore the file") from error
+    return str(found.get("base_model_name_or_path") or "") if isinstance(found, dict) else ""
+
+
+def _check_weights(place: Path) -> None:
+    names = sorted(file.name for file in place.glob("*.safetensors"))
+    if (place / _INDEX).is_file():
+        _check_files(place, [_INDEX], "index of the weights")
+        listed = set(json.loads((place / _INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+        missing = sorted(listed - set(names))
+        if missing:
+            raise ModelError(
+                f"{place} lacks {len(missing)} of the {len(listed)} weight files that {_INDEX} lists ({missing[0]}, …): "
+                "finish the download"
+            )
+    if not names:
+        names = sorted(file.name for file in place.glob("pytorch_model*.bin"))
+    if not names:
+        raise ModelError(f"{place} has no weights (*.safetensors): give the folder of a whole model")
+    _check_files(place, names, "weights")
+    for name in names:
+        if name.endswith(".safetensors"):
+            _check_length(place / name)
+
+
+def _check_files(place: Path, names: list[str], what: str) -> None:
+    """Raises ModelError for a file that is empty, or that Git LFS has not fetched."""
+    for name in names:
+        size = (place / name).stat().st_size
+        if size == 0:
+            raise ModelError(f"{place / name} ({what}) is empty: copy or download it again")
+        if size < _SMALL and (place / name).read_bytes().startswith(_POINTER):
+            raise ModelError(
+                f"{place / name} ({what}) is a Git LFS pointer, not the file itself: run `git lfs pull` in that folder"
+            )
+
+
+def _check_length(file: Path) -> None:
+    """Raises ModelError for a safetensors file shorter than its header says: 8 bytes of length, JSON, then the tensors."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        try:
+            header = json.loads(stream.read(length)) if 0 < length < size else None
+            end = max((facts["data_offsets"][1] for name, facts in header.items() if name != "__metadata__"), default=0)
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise ModelError(f"{file} is not a safetensors file, or is damaged: copy or download it again") from error
+    if size < 8 + length + end:
+        raise ModelError(f"{file} is cut off at {size} of {8 + length + end} bytes: copy or download it again")
