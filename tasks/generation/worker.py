@@ -22,6 +22,7 @@ from typing import Any, TypeVar, cast
 
 from data.files import json_line, read_jsonl
 from data.records import Message
+from prompts.catalog import JUDGE_PROMPTS
 from tasks.generation.shards import GenerationJob, Shard
 from tasks.machine import child
 from tasks.machine.gpus import claim_gpus
@@ -201,7 +202,9 @@ def main() -> None:
     if not is_endpoint(job.model):
         encoder = ChatEncoder.load(job.model, bool(models.trust_remote_code))
     generation = GenerationSettings.model_validate(job.generation)
-    engine = open_engine(job.model, models, generation, encoder, scoring=job.score_against is not None)
+    judge = JUDGE_PROMPTS.get(str(job.params.get("prompt")))
+    by_label = judge is not None and not judge.has_rationale
+    engine = open_engine(job.model, models, generation, encoder, job.score_against is not None, by_label)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     report = child.report_progress
     try:

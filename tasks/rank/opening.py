@@ -61,7 +61,7 @@ def open_judge(
     check_model_folder(folder, context)
     encoder = ChatEncoder.load(folder)
     models = ModelSettings(judge_base=name, prover_base=name, max_tokens=context, overlong=overlong, dtype=dtype)
-    with EngineProcess(folder, models, generation or GenerationSettings()) as engine:
+    with EngineProcess(folder, models, generation or GenerationSettings(), query.by_label) as engine:
         yield Judge(engine, encoder, query, both_orders)
 
 
