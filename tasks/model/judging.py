@@ -115,7 +115,7 @@ def build_request(query: JudgeQuery, encoder: JudgeEncoder, pair: ResponsePair, 
         sampling = Sampling(
             query.votes, query.temperature, query.top_p, query.max_tokens, derive_seed(query.seed, pair.id, name)
         )
-    return Request(name, encoded.ids, sampling, encoded.truncated, encoded.messages)
+    return Request(name, encoded.ids, sampling, encoded.truncated, encoded.messages, encoded.opened)
 
 
 def read_answer(query: JudgeQuery, completion: Completion | Mapping[str, Any]) -> JudgeAnswer:

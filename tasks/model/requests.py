@@ -38,6 +38,8 @@ class PendingRow:
         The answer to that one replaces only the completions that were cut off; it is the last attempt.
         """
         first, request = self.answers.get(i), self.requests[i]
+        if request.opened and isinstance(answer, list):
+            answer = [replace(one, text=_whole_reply(request.opened, one.text)) for one in answer]
         if first is None:
             self.answers[i] = answer
             longer = min(2 * request.sampling.max_tokens, context - len(request.prompt_ids))
@@ -66,6 +68,11 @@ class PendingRow:
             return {**self.line, "requests": answered}
         detail = {"detail": failures[0].detail} if failures[0].detail else {}
         return {**self.line, "failed": failures[0].reason, **detail, "answered": answered}
+
+
+def _whole_reply(opened: str, text: str) -> str:
+    """The reply that a text continues. A model may open its thoughts once more: then the text is the whole reply."""
+    return text if text.lstrip().startswith(opened.strip()) else opened + text
 
 
 def _completion_fields(completion: Completion, with_ids: bool) -> dict[str, Any]:
