@@ -26,9 +26,10 @@ from prompts.catalog import JUDGE_PROMPTS
 from tasks.generation.shards import GenerationJob, Shard
 from tasks.machine import child
 from tasks.machine.gpus import claim_gpus
-from tasks.model.chat import ChatEncoder
-from tasks.model.endpoint import MessageEncoder, is_endpoint
+from tasks.model.chat import ChatEncoder, ChatTemplateError
+from tasks.model.endpoint import EndpointError, MessageEncoder, is_endpoint
 from tasks.model.engine import Completion, Engine, Failure, Request
+from tasks.model.folder import ModelError
 from tasks.model.opening import open_engine
 from tasks.model.requests import Builder, PendingRow, Skip
 from tasks.settings import GenerationSettings, ModelSettings
@@ -193,6 +194,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, required=True)
     arguments = parser.parse_args()
     child.die_with_parent()
+    try:
+        _carry_out(arguments)
+    except (EndpointError, ConnectionError, ModelError, ChatTemplateError) as error:  # one line says it all
+        sys.exit(str(error))
+
+
+def _carry_out(arguments: argparse.Namespace) -> None:
     job = GenerationJob(**json.loads(arguments.job.read_text(encoding="utf-8")))
     _resolve(job.builder)  # a builder that does not exist must not cost the start of an engine
     locks = [] if is_endpoint(job.model) else claim_gpus(int(job.generation["tensor_parallel"]))
