@@ -35,7 +35,8 @@ class PendingRow:
     def take(self, i: int, answer: list[Completion] | Failure, context: int) -> Request | None:
         """Records the answer to request i. If a reply was cut off, returns a request for up to twice the tokens.
 
-        The answer to that one replaces only the completions that were cut off; it is the last attempt.
+        The answer to that one replaces only the completions that were cut off; it is the last attempt. The tokens of what is
+        not kept were generated too: the line counts them.
         """
         first, request = self.answers.get(i), self.requests[i]
         if request.opened and isinstance(answer, list):
@@ -49,6 +50,9 @@ class PendingRow:
                 return replace(request, sampling=replace(request.sampling, max_tokens=longer))
         elif isinstance(first, list) and isinstance(answer, list):
             self.answers[i] = [a if a.finished else b for a, b in zip(first, answer, strict=True)]
+            discarded = (b if a.finished else a for a, b in zip(first, answer, strict=True))
+            tokens = sum(len(one.token_ids) for one in discarded)
+            self.line["discarded_tokens"] = self.line.get("discarded_tokens", 0) + tokens
         self.open.discard(i)
         return None
 
