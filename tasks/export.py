@@ -15,6 +15,7 @@ from typing import Any, Literal
 from data.files import link_tree, write_json, write_text
 from data.store.artifacts import Artifact, Counts, Outcome, StageError
 from prompts.judge import JudgePrompt
+from tasks.model.device import resolved_dtype
 from tasks.page.rendering import TEMPLATES, template
 from tasks.run.rounds import round_table
 from tasks.run.stage import Context, Run
@@ -48,7 +49,7 @@ def export(
         raise StageError("there is no judge to export: give at least the first judge and its benchmark")
     chosen = max(judges, key=lambda candidate: (_accuracy(candidate), -candidate[0]))
     prompt = run.settings.judge_prompt
-    config = {
+    config: dict[str, Any] = {
         "chosen_round": chosen[0],
         "prompt": prompt_facts(prompt),
         "card": {**card_facts(run, judges, chosen, facts or {}), "method": _method(run, method)},
@@ -63,7 +64,7 @@ def export(
         # Weights are linked; the other files are small and copied, since users may edit them here.
         link_tree(Path(context.model(f"judge-{chosen[0]}")), context.work, linked="*.safetensors")
         write_text(context.work / "prompt.txt", prompt.template.text)
-        write_json(context.work / "prompt.json", config["prompt"])
+        write_json(context.work / "prompt.json", {**config["prompt"], **use_facts(run)})
         write_text(context.work / "README.md", render_card(config))
         worse = {"not_best": len(judges) - 1} if len(judges) > 1 else {}
         metrics = {"chosen_round": chosen[0], "accuracy": _accuracy(chosen)}
@@ -94,6 +95,16 @@ def prompt_facts(prompt: JudgePrompt) -> dict[str, Any]:
             "has_rationale": prompt.has_rationale,
             "example": prompt.target("{rationale}", "A"),
         },
+    }
+
+
+def use_facts(run: Run) -> dict[str, Any]:
+    """The rest of ``prompt.json``: how the judge was trained, and is opened. The keys of its stages already contain these."""
+    models = run.settings.models
+    return {
+        "context": models.max_tokens,
+        "reply_tokens": run.settings.labels.max_tokens,
+        "dtype": resolved_dtype(models.dtype),
     }
 
 

@@ -15,7 +15,7 @@ from data.records import parse_pair
 from data.seeds import derive_seed
 from data.store.artifacts import Artifact, Counts, FileRef, Input, Outcome, StageError
 from tasks.model.chat import ChatEncoder
-from tasks.model.device import resolved_dtype
+from tasks.model.device import head_facts, resolved_dtype
 from tasks.model.engine import Request
 from tasks.model.judging import JudgeQuery, build_request
 from tasks.model.orders import ORDERS, shown
@@ -91,9 +91,10 @@ def vote_params(run: Run, round: int) -> dict[str, Any]:
 def cast_votes(run: Run, round: int, judge: Artifact, batch: FileRef) -> Artifact:
     """The stage "vote" of a round: the judge's raw replies on a batch."""
     params, prompt = vote_params(run, round), run.settings.judge_prompt
-    config = {**params, "prompt_digest": prompt.digest, "dtype": resolved_dtype(run.settings.models.dtype)}
+    dtype = resolved_dtype(run.settings.models.dtype)
+    config = {**params, "prompt_digest": prompt.digest, "dtype": dtype}
     if vote_query(params).by_label:
-        config["read"] = "probabilities of the labels"
+        config |= {"read": "probabilities of the labels", **head_facts(dtype)}
 
     def body(context: Context) -> Outcome:
         return generate_rows(

@@ -21,7 +21,7 @@ from prompts.catalog import PROVER_PROMPTS, prover_for
 from prompts.judge import JudgePrompt
 from prompts.prove import ProverPrompt
 from tasks.model.chat import ChatEncoder
-from tasks.model.device import resolved_dtype
+from tasks.model.device import head_facts, resolved_dtype
 from tasks.model.engine import Request, Sampling
 from tasks.model.location import Checkpoint
 from tasks.model.orders import ORDERS, requests_in_both_orders, shown
@@ -127,7 +127,8 @@ def write_proofs(run: Run, round: int, prover: Artifact | Checkpoint, labeled: F
         "overlong": models.overlong,
         "seed": derive_seed(run.seed, "prove", round),
     }
-    config = {**params, "prompt_digest": prompt.digest, "dtype": resolved_dtype(models.dtype)}
+    dtype = resolved_dtype(models.dtype)
+    config = {**params, "prompt_digest": prompt.digest, "dtype": dtype, **head_facts(dtype)}
     alone = [message.to_json() for message in prompt.render_unconditional()]
 
     def body(context: Context) -> Outcome:

@@ -23,7 +23,7 @@ from prompts.judge import JudgePrompt
 from tasks.machine import child
 from tasks.machine.gpus import visible_gpus
 from tasks.machine.remote_runs import Part, run_parts
-from tasks.model.device import resolved_dtype
+from tasks.model.device import head_facts, resolved_dtype
 from tasks.model.location import Checkpoint, find_model
 from tasks.model.scalar import SCALAR
 from tasks.run.space import check_room, training_bytes
@@ -127,6 +127,7 @@ def train(run: Run, spec: TrainingSpec, base: str | Artifact) -> Artifact:
 
 def _config(run: Run, spec: TrainingSpec, seed: int) -> dict[str, Any]:
     models, training, role = run.settings.models, run.settings.training, spec.role
+    dtype = resolved_dtype(models.dtype)
     name, digest = _prompt(role, run.settings.judge_prompt)
     config: dict[str, Any] = {
         "role": role,
@@ -135,7 +136,8 @@ def _config(run: Run, spec: TrainingSpec, seed: int) -> dict[str, Any]:
         "context": models.max_tokens,
         "overlong": models.overlong,
         "reply_tokens": _reply_tokens(run, role),
-        "dtype": resolved_dtype(models.dtype),
+        "dtype": dtype,
+        **(head_facts(dtype) if role in ("label-judge", "scalar") else {}),
         "optimization": spec.optimization.model_dump(),
         "packing": training.packing,
         "attention": training.attention,

@@ -26,7 +26,7 @@ from tasks.benchmark.games import adaptive, of_rows
 from tasks.benchmark.score import parts, score
 from tasks.benchmark.sets import HELD_OUT, ITEMS, read_set
 from tasks.model.chat import ChatEncoder
-from tasks.model.device import resolved_dtype
+from tasks.model.device import head_facts, resolved_dtype
 from tasks.model.engine import Request
 from tasks.model.judging import JudgeAnswer, JudgeQuery, build_request, build_score_request, compare_scores, read_answer
 from tasks.model.location import Checkpoint
@@ -151,11 +151,10 @@ def benchmark(
     place = place or ("" if round is None else f"round-{round}")
     stage = f"{place}/benchmark{suffix}".lstrip("/")
     query = query or query_of(run)
-    config = {
-        **query.to_json(),
-        "prompt_digest": query.digest,
-        "dtype": resolved_dtype(run.settings.models.dtype),
-    }
+    dtype = resolved_dtype(run.settings.models.dtype)
+    config = {**query.to_json(), "prompt_digest": query.digest, "dtype": dtype}
+    if query.by_label or query.by_score:
+        config |= head_facts(dtype)
     inputs: dict[str, Input] = {"judge": judge, "items": played}
 
     if played.manifest.metrics["benchmark"] == "ppe":

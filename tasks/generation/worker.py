@@ -22,12 +22,14 @@ from typing import Any, TypeVar, cast
 
 from data.files import json_line, read_jsonl
 from data.records import Message
+from prompts.catalog import JUDGE_PROMPTS
 from tasks.generation.shards import GenerationJob, Shard
 from tasks.machine import child
 from tasks.machine.gpus import claim_gpus
-from tasks.model.chat import ChatEncoder
-from tasks.model.endpoint import MessageEncoder, is_endpoint
+from tasks.model.chat import ChatEncoder, ChatTemplateError
+from tasks.model.endpoint import EndpointError, MessageEncoder, is_endpoint
 from tasks.model.engine import Completion, Engine, Failure, Request
+from tasks.model.folder import ModelError
 from tasks.model.opening import open_engine
 from tasks.model.requests import Builder, PendingRow, Skip
 from tasks.settings import GenerationSettings, ModelSettings
@@ -192,6 +194,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, required=True)
     arguments = parser.parse_args()
     child.die_with_parent()
+    try:
+        _carry_out(arguments)
+    except (EndpointError, ConnectionError, ModelError, ChatTemplateError) as error:  # one line says it all
+        sys.exit(str(error))
+
+
+def _carry_out(arguments: argparse.Namespace) -> None:
     job = GenerationJob(**json.loads(arguments.job.read_text(encoding="utf-8")))
     _resolve(job.builder)  # a builder that does not exist must not cost the start of an engine
     locks = [] if is_endpoint(job.model) else claim_gpus(int(job.generation["tensor_parallel"]))
@@ -201,7 +210,9 @@ def main() -> None:
     if not is_endpoint(job.model):
         encoder = ChatEncoder.load(job.model, bool(models.trust_remote_code))
     generation = GenerationSettings.model_validate(job.generation)
-    engine = open_engine(job.model, models, generation, encoder, scoring=job.score_against is not None)
+    judge = JUDGE_PROMPTS.get(str(job.params.get("prompt")))
+    by_label = judge is not None and not judge.has_rationale
+    engine = open_engine(job.model, models, generation, encoder, job.score_against is not None, by_label)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     report = child.report_progress
     try:

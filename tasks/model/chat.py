@@ -1,7 +1,8 @@
 """The only place where chat templates are applied, for training and generation alike.
 
 A training example is ``prompt_ids + completion_ids``; generation gets exactly the same ``prompt_ids``. The completion
-never goes through the template: templates of reasoning models may strip ``<think>`` from it.
+never goes through the template: templates of reasoning models may strip ``<think>`` from it. Some write the ``<think>``
+themselves, at the end of the prompt: a judge is then trained on the rest of its reply, and what it generates is read as such.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _SENTINEL = "\u2042reply\u2042"
 DATE = "26 Jul 2024"
 """The date given to Llama 3's template instead of today's: a prompt must not change from one day to the next."""
 
+_THINK = "<think>"
+_OPENED = re.compile(rf"{_THINK}\s*\Z")
 _CUT_MARK = " […] "
 _REPLY_TAGS = frozenset({"<think>", "</think>", "<answer>", "</answer>"})
 
@@ -49,11 +52,15 @@ def load_tokenizer(model: str, trust_remote_code: bool = False) -> Any:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A prompt as token ids, or as messages; `truncated` is true if the pair had to be shortened to fit."""
+    """A prompt as token ids, or as messages; `truncated` is true if the pair had to be shortened to fit.
+
+    `opened` is the beginning of the reply that the prompt already ends with, see `ChatEncoder.opened`.
+    """
 
     ids: list[int]
     truncated: bool = False
     messages: tuple[Message, ...] = ()
+    opened: str = ""
 
 
 class ChatEncoder:
@@ -98,6 +105,26 @@ class ChatEncoder:
     def completion_ids(self, text: str) -> list[int]:
         """Token ids of an assistant's reply, including the end-of-turn token."""
         return [*self.text_ids(self.defuse(text)), self.end_id]
+
+    def reply_ids(self, reply: str) -> list[int]:
+        """`completion_ids` of a judge's reply, without the beginning that the template has already written (`opened`)."""
+        if self.opened and reply.startswith(_THINK):
+            reply = reply.removeprefix(_THINK)
+            reply = reply if self.opened == _THINK else reply.lstrip()
+        return self.completion_ids(reply)
+
+    @cached_property
+    def opened(self) -> str:
+        """What the template itself writes of a reply, at the end of every prompt: ``<think>``, perhaps with a line break.
+
+        Empty for most models; DeepSeek-R1, QwQ and Qwen3-Thinking are made to think this way.
+        """
+        turn = [{"role": "user", "content": "x"}]
+        rendered = self.tokenizer.apply_chat_template(
+            turn, add_generation_prompt=True, tokenize=False, date_string=DATE
+        )
+        found = _OPENED.search(rendered)
+        return found[0] if found else ""
 
     def defuse(self, text: str) -> str:
         """The text, with any special tokens spelled out in it altered so that they are not tokenized as such.
@@ -157,7 +184,8 @@ class ChatEncoder:
 
     def judge_ids(self, prompt: JudgePrompt, pair: ResponsePair, budget: int, overlong: str) -> Encoded | None:
         """The judge's prompt for a pair within `budget` tokens, or None if it is too long and cannot be shortened."""
-        return self._fit(lambda shown: self.prompt_ids(prompt.render(shown)), pair, budget, overlong)
+        encoded = self._fit(lambda shown: self.prompt_ids(prompt.render(shown)), pair, budget, overlong)
+        return replace(encoded, opened=self.opened) if encoded and prompt.has_rationale else encoded
 
     def prover_ids(
         self, prompt: ProverPrompt, preference: PreferencePair, budget: int, overlong: str

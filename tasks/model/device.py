@@ -1,9 +1,10 @@
-"""What a model runs on: whether there is a GPU, the dtype that "auto" stands for, and an engine's environment variables."""
+"""What a model runs on: whether there is a GPU, in which dtype it and its head compute, and an engine's environment variables."""
 
 from __future__ import annotations
 
 import os
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from tasks.machine.gpus import visible_gpus
 
@@ -26,6 +27,41 @@ def resolved_dtype(dtype: str) -> str:
     if dtype == "auto":
         return "bfloat16" if visible_gpus() else "float32"
     return dtype
+
+
+def head_facts(dtype: str) -> dict[str, str]:
+    """What goes into the key of a stage that reads probabilities or scores, besides the dtype of `resolved_dtype`.
+
+    A head that computes in bfloat16 rounds logits to steps of 0.125: 43 of 286 games of a label judge were exact ties, and
+    none with a head in float32, which costs about 5% of the time.
+    """
+    return {} if dtype == "float32" else {"head_dtype": "float32"}
+
+
+def compute_head_in_float32(head: Any, rows: Sequence[int] | None = None) -> bool:
+    """Has a model's output layer compute in float32, whatever the model and autocast do; only these `rows` of it, if given.
+
+    The weights keep their dtype. Returns whether the layer is one that this can be done to.
+    """
+    import torch
+
+    def forward_of(linear: Any) -> Any:
+        def forward(hidden: Any) -> Any:
+            weight, bias = linear.weight, linear.bias
+            if rows is not None:
+                weight, bias = weight[list(rows)], None if bias is None else bias[list(rows)]
+            with torch.autocast(hidden.device.type, enabled=False):
+                return torch.nn.functional.linear(
+                    hidden.float(), weight.float(), None if bias is None else bias.float()
+                )
+
+        return forward
+
+    # With an adapter, a layer that is trained in full is kept twice: as it was, and as it is trained.
+    linears = [part for part in head.modules() if type(part) is torch.nn.Linear]
+    for linear in linears:
+        linear.forward = forward_of(linear)
+    return bool(linears)
 
 
 def engine_environment(on_gpus: bool) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """A judge behind an OpenAI-compatible endpoint: vLLM's server, or any other that serves chat completions.
 
 The tokenizer is on the server, so prompts are sent as messages, and it is the server that rejects those that are too
-long. A rejected prompt fails only its own request.
+long. A rejected prompt fails only its own request. A server may have taken the thoughts out of a reply, or have begun them in
+the prompt: the reply is put together again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data.records import Message, ResponsePair
@@ -23,10 +24,17 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 _TOP = 20
 """The most alternatives per token that the protocol allows."""
 _RETRIES = 5
+_TRIES_AT_FIRST = 2
+"""How often a server is asked again for its models: whether it is there at all should be known soon."""
 _SPECIAL = re.compile(
     r"<\|[^|\n]{1,40}\|>|<｜[^｜\n]{1,40}｜>|</?s>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>|\[/?INST\]|<</?SYS>>"
 )
+_OTHER_LIMIT = "max_completion_tokens"
 _SURE = 1000
+
+
+class EndpointError(OSError, ValueError):
+    """An endpoint that cannot be used as given: what the server said, and what to do. Never the fault of a row."""
 
 
 def is_endpoint(model: str) -> bool:
@@ -66,29 +74,39 @@ class EndpointEngine:
     ) -> None:
         """`url` is the base URL, including "/v1". Without `model`, the server's only model is used.
 
-        Raises ValueError, listing the models, if the server does not have exactly one.
+        Asks the server for its models. Raises EndpointError if nobody answers there, if it refuses the key, and if it does
+        not have exactly one model although none is named.
         """
         self.url, self.concurrency, self.timeout_s, self.retries = url, concurrency, timeout_s, retries
-        self.model = model or self._only_model()
+        self.limit = "max_tokens"
+        self.model = self._find_model(model)
 
-    def _client(self) -> Any:
+    def _client(self, retries: int) -> Any:
         from openai import AsyncOpenAI
 
         # The client requires a key; self-hosted servers usually need none.
         key = os.environ.get(KEY_VARIABLE) or "none"
-        return AsyncOpenAI(base_url=self.url, api_key=key, timeout=self.timeout_s, max_retries=self.retries)
+        return AsyncOpenAI(base_url=self.url, api_key=key, timeout=self.timeout_s, max_retries=retries)
 
-    def _only_model(self) -> str:
+    def _find_model(self, model: str | None) -> str:
+        from openai import APIConnectionError, APIStatusError, OpenAIError
+
         async def listed() -> list[str]:
-            async with self._client() as client:
-                return [model.id async for model in client.models.list()]
+            async with self._client(min(self.retries, _TRIES_AT_FIRST)) as client:
+                return [str(model.id) async for model in client.models.list()]
 
-        found = asyncio.run(listed())
-        if len(found) != 1:
-            raise ValueError(
+        try:
+            found = asyncio.run(listed())
+        except (OpenAIError, ValueError, TypeError, AttributeError) as error:
+            refused = isinstance(error, APIStatusError) and error.status_code in (401, 403)
+            if model and not refused and not isinstance(error, APIConnectionError):
+                return model  # some servers do not list their models
+            raise EndpointError(_explained(self.url, error)) from error
+        if not model and len(found) != 1:
+            raise EndpointError(
                 f"{self.url} serves {', '.join(found) or 'no model'}: specify the judge's model as URL#MODEL"
             )
-        return found[0]
+        return model or found[0]
 
     def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
         """See `Engine.generate`. A request for n completions becomes n requests to the endpoint, each with its own seed."""
@@ -100,7 +118,7 @@ class EndpointEngine:
 
     async def _serve(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
         slots = asyncio.Semaphore(self.concurrency)
-        async with self._client() as client:
+        async with self._client(self.retries) as client:
 
             async def one(i: int, request: Request | None) -> None:
                 while request is not None:
@@ -112,30 +130,69 @@ class EndpointEngine:
             await asyncio.gather(*(one(i, request) for i, request in enumerate(requests)))
 
     async def _complete(self, client: Any, slots: asyncio.Semaphore, request: Request, j: int) -> Completion | Failure:
-        from openai import APIConnectionError, APIStatusError, OpenAIError
+        from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 
-        sampling, labels = request.sampling, [chr(token) for token in request.sampling.logprob_ids]
-        options: dict[str, Any] = {"logprobs": True, "top_logprobs": _TOP} if labels else {}
+        labels = [chr(token) for token in request.sampling.logprob_ids]
         async with slots:
             try:
-                reply = await client.chat.completions.create(
-                    model=self.model,
-                    messages=[message.to_json() for message in request.messages],
-                    temperature=sampling.temperature,
-                    top_p=sampling.top_p,
-                    max_tokens=sampling.max_tokens,
-                    seed=sampling.seed + j,
-                    **options,
-                )
+                reply = await self._ask(client, request, j)
             except APIStatusError as error:
                 if error.status_code in (401, 403, 404):  # every request would fail, not just this one
-                    raise
-                return Failure(f"endpoint_{error.status_code}", str(error))
-            except APIConnectionError:
-                raise
+                    raise EndpointError(_explained(self.url, error)) from error
+                return Failure(f"endpoint_{error.status_code}", _words(error))
+            except APITimeoutError:
+                return Failure("endpoint_timeout", f"no reply within {self.timeout_s:g} s, {self.retries + 1} times")
+            except APIConnectionError as error:
+                raise ConnectionError(_explained(self.url, error)) from error
             except (OpenAIError, ValueError) as error:  # a reply that is not JSON raises ValueError
-                return Failure("endpoint_failed", str(error))
+                return Failure("endpoint_failed", _words(error))
         return _completion(reply, labels)
+
+    async def _ask(self, client: Any, request: Request, j: int) -> Any:
+        """The server's reply. Newer models of OpenAI's call the limit of a reply otherwise, and say so when they refuse it."""
+        from openai import BadRequestError
+
+        sampling, limit = request.sampling, self.limit
+        options: dict[str, Any] = {"logprobs": True, "top_logprobs": _TOP} if sampling.logprob_ids else {}
+        try:
+            return await client.chat.completions.create(
+                model=self.model,
+                messages=[message.to_json() for message in request.messages],
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                seed=sampling.seed + j,
+                **{limit: sampling.max_tokens},
+                **options,
+            )
+        except BadRequestError as error:
+            if limit == _OTHER_LIMIT or _OTHER_LIMIT not in _words(error):
+                raise
+            self.limit = _OTHER_LIMIT
+        return await self._ask(client, request, j)
+
+
+def _explained(url: str, error: Exception) -> str:
+    """What a request's failure means for the endpoint as a whole, in one line: the server's words, and what to do."""
+    from openai import APIConnectionError
+
+    code, words = getattr(error, "status_code", None), _words(error)
+    if isinstance(error, APIConnectionError):
+        return f"nobody answers at {url} ({words}): is the server running, and are host and port right?"
+    if code in (401, 403):
+        return f"{url} refuses the API key (HTTP {code}: {words}): set {KEY_VARIABLE} to one that it accepts"
+    if code == 404:
+        ending = "" if url.rstrip("/").endswith("/v1") else ', and most servers\' URLs end with "/v1"'
+        return f"{url} does not know what was asked for (HTTP 404: {words}): check the URL and the model's name{ending}"
+    return f"{url} does not answer as an OpenAI-compatible server ({words}): check the URL"
+
+
+def _words(error: Exception) -> str:
+    """The server's own words in an error, in one line."""
+    body = getattr(error, "body", None)
+    if isinstance(body, Mapping):
+        body = body.get("message") or body.get("detail") or body
+    text = str(body or error) if not isinstance(error.__cause__, OSError) else f"{error} {error.__cause__}"
+    return " ".join(text.split())[:300] or type(error).__name__
 
 
 def _completion(reply: Any, labels: Sequence[str]) -> Completion | Failure:
@@ -145,14 +202,38 @@ def _completion(reply: Any, labels: Sequence[str]) -> Completion | Failure:
     [choice] = choices
     if choice.finish_reason not in ("stop", "length"):
         return Failure(f"endpoint_{choice.finish_reason}")
-    n_tokens = reply.usage.completion_tokens if reply.usage else 0
-    # The server reports the number of tokens, not their ids.
-    ids = [0] * int(n_tokens)
-    text = choice.message.content or ""
+    # The server reports the number of tokens, not their ids; some report none.
+    ids = [0] * int(getattr(reply.usage, "completion_tokens", None) or 0)
+    text = _text_of(choice.message.content)
+    if text is None:
+        return Failure("endpoint_bad_reply", f"the content is not text: {str(choice.message.content)[:200]}")
     if not labels:
+        text = _whole_reply(text, choice.message)
         return Completion(text, ids, finished=choice.finish_reason == "stop")
     first = choice.logprobs.content[0].top_logprobs if choice.logprobs and choice.logprobs.content else []
     return Completion(text, ids, finished=True, id_logprobs=_label_logprobs(first, labels))
+
+
+def _text_of(content: object) -> str | None:
+    """The text of a message's content, which may be a list of parts; None if it has anything that is no text."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list):
+        return None
+    texts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
+    return "".join(map(str, texts)) if all(isinstance(text, str) for text in texts) else None
+
+
+def _whole_reply(text: str, message: Any) -> str:
+    """The reply as the model wrote it, from its tag of thoughts on.
+
+    A server with a reasoning parser gives the thoughts apart (vLLM has called the field both names); with a chat template
+    that opens the thoughts, the reply begins behind the tag.
+    """
+    thoughts = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
+    if "</think>" in text:
+        return text if "<think>" in text else f"<think>{text}"
+    return f"<think>{thoughts}</think>{text}" if isinstance(thoughts, str) and thoughts.strip() else text
 
 
 def _label_logprobs(alternatives: Sequence[Any], labels: Sequence[str]) -> list[float]:

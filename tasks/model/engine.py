@@ -29,7 +29,8 @@ class Sampling:
 class Request:
     """One prompt to complete. `name` distinguishes the requests of a row; `shortened` is true if its pair was cut.
 
-    Engines that take chat messages get `messages`, and no token ids.
+    Engines that take chat messages get `messages`, and no token ids. `opened` is the beginning of the reply that the prompt
+    already ends with: completions continue it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Request:
     sampling: Sampling
     shortened: bool = False
     messages: tuple[Message, ...] = ()
+    opened: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ def _check_length(file: Path) -> None:
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         try:
-            header = json.loads(stream.read(length)) if 0 < length < size else None
+            header = json.loads(stream.read(length) if length < size else b"")
             end = max((facts["data_offsets"][1] for name, facts in header.items() if name != "__metadata__"), default=0)
         except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise ModelError(f"{file} is not a safetensors file, or is damaged: copy or download it again") from error

@@ -45,6 +45,8 @@ class JudgeQuery:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"the temperature must be 0 (greedy) or a number above it, got {self.temperature}")
         if self.votes < 1 or (self.votes > 1 and self.temperature <= 0 and not (self.by_label or self.by_score)):
             raise ValueError(
                 f"{self.votes} votes at temperature {self.temperature}: there must be at least 1, and more than one needs a "
@@ -92,7 +94,7 @@ class JudgeQuery:
 class JudgeAnswer:
     """One answer about a pair as it was shown: a verdict, the probability of A if there is one, or why there is neither.
 
-    `failed` means that the engine did not answer, which is not the judge's fault.
+    `failed` means that the engine did not answer, which is not the judge's fault; `detail` then has its own words.
     """
 
     verdict: Label | None
@@ -102,6 +104,7 @@ class JudgeAnswer:
     truncated: bool = False
     n_tokens: int = 0
     rationale: str | None = None
+    detail: str = ""
 
 
 def build_request(query: JudgeQuery, encoder: JudgeEncoder, pair: ResponsePair, name: str) -> Request | None:
@@ -115,7 +118,7 @@ def build_request(query: JudgeQuery, encoder: JudgeEncoder, pair: ResponsePair, 
         sampling = Sampling(
             query.votes, query.temperature, query.top_p, query.max_tokens, derive_seed(query.seed, pair.id, name)
         )
-    return Request(name, encoded.ids, sampling, encoded.truncated, encoded.messages)
+    return Request(name, encoded.ids, sampling, encoded.truncated, encoded.messages, encoded.opened)
 
 
 def read_answer(query: JudgeQuery, completion: Completion | Mapping[str, Any]) -> JudgeAnswer:

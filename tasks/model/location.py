@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.files import hash_folder
+from tasks.model.folder import ModelError, base_of_adapter, check_model_folder
+from tasks.model.merging import merged_folder
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Checkpoint:
 def find_model(model: str) -> tuple[str, dict[str, str]]:
     """The folder of a base model, and what identifies it in a stage's key: its content, or its commit on the hub."""
     folder = model_folder(model)
+    if base_of_adapter(str(Path(model).expanduser())) is not None:
+        return folder, {"content": Path(folder).name}
     if Path(model).expanduser().is_dir():
         return folder, {"content": hash_folder(Path(folder))}
     return folder, {"hub": model.partition("@")[0], "commit": Path(folder).name}
@@ -27,13 +31,16 @@ def find_model(model: str) -> tuple[str, dict[str, str]]:
 def model_folder(model: str, weights: bool = True) -> str:
     """The folder of a model on disk, or of one on the hub, which is downloaded into the hub's own cache.
 
-    Without `weights`, only the configuration and tokenizer are downloaded.
+    Without `weights`, only the configuration and tokenizer are downloaded. An adapter on disk is merged with the base model
+    that it names, in the user's cache; without `weights`, the folder is its base's.
 
-    A hub name may include a revision, as in ``Qwen/Qwen3-14B@main``. Raises FileNotFoundError if it is neither.
+    A hub name may include a revision, as in ``Qwen/Qwen3-14B@main``. Raises FileNotFoundError if it is neither, and
+    ModelError for an adapter without its base.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return str(folder)
+        base = base_of_adapter(str(folder))
+        return str(folder) if base is None else _whole_model(str(folder), base, weights)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -52,3 +59,17 @@ def model_folder(model: str, weights: bool = True) -> str:
             f"the model {model!r} is neither a local folder nor available from the hub: {' '.join(str(error).split())} For gated "
             f"models, set HF_TOKEN; relative paths start in {Path.cwd()}"
         ) from error
+
+
+def _whole_model(adapter: str, base: str, weights: bool) -> str:
+    """The folder of an adapter's base model or, with `weights`, of both merged."""
+    if not base:
+        check_model_folder(adapter)
+    try:
+        folder, known = find_model(base) if weights else (model_folder(base, weights=False), {})
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{adapter} holds an adapter of {base}, which is not available ({error}): "
+            f"correct base_model_name_or_path in its adapter_config.json, or merge the two and give the merged folder"
+        ) from error
+    return merged_folder(adapter, folder, known) if weights else folder

@@ -19,8 +19,12 @@ def open_engine(
     generation: GenerationSettings,
     encoder: ChatEncoder | None,
     scoring: bool = False,
+    by_label: bool = False,
 ) -> Engine:
-    """The engine for a model; `encoder` is the model's, or None for an endpoint. Two vLLM engines never share a process."""
+    """The engine for a model; `encoder` is the model's, or None for an endpoint. Two vLLM engines never share a process.
+
+    `scoring` and `by_label` are as in `VLLMEngine`.
+    """
     if is_endpoint(model):
         url, _, name = model.partition("#")
         return EndpointEngine(url, name or None, generation.endpoint_requests)
@@ -30,4 +34,4 @@ def open_engine(
         return ScalarEngine(model, models.dtype, encoder.end_id, trusted)
     from tasks.model.vllm import VLLMEngine
 
-    return VLLMEngine(model, models, generation, encoder.end_id, scoring)
+    return VLLMEngine(model, models, generation, encoder.end_id, scoring, by_label)

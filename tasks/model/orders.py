@@ -29,5 +29,5 @@ def requests_in_both_orders(
         encoded = encode(order)
         if encoded is None:
             return Skip(PROMPT_TOO_LONG)
-        requests.append(Request(order, encoded.ids, sampling(order), encoded.truncated))
+        requests.append(Request(order, encoded.ids, sampling(order), encoded.truncated, opened=encoded.opened))
     return requests

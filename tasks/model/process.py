@@ -32,8 +32,13 @@ _END_S = 10.0
 class EngineProcess:
     """An `Engine` that runs in a child process. Close it, or use it in a ``with`` statement."""
 
-    def __init__(self, model: str, models: ModelSettings, generation: GenerationSettings) -> None:
-        """Starts the process and waits until the model is loaded. Raises ChildError if loading fails."""
+    def __init__(
+        self, model: str, models: ModelSettings, generation: GenerationSettings, by_label: bool = False
+    ) -> None:
+        """Starts the process and waits until the model is loaded. Raises ChildError if loading fails.
+
+        `by_label` is as in `tasks.model.opening.open_engine`.
+        """
         self.log = tempfile.NamedTemporaryFile(prefix="gram-r2-engine-", suffix=".log")  # noqa: SIM115 (held until closed)
         requests_in, requests_out = os.pipe()
         answers_in, answers_out = os.pipe()
@@ -53,6 +58,7 @@ class EngineProcess:
             "model": model,
             "models": models.model_dump(mode="json"),
             "generation": generation.model_dump(mode="json"),
+            "by_label": by_label,
         }
         self.closed = False
         try:
@@ -154,7 +160,7 @@ def main() -> None:
     locks = claim_gpus(generation.tensor_parallel)
     models = ModelSettings.model_validate(described["models"])
     encoder = ChatEncoder.load(described["model"], bool(models.trust_remote_code))
-    engine = open_engine(described["model"], models, generation, encoder)
+    engine = open_engine(described["model"], models, generation, encoder, by_label=described["by_label"])
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
     def tell(message: Mapping[str, Any]) -> None:

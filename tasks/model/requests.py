@@ -35,9 +35,12 @@ class PendingRow:
     def take(self, i: int, answer: list[Completion] | Failure, context: int) -> Request | None:
         """Records the answer to request i. If a reply was cut off, returns a request for up to twice the tokens.
 
-        The answer to that one replaces only the completions that were cut off; it is the last attempt.
+        The answer to that one replaces only the completions that were cut off; it is the last attempt. The tokens of what is
+        not kept were generated too: the line counts them.
         """
         first, request = self.answers.get(i), self.requests[i]
+        if request.opened and isinstance(answer, list):
+            answer = [replace(one, text=_whole_reply(request.opened, one.text)) for one in answer]
         if first is None:
             self.answers[i] = answer
             longer = min(2 * request.sampling.max_tokens, context - len(request.prompt_ids))
@@ -47,6 +50,9 @@ class PendingRow:
                 return replace(request, sampling=replace(request.sampling, max_tokens=longer))
         elif isinstance(first, list) and isinstance(answer, list):
             self.answers[i] = [a if a.finished else b for a, b in zip(first, answer, strict=True)]
+            discarded = (b if a.finished else a for a, b in zip(first, answer, strict=True))
+            tokens = sum(len(one.token_ids) for one in discarded)
+            self.line["discarded_tokens"] = self.line.get("discarded_tokens", 0) + tokens
         self.open.discard(i)
         return None
 
@@ -66,6 +72,11 @@ class PendingRow:
             return {**self.line, "requests": answered}
         detail = {"detail": failures[0].detail} if failures[0].detail else {}
         return {**self.line, "failed": failures[0].reason, **detail, "answered": answered}
+
+
+def _whole_reply(opened: str, text: str) -> str:
+    """The reply that a text continues. A model may open its thoughts once more: then the text is the whole reply."""
+    return text if text.lstrip().startswith(opened.strip()) else opened + text
 
 
 def _completion_fields(completion: Completion, with_ids: bool) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class ScalarEngine:
         import torch
         from transformers import AutoModelForSequenceClassification
 
-        from tasks.model.device import engine_dtype, has_gpu
+        from tasks.model.device import compute_head_in_float32, engine_dtype, has_gpu
 
         self.device = "cuda" if has_gpu() else "cpu"
         loaded: Any = AutoModelForSequenceClassification.from_pretrained(
@@ -52,6 +52,8 @@ class ScalarEngine:
             raise ValueError(
                 f"{model}: a reward model must have one output, but this one has {loaded.config.num_labels}"
             )
+        if loaded.dtype != torch.float32:  # a score in bfloat16 has 8 significant bits: others would be equal to it
+            compute_head_in_float32(loaded.score)
         # The head reads the last token that is not padding: padding with the end-of-turn token would hide it.
         self.pad_id = loaded.config.pad_token_id = 0 if end_id != 0 else 1
         self.model = loaded.to(self.device).eval()

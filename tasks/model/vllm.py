@@ -30,9 +30,14 @@ class VLLMEngine:
         generation: GenerationSettings,
         end_id: int,
         scoring: bool = False,
+        by_label: bool = False,
         prefix_caching: bool = True,
     ) -> None:
-        """Loads the model. `end_id` ends a completion; `scoring` says that `score` will be called."""
+        """Loads the model. `end_id` ends a completion.
+
+        `scoring` says that `score` will be called, `by_label` that the probabilities of labels will be read: either has the
+        head compute in float32.
+        """
         gpu = has_gpu()
         from vllm import LLM
 
@@ -53,9 +58,12 @@ class VLLMEngine:
         cache_mib = generation.kv_cache_mib or (None if gpu else 256)
         if cache_mib is not None:
             options["kv_cache_memory_bytes"] = cache_mib << 20
+        dtype = engine_dtype(models.dtype, gpu)
+        if dtype != "float32" and (scoring or by_label):
+            options["hf_overrides"] = {"head_dtype": "float32"}
         self.llm = LLM(
             model=model,
-            dtype=engine_dtype(models.dtype, gpu),
+            dtype=dtype,
             max_model_len=models.max_tokens,
             enable_prefix_caching=prefix_caching,
             trust_remote_code=bool(models.trust_remote_code),

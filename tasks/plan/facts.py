@@ -82,7 +82,7 @@ def measure(settings: Settings, sample: DataSample, encoders: dict[Role, ChatEnc
                for role, encoder in encoders.items() if shaped},
         labeled=_prompts(settings, weighted.get("labeled", []), encoders),
         unlabeled=_prompts(settings, weighted.get("unlabeled", []), encoders),
-        bare_reply=len(encoders["judge"].completion_ids(judge.target("", "A"))),
+        bare_reply=len(encoders["judge"].reply_ids(judge.target("", "A"))),
         sets=tuple(sets),
         pretraining=_pretraining(settings, weighted.get("pretraining", ()), encoders["judge"]),
     )  # fmt: skip

@@ -14,8 +14,9 @@ result, never hidden; a null verdict is never a win.
 ``python -m tasks.rank`` does the same for files; see `tasks.rank.files`.
 """
 
-from tasks.rank.judge import Comparison, Judge, Judged
+from tasks.rank.judge import Judge
 from tasks.rank.opening import open_judge, prompt_of
+from tasks.rank.results import Comparison, Judged
 from tasks.rank.tournaments import Best, Ranking
 
 __all__ = ["Best", "Comparison", "Judge", "Judged", "Ranking", "open_judge", "prompt_of"]

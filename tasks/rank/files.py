@@ -5,7 +5,8 @@ An input row, and its output row::
     {"id": "q7", "prompt": "Why is the sky blue?", "responses": ["Rayleigh scattering.", "It reflects the sea."]}
     {"id": "q7", "of": "5d1e…", "best": 0, "matches": 1, "rounds": 1, "ties": [], "nulls": 0, "failed": {}}
 
-``prompt`` may be chat messages, and ``id`` may be omitted: it is then the row's number, from 0. Started again, the command
+``prompt`` may be chat messages and a response an assistant's message, in the shapes of `tasks.rank.inputs`. ``id`` may be
+omitted: it is then the row's number, from 0. Started again, the command
 keeps the rows in OUT and continues; failed rows are retried. What OUT was made with is recorded beside it
 (`tasks.rank.output`): another judge, another setting, or other rows with the same ids need another file.
 """
@@ -13,6 +14,7 @@ keeps the rows in OUT and continues; failed rows are retried. What OUT was made 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections import Counter
@@ -23,14 +25,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 from data.files import json_line
-from data.records import RecordError, parse_messages
+from data.records import RecordError
 from data.sources import rows
-from data.sources.fields import as_id, as_text, got
+from data.sources.fields import as_id, contents
 from data.sources.rows import BrokenRow, SourceError
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.machine.child import ChildError
 from tasks.machine.terminal import print_anything
 from tasks.rank import Best, Comparison, Judge, open_judge
+from tasks.rank.inputs import read_messages, read_responses
+from tasks.rank.opening import DEFAULTS, Dtype, settings_of
 from tasks.rank.output import begin, check_same, fingerprint, hash_of, held, rows_done
 from tasks.rank.tournaments import Method, RankMethod
 from tasks.settings import GenerationSettings
@@ -56,7 +60,14 @@ def main(arguments: Sequence[str] | None = None, opened: Opened = open_judge) ->
     options = _parser().parse_args(arguments)
     try:
         wanted = list(read_rows(options.input, options.command))
+        if options.output.resolve() == options.input.resolve():
+            raise ValueError(f"{options.output} is the input: write the results to another file")
+        if Path(options.judge).is_dir():
+            for name, value in settings_of(options.judge).items():
+                setattr(options, name, getattr(options, name) or value)
         facts = {name: getattr(options, name) for name in _FACTS if hasattr(options, name)}
+        # Of a judge that is not here, its own settings are known only once it is opened.
+        facts = {name: value for name, value in facts.items() if value is not None or name not in DEFAULTS}
         facts["checkpoint"] = fingerprint(options.judge)
         with held(options.output):
             check_same(options.output, facts)
@@ -95,8 +106,11 @@ def _open(options: argparse.Namespace, opened: Opened) -> AbstractContextManager
 
 def read_rows(path: Path, command: str) -> Iterator[Row]:
     """The rows of a file, each with a unique id. Raises SourceError naming the file, row and field; also if it has none."""
+    files = rows.local_files(rows.expand_path(str(path)))
+    if len(files) > 1:
+        raise SourceError(f"{path}: {len(files)} files: give one, as its rows and those of the output belong together")
     seen: dict[str, int] = {}
-    for raw in rows.read_file(str(path)):
+    for raw in rows.read_file(files[0]):
         try:
             row = _checked(raw.value, str(raw.number - 1), command)
         except RecordError as error:
@@ -117,18 +131,24 @@ def _checked(value: object, number: str, command: str) -> Row:
         raise RecordError("", value.problem)
     if not isinstance(value, Mapping):
         raise RecordError("", f"the row must be an object, got {type(value).__name__}")
-    responses = value.get("responses")
-    if not isinstance(responses, list) or not responses or not all(isinstance(text, str) for text in responses):
-        raise RecordError("responses", f"must be a list of strings, got {got(responses)}")
+    if value.get("responses") is None:
+        raise RecordError("responses", f"is missing: the row {contents(value)}")
+    prompt = read_messages(value.get("prompt"))
+    responses = read_responses(_list_of(value["responses"]), prompt)
     if command == "compare" and len(responses) != 2:
         raise RecordError("responses", f"must be exactly two for compare, got {len(responses)}")
-    for i, text in enumerate(responses):
-        as_text(text, f"responses[{i}]")
-    prompt = [message.to_json() for message in parse_messages(value.get("prompt"))]
-    for i, message in enumerate(prompt):
-        as_text(message["content"], f"prompt[{i}].content")
     identity = as_id(value["id"]) if value.get("id") is not None else number
-    return {"id": identity, "prompt": prompt, "responses": responses}
+    return {"id": identity, "prompt": [message.to_json() for message in prompt], "responses": responses}
+
+
+def _list_of(value: object) -> object:
+    """The list that a string spells in JSON, as in files that have no lists; anything else as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 # ---- the work -------------------------------------------------------------------------------------------------------------
@@ -147,7 +167,7 @@ def _write(judge: Judge, todo: Sequence[Row], options: argparse.Namespace, n_don
             for row, found in zip(some, _results(judge, some, options), strict=True):
                 stream.write(json_line({"id": row["id"], "of": hash_of(row), **found}))
                 seen.update(name for name in ("ties", "cycles", "failed") if found.get(name))
-                seen["ties"] += found.get("winner", 0) is None and not found.get("failed")
+                seen["ties"] += "winner" in found and _is_tie(found)
             stream.flush()
             bar.update(len(some))
     seconds = time.monotonic() - started
@@ -158,6 +178,8 @@ def _write(judge: Judge, todo: Sequence[Row], options: argparse.Namespace, n_don
         f"are ties; rows with a tie: {seen['ties']}, with a cycle: {seen['cycles']}, failed: {seen['failed']}",
         file=sys.stderr,
     )
+    for reason, words in usage.failures.items():
+        print(f"first {reason}: {words or 'the engine gives no reason'}", file=sys.stderr)
     return seen["failed"]
 
 
@@ -173,15 +195,21 @@ def _results(judge: Judge, some: Sequence[Row], options: argparse.Namespace) -> 
 
 def _best(best: Best) -> Row:
     # If no match had a winner, the first of the list is not the best: the best is unknown.
-    undecided = 0 < best.matches == len(best.ties)
+    undecided = 0 < best.matches == len(best.ties) + len(best.undecided)
     return {"best": None if undecided else best.index, **_without(asdict(best), "index")}
 
 
+def _is_tie(compared: Row) -> bool:
+    """Whether a comparison, as written, has verdicts and no winner."""
+    return compared["winner"] is None and any(answer["malformed"] is None for answer in compared["answers"])
+
+
 def _comparison(compared: Comparison) -> Row:
-    answers = [
-        {"order": one.order, "winner": one.winner, **_without(asdict(one.answer), "verdict")}
-        for one in compared.answers
-    ]
+    answers = []
+    for one in compared.answers:
+        said = _without(asdict(one.answer), "verdict")
+        said = said if said["detail"] else _without(said, "detail")
+        answers.append({"order": one.order, "winner": one.winner, **said})
     facts = {"winner": compared.winner, "share": compared.share, "consistent": compared.consistent}
     return {**facts, "nulls": compared.nulls, "failed": compared.failed, "answers": answers}
 
@@ -213,9 +241,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--method", choices=get_args(methods), default=get_args(methods)[0])
         command.add_argument("--votes", type=_positive, default=1, help="sampled judgments per order; default: 1")
         command.add_argument("--temperature", type=float, default=0.0, help="above 0 for several votes; default: 0")
-        command.add_argument("--max-tokens", type=_positive, default=1024, help="maximum reply tokens; default: 1024")
+        command.add_argument("--max-tokens", type=_positive, help="maximum reply tokens; default: as trained, or 1024")
         command.add_argument(
-            "--context", type=_positive, default=4096, help="tokens of prompt plus reply; default: 4096"
+            "--context", type=_positive, help="tokens of prompt plus reply; default: as trained, or 4096"
         )
         command.add_argument(
             "--overlong",
@@ -225,7 +253,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--one-order", action="store_true", help="show each pair in one order only")
         command.add_argument("--seed", type=int, default=0)
-        command.add_argument("--dtype", choices=("auto", "bfloat16", "float16", "float32"), default="auto")
+        command.add_argument("--dtype", choices=get_args(Dtype), help="default: as trained, or auto")
         command.add_argument("--gpu-memory-share", type=float, default=0.9)
         command.add_argument("--at-once", type=_positive, default=_AT_ONCE, help=f"rows per batch; default: {_AT_ONCE}")
         command.add_argument("--quiet", action="store_true", help="no progress bar")

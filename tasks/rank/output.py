@@ -40,9 +40,15 @@ def fingerprint(judge: str) -> str:
 
 @contextlib.contextmanager
 def held(output: Path) -> Iterator[None]:
-    """Locks an output for this process. Raises OutputError if another process holds it."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with output.with_name(f".{output.name}.lock").open("w") as lock:
+    """Locks an output for this process. Raises OutputError if another process holds it, or it cannot be written."""
+    if output.is_dir():
+        raise OutputError(f"{output} is a folder: give the file to write")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        lock = output.with_name(f".{output.name}.lock").open("w")
+    except OSError as error:
+        raise OutputError(f"{output} cannot be written ({error.strerror}): give a file in a folder of yours") from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -23,15 +23,17 @@ RankMethod = Literal["round-robin", "repeated-best"]
 
 @dataclass(frozen=True)
 class Best:
-    """The best of n. `ties` are the matches that had no winner; the response earlier in the list advanced.
+    """The best of n. `ties` are the matches without a winner, `undecided` those without any verdict.
 
-    `nulls` counts the answers without a verdict, `failed` those that the engine did not give, by reason.
+    In both, the response earlier in the list advanced. `nulls` counts the answers without a verdict, `failed` those that the
+    engine did not give, by reason.
     """
 
     index: int
     matches: int
     rounds: int
     ties: tuple[Match, ...] = ()
+    undecided: tuple[Match, ...] = ()
     nulls: int = 0
     failed: Mapping[str, int] = field(default_factory=dict)
 
@@ -41,9 +43,9 @@ class Ranking:
     """All of n in order, best first.
 
     `wins` is each response's sum of shares over its matches; `strengths` are Bradley-Terry's, as natural logs with mean 0.
-    `ties` are matches without a winner, `cycles` groups whose members all beat one another, directly or through others (in
-    the matches that were played: repeated best does not play all), and `equal` groups with the same wins, which are kept
-    in the order of the list. `nulls` and `failed` are as in `Best`.
+    `ties` are matches without a winner, `undecided` those without any verdict, `cycles` groups whose members all beat one
+    another, directly or through others (in the matches that were played: repeated best does not play all), and `equal` groups
+    with the same wins, which are kept in the order of the list. `nulls` and `failed` are as in `Best`.
     """
 
     order: tuple[int, ...]
@@ -54,6 +56,7 @@ class Ranking:
     ties: tuple[Match, ...] = ()
     cycles: tuple[tuple[int, ...], ...] = ()
     equal: tuple[tuple[int, ...], ...] = ()
+    undecided: tuple[Match, ...] = ()
     nulls: int = 0
     failed: Mapping[str, int] = field(default_factory=dict)
 

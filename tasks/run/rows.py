@@ -58,7 +58,7 @@ def generate_rows(
     for _, line in with_rows(job):
         completions = [c for request in line.get("requests", ()) for c in request["completions"]]
         seen["prompt_tokens"] += line.get("prompt_tokens", 0)
-        seen["tokens_generated"] += sum(c["n_tokens"] for c in completions)
+        seen["tokens_generated"] += sum(c["n_tokens"] for c in completions) + line.get("discarded_tokens", 0)
         seen["cut_off"] += sum(not c["finished"] for c in completions)
         seen["shortened"] += line.get("shortened", False)
         seen["asked_longer"] += line.get("asked_longer", False)

@@ -71,7 +71,7 @@ def encode_example(
         if role == "label-judge":
             completion = [encoder.label_ids[0 if preference.label == "A" else 1]]
         else:
-            completion = encoder.completion_ids(judge.target(row["rationale"], preference.label))
+            completion = encoder.reply_ids(judge.target(row["rationale"], preference.label))
     if prompt is None or len(prompt.ids) + len(completion) > models.max_tokens:
         return None
     return Encoded(prompt.ids, completion, prompt.truncated)

@@ -26,7 +26,10 @@ def label_loss(logits_N2: Any, labels_N: Any, label_smoothing: float) -> Any:
 
 
 def _label_trainer(label_ids: tuple[int, int], label_smoothing: float) -> Any:
-    """SFTTrainer with GRAM's loss: each example has one token to learn, the label's."""
+    """SFTTrainer with GRAM's loss: each example has one token to learn, the label's.
+
+    The model's head gives the logits of the vocabulary, or of the two labels alone.
+    """
     import torch
     from trl import SFTTrainer
 
@@ -40,7 +43,9 @@ def _label_trainer(label_ids: tuple[int, int], label_smoothing: float) -> Any:
             # A token is predicted at the position before it. Logits are computed at those positions only, in all rows.
             kept_P, at_N = torch.unique(places_N - 1, return_inverse=True)
             outputs = model(**inputs, logits_to_keep=kept_P, use_cache=False)
-            logits_N2 = outputs.logits[rows_N, at_N][:, list(label_ids)]
+            logits_N2 = outputs.logits[rows_N, at_N]
+            if logits_N2.shape[1] != 2:
+                logits_N2 = logits_N2[:, list(label_ids)]
             loss = label_loss(logits_N2, chosen_N, label_smoothing)
             loss = loss / (len(rows_N) if num_items_in_batch is None else num_items_in_batch)
             if num_items_in_batch is not None and self.args.average_tokens_across_devices:
@@ -64,7 +69,7 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
     import transformers
     from trl import RewardTrainer, SFTTrainer
 
-    from tasks.model.device import engine_dtype
+    from tasks.model.device import compute_head_in_float32, engine_dtype
 
     models, mechanics, optimization = job.settings()
     gpu = torch.cuda.is_available()
@@ -95,6 +100,12 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
         processing_class=encoder.tokenizer,
         peft_config=_lora(optimization.lora, scalar),
     )
+    if engine_dtype(models.dtype, gpu) != "float32":
+        # What is rounded behind the head is rounded in the loss: two labels whose logits differ by less than 0.1 are equal.
+        if scalar:
+            compute_head_in_float32(made.model.score)
+        elif job.role == "label-judge":
+            compute_head_in_float32(made.model.get_output_embeddings(), encoder.label_ids)
     if optimization.lora is not None:
         for parameter in made.model.parameters():
             if parameter.requires_grad:  # a scalar head comes in the base's dtype, in which updates round away

@@ -30,7 +30,7 @@ class Family:
 
     @property
     def begins_with_bos(self) -> bool:
-        return self.special[0] == "<|begin_of_text|>"
+        return self.special[0] in ("<|begin_of_text|>", "<｜begin▁of▁sentence｜>")
 
 
 LLAMA_3 = Family("llama-3", "llama3", _LLAMA_3, "<|eot_id|>")
@@ -38,6 +38,13 @@ LLAMA_3_1 = Family("llama-3.1", "llama3_1", _LLAMA_3_1, "<|eot_id|>")
 LLAMA_3_2 = Family("llama-3.2", "llama3_2", _LLAMA_3_1, "<|eot_id|>")
 QWEN_2_5 = Family("qwen-2.5", "qwen2_5", _QWEN, "<|im_end|>", _QWEN_ADDED)
 QWEN_3 = Family("qwen-3", "qwen3", _QWEN, "<|im_end|>", (*_QWEN_ADDED, "<think>", "</think>"))
+DEEPSEEK_R1 = Family(
+    "deepseek-r1", "deepseek_r1_distill", ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>"),
+    "<｜end▁of▁sentence｜>", ("<think>", "</think>"),
+)  # fmt: skip
+QWEN_THINKING = Family("qwen-thinking", "qwen3_5_think", _QWEN, "<|im_end|>", QWEN_3.added)
+THINKERS = (DEEPSEEK_R1, QWEN_THINKING)
+"""Their templates end every prompt with ``<think>``; so do QwQ's and Qwen3-Thinking's, in the words of Qwen 3.5's."""
 FAMILIES = (LLAMA_3, LLAMA_3_1, LLAMA_3_2, QWEN_2_5, QWEN_3)
 
 

@@ -13,6 +13,8 @@ from data.store.artifacts import Artifact, StageError
 from data.store.store import RunStore
 from prompts.judge import COMPACT, GRAM_R2
 from tasks.export import base_name, export, prompt_facts
+from tasks.model.device import resolved_dtype
+from tasks.rank.opening import settings_of
 from tasks.run.stage import Run
 from tests.support.written_run import fake_run
 
@@ -57,6 +59,12 @@ def test_the_exported_prompt_is_the_one_trained_with(exported: Exported) -> None
     assert facts["name"] == "compact"
     assert facts["fields"] == {"user_input": "question", "response_1": "response_a", "response_2": "response_b"}
     assert facts["reply"]["example"] == "<think> {rationale} </think><answer>A</answer>"
+    models, labels = exported[0].settings.models, exported[0].settings.labels
+    assert settings_of(str(folder)) == {
+        "max_tokens": labels.max_tokens,
+        "context": models.max_tokens,
+        "dtype": resolved_dtype(models.dtype),
+    }
 
 
 def test_prompt_facts_name_every_field_of_a_template() -> None:

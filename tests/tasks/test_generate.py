@@ -118,6 +118,8 @@ def test_replies_that_are_cut_off_are_asked_for_once_more_at_twice_the_length(
     assert [c["n_tokens"] for c in line["requests"][0]["completions"]] == [60, min(100, limits[-1]), limits[-1]]
     assert line["requests"][0]["completions"][0]["text"] == "0" * 59
     assert line.get("asked_longer", False) == (len(limits) > 1)
+    # Discarded: the second try of the first reply, and the first tries of the other two.
+    assert line.get("discarded_tokens", 0) == (60 + 60 + 60 if len(limits) > 1 else 0)
 
 
 @pytest.mark.parametrize("workers", [2, 3, 7])

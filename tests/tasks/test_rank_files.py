@@ -147,7 +147,7 @@ def test_where_nothing_was_decided_there_is_no_best(tmp_path: Path, encoder: Cha
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": "Why?"}, "row 1: field 'responses': must be a list of strings"),
+        ({"prompt": "Why?"}, "row 1: field 'responses': is missing: the row has the columns prompt"),
         ({"prompt": "Why?", "responses": ["\ud800", "b"]}, "row 1: field 'responses[0]': is not Unicode text"),
         ({"prompt": "Why?", "responses": []}, "row 1: field 'responses'"),
         ({"prompt": "", "responses": ["a", "b"]}, "row 1: field 'prompt': is empty"),
@@ -176,10 +176,124 @@ def test_an_id_that_comes_twice_is_refused(
     assert "row 2: the id 'q0' is already that of row 1" in capsys.readouterr().err
 
 
-def test_a_file_without_rows_is_refused(
+# ---- what can be given ---------------------------------------------------------------------------------------------------------
+
+
+TURNS = [{"role": "user", "content": "Why?"}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": TURNS, "responses": ["a", "b"]},
+        {"prompt": [{"from": "human", "value": "Why?"}], "responses": ["a", "b"]},
+        {"prompt": "Why?", "responses": [{"role": "assistant", "content": text} for text in "ab"]},
+        {"prompt": "Why?", "responses": [{"from": "gpt", "value": text} for text in "ab"]},
+        {"prompt": "Why?", "responses": [[{"role": "assistant", "content": text}] for text in "ab"]},
+        {"prompt": TURNS, "responses": [[*TURNS, {"role": "assistant", "content": text}] for text in "ab"]},
+        {"prompt": "Why?", "responses": '["a", "b"]'},
+    ],
+)
+def test_rows_may_have_any_shape_that_describe_reads(tmp_path: Path, encoder: ChatEncoder, row: Any) -> None:
+    path = write(tmp_path / "in.jsonl", [row])
+    assert list(rank_files.read_rows(path, "compare")) == [{"id": "0", "prompt": TURNS, "responses": ["a", "b"]}]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": [{"role": "user", "content": " "}], "responses": ["a", "b"]}, "field 'prompt': is empty"),
+        (
+            {"prompt": [{"role": "user", "content": "\ud83d"}], "responses": ["a"]},
+            "'prompt[0].content': is not Unicode",
+        ),
+        (
+            {"prompt": "Why?", "responses": ["a", 7]},
+            "'responses[1]': must be a string, or an assistant's message, got int 7",
+        ),
+        ({"prompt": "Why?", "responses": [TURNS, "b"]}, "'responses[0]': must end with the assistant's answer"),
+        ({"prompt": "Why?", "responses": "ab"}, "'responses': must be a list of responses, got str 'ab'"),
+        (
+            {"prompt": "Why?", "responses": []},
+            "'responses': must be a list with at least one response, got an empty list",
+        ),
+        (
+            {"prompt": "Why?", "chosen": "a", "rejected": "b"},
+            "is missing: the row has the columns prompt, chosen, rejected",
+        ),
+    ],
+)
+def test_a_row_of_no_shape_is_named_with_its_place(
+    tmp_path: Path, encoder: ChatEncoder, capsys: pytest.CaptureFixture[str], row: Any, message: str
+) -> None:
+    write(tmp_path / "in.jsonl", [row])
+    assert run_command(tmp_path, encoder, "rank") == 2
+    error = capsys.readouterr().err
+    assert "in.jsonl, row 1: " in error
+    assert message in error
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("in.jsonl", "", "holds no rows"),
+        ("in.jsonl", "\n\n", "holds no rows"),
+        ("in.txt", "x", "has an unsupported type; supported are"),
+        ("missing.jsonl", None, "there is no such file or folder"),
+    ],
+)
+def test_a_file_without_rows_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    assert rank_files.main(["rank", str(tmp_path / name), str(tmp_path / "out.jsonl"), "--judge", "x"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("in.jsonl", "is the input: write the results to another file"),
+        ("in.jsonl/out.jsonl", "cannot be written (File exists)"),
+        ("folder", "is a folder: give the file to write"),
+    ],
+)
+def test_where_nothing_can_be_written_no_judge_is_opened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str, message: str
+) -> None:
+    write(tmp_path / "in.jsonl", ROWS)
+    (tmp_path / "folder").mkdir()
+    files = [str(tmp_path / "in.jsonl"), str(tmp_path / output)]
+    assert rank_files.main(["rank", *files, "--judge", "GRAM-RR-x"], _never) == 2
+    assert message in capsys.readouterr().err
+
+
+def _never(*_: Any, **__: Any) -> Any:
+    pytest.fail("a judge was opened")
+
+
+def test_rows_without_a_verdict_are_no_ties(
     tmp_path: Path, encoder: ChatEncoder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(tmp_path / "in.jsonl", [])
-    assert run_command(tmp_path, encoder, "rank") == 2
-    assert capsys.readouterr().err == f"{tmp_path}/in.jsonl: holds no rows\n"
-    assert not (tmp_path / "out.jsonl").exists()
+    write(tmp_path / "in.jsonl", [{"prompt": "Why?", "responses": ["a", "b"]}])
+    for command in ("compare", "best-of-n", "rank"):
+        (tmp_path / "out.jsonl").unlink(missing_ok=True)
+        assert run_command(tmp_path, encoder, command, say=lambda a, b: "") == 0
+        said = capsys.readouterr().err
+        assert "2 answers have no verdict, 0 comparisons are ties; rows with a tie: 0" in said
+    assert run_command(tmp_path, encoder, "rank") == 0
+
+
+def test_the_engines_words_are_told_once(
+    tmp_path: Path, encoder: ChatEncoder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "in.jsonl", ROWS[1:])
+    assert run_command(tmp_path, encoder, "rank", fails=lambda a, b: True) == 1
+    assert capsys.readouterr().err.count("first engine_abort: no reason") == 1
+    write(tmp_path / "in.jsonl", [ROWS[1]])
+    assert run_command(tmp_path, encoder, "compare", fails=lambda a, b: True) == 2  # of another command
+    (tmp_path / "out.jsonl").unlink()
+    assert run_command(tmp_path, encoder, "compare", fails=lambda a, b: True) == 1
+    [row] = rows_of(tmp_path / "out.jsonl")
+    assert {answer["detail"] for answer in row["answers"]} == {"no reason"}

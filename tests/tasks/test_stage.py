@@ -10,12 +10,13 @@ from data.files import read_jsonl
 from data.seeds import derive_seed
 from data.store.artifacts import Counts, Outcome
 from data.store.store import RunStore
+from tasks.label import cast_votes
 from tasks.model.chat import ChatEncoder
 from tasks.model.device import engine_environment
 from tasks.model.location import find_model
 from tasks.run.stage import Context, Run
 from tasks.run.watch import progress_text
-from tests.conftest import artifact, run_with, settings_with
+from tests.conftest import artifact, make, run_with, settings_with
 from tests.support.recording import RecordedRun
 
 
@@ -96,3 +97,21 @@ def test_progress_says_rows_rate_and_time_left() -> None:
     assert progress_text("votes", 500, 1500, 400, 10.0) == "votes: 500 of 1,500, 40.0/s, 25 s left"
     assert progress_text("votes", 0, 1500, 0, 10.0) == "votes: 0 of 1,500"
     assert progress_text("votes", 10, 100_000, 10, 10.0).endswith("min left")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "dtype", "head"),
+    [
+        ("compact-label", "bfloat16", "float32"),
+        ("compact-label", "float32", None),
+        ("compact", "bfloat16", None),
+    ],
+)
+def test_votes_by_rounded_probabilities_are_not_those_by_exact_ones(
+    tmp_path: Path, encoder: ChatEncoder, prompt: str, dtype: str, head: str | None
+) -> None:
+    """The key of votes tells what the head computed in, where that is not what the rest does and probabilities are read."""
+    run = run_with(tmp_path, encoder, lambda request, j: "A", models={"judge_prompt": prompt, "dtype": dtype})
+    judge = artifact(run, "judge", {"checkpoint/weights.jsonl": []})
+    batch = artifact(run, "data", {"batch-1.jsonl": [make().to_json()]}).ref("batch-1.jsonl")
+    assert cast_votes(run, 1, judge, batch).manifest.config.get("head_dtype") == head

@@ -1,0 +1,99 @@
+"""What a judge says about two responses, and what its work has come to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from tasks.model.judging import JudgeAnswer
+from tasks.rank.tournaments import Best, Match, Ranking
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One answer: the order it was given in (0: as given, 1: swapped), and the side that it favors."""
+
+    order: int
+    winner: Literal[0, 1] | None
+    answer: JudgeAnswer
+
+    @property
+    def share(self) -> float:
+        """The first response's share of the win: a probability if there is one; ½ for a tie and for a null verdict."""
+        p_first = self.answer.p_first
+        if p_first is None:
+            return 0.5 if self.winner is None else float(self.winner == 0)
+        return p_first if self.order == 0 else 1 - p_first
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All answers about two responses. `winner` is 0 or 1, or None if neither has more than half of the shares."""
+
+    winner: Literal[0, 1] | None
+    share: float
+    answers: tuple[Judged, ...]
+
+    @property
+    def nulls(self) -> int:
+        """How many answers have no verdict; `answers` has the reason for each."""
+        return sum(judged.answer.malformed is not None for judged in self.answers)
+
+    @property
+    def failed(self) -> dict[str, int]:
+        """The answers that the engine did not give, by reason."""
+        return dict(Counter(judged.answer.malformed or "" for judged in self.answers if judged.answer.failed))
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether no answer has a verdict, not even that of a tie."""
+        return self.nulls == len(self.answers)
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether there are verdicts, and none of the two has won."""
+        return self.winner is None and not self.is_undecided
+
+    @property
+    def consistent(self) -> bool | None:
+        """Whether both orders favor the same side, each by its own majority; None if only one order was shown."""
+        sides = [self._side(order) for order in (0, 1)]
+        return None if None in sides else sides[0] == sides[1] != 0
+
+    def _side(self, order: int) -> int | None:
+        winners = [judged.winner for judged in self.answers if judged.order == order]
+        return (winners.count(0) > winners.count(1)) - (winners.count(0) < winners.count(1)) if winners else None
+
+
+@dataclass
+class Usage:
+    """A judge's work so far, discarded replies and all.
+
+    `nulls` counts answers without a verdict, `ties` comparisons with verdicts and without a winner; `failures` has for each
+    reason of a failure the engine's own words, where it first occurred.
+    """
+
+    comparisons: int = 0
+    generations: int = 0
+    batches: int = 0
+    tokens: int = 0
+    nulls: int = 0
+    ties: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def with_losses(result: Best | Ranking, compared: Mapping[Match, Comparison]) -> Best | Ranking:
+    """The result, with what its matches lacked; those without any verdict are no ties."""
+    failed: Counter[str] = Counter()
+    for one in compared.values():
+        failed.update(one.failed)
+    decided = {frozenset(match) for match, one in compared.items() if not one.is_undecided}
+    return replace(
+        result,
+        ties=tuple(match for match in result.ties if frozenset(match) in decided),
+        undecided=tuple(match for match in result.ties if frozenset(match) not in decided),
+        nulls=sum(one.nulls for one in compared.values()),
+        failed=dict(failed),
+    )
