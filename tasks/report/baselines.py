@@ -61,7 +61,14 @@ def summary(run_name: str, found: Found) -> Summary:
         (TITLES[m], _mean([_tokens(r) for r in rows]), _mean([r["accuracy"] for r in rows]))
         for m, rows in by_method.items()
     ]
-    return Summary(run_name, intro, [table, *_sets(by_method)], [("Accuracy by cost", charts.accuracy_by_cost(points))])
+    loud = [f"seed {seed}, {line}" for seed, rows in found.items() for row in rows for line in row["warnings"]]
+    return Summary(
+        run_name,
+        intro,
+        [table, *_sets(by_method)],
+        [("Accuracy by cost", charts.accuracy_by_cost(points))],
+        warnings=loud,
+    )
 
 
 def _shown(method: str, rows: Sequence[Row]) -> dict[str, str]:

@@ -51,6 +51,10 @@ class Run:
         stages = self.finished_stages()
         return next((a for a in stages if a.manifest.kind == kind and a.manifest.round == round), None)
 
+    def warnings(self) -> list[str]:
+        """What must be said loudly of the stages gone through so far, each line with the stage's name."""
+        return [f"{a.manifest.name}: {line}" for a in self.finished_stages() for line in a.manifest.warnings]
+
     def find_or_make(
         self,
         name: str,
@@ -86,8 +90,9 @@ class Run:
         artifact = self.store.run(stage, make, software(), self.has_rows_to_try_again, watch.log)
         if log_file.exists():
             self.store.share(log_file)
-        watch.done(describe(artifact))
-        watch.log(describe(artifact))
+        said = describe(artifact)
+        watch.done(said)
+        (watch.warn if artifact.manifest.warnings else watch.log)(said)
         return artifact
 
     def has_rows_to_try_again(self, manifest: Manifest) -> bool:

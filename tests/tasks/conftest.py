@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,20 @@ def prepared(tmp_path: Path, encoder: ChatEncoder) -> Prepare:
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return fake_run(tmp_path_factory.mktemp("runs"))[0]
+
+
+@pytest.fixture
+def logged() -> Iterator[list[logging.LogRecord]]:
+    """What is logged in the project's name. `caplog` misses what comes after Prefect, when it is imported, has set up logging."""
+    records: list[logging.LogRecord] = []
+    handler, logger = logging.Handler(), logging.getLogger("gram_r2")
+    handler.emit = records.append  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    yield records
+    logger.removeHandler(handler)
+    logger.setLevel(before)
 
 
 @pytest.fixture
