@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from data.benchmarks import judgebench
 from data.benchmarks.items import Benchmark
 from data.files import write_jsonl
+from data.store.store import RunStore
 from data.world.__main__ import main as write_world
 from tasks.generation.shards import GenerationJob
 from tasks.model.chat import ChatEncoder
+from tasks.run.changes import announce
 from tasks.run.stage import Run
-from tests.conftest import run_with
+from tests.conftest import run_with, settings_with
+from tests.support.changing import algorithm, made
 from tests.support.describing import Describe
 from tests.support.families import (
     FAMILIES,
@@ -111,3 +115,21 @@ def logged() -> Iterator[list[logging.LogRecord]]:
 @pytest.fixture
 def describe(capsys: pytest.CaptureFixture[str]) -> Describe:
     return Describe(capsys)
+
+
+@pytest.fixture
+def again(tmp_path: Path) -> Callable[..., tuple[list[str], list[str]]]:
+    """Runs the algorithm over one folder with these settings; returns what was said, and which stages were made."""
+
+    def run_again(
+        on_change: str = "redo", seed: int = 0, name: str = "demo", steps: Any = algorithm, **sections: Any
+    ) -> tuple[list[str], list[str]]:
+        run = Run(RunStore(tmp_path, name), settings_with(**sections), seed, retry_failed=on_change == "redo")
+        said: list[str] = []
+        made.clear()
+        announce(run, steps, on_change, said.append)
+        assert made == [], "saying it must make nothing"
+        steps(run)
+        return said, list(made)
+
+    return run_again

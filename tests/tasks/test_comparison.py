@@ -76,6 +76,14 @@ def test_without_other_sets_there_is_one_table() -> None:
     assert len(summary("sides", {0: [row("gram", 0.7, sets={}, interval=None)]}).tables) == 1
 
 
+def test_warnings_of_a_method_come_first_and_name_the_seed() -> None:
+    page = summary(
+        "sides", {3: [row("gram", 0.7, warnings=["gram/benchmark: over half of <b>"])], 4: [row("gram", 0.8)]}
+    )
+    assert page.warnings == ["seed 3, gram/benchmark: over half of <b>"]
+    assert page.markdown().split("\n\n")[2:4] == ["**Warning**", "    seed 3, gram/benchmark: over half of <b>"]
+
+
 def test_the_comparison_is_written_in_three_ways(tmp_path: Path) -> None:
     page = write_comparison(str(tmp_path), "sides", FOUND)
     assert page == tmp_path / "sides" / "comparison.html"
