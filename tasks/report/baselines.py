@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from data.files import write_json
@@ -36,13 +35,13 @@ _NOTES = (
 )
 
 
-def write_comparison(store: str, run_name: str, found: Found) -> Path:
-    """Writes ``comparison.html``, ``.md`` and ``.json`` into the run's folder; returns the path of the page."""
+def write_comparison(store: str, run_name: str, found: Found) -> str:
+    """Writes ``comparison.html``, ``.md`` and ``.json`` into the run's folder; returns where the page is in the store."""
     run = RunStore(store, run_name)
     run.path.mkdir(parents=True, exist_ok=True)
     write_json(run.path / "comparison.json", {str(seed): list(rows) for seed, rows in found.items()})
     run.share(run.path / "comparison.json")
-    return summary(run_name, found).write(run, "comparison")
+    return run.shown(summary(run_name, found).write(run, "comparison"))
 
 
 def summary(run_name: str, found: Found) -> Summary:
