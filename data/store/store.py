@@ -190,7 +190,8 @@ class RunStore(RunFolder):
             started=started,
             seconds=round(time.time() - started, 3),
             software=software,
-            # Of the flow's own process, so far: comparing manifests shows whether it stays flat.
+            # Of the flow's own process, so far: comparing manifests shows whether it stays flat. Engines and trainers
+            # report their own in the stage's metrics.
             peak_memory_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         )
         for name in files:  # before the manifest, which vouches for them
