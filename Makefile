@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(EXTRA)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup demo ui up test check test-slow test-all test-prefect chaos world adapt-data baselines real real-gram benchmarks yaml clean
+.PHONY: help setup demo ui up test check test-slow test-all test-prefect chaos world adapt-data baselines real real-gram benchmarks yaml clean clean-all
 
 help:
 	@echo "make demo        set up, run self-train/demo with a real server, worker and vLLM, then stop everything"
@@ -27,7 +27,8 @@ help:
 	@echo "make real-gram   run GRAM's trainings and the discriminative baseline on real files"
 	@echo "make benchmarks  measure speed and memory; copy the figures to tests/benchmarks/results.md by hand"
 	@echo "make yaml        generate prefect.yaml from flows/recipes"
-	@echo "make clean       remove the environment, .prefect/ and all of runs/"
+	@echo "make clean       remove what the set-up and the demo made: the environment, runs/demo and runs/world/seed-0"
+	@echo "make clean-all   remove the environment, .prefect/ and all of runs/, once you have said y (or with YES=1)"
 
 setup: $(READY)
 
@@ -107,5 +108,18 @@ benchmarks: $(READY)
 yaml: $(READY)
 	$(BIN)/python -m flows.server.deployments
 
+# Other runs stay, and .prefect/ too: it holds the history of all runs, and tokens saved in its blocks.
 clean:
+	@if [ -e $(VENV) ] && [ ! -e $(VENV)/pyvenv.cfg ]; then echo "$(VENV) is no environment of Python: nothing is removed"; exit 1; fi
+	rm -rf $(VENV) runs/demo runs/world/seed-0
+	@rmdir runs/world runs 2>/dev/null || true
+	@for kept in runs/* .prefect; do if [ -e "$$kept" ]; then echo "kept: $$kept"; fi; done
+
+clean-all:
+	@if [ -e $(VENV) ] && [ ! -e $(VENV)/pyvenv.cfg ]; then echo "$(VENV) is no environment of Python: nothing is removed"; exit 1; fi
+	@for there in $(VENV) .prefect runs/*; do if [ -e "$$there" ]; then du -sh "$$there"; fi; done
+	@if [ "$(YES)" != 1 ]; then \
+	if [ ! -t 0 ]; then echo "nothing is removed: this asks first, on a terminal; or use make clean-all YES=1"; exit 1; fi; \
+	printf 'Remove all of these? [y/N] '; read -r answer; \
+	case "$$answer" in [yY]|[yY][eE][sS]) ;; *) echo "nothing is removed"; exit 1;; esac; fi
 	rm -rf $(VENV) .prefect runs

@@ -79,7 +79,7 @@ def compare_methods(
     found = compare_seeds(config, carry_out)
     report = write_comparison(config.store, config.run_name, found)
     publish_comparison(config.run_name, found)
-    return {"report": str(report), "accuracy": {row["method"]: row["accuracy"] for row in found[min(found)]}}
+    return {"report": report, "accuracy": {row["method"]: row["accuracy"] for row in found[min(found)]}}
 
 
 def compare_seeds(config: BaselinesConfig, carry: Callable[..., object]) -> dict[int, list[dict[str, Any]]]:

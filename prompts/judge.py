@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from data.records import Label, Message, ResponsePair, content_id
+from prompts.quotes import ungrounded_quote
 from prompts.template import Template, render_conversation
 
 Malformed = Literal[
@@ -109,6 +110,11 @@ class JudgePrompt:
         if concluded is None:
             return "no_conclusion"
         return None if concluded == label else "concludes_for_other"
+
+    def ungrounded_quote(self, rationale: str, pair: ResponsePair) -> str | None:
+        """The first text that the rationale quotes but the judge is not shown; None if there is none. See `prompts.quotes`."""
+        shown = (pair.response_a, pair.response_b, render_conversation(pair.prompt), self.template.text)
+        return ungrounded_quote(rationale, shown, lists_words=self.shape == "compact")
 
 
 def _parse_label(reply: str) -> Judgement:

@@ -13,11 +13,12 @@ from typing import Any
 from data.files import json_line, read_jsonl
 from data.records import parse_pair
 from data.seeds import derive_seed
-from data.store.artifacts import Artifact, Counts, FileRef, Input, Outcome, StageError
+from data.store.artifacts import WARNINGS, Artifact, Counts, FileRef, Input, Outcome, StageError
 from tasks.model.chat import ChatEncoder
 from tasks.model.device import head_facts, resolved_dtype
 from tasks.model.engine import Request
 from tasks.model.judging import JudgeQuery, build_request
+from tasks.model.malformed import UselessReplies
 from tasks.model.orders import ORDERS, shown
 from tasks.model.requests import PROMPT_TOO_LONG, Skip
 from tasks.model.votes import Tally, mean_probability, read_votes, tally
@@ -138,7 +139,7 @@ def _split_labels(
     failed: Counter[str] = Counter()
     sides: Counter[str] = Counter()
     margins: Counter[int] = Counter()
-    malformed: Counter[str] = Counter()
+    malformed = UselessReplies()
     n_rows = n_votes = n_agree = 0
     with (
         (work / "labels.jsonl").open("w", encoding="utf-8") as kept_file,
@@ -155,7 +156,10 @@ def _split_labels(
             counted = tally(votes)
             n_votes += len(votes)
             n_agree += counted.orders_agree
-            malformed.update(vote.malformed for vote in votes if vote.malformed)
+            replies = (completion for request in line["requests"] for completion in request["completions"])
+            for vote, reply in zip(votes, replies, strict=True):
+                if vote.malformed:
+                    malformed.add(vote.malformed, reply["text"])
             margins[abs(counted.for_a - counted.for_b)] += 1
             facts = {
                 "label": counted.label,
@@ -173,12 +177,13 @@ def _split_labels(
                 dropped_file.write(json_line({**row, **facts, "reason": reason}))
     metrics = {
         "votes": n_votes,
-        "malformed": dict(malformed.most_common()),
+        "malformed": dict(malformed.reasons.most_common()),
         "orders_agree": n_agree,
         "label_balance": {"A": sides["A"], "B": sides["B"]},
         "vote_margins": {str(margin): margins[margin] for margin in sorted(margins)},
     }
-    return Outcome(Counts(n_rows, sides.total(), dict(dropped), dict(failed)), metrics)
+    outcome = Outcome(Counts(n_rows, sides.total(), dict(dropped), dict(failed)), metrics)
+    return outcome.warning(malformed.warnings(n_votes, "votes"))
 
 
 def _check_labels(outcome: Outcome, settings: LabelSettings) -> None:
@@ -187,16 +192,18 @@ def _check_labels(outcome: Outcome, settings: LabelSettings) -> None:
         f"{counts.rows_in} pairs, {counts.kept} labels kept, dropped {dict(counts.dropped)}, "
         f"malformed votes {outcome.metrics['malformed']} of {outcome.metrics['votes']}, kept labels {balance}"
     )
+    loud = "".join(f"\n{line}" for line in outcome.metrics.get(WARNINGS, ()))
     if counts.kept == 0:
         raise StageError(
             f"no pseudo-label was kept: {seen}. If votes are malformed, train the judge longer; "
-            "if they disagree, lower labels.min_confidence or raise labels.votes"
+            f"if they disagree, lower labels.min_confidence or raise labels.votes{loud}"
         )
     share = max(balance.values()) / counts.kept
     if share > settings.max_one_sided:
         raise StageError(
             f"{share:.0%} of the kept labels are on one side, over labels.max_one_sided = {settings.max_one_sided:.0%}: {seen}. "
             "The judge has a position bias; set labels.orders_agree, or check the label balance of its training examples"
+            f"{loud}"
         )
 
 

@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from data.files import json_line, read_jsonl
-from data.records import Label, flip, parse_preference
+from data.records import PreferencePair, parse_preference
 from data.seeds import derive_seed
-from data.store.artifacts import Artifact, Counts, FileRef, Input, Outcome, StageError
+from data.store.artifacts import WARNINGS, Artifact, Counts, FileRef, Input, Outcome, StageError
 from prompts.catalog import PROVER_PROMPTS, prover_for
 from prompts.judge import JudgePrompt
 from prompts.prove import ProverPrompt
+from prompts.quotes import RULE
 from tasks.model.chat import ChatEncoder
 from tasks.model.device import head_facts, resolved_dtype
 from tasks.model.engine import Request, Sampling
 from tasks.model.location import Checkpoint
+from tasks.model.malformed import UselessReplies
 from tasks.model.orders import ORDERS, requests_in_both_orders, shown
 from tasks.model.requests import Skip
 from tasks.run.rows import generate_rows, generated_for
@@ -74,12 +76,12 @@ def proof_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: C
 def read_proof(
     completion: Mapping[str, Any],
     candidate: int,
-    label: Label,
+    preference: PreferencePair,
     judge: JudgePrompt,
     prover: ProverPrompt,
     proofs: ProofSettings,
 ) -> Proof:
-    """One completion as a proof of `label`, checked by the rules of METHOD 4d and the bounds of the settings."""
+    """One completion as a proof of the label of the pair as shown, checked by METHOD 4d's rules and the settings' bounds."""
     value = score(completion["logprob"], completion["logprob_alone"])
     rationale = prover.to_rationale(completion["text"])
     if not completion["finished"]:
@@ -89,7 +91,13 @@ def read_proof(
     elif proofs.max_rationale_tokens is not None and completion["n_tokens"] > proofs.max_rationale_tokens:
         rejected = "too_long"
     else:
-        rejected = judge.check_rationale(rationale, label)
+        rejected = judge.check_rationale(rationale, preference.label)
+        if (
+            rejected is None
+            and proofs.grounded_quotes
+            and judge.ungrounded_quote(rationale, preference.pair) is not None
+        ):
+            rejected = "ungrounded_quote"
         if rejected is None and proofs.min_score is not None and value < proofs.min_score:
             rejected = "low_score"
     return Proof(
@@ -101,6 +109,17 @@ def read_proof(
         completion["logprob_alone"],
         rejected,
     )
+
+
+def read_proofs(
+    row: Mapping[str, Any], line: Mapping[str, Any], judge: JudgePrompt, proofs: ProofSettings
+) -> Iterator[tuple[str, str, Proof]]:
+    """Every proof generated for a labeled pair: the order in which the pair was shown, the completion's text, the proof."""
+    preference, prover = parse_preference(row), prover_for(judge)
+    for request in line.get("requests", ()):
+        seen = shown(preference, request["name"])
+        for j, completion in enumerate(request["completions"]):
+            yield request["name"], completion["text"], read_proof(completion, j, seen, judge, prover, proofs)
 
 
 # ---- stages -----------------------------------------------------------------------------------------------------------
@@ -161,6 +180,7 @@ def select_proofs(run: Run, round: int, proofs_made: Artifact, labeled: FileRef)
         "max_rationale_tokens": proofs.max_rationale_tokens,
         "both_orders": proofs.both_orders,
         "seed": seed,
+        **({"quotes": RULE} if proofs.grounded_quotes else {}),
     }
 
     def body(context: Context) -> Outcome:
@@ -170,6 +190,7 @@ def select_proofs(run: Run, round: int, proofs_made: Artifact, labeled: FileRef)
             raise StageError(
                 f"no pair has a valid proof: {outcome.counts.rows_in} pairs, rejected proofs {outcome.metrics['rejected']}. "
                 "Train the prover longer, raise proofs.k, or relax the rule that rejects the most"
+                + "".join(f"\n{line}" for line in outcome.metrics.get(WARNINGS, ()))
             )
         return outcome
 
@@ -185,10 +206,9 @@ def _select(
     proofs: ProofSettings,
     seed: int | None,
 ) -> Outcome:
-    prover = prover_for(judge)
     dropped: Counter[str] = Counter()
     failed: Counter[str] = Counter()
-    rejected: Counter[str] = Counter()
+    rejected = UselessReplies()
     stats = _ProofStats()
     n_rows = kept = 0
     with (
@@ -201,29 +221,27 @@ def _select(
                 (dropped if "dropped" in line else failed)[line.get("dropped") or line["failed"]] += 1
                 dropped_file.write(json_line({**row, "reason": line.get("dropped") or line["failed"]}))
                 continue
+            found = list(read_proofs(row, line, judge, proofs))
+            for _, text, proof in found:
+                if proof.rejected:
+                    rejected.add(proof.rejected, text)
+            valid = [(order, proof) for order, _, proof in found if proof.rejected is None]
+            stats.add(len(found), [proof for _, proof in valid])
             chosen: dict[str, Any] = {}
-            candidates: list[dict[str, Any]] = []
-            for request in line["requests"]:
-                label = row["label"] if request["name"] == "ab" else flip(row["label"])
-                found = [
-                    read_proof(completion, j, label, judge, prover, proofs)
-                    for j, completion in enumerate(request["completions"])
-                ]
-                rejected.update(proof.rejected for proof in found if proof.rejected)
-                candidates.extend({"order": request["name"], **asdict(proof)} for proof in found)
-                valid = [proof for proof in found if proof.rejected is None]
-                stats.add(len(found), valid)
-                if valid:
-                    chosen[request["name"]] = asdict(_choose(valid, seed, row["id"], request["name"]))
+            for order in ORDERS:
+                if of_order := [proof for shown_in, proof in valid if shown_in == order]:
+                    chosen[order] = asdict(_choose(of_order, seed, row["id"], order))
             if len(chosen) == len(ORDERS) or (chosen and not proofs.both_orders):
                 kept += 1
                 kept_file.write(json_line({**row, "proofs": chosen}))
             else:
                 reason = "no_valid_proof" if not chosen else "no_valid_proof_in_one_order"
                 dropped[reason] += 1
+                candidates = [{"order": order, **asdict(proof)} for order, _, proof in found]
                 dropped_file.write(json_line({**row, "reason": reason, "candidates": candidates}))
-    metrics = {**stats.to_json(), "rejected": dict(rejected.most_common())}
-    return Outcome(Counts(n_rows, kept, dict(dropped), dict(failed)), metrics)
+    metrics = {**stats.to_json(), "rejected": dict(rejected.reasons.most_common())}
+    outcome = Outcome(Counts(n_rows, kept, dict(dropped), dict(failed)), metrics)
+    return outcome.warning(rejected.warnings(stats.candidates, "proofs"))
 
 
 def _choose(valid: list[Proof], seed: int | None, identity: str, order: str) -> Proof:

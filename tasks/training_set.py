@@ -15,6 +15,7 @@ from typing import Any
 from data.files import json_line, read_jsonl
 from data.records import RationalePair, parse_preference, parse_rationale
 from data.store.artifacts import Artifact, Counts, Outcome, StageError
+from tasks.model.malformed import UselessReplies
 from tasks.model.orders import ORDERS, shown
 from tasks.run.stage import Context, Run
 
@@ -27,7 +28,7 @@ def human_examples(run: Run, data: Artifact) -> Artifact:
     judge = run.settings.judge_prompt
 
     def body(context: Context) -> Outcome:
-        dropped: Counter[str] = Counter()
+        dropped = UselessReplies()
         labels: Counter[str] = Counter()
         n_rows = 0
         with (
@@ -42,15 +43,18 @@ def human_examples(run: Run, data: Artifact) -> Artifact:
                     labels[record.label] += 1
                     examples.write(json_line(_human_example(record)))
                 else:
-                    dropped[reason] += 1
+                    dropped.add(reason, record.rationale)
                     dropped_file.write(json_line({**row, "reason": reason}))
+        loud = dropped.warnings(n_rows, "human rationales")
         if n_rows and not labels:
+            reasons = dict(dropped.reasons)
             raise StageError(
-                f"none of {n_rows} human rationales has the format required by the prompt {judge.name!r}: {dict(dropped)}. "
+                f"none of {n_rows} human rationales has the format required by the prompt {judge.name!r}: {reasons}. "
                 "Choose another models.judge_prompt, or provide rationales in its format"
+                + "".join(f"\n{x}" for x in loud)
             )
-        counts = Counts(n_rows, labels.total(), dict(dropped))
-        return Outcome(counts, {"label_balance": dict(sorted(labels.items()))})
+        counts = Counts(n_rows, labels.total(), dict(dropped.reasons))
+        return Outcome(counts, {"label_balance": dict(sorted(labels.items()))}).warning(loud)
 
     config = {"prompt": judge.digest}
     inputs = {"rationale": data.ref("rationale.jsonl")}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,8 +22,12 @@ BEGUN = f".stage{DONE}"
 """Marker in the folder of every stage in progress: workers skip a stage without it, because it has already ended."""
 SCRATCH = "scratch.tmp"
 """The folder of a stage's caches and checkpoints while it is in progress."""
+STALE = ".stale"
+"""The folder of what has been set aside because its key is no longer current."""
 SHARDS = "shards-"
 """Prefix of folders whose files are each valid on their own, whatever the state of the others."""
+WARNINGS = "warnings"
+"""The metric with what log, UI and report must say loudly of a finished stage: a list of texts; absent if there is nothing."""
 FORMAT = 1
 """Version of the manifest's layout; a manifest of another version is rejected."""
 
@@ -53,6 +58,12 @@ class Outcome:
     counts: Counts
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
+    def warning(self, lines: Sequence[str]) -> Outcome:
+        """The same outcome with these lines added to what must be said loudly."""
+        if not lines:
+            return self
+        return replace(self, metrics={**self.metrics, WARNINGS: [*self.metrics.get(WARNINGS, ()), *lines]})
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -79,6 +90,11 @@ class Manifest:
     peak_memory_mib: float = 0.0
     retired: Sequence[str] = ()
     reused_from: str | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What must be said loudly of this stage."""
+        return list(self.metrics.get(WARNINGS, ()))
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
@@ -134,12 +150,14 @@ class FileRef:
 class Artifact:
     """A finished stage: its directory and its manifest. `reused` means that this run did not have to make it.
 
-    `fetch` brings one of its files to this machine if the store is remote.
+    `taken_from` says where it was instead of in its place: set aside (`STALE`), or in the run of this name. `fetch` brings
+    one of its files to this machine if the store is remote.
     """
 
     path: Path
     manifest: Manifest
     reused: bool = False
+    taken_from: str = ""
     fetch: Callable[[str], object] = field(default=lambda name: None, compare=False)
 
     def file(self, name: str) -> Path:
@@ -200,3 +218,11 @@ class Stage:
     def key(self) -> str:
         described = {"kind": self.kind, "version": self.version, "config": self.config, "inputs": self.inputs}
         return hashlib.sha256(canonical_json(described).encode()).hexdigest()
+
+
+def manifests_under(folder: Path) -> Iterator[Path]:
+    """The manifests in a folder, except those of stages in progress, whose folders come and go during the search."""
+    for inside, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if MANIFEST in files:
+            yield Path(inside) / MANIFEST

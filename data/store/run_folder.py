@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from data.files import StoreError, inside, link_tree, sha256_file, write_json, write_text
-from data.store.artifacts import BEGUN, DONE, MANIFEST, Artifact, Manifest
+from data.store.artifacts import BEGUN, DONE, MANIFEST, STALE, Artifact, Manifest
 from data.store.lease import TTL_S, Lease, LocalFile, RemoteFile
 from data.store.remote import Remote, is_remote
 
@@ -254,7 +254,7 @@ class RunFolder:
         old = self._look(target)
         if old is not None or target.exists():
             name = self._relative(target).removeprefix(f"{self.run_name}/").replace("/", "--")
-            self._move(target, self.path / ".stale" / f"{name}-{old.manifest.key[:16] if old else time.time_ns()}")
+            self._move(target, self.path / STALE / f"{name}-{old.manifest.key[:16] if old else time.time_ns()}")
 
     def _move(self, source: Path, target: Path) -> None:
         self._check_lease()

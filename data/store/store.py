@@ -21,16 +21,29 @@ Files whose names begin with a dot are a stage's own notes while it is in progre
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 
 from data.files import StoreError, content_hash, flush, link_file, sha256_file, write_json
-from data.store.artifacts import BEGUN, EARLIER, FORMAT, MANIFEST, SCRATCH, SHARDS, Artifact, Manifest, Outcome, Stage
+from data.store.artifacts import (
+    BEGUN,
+    EARLIER,
+    FORMAT,
+    MANIFEST,
+    SCRATCH,
+    SHARDS,
+    STALE,
+    Artifact,
+    Manifest,
+    Outcome,
+    Stage,
+    manifests_under,
+)
 from data.store.run_folder import RunFolder, Say, log
 
 
@@ -55,26 +68,36 @@ class RunStore(RunFolder):
             self._move_damaged(stage, found, damage, say)
         elif found is not None:
             return replace(found, reused=True)
-        aside = self.path / ".stale" / _flat(stage)
+        aside = self.path / STALE / _flat(stage)
         if (found := self._with_key(aside, stage.key)) is not None and not self._damage(found):
             self._set_aside(here)
             self._move(aside, here)
-            return self._adopted(stage, here, None)
+            return replace(self._adopted(stage, here, None), taken_from=STALE)
         for other in self._elsewhere(stage.key):
             self._set_aside(here)
             self._copy(other, here, self.work_dir(stage))
-            return self._adopted(stage, here, other.relative_to(self.root).as_posix())
+            there = other.relative_to(self.root)
+            return replace(self._adopted(stage, here, there.as_posix()), taken_from=there.parts[0])
         return None
 
     def in_place(self, name: str) -> Artifact | None:
         """The finished artifact in the place of a stage, whatever its key."""
         return self._look(self.path / name)
 
+    def names_in_place(self) -> set[str]:
+        """The names of all stages that stand finished in their places, whatever their keys."""
+        if self.remote is not None:
+            manifests = [Path(name) for name in self.remote.sizes(self.run_name) if name.endswith(f"/{MANIFEST}")]
+        else:
+            manifests = [path.relative_to(self.path) for path in manifests_under(self.path)]
+        return {path.parent.as_posix() for path in manifests if not any(part.startswith(".") for part in path.parts)}
+
     def peek(self, stage: Stage) -> Artifact | None:
-        """Like `find`, but nothing is moved and the files are not read."""
-        here, aside = self.path / stage.name, self.path / ".stale" / _flat(stage)
-        found = self._with_key(here, stage.key) or self._with_key(aside, stage.key)
-        return found or next((self._look(path) for path in self._elsewhere(stage.key)), None)
+        """Like `find`, but nothing is moved, and damage in this run is not looked for."""
+        places = {self.path / stage.name: "", self.path / STALE / _flat(stage): STALE}
+        found = ((self._with_key(path, stage.key), origin) for path, origin in places.items())
+        others = ((self._look(path), path.relative_to(self.root).parts[0]) for path in self._elsewhere(stage.key))
+        return next((replace(one, taken_from=origin) for one, origin in chain(found, others) if one is not None), None)
 
     def _with_key(self, path: Path, key: str) -> Artifact | None:
         found = self._look(path)
@@ -92,14 +115,10 @@ class RunStore(RunFolder):
     def _other_manifests(self, key: str) -> Iterator[Path]:
         """Manifests in other runs that contain this key as text: parsing a few hundred of them as JSON would be slow."""
         if self.remote is None:
-            for folder, inside, files in os.walk(self.root):
-                # Folders of stages in progress come and go during the search.
-                inside[:] = [name for name in inside if not name.startswith(".")]
-                path = Path(folder) / MANIFEST
-                if MANIFEST in files and self._is_others(path.relative_to(self.root)):
-                    with contextlib.suppress(FileNotFoundError):
-                        if key in path.read_text(encoding="utf-8"):
-                            yield path
+            for path in manifests_under(self.root):
+                with contextlib.suppress(FileNotFoundError):
+                    if self._is_others(path.relative_to(self.root)) and key in path.read_text(encoding="utf-8"):
+                        yield path
             return
         if self._elsewhere_read is None:
             names = [name for name in self.remote.sizes("") if name.endswith(f"/{MANIFEST}")]
@@ -171,7 +190,8 @@ class RunStore(RunFolder):
             started=started,
             seconds=round(time.time() - started, 3),
             software=software,
-            # Of the flow's own process, so far: comparing manifests shows whether it stays flat.
+            # Of the flow's own process, so far: comparing manifests shows whether it stays flat. Engines and trainers
+            # report their own in the stage's metrics.
             peak_memory_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         )
         for name in files:  # before the manifest, which vouches for them

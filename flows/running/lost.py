@@ -9,11 +9,19 @@ if TYPE_CHECKING:
     from prefect import State
 
 
+_seen: set[UUID] = set()
+"""The flow runs of which this process may have begun tasks: one flow run may carry out several runs, one after the other."""
+
+
 def crash_lost_stages(flow_run: UUID) -> int:
     """Marks the unfinished task runs of a flow run's earlier attempts as crashed; returns their number.
 
-    Call it before the first task of an attempt, while no other process works on the run.
+    Call it before the first task of an attempt, while no other process works on the run. Later calls do nothing: tasks that
+    the server still shows as running are this attempt's own, since their last states reach it with a delay.
     """
+    if flow_run in _seen:
+        return 0
+    _seen.add(flow_run)
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import (
         FlowRunFilter,

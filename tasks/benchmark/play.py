@@ -157,7 +157,7 @@ def benchmark(
         config |= head_facts(dtype)
     inputs: dict[str, Input] = {"judge": judge, "items": played}
 
-    if played.manifest.metrics["benchmark"] == "ppe":
+    if played.manifest.config.get("benchmark") == "ppe":
         return _play_knockouts(run, round, judge, played, stage, query, config)
 
     def body(context: Context) -> Outcome:

@@ -20,22 +20,34 @@ _MOST_RESTARTS = 16
 
 @dataclass(frozen=True)
 class GenerationStats:
-    """What a stage's engines did in this attempt. `seconds` excludes engine startup and shards that were already finished."""
+    """What a stage's engines did in this attempt. `seconds` excludes engine startup and shards that were already finished.
+
+    `memory_mib` is the peak of the largest engine process; 0 if unknown, as for engines on other machines.
+    """
 
     tokens: int = 0
     seconds: float = 0.0
     engines: int = 0
+    memory_mib: float = 0.0
 
     def plus(self, other: GenerationStats) -> GenerationStats:
         """The total of two attempts, one after the other."""
         return GenerationStats(
-            self.tokens + other.tokens, self.seconds + other.seconds, max(self.engines, other.engines)
+            self.tokens + other.tokens,
+            self.seconds + other.seconds,
+            max(self.engines, other.engines),
+            max(self.memory_mib, other.memory_mib),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Seconds and rate of this attempt only; the rate is that of all engines together."""
         rate = round(self.tokens / self.seconds * self.engines, 1) if self.seconds else None
-        return {"engine_seconds": round(self.seconds, 2), "tokens_per_s": rate, "engines": self.engines}
+        return {
+            "engine_seconds": round(self.seconds, 2),
+            "tokens_per_s": rate,
+            "engines": self.engines,
+            "engine_memory_mib": self.memory_mib or None,
+        }
 
 
 class Generator(Protocol):
@@ -120,5 +132,8 @@ def run_engines(
 
 def _stats(latest: Mapping[str, Mapping[str, Any]]) -> GenerationStats:
     return GenerationStats(
-        sum(f["tokens"] for f in latest.values()), sum(f["seconds"] for f in latest.values()), len(latest)
+        sum(f["tokens"] for f in latest.values()),
+        sum(f["seconds"] for f in latest.values()),
+        len(latest),
+        max((f["memory_mib"] for f in latest.values()), default=0.0),
     )

@@ -183,7 +183,8 @@ class _Meter:
 
     def flush(self) -> None:
         self._last = time.monotonic()
-        self.report({"done": self.done, "total": self.total, "tokens": self.tokens, "seconds": round(self.seconds, 3)})
+        facts = {"done": self.done, "total": self.total, "tokens": self.tokens, "seconds": round(self.seconds, 3)}
+        self.report({**facts, "memory_mib": child.peak_memory_mib()})
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
 import selectors
 import signal
 import subprocess
@@ -189,3 +190,11 @@ def die_with_parent() -> None:
 def report_progress(**facts: Any) -> None:
     """Sends a progress line to the parent."""
     print(PROGRESS + json.dumps(facts), flush=True)
+
+
+def peak_memory_mib() -> float:
+    """The most memory that this process has held so far, or the largest of the processes that it has waited for."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    # Not its own ru_maxrss, which begins with the size of the process that started it.
+    own = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+    return round(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024, 1)

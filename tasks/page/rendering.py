@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,3 +47,8 @@ def duration(seconds: float | None) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def markdown_warnings(lines: Sequence[str]) -> list[str]:
+    """Warnings as Markdown blocks. They quote models, so each is a block of code, in which nothing is markup."""
+    return [block for line in lines for block in ("**Warning**", f"    {line}")]

@@ -9,7 +9,7 @@ from pathlib import Path
 from data.files import write_text
 from data.store.store import RunStore
 from tasks.page import charts
-from tasks.page.rendering import template
+from tasks.page.rendering import markdown_warnings, template
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Summary:
     tables: Sequence[Table]
     charts: Sequence[tuple[str, str]] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
     def write(self, store: RunStore, name: str) -> Path:
         """Writes NAME.html and NAME.md into the run's folder; returns the path of the page."""
@@ -43,6 +44,7 @@ class Summary:
             title=self.title,
             intro=self.intro,
             facts=self.facts,
+            warnings=self.warnings,
             tables=self.tables,
             charts=[(title, charts.inline(svg)) for title, svg in self.charts],
         )
@@ -55,7 +57,7 @@ class Summary:
 
     def markdown(self, with_charts: bool = True) -> str:
         """The page as Markdown, with embedded charts."""
-        parts = [f"# {self.title}", self.intro]
+        parts = [f"# {self.title}", self.intro, *markdown_warnings(self.warnings)]
         for table in self.tables:
             parts += [f"## {table.title}", table.markdown(), *table.notes]
         drawn = [charts.as_markdown(title, svg) for title, svg in self.charts] if with_charts else []

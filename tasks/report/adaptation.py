@@ -33,7 +33,7 @@ def summary(run: Run, made: Sequence[Adapted]) -> Summary:
         points.append((number(one.size), metrics["accuracy"], low, high))
     chart = ("Accuracy on the task, by training pairs", charts.accuracy_curve(points, "training pairs"))
     facts = {"Judge": run.settings.models.judge_base, "Seed": run.seed}
-    return Summary(run.store.run_name, "A judge adapted to a task.", tables, [chart], facts)
+    return Summary(run.store.run_name, "A judge adapted to a task.", tables, [chart], facts, run.warnings())
 
 
 def _row(one: Adapted) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from data.files import write_json
@@ -36,13 +35,13 @@ _NOTES = (
 )
 
 
-def write_comparison(store: str, run_name: str, found: Found) -> Path:
-    """Writes ``comparison.html``, ``.md`` and ``.json`` into the run's folder; returns the path of the page."""
+def write_comparison(store: str, run_name: str, found: Found) -> str:
+    """Writes ``comparison.html``, ``.md`` and ``.json`` into the run's folder; returns where the page is in the store."""
     run = RunStore(store, run_name)
     run.path.mkdir(parents=True, exist_ok=True)
     write_json(run.path / "comparison.json", {str(seed): list(rows) for seed, rows in found.items()})
     run.share(run.path / "comparison.json")
-    return summary(run_name, found).write(run, "comparison")
+    return run.shown(summary(run_name, found).write(run, "comparison"))
 
 
 def summary(run_name: str, found: Found) -> Summary:
@@ -61,7 +60,14 @@ def summary(run_name: str, found: Found) -> Summary:
         (TITLES[m], _mean([_tokens(r) for r in rows]), _mean([r["accuracy"] for r in rows]))
         for m, rows in by_method.items()
     ]
-    return Summary(run_name, intro, [table, *_sets(by_method)], [("Accuracy by cost", charts.accuracy_by_cost(points))])
+    loud = [f"seed {seed}, {line}" for seed, rows in found.items() for row in rows for line in row["warnings"]]
+    return Summary(
+        run_name,
+        intro,
+        [table, *_sets(by_method)],
+        [("Accuracy by cost", charts.accuracy_by_cost(points))],
+        warnings=loud,
+    )
 
 
 def _shown(method: str, rows: Sequence[Row]) -> dict[str, str]:

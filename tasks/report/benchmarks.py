@@ -9,7 +9,7 @@ from typing import Any
 from data.store.artifacts import Artifact
 from tasks.benchmark.play import GAMES, SCORES, measured, set_name
 from tasks.page import charts
-from tasks.page.rendering import number, percent
+from tasks.page.rendering import markdown_warnings, number, percent
 from tasks.report.publish import publish, slug_of
 from tasks.run.stage import Run
 
@@ -91,6 +91,8 @@ def show_benchmarks(run: Run, slug: str) -> None:
 def summary_markdown(run: Run, title: str) -> str:
     """The scores of one judge as Markdown, set by set, for the flow `benchmark`."""
     lines = [f"# {title}", ""]
+    for block in markdown_warnings(run.warnings()):
+        lines += [block, ""]
     for artifact in measured(run):
         scores = json.loads(artifact.file(SCORES).read_text(encoding="utf-8"))
         lines += [f"## {set_name(artifact)}", ""]

@@ -9,16 +9,15 @@ from dataclasses import asdict
 from typing import Any
 
 from data.files import read_jsonl, write_json
-from data.records import flip, parse_pair
+from data.records import parse_pair
 from data.seeds import derive_seed
 from data.store.artifacts import Artifact
-from prompts.catalog import prover_for
 from prompts.template import render_conversation
 from tasks.label import vote_params, vote_query
 from tasks.model.judging import JudgeQuery
 from tasks.model.votes import read_votes
 from tasks.prepare import batch_of, truth_of
-from tasks.prove import read_proof
+from tasks.prove import read_proofs
 from tasks.run.rows import generated_for
 from tasks.run.stage import Run
 
@@ -133,17 +132,14 @@ def _add_proofs(pairs: dict[str, Row], run: Run, round: int, labels: Artifact) -
     for row, line in generated_for(proofs, labels.file("labels.jsonl")):
         pair = pairs.get(str(row["id"]))
         if pair is not None:
+            # Read by the same rules as in the stage "select".
+            found = read_proofs(row, line, run.settings.judge_prompt, run.settings.proofs)
             pair["candidates"] = [
-                {**proof, "chosen": chosen.get((pair["id"], proof["order"])) == proof["candidate"]}
-                for proof in _candidates(run, row, line)
+                {
+                    "order": order,
+                    **asdict(proof),
+                    "text": text,
+                    "chosen": chosen.get((pair["id"], order)) == proof.candidate,
+                }
+                for order, text, proof in found
             ]
-
-
-def _candidates(run: Run, row: Row, line: Row) -> Iterator[Row]:
-    """All proofs of one pair, read by the same rules as in the stage "select"."""
-    judge = run.settings.judge_prompt
-    for request in line.get("requests", ()):
-        label = row["label"] if request["name"] == "ab" else flip(row["label"])
-        for j, completion in enumerate(request["completions"]):
-            proof = read_proof(completion, j, label, judge, prover_for(judge), run.settings.proofs)
-            yield {"order": request["name"], **asdict(proof), "text": completion["text"]}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data.files import json_line, read_jsonl, write_text
 from tasks.page import charts
-from tasks.page.rendering import duration, number, percent, template
+from tasks.page.rendering import duration, markdown_warnings, number, percent, template
 from tasks.plan.compare import FIGURES, planned_table
 from tasks.report.benchmarks import benchmark_charts, benchmark_table, show_benchmarks
 from tasks.report.publish import publish, slug_of
@@ -71,6 +71,7 @@ def write_report(run: Run, facts: Mapping[str, object] | None = None) -> Path:
     page = template("report.html.jinja").render(
         run_name=run.store.run_name,
         facts={**settings, **(facts or {})},
+        warnings=run.warnings(),
         table=table,
         measured=[row for row in table if row["accuracy"] is not None],
         best=best_round(table),
@@ -150,7 +151,7 @@ def _reasons(counts: Mapping[str, int]) -> str:
 
 def progress_markdown(run: Run, table: list[Row]) -> str:
     """The charts as embedded images, which render without network access."""
-    parts = [f"# {run.store.run_name}"]
+    parts = [f"# {run.store.run_name}", *markdown_warnings(run.warnings())]
     best = best_round(table)
     if best is not None:
         parts.append(f"Best so far: round {best['name']} with {percent(best['accuracy'])} on held-out pairs.")

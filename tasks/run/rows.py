@@ -13,6 +13,7 @@ from data.store.artifacts import SHARDS, Artifact, Counts, Outcome, StageError
 from tasks.generation.local import GenerationStats, generate_in_children
 from tasks.generation.pool import generate_in_pool
 from tasks.generation.shards import GenerationJob, with_rows
+from tasks.model.malformed import UselessReplies
 from tasks.run.space import check_room, generation_bytes
 from tasks.run.stage import Context
 from tasks.settings import Role
@@ -51,7 +52,7 @@ def generate_rows(
     reserve = context.run.settings.retention.reserve_gib
     check_room(context.work, f"generating for {n_rows} rows", generation_bytes(params, n_rows), reserve)
     attempts, stats = _generate_with_retry(context, job)
-    dropped: Counter[str] = Counter()
+    dropped = UselessReplies()
     failed: Counter[str] = Counter()
     first: dict[str, str] = {}
     seen: Counter[str] = Counter(dict.fromkeys(_SEEN, 0))
@@ -63,7 +64,7 @@ def generate_rows(
         seen["shortened"] += line.get("shortened", False)
         seen["asked_longer"] += line.get("asked_longer", False)
         if "dropped" in line:
-            dropped[line["dropped"]] += 1
+            dropped.add(line["dropped"], f"row {line['id']}")
         elif "failed" in line:
             failed[line["failed"]] += 1
             first.setdefault(line["failed"], f"row {line['id']!r}: {line.get('detail', 'the engine gives no reason')}")
@@ -74,10 +75,11 @@ def generate_rows(
             f"{generation.max_failed_share:.2%}. The first of each kind:{shown}\n"
             "The rows that did not fail are kept; starting the run again retries only the failed ones"
         )
-    kept = n_rows - dropped.total() - failed.total()
+    kept = n_rows - dropped.reasons.total() - failed.total()
     metrics = {**seen, **stats.to_json(), "gpus_an_engine": generation.tensor_parallel}
     metrics |= {"shard_rows": shard_rows, "attempts": attempts}
-    return Outcome(Counts(n_rows, kept, dict(dropped), dict(failed)), metrics)
+    outcome = Outcome(Counts(n_rows, kept, dict(dropped.reasons), dict(failed)), metrics)
+    return outcome.warning(dropped.warnings(n_rows, "rows"))
 
 
 def _generate_with_retry(context: Context, job: GenerationJob) -> tuple[int, GenerationStats]:

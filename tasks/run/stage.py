@@ -23,8 +23,8 @@ class Run:
     """One run: its store, its seed, and the stages it has gone through so far, in order.
 
     `retry_failed`: whether failed rows of finished stages are retried, which makes later stages stale. `on_data` is called
-    with the run's data and the benchmarks that will be played, as soon as they exist. `generator` and `trainer` replace
-    child processes in tests.
+    with the run's data and the benchmarks that will be played, as soon as they exist; `before_making` with each stage before
+    it is found or made. `generator` and `trainer` replace child processes in tests.
     """
 
     store: RunStore
@@ -37,6 +37,7 @@ class Run:
     on_finished: Callable[[Run], object] = lambda run: None
     on_data: Callable[[Run, Artifact, Sequence[Artifact]], object] = lambda run, data, sets: None
     on_round: Callable[[Run, int], object] = lambda run, round: None
+    before_making: Callable[[Stage], object] = lambda stage: None
 
     def finished_stages(self) -> list[Artifact]:
         """The stages gone through so far, each once, in order."""
@@ -50,6 +51,10 @@ class Run:
         """The stage of this kind and round, if the run has gone through it."""
         stages = self.finished_stages()
         return next((a for a in stages if a.manifest.kind == kind and a.manifest.round == round), None)
+
+    def warnings(self) -> list[str]:
+        """What must be said loudly of the stages gone through so far, each line with the stage's name."""
+        return [f"{a.manifest.name}: {line}" for a in self.finished_stages() for line in a.manifest.warnings]
 
     def find_or_make(
         self,
@@ -67,6 +72,7 @@ class Run:
         its inputs only from its context.
         """
         stage = stage_of(name, kind, config, inputs, round, version)
+        self.before_making(stage)
         artifact = in_task(stage, lambda: self._make(stage, inputs, body))
         if artifact.manifest.retired:
             artifact = replace(artifact, fetch=_Retired(self, stage, inputs, artifact, body).fetch)
@@ -86,8 +92,9 @@ class Run:
         artifact = self.store.run(stage, make, software(), self.has_rows_to_try_again, watch.log)
         if log_file.exists():
             self.store.share(log_file)
-        watch.done(describe(artifact))
-        watch.log(describe(artifact))
+        said = describe(artifact)
+        watch.done(said)
+        (watch.warn if artifact.manifest.warnings else watch.log)(said)
         return artifact
 
     def has_rows_to_try_again(self, manifest: Manifest) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from data.store.artifacts import Artifact, Manifest, Stage
+from data.store.artifacts import STALE, Artifact, Manifest, Stage
 
 _ARTIFACT_EVERY_S = 2.0
 _PAUSE_S = 60.0
@@ -17,6 +17,8 @@ class Watch(Protocol):
     """Where a stage's log lines and progress go."""
 
     def log(self, line: str) -> None: ...
+
+    def warn(self, line: str) -> None: ...
 
     def progress(self, done: int, total: int) -> None: ...
 
@@ -47,21 +49,29 @@ def in_task(stage: Stage, function: Callable[[], Artifact]) -> Artifact:
 
 
 def describe(artifact: Artifact) -> str:
-    """One line about a finished stage, for logs."""
+    """One line about a finished stage, for logs and its state in the UI; its warnings are part of it."""
     manifest = artifact.manifest
     counts = manifest.counts
     lost = {**counts.dropped, **{f"failed: {reason}": n for reason, n in counts.failed.items()}}
-    reused = f"reused from {manifest.reused_from}" if manifest.reused_from else "reused"
-    how = reused if artifact.reused else f"done in {manifest.seconds:.1f} s"
+    how = _reused(artifact) if artifact.reused else f"done in {manifest.seconds:.1f} s"
     line = f"{manifest.name}: {how}; {counts.rows_in} in, {counts.kept} kept" + (f", lost {lost}" if lost else "")
     accuracy = manifest.metrics.get("accuracy")
-    return line if accuracy is None else f"{line}; accuracy {accuracy:.1%}{_drawn(manifest)}"
+    line = line if accuracy is None else f"{line}; accuracy {accuracy:.1%}{_drawn(manifest)}"
+    return "; WARNING: ".join([line, *manifest.warnings])
 
 
 def _drawn(manifest: Manifest) -> str:
     """How many items a benchmark's accuracy is of, if they were drawn."""
     drawn = manifest.metrics.get("drawn")
     return f" on {drawn['items']:,} of {drawn['of']:,} items" if drawn else ""
+
+
+def _reused(artifact: Artifact) -> str:
+    if artifact.taken_from == STALE:
+        return "taken back, as it had been made with these settings before"
+    if artifact.taken_from:
+        return f"taken from {artifact.manifest.reused_from}"
+    return f"reused from {artifact.manifest.reused_from}" if artifact.manifest.reused_from else "reused"
 
 
 def open_watch(name: str) -> Watch:
@@ -78,6 +88,9 @@ class _LogWatch:
 
     def log(self, line: str) -> None:
         self.logger.info("%s", line)
+
+    def warn(self, line: str) -> None:
+        self.logger.warning("%s", line)
 
     def progress(self, done: int, total: int) -> None:
         self.logger.debug("%s: %d of %d", self.name, done, total)
@@ -105,6 +118,9 @@ class _PrefectWatch:
 
     def log(self, line: str) -> None:
         self.logger.info("%s", line)
+
+    def warn(self, line: str) -> None:
+        self.logger.warning("%s", line)
 
     def progress(self, done: int, total: int) -> None:
         now = time.monotonic()

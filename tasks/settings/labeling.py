@@ -52,6 +52,11 @@ class ProofSettings(Section):
         title="Maximum rationale length (tokens)",
         description="Longer rationales are rejected (paper step 4d: too long; value not given). Empty: no limit.",
     )
+    grounded_quotes: bool = Field(
+        True,
+        title="Quotes must be in the pair",
+        description="Reject proofs that quote text, or in the compact form list words, found in neither prompt nor responses.",
+    )
     both_orders: bool = Field(
         True,
         title="Both orders",

@@ -37,6 +37,7 @@ def run_training(job: TrainingJob, job_file: Path) -> dict[str, Any]:
         validation = replace(job, examples=job.validation)
         encode_set(validation, scratch / "validation", out / "validation-dropped.jsonl").write(scratch / VALIDATION)
     metrics = train_part(job) if processes == 1 else _train_in_parts(job, job_file, processes)
+    metrics["trainer_memory_mib"] = child.peak_memory_mib()
     del locks
     counts = encoded.counts
     kept = counts.rows_in - counts.too_long

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from data.files import StoreError
-from data.store.artifacts import BEGUN, MANIFEST, Stage
+from data.store.artifacts import BEGUN, MANIFEST, STALE, Stage
 from data.store.remote import is_remote
 from data.store.store import RunStore
 from tests.support.s3 import STAGE, must_not_run, there, writes
@@ -63,7 +63,11 @@ def test_a_changed_key_sets_the_old_artifact_aside_and_back(machine: Callable[..
     other = Stage("round-1/labels", "label", 1, {"votes": 16}, {"judge": "bb"}, round=1)
     machine("one").run(STAGE, writes("eight\n"))
     machine("two").run(other, writes("sixteen\n"))
+    foreseen = machine("three").peek(STAGE)
+    assert foreseen is not None
     back = machine("three").run(STAGE, must_not_run)
+    assert foreseen.taken_from == back.taken_from == STALE
+    assert machine("four").names_in_place() == {"round-1/labels"}
     assert back.file("labels.jsonl").read_text() == "eight\n"
     assert machine("four").run(other, must_not_run).file("labels.jsonl").read_text() == "sixteen\n"
     names = there(machine("five"))
@@ -73,7 +77,11 @@ def test_a_changed_key_sets_the_old_artifact_aside_and_back(machine: Callable[..
 
 def test_another_run_of_the_store_shares_the_stage(machine: Callable[..., RunStore]) -> None:
     machine("one", "first").run(STAGE, writes("x\n"))
+    foreseen = machine("two", "second").peek(STAGE)
+    assert foreseen is not None
+    assert machine("two", "second").names_in_place() == set()
     shared = machine("two", "second").run(STAGE, must_not_run)
+    assert foreseen.taken_from == shared.taken_from == "first"
     assert shared.manifest.reused_from == "first/round-1/labels"
     assert shared.file("labels.jsonl").read_text() == "x\n"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data.files import StoreError, sha256_file
-from data.store.artifacts import MANIFEST, Artifact, Outcome, Stage
+from data.store.artifacts import MANIFEST, STALE, Artifact, Outcome, Stage
 from data.store.store import RunStore
 from tests.support.stages import STAGE, must_not_run, writes
 
@@ -140,8 +140,12 @@ def test_a_changed_key_sets_the_old_artifact_aside_and_switching_back_takes_it_b
     other = replace(STAGE, config={**STAGE.config, "votes": 16})
     store.run(STAGE, writes("eight\n"))
     assert store.run(other, writes("sixteen\n")).file("labels.jsonl").read_text() == "sixteen\n"
+    foreseen = store.peek(STAGE)
+    assert foreseen is not None
     back = store.run(STAGE, must_not_run)
+    assert foreseen.taken_from == back.taken_from == STALE
     assert (back.reused, back.file("labels.jsonl").read_text()) == (True, "eight\n")
+    assert store.run(STAGE, must_not_run).taken_from == "", "it stands in its place again"
     again = store.run(other, must_not_run)
     assert again.file("labels.jsonl").read_text() == "sixteen\n"
     assert again.path == store.path / STAGE.name

@@ -79,7 +79,8 @@ def generated_by(
 def generated_in_children(job: GenerationJob) -> list[Any]:
     """What a stage's own engine processes make of the rows."""
     log = Path(job.out).parent / "log"
-    generate_in_children(job, log, logging.getLogger(__name__).info, lambda done, total: None)
+    stats = generate_in_children(job, log, logging.getLogger(__name__).info, lambda done, total: None)
+    assert stats.memory_mib > 300, "what vLLM takes, not what this process does"
     return lines_of(job)
 
 

@@ -102,6 +102,14 @@ def leave_grandchild(pid_file: str, code: str, last: str) -> None:
     sys.exit(int(code))
 
 
+def hold_memory(own_mib: str, grandchilds_mib: str = "0") -> None:
+    """Holds memory, and so does a process of its own that it waits for; reports the peak."""
+    if int(grandchilds_mib):
+        subprocess.run([sys.executable, "-c", f"held = bytearray({grandchilds_mib} << 20)"], check=True)
+    held = bytearray(int(own_mib) << 20)
+    child.report_progress(done=len(held), memory_mib=child.peak_memory_mib())
+
+
 def odd_output() -> None:
     """A long line, bytes that are not UTF-8, a carriage return, blank lines, and no line break at the end."""
     sys.stdout.buffer.write(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from data.benchmarks import judgebench
 from data.benchmarks.items import Benchmark
 from data.files import write_jsonl
+from data.store.store import RunStore
 from data.world.__main__ import main as write_world
 from tasks.generation.shards import GenerationJob
 from tasks.model.chat import ChatEncoder
+from tasks.run.changes import announce
 from tasks.run.stage import Run
-from tests.conftest import run_with
+from tests.conftest import run_with, settings_with
+from tests.support.changing import algorithm, made
 from tests.support.describing import Describe
 from tests.support.families import (
     FAMILIES,
@@ -93,5 +99,37 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture
+def logged() -> Iterator[list[logging.LogRecord]]:
+    """What is logged in the project's name. `caplog` misses what comes after Prefect, when it is imported, has set up logging."""
+    records: list[logging.LogRecord] = []
+    handler, logger = logging.Handler(), logging.getLogger("gram_r2")
+    handler.emit = records.append  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    yield records
+    logger.removeHandler(handler)
+    logger.setLevel(before)
+
+
+@pytest.fixture
 def describe(capsys: pytest.CaptureFixture[str]) -> Describe:
     return Describe(capsys)
+
+
+@pytest.fixture
+def again(tmp_path: Path) -> Callable[..., tuple[list[str], list[str]]]:
+    """Runs the algorithm over one folder with these settings; returns what was said, and which stages were made."""
+
+    def run_again(
+        on_change: str = "redo", seed: int = 0, name: str = "demo", steps: Any = algorithm, **sections: Any
+    ) -> tuple[list[str], list[str]]:
+        run = Run(RunStore(tmp_path, name), settings_with(**sections), seed, retry_failed=on_change == "redo")
+        said: list[str] = []
+        made.clear()
+        announce(run, steps, on_change, said.append)
+        assert made == [], "saying it must make nothing"
+        steps(run)
+        return said, list(made)
+
+    return run_again

@@ -58,6 +58,7 @@ def test_the_row_of_a_method_by_hand(run: Run) -> None:
         "tokens_generated": 750,
         "seconds": 69.2,
         "tokens_a_judgment": 31.5,
+        "warnings": [],
         "sets": {"own": 0.9, "part": None},
         "points_a_million_tokens": round(30 / 5050 * 1e6, 2),
         "points_an_hour": round(30 / 69.2 * 3600, 2),

@@ -3,57 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from data.files import write_jsonl
-from data.store.artifacts import Artifact, Counts, NoSuchFileError, Outcome, StageError
+from data.store.artifacts import Counts, NoSuchFileError, Outcome, StageError
 from data.store.store import RunStore
 from tasks.run.changes import announce
 from tasks.run.stage import Context, Run
 from tests.conftest import settings_with
-
-made: list[str] = []
-
-
-def stage(run: Run, name: str, config: dict[str, Any], *inputs: Artifact, failed: int = 0) -> Artifact:
-    def body(context: Context) -> Outcome:
-        made.append(name)
-        write_jsonl(context.work / "rows.jsonl", [{"of": name, **config, "from": [i.content for i in inputs]}])
-        return Outcome(Counts(10, 10 - failed, {}, {"engine_abort": failed} if failed else {}), {"attempts": 2})
-
-    return run.find_or_make(name, name.split("/")[-1], config, {i.manifest.kind: i for i in inputs}, body)
-
-
-def algorithm(run: Run) -> None:
-    """Two rounds, each of votes on the judge so far, labels, and a judge; and a part that nothing else reads."""
-    votes, learning_rate = run.settings.labels.votes, run.settings.training.judge.learning_rate
-    data = stage(run, "data", {"share": run.settings.data.heldout_share})
-    judge = stage(run, "round-0/judge", {}, data)
-    stage(run, "samples", {}, data)
-    for i in (1, 2):
-        cast = stage(run, f"round-{i}/votes", {"votes": votes, "prompt": {"digest": "ab" * 32}}, judge, failed=run.seed)
-        labels = stage(run, f"round-{i}/labels", {"min_confidence": run.settings.labels.min_confidence}, cast)
-        judge = stage(run, f"round-{i}/judge", {"learning_rate": learning_rate}, labels)
-
-
-@pytest.fixture
-def again(tmp_path: Path) -> Callable[..., tuple[list[str], list[str]]]:
-    """Runs the algorithm over one folder with these settings; returns what was said, and which stages were made."""
-
-    def run_again(on_change: str = "redo", seed: int = 0, **sections: Any) -> tuple[list[str], list[str]]:
-        run = Run(RunStore(tmp_path, "demo"), settings_with(**sections), seed, retry_failed=on_change == "redo")
-        said: list[str] = []
-        made.clear()
-        announce(run, algorithm, on_change, said.append)
-        assert made == [], "saying it must make nothing"
-        algorithm(run)
-        return said, list(made)
-
-    return run_again
+from tests.support.changing import made
 
 
 def test_nothing_is_said_of_a_new_run_nor_of_one_that_goes_on_unchanged(again: Any) -> None:
@@ -74,16 +35,13 @@ def test_two_changes_are_told_apart(again: Any) -> None:
     again()
     said, redone = again(labels={"min_confidence": 0.5}, training={"judge": {"learning_rate": 3e-4, "epochs": 1}})
     assert redone == ["round-1/labels", "round-1/judge", "round-2/votes", "round-2/labels", "round-2/judge"]
-    assert said == [f"round-1/labels: min_confidence 0.75 → 0.5, will redo: {', '.join(redone)}"]
+    assert said == [
+        f"round-1/labels: min_confidence 0.75 → 0.5, will redo: {', '.join(redone)}",
+        f"round-1/judge: learning_rate 1e-05 → 0.0003, will redo: {', '.join(redone[1:])}",
+    ]
     said, redone = again(labels={"min_confidence": 0.5}, training={"judge": {"learning_rate": 1e-4, "epochs": 1}})
     assert said == [f"round-1/judge: learning_rate 0.0003 → 0.0001, will redo: {', '.join(redone)}"]
     assert redone == ["round-1/judge", "round-2/votes", "round-2/labels", "round-2/judge"]
-
-
-def test_switching_back_redoes_nothing(again: Any) -> None:
-    again()
-    again(labels={"votes": 4})
-    assert again() == ([], [])
 
 
 def test_a_change_can_be_refused_before_anything_is_made(again: Any, tmp_path: Path) -> None:

@@ -104,6 +104,18 @@ def test_lines_and_progress_arrive_with_the_label_of_their_child(heard: Heard) -
     assert sorted(heard.log.read_text().split()) == ["one", "three", "two"]
 
 
+def test_a_child_reports_its_own_peak_of_memory_or_that_of_its_largest_child(heard: Heard) -> None:
+    """Not that of the process that started it, which holds more."""
+    held = bytearray(400 << 20)
+    heard.run(helper("hold_memory", "10", label="small"), helper("hold_memory", "200", label="large"))
+    heard.run(helper("hold_memory", "10", "200", label="parent"))
+    peaks = {label: facts["memory_mib"] for label, facts in heard.progress}
+    assert len(held) == 400 << 20
+    assert 10 < peaks["small"] < 380
+    assert peaks["large"] > peaks["small"] + 150
+    assert peaks["parent"] > 200
+
+
 def test_the_log_of_an_earlier_attempt_is_kept(heard: Heard) -> None:
     heard.run(helper("say", "first"))
     heard.run(helper("say", "second"))

@@ -82,14 +82,32 @@ def test_without_other_sets_there_is_one_table() -> None:
     assert len(summary("sides", {0: [row("gram", 0.7, sets={}, interval=None)]}).tables) == 1
 
 
+def test_warnings_of_a_method_come_first_and_name_the_seed() -> None:
+    page = summary(
+        "sides", {3: [row("gram", 0.7, warnings=["gram/benchmark: over half of <b>"])], 4: [row("gram", 0.8)]}
+    )
+    assert page.warnings == ["seed 3, gram/benchmark: over half of <b>"]
+    assert page.markdown().split("\n\n")[2:4] == ["**Warning**", "    seed 3, gram/benchmark: over half of <b>"]
+
+
 def test_the_comparison_is_written_in_three_ways(tmp_path: Path) -> None:
-    page = write_comparison(str(tmp_path), "sides", FOUND)
+    page = Path(write_comparison(str(tmp_path), "sides", FOUND))
     assert page == tmp_path / "sides" / "comparison.html"
     assert json.loads(page.with_suffix(".json").read_text()) == {str(seed): rows for seed, rows in FOUND.items()}
     text = page.with_suffix(".md").read_text()
     assert f"| {TITLES['gram']} | 75.0 ± 5.0 |" in text
     assert "<svg" in page.read_text()
     assert "75.0 ± 5.0" in page.read_text()
+
+
+def test_the_page_of_a_comparison_in_a_remote_store_is_named_by_its_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the copy on this machine."""
+    monkeypatch.setenv("GRAM_R2_CACHE", str(tmp_path))
+    shown = write_comparison("memory://comparisons/runs", "sides", FOUND)
+    assert shown == "memory://comparisons/runs/sides/comparison.html"
+    assert (RunStore("memory://comparisons/runs", "sides").path / "comparison.html").is_file()
 
 
 # ---- all of it, small ---------------------------------------------------------------------------------------------------
@@ -202,7 +220,7 @@ def test_each_seed_is_a_run_of_its_own(tmp_path: Path, encoder: ChatEncoder) -> 
     held_out = [rows_of(tmp_path / f"sides-seed-{seed}/data/heldout.jsonl") for seed in seeds]
     assert held_out[0] != held_out[1]
     assert all("<svg" in (tmp_path / f"sides-seed-{seed}/report.html").read_text() for seed in seeds)
-    text = (write_comparison(config.store, config.run_name, found).parent / "comparison.md").read_text()
+    text = Path(write_comparison(config.store, config.run_name, found)).with_suffix(".md").read_text()
     assert sum(" ± " in line for line in text.splitlines() if line.startswith("| ")) == 4
     assert "over the seeds 5, 6." in text
 

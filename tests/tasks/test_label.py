@@ -20,19 +20,9 @@ from tasks.model.engine import FakeEngine, Request
 from tasks.model.judging import JudgeQuery
 from tasks.model.votes import read_votes, tally
 from tests.conftest import FlakyEngine, Reply, artifact, rows_of, run_with, shown_pair, true_judge
+from tests.support.labeling import PAIRS, labels_of
 
 # ---- stages -----------------------------------------------------------------------------------------------------------
-
-
-PAIRS = taste.draw_pairs(12, 0)
-
-
-def labels_of(folder: Path, encoder: ChatEncoder, engine: Any, pairs: Any = PAIRS, **settings: Any) -> Any:
-    """(labels, run) of a batch of these pairs by this judge."""
-    run = run_with(folder, encoder, engine, labels={"max_tokens": 64, **settings}, generation={"max_failed_share": 0.5})
-    judge = artifact(run, "judge", {"checkpoint/weights.jsonl": []})
-    batch = artifact(run, "data", {"batch-1.jsonl": [p.pair.to_json() for p in pairs]}).ref("batch-1.jsonl")
-    return keep_labels(run, 1, cast_votes(run, 1, judge, batch), batch), run
 
 
 def test_a_batch_whose_source_was_renamed_has_labels_of_that_name(tmp_path: Path, encoder: ChatEncoder) -> None:

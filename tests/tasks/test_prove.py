@@ -10,17 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.records import flip, parse_preference
+from data.records import PreferencePair, flip, parse_preference
 from data.store.artifacts import StageError
 from data.world import taste
 from prompts.judge import COMPACT, GRAM_R2, join_headings
 from prompts.prove import PROVE, PROVE_COMPACT
+from prompts.quotes import RULE
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Request
 from tasks.model.orders import shown
 from tasks.prove import prove, read_proof, score, select_proofs, write_proofs
 from tasks.settings import ProofSettings
-from tests.conftest import ScriptedEngine, artifact, rows_of, run_with
+from tests.conftest import ScriptedEngine, artifact, make, rows_of, run_with
 
 # ---- Eq. 5 ------------------------------------------------------------------------------------------------------------
 
@@ -58,6 +59,9 @@ def test_more_likely_given_the_pair_or_less_likely_alone_is_better(logprob: floa
 # ---- what is rejected ---------------------------------------------------------------------------------------------------
 
 
+SHOWN = PreferencePair(make(question="Why?", a="The first.", b="The second."), "A")
+
+
 def completion(text: str, **changes: Any) -> dict[str, Any]:
     return {"text": text, "finished": True, "n_tokens": 20, "logprob": -50.0, "logprob_alone": -100.0, **changes}
 
@@ -83,7 +87,7 @@ def completion(text: str, **changes: Any) -> dict[str, Any]:
 )
 def test_why_a_compact_proof_is_rejected(made: dict[str, Any], rejected: str | None) -> None:
     proofs = ProofSettings(max_rationale_tokens=30, min_score=-0.8)
-    proof = read_proof(made, 3, "A", COMPACT, PROVE_COMPACT, proofs)
+    proof = read_proof(made, 3, SHOWN, COMPACT, PROVE_COMPACT, proofs)
     assert proof.rejected == rejected
     assert (proof.candidate, proof.n_tokens) == (3, made["n_tokens"])
 
@@ -98,14 +102,27 @@ def test_why_a_compact_proof_is_rejected(made: dict[str, Any], rejected: str | N
     ],
 )
 def test_why_a_proof_with_headings_is_rejected(rationale: str, rejected: str | None) -> None:
-    proof = read_proof(completion(PROVE.to_proof(rationale)), 0, "A", GRAM_R2, PROVE, ProofSettings())
+    proof = read_proof(completion(PROVE.to_proof(rationale)), 0, SHOWN, GRAM_R2, PROVE, ProofSettings())
     assert (proof.rejected, proof.rationale) == (rejected, rationale)
 
 
 def test_without_bounds_only_the_rules_reject() -> None:
     made = completion("Because a b. So A is better.", n_tokens=10_000, logprob=-5000.0)
     proofs = ProofSettings(min_score=None, max_rationale_tokens=None)
-    assert read_proof(made, 0, "A", COMPACT, PROVE_COMPACT, proofs).rejected is None
+    assert read_proof(made, 0, SHOWN, COMPACT, PROVE_COMPACT, proofs).rejected is None
+
+
+@pytest.mark.parametrize(("grounded_quotes", "rejected"), [(True, "ungrounded_quote"), (False, None)])
+def test_a_proof_that_quotes_what_is_not_there_is_rejected_unless_that_is_switched_off(
+    grounded_quotes: bool, rejected: str | None
+) -> None:
+    proofs = ProofSettings(grounded_quotes=grounded_quotes)
+    made = completion(PROVE.to_proof(join_headings('A says "it is Lyon".', "c", "Response A is better.")))
+    assert read_proof(made, 0, SHOWN, GRAM_R2, PROVE, proofs).rejected == rejected
+    listing = completion("Because A: first yes Lyon no = 1. B: second no = 0. So A is better.")
+    assert read_proof(listing, 0, SHOWN, COMPACT, PROVE_COMPACT, proofs).rejected == rejected
+    grounded = completion("Because A: first yes = 1. B: second no = 0. So A is better.")
+    assert read_proof(grounded, 0, SHOWN, COMPACT, PROVE_COMPACT, proofs).rejected is None
 
 
 # ---- which is taken -----------------------------------------------------------------------------------------------------
@@ -219,6 +236,27 @@ def test_a_pair_needs_a_valid_proof_for_each_order(tmp_path: Path, encoder: Chat
     assert all(set(row["proofs"]) == {"ab", "ba"} for row in rows_of(selected.file("selected.jsonl")))
 
 
+def test_the_rule_for_quotes_is_in_the_settings_of_the_stage_only_if_it_applies(
+    tmp_path: Path, encoder: ChatEncoder
+) -> None:
+    on = select(tmp_path / "on", encoder, four_proofs(encoder))
+    off = select(tmp_path / "off", encoder, four_proofs(encoder), grounded_quotes=False)
+    assert on.manifest.config == {**off.manifest.config, "quotes": RULE}
+    assert on.content == off.content
+
+
+def test_proofs_lost_to_one_reason_are_said_loudly(tmp_path: Path, encoder: ChatEncoder) -> None:
+    def reply(request: Request, j: int) -> tuple[str, float]:
+        first = f"Because x. So {asked_for(encoder, request)} is better."
+        return (first if j == 0 else f"Because word {j}.", -10.0)
+
+    selected = select(tmp_path, encoder, ScriptedEngine(reply), k=3)
+    assert selected.manifest.counts.kept == 6
+    assert selected.manifest.warnings == [
+        "over half of the proofs are lost to one reason: no_conclusion, 24 of 36. The first: 'Because word 1.'"
+    ]
+
+
 def test_one_order_is_enough_where_both_are_not_asked_for(tmp_path: Path, encoder: ChatEncoder) -> None:
     selected = select(tmp_path, encoder, half_proofs(encoder), k=2, both_orders=False)
     assert (selected.manifest.counts.kept, selected.manifest.counts.dropped) == (5, {"no_valid_proof": 1})
@@ -229,7 +267,8 @@ def test_no_valid_proof_at_all_stops_the_run_with_the_reasons(tmp_path: Path, en
     engine = ScriptedEngine(lambda request, j: ("Because I cannot say.", -10.0))
     with pytest.raises(
         StageError,
-        match=r"no pair has a valid proof: 6 pairs, rejected proofs \{'no_conclusion': 24\}\. Train the prover",
+        match=r"no pair has a valid proof: 6 pairs, rejected proofs \{'no_conclusion': 24\}\. Train the prover(?s:.*)"
+        r"over half of the proofs are lost to one reason: no_conclusion, 24 of 24\. The first: 'Because I cannot say\.'",
     ):
         select(tmp_path, encoder, engine, k=2)
 

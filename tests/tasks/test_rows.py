@@ -49,6 +49,7 @@ def test_the_counts_of_a_stage_say_where_every_row_went(
         "engine_seconds": 4.0,
         "tokens_per_s": 5.0,
         "engines": 1,
+        "engine_memory_mib": None,
         "gpus_an_engine": 1,
         "shard_rows": 4,
         "attempts": 2,

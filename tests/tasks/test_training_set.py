@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from data.records import PreferencePair, flip, pair_key, parse_rationale
-from data.store.artifacts import Artifact
+from data.store.artifacts import Artifact, StageError
 from data.world import taste
 from prompts.judge import join_headings
 from tasks.model.chat import ChatEncoder
@@ -181,3 +181,21 @@ def test_human_rationales_in_a_shape_that_the_judge_may_not_have_are_dropped(
         "proof": "human",
     }
     assert [row["reason"] for row in rows_of(made.file("dropped.jsonl"))] == ["concludes_for_other", "missing_headings"]
+
+
+@pytest.mark.parametrize("right", [1, 0])
+def test_human_rationales_lost_to_one_reason_are_said_loudly(tmp_path: Path, encoder: ChatEncoder, right: int) -> None:
+    told = [{**p.to_json(), "rationale": f"I like {p.label}."} for p in PAIRS[: 3 - right]]
+    told += [{**p.to_json(), "rationale": f"So {p.label} is better."} for p in PAIRS[3 : 3 + right]]
+    run = run_in(tmp_path, encoder)
+    data = artifact(run, "data", {"rationale.jsonl": told})
+    loud = (
+        f"over half of the human rationales are lost to one reason: no_conclusion, {3 - right} of 3. "
+        f"The first: 'I like {PAIRS[0].label}.'"
+    )
+    if right:
+        assert human_examples(run, data).manifest.warnings == [loud]
+        return
+    with pytest.raises(StageError, match="none of 3 human rationales has the format") as error:
+        human_examples(run, data)
+    assert str(error.value).endswith(f"provide rationales in its format\n{loud}")

@@ -1,0 +1,90 @@
+"""What `make clean` and `make clean-all` remove, and what they leave."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+DEMO = ("runs/demo/report.html", "runs/world/seed-0/heldout.jsonl", ".venv/pyvenv.cfg")
+OTHERS = ("runs/paper/manifest.json", "runs/world/seed-1/heldout.jsonl", ".prefect/prefect.db")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text(encoding="utf-8"), encoding="utf-8")
+    for name in (*DEMO, *OTHERS):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def run_make(folder: Path, *arguments: str, answer: str | None = None) -> tuple[int, str]:
+    """The exit code and the output; with an answer, its input is a terminal."""
+    ours, theirs = pty.openpty() if answer is not None else (-1, subprocess.DEVNULL)
+    if answer is not None:
+        os.write(ours, f"{answer}\n".encode())
+    done = subprocess.run(
+        ["make", *arguments], cwd=folder, stdin=theirs, capture_output=True, text=True, timeout=60, check=False
+    )
+    if answer is not None:
+        os.close(ours)
+        os.close(theirs)
+    return done.returncode, done.stdout + done.stderr
+
+
+def there(folder: Path, names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if (folder / name).exists()]
+
+
+def test_clean_removes_what_the_demo_made_and_names_what_it_keeps(folder: Path) -> None:
+    code, said = run_make(folder, "clean")
+    assert code == 0, said
+    assert there(folder, DEMO) == []
+    assert there(folder, OTHERS) == list(OTHERS)
+    assert all(f"kept: {name}\n" in said for name in ("runs/paper", "runs/world", ".prefect"))
+    assert run_make(folder, "clean")[0] == 0, "nothing left to remove is no error"
+
+
+def test_clean_leaves_no_empty_folders(folder: Path) -> None:
+    for name in OTHERS[:2]:
+        (folder / name).unlink()
+        (folder / name).parent.rmdir()
+    assert run_make(folder, "clean")[0] == 0
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("target", ["clean", "clean-all"])
+def test_a_folder_that_is_no_environment_is_not_removed(folder: Path, target: str) -> None:
+    code, said = run_make(folder, target, "VENV=runs/paper", "YES=1")
+    assert code != 0
+    assert "runs/paper is no environment of Python" in said
+    assert there(folder, DEMO + OTHERS) == list(DEMO + OTHERS)
+
+
+@pytest.mark.parametrize(
+    ("answer", "removed"), [("y", True), ("YES", True), ("n", False), ("", False), ("yonder", False)]
+)
+def test_clean_all_asks_first(folder: Path, answer: str, removed: bool) -> None:
+    code, said = run_make(folder, "clean-all", answer=answer)
+    assert "runs/paper" in said
+    assert "Remove all of these? [y/N]" in said
+    assert (code == 0) == removed
+    assert there(folder, DEMO + OTHERS) == ([] if removed else list(DEMO + OTHERS))
+
+
+def test_clean_all_refuses_without_a_terminal(folder: Path) -> None:
+    code, said = run_make(folder, "clean-all")
+    assert code != 0
+    assert "use make clean-all YES=1" in said
+    assert there(folder, DEMO + OTHERS) == list(DEMO + OTHERS)
+
+
+def test_clean_all_needs_no_terminal_where_yes_is_given(folder: Path) -> None:
+    assert run_make(folder, "clean-all", "YES=1")[0] == 0
+    assert there(folder, DEMO + OTHERS) == []
