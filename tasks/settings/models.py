@@ -49,8 +49,8 @@ class ModelSettings(Section):
     system: str | None = Field(
         None,
         title="System turn",
-        description="Begins every prompt of the models that are trained, and stays in their chat templates. Empty text: an empty "
-        "turn, in place of the default one that templates such as Qwen2.5's and SmolLM2's add. Unset: as the template does.",
+        description="Begins every prompt of the models that are trained, and stays in their chat templates. Not given: what the "
+        'template adds by itself, as those of Qwen2.5 and SmolLM2 do; "" puts an empty turn in its place.',
         exclude_if=lambda value: value is None,
     )
     trust_remote_code: tuple[str, ...] = Field(

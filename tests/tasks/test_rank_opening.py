@@ -31,9 +31,12 @@ def test_a_prompt_json_that_is_none_is_named(tmp_path: Path, card: str, message:
 
 def test_a_judge_is_used_as_it_was_trained(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 512}')
-    assert settings_of(str(tmp_path)) == {"max_tokens": 1024, "context": 512, "dtype": "auto"}
+    small = {"max_tokens": 256, "context": 512, "dtype": "auto"}
+    assert settings_of(str(tmp_path)) == small
     (tmp_path / "prompt.json").write_text('{"name": "compact"}')  # as it was written before
-    assert settings_of(str(tmp_path)) == {"max_tokens": 1024, "context": 512, "dtype": "auto"}
+    assert settings_of(str(tmp_path)) == small
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 131072}')
+    assert settings_of(str(tmp_path)) == {"max_tokens": 1024, "context": 4096, "dtype": "auto"}
     card = {"name": "compact", "context": 128, "reply_tokens": 64, "dtype": "float32"}
     (tmp_path / "prompt.json").write_text(json.dumps(card))
     assert settings_of(str(tmp_path)) == {"max_tokens": 64, "context": 128, "dtype": "float32"}
