@@ -143,6 +143,8 @@ def _config(run: Run, spec: TrainingSpec, seed: int) -> dict[str, Any]:
         "attention": training.attention,
         "seed": seed,
     }
+    if models.system is not None:
+        config["system"] = models.system
     return {**config, "label_smoothing": training.label_smoothing} if role == "label-judge" else config
 
 

@@ -7,6 +7,7 @@ themselves, at the end of the prompt: a judge is then trained on the rest of its
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,12 +28,18 @@ DATE = "26 Jul 2024"
 
 _THINK = "<think>"
 _OPENED = re.compile(rf"{_THINK}\s*\Z")
+_SYSTEM = "{{%- if messages[0]['role'] != 'system' %}}{{% set messages = [{0}] + messages %}}{{% endif -%}}"
 _CUT_MARK = " […] "
 _REPLY_TAGS = frozenset({"<think>", "</think>", "<answer>", "</answer>"})
 
 
 class ChatTemplateError(ValueError):
     """A tokenizer whose chat template cannot be used for a judge or prover."""
+
+
+def prefixed(template: str, setting: str) -> str:
+    """A chat template that begins with this setting, once."""
+    return setting + template.removeprefix(setting)
 
 
 def load_tokenizer(model: str, trust_remote_code: bool = False) -> Any:
@@ -80,12 +87,18 @@ class ChatEncoder:
         self.tokenizer = tokenizer
 
     @classmethod
-    def load(cls, model: str, trust_remote_code: bool = False) -> ChatEncoder:
+    def load(cls, model: str, trust_remote_code: bool = False, system: str | None = None) -> ChatEncoder:
         """The encoder for a model, given by folder or hub name.
 
+        A `system` turn begins every prompt that has none of its own. It is written into the chat template, so that it is there
+        wherever the tokenizer is used that a trained model is saved with: in generation, in vLLM's server, by transformers.
         Raises ModelError if it has no usable tokenizer, and ChatTemplateError if its chat template cannot be used.
         """
-        encoder = cls(load_tokenizer(model, trust_remote_code))
+        tokenizer = load_tokenizer(model, trust_remote_code)
+        if system is not None and tokenizer.chat_template:
+            turn = json.dumps({"role": "system", "content": system}, ensure_ascii=False)
+            tokenizer.chat_template = prefixed(tokenizer.chat_template, _SYSTEM.format(turn))
+        encoder = cls(tokenizer)
         try:
             encoder.prompt_ids([Message("user", "x")])
         except TemplateError as error:

@@ -79,5 +79,6 @@ def engine_environment(on_gpus: bool) -> dict[str, str]:
     else:
         # One thread: a small model on 2 cores was measured at 4,915 tokens/s with one, and at 473 with two.
         # No compilation: the first logprob call would take 25 s and need a C++ compiler.
-        wanted |= {"OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1"}
+        # Threads that wait must not spin: with two on two shared cores, 3,660 tokens/s instead of 259.
+        wanted |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TORCHDYNAMO_DISABLE": "1"}
     return {name: value for name, value in wanted.items() if name not in os.environ}

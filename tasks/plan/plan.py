@@ -143,8 +143,9 @@ def plan_inputs(
     Raises PlanError if a model's size is unknown, or no sampled rationale is usable.
     """
     encoders = {
-        role: ChatEncoder.load(str(one.folder), bool(settings.models.for_role(role).trust_remote_code))
+        role: ChatEncoder.load(str(one.folder), bool(models.trust_remote_code), models.system)
         for role, one in located.items()
+        for models in [settings.models.for_role(role)]
     }
     facts = measure_scores(settings, sample, encoders["judge"]) if scored else measure(settings, sample, encoders)
     assumptions = _with_lengths(assumptions, facts, settings)

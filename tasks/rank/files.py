@@ -24,6 +24,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
+from pydantic import ValidationError
+
 from data.files import json_line
 from data.records import RecordError
 from data.sources import rows
@@ -79,6 +81,9 @@ def main(arguments: Sequence[str] | None = None, opened: Opened = open_judge) ->
             with _open(options, opened) as judge:
                 begin(options.output, facts)
                 failed = _write(judge, todo, options, len(wanted) - len(todo))
+    except ValidationError as error:
+        print("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()), file=sys.stderr)
+        return BAD_INPUT
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT

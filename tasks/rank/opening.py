@@ -45,7 +45,8 @@ def open_judge(
 
     `prompt` is one of `prompts.catalog.JUDGE_PROMPTS`; by default it is read from the ``prompt.json`` of a checkpoint trained
     here, and known by name for the released GRAM-R² and GRAM checkpoints. `max_tokens` of a reply, `context` and `dtype` are
-    read there too; a checkpoint that does not state them gets 1,024, 4,096 (or its positions if they are fewer) and "auto".
+    read there too; a checkpoint that does not state them gets 1,024, 4,096 and "auto", or all its positions and a reply of
+    half of them if they are fewer.
 
     A checkpoint runs in its own process, which ends with the ``with`` block; open it in a thread that lives at least as long.
     Raises ValueError if the prompt cannot be determined or the checkpoint's folder cannot be used, FileNotFoundError if there
@@ -110,7 +111,8 @@ def settings_of(folder: str) -> dict[str, Any]:
     card = _card(folder) or {}
     # A checkpoint for any length of context is still used with a moderate one, for the memory that it takes.
     most = positions_of(folder) if (Path(folder) / "config.json").is_file() else None
-    known = {**DEFAULTS, "context": min(DEFAULTS["context"], most or DEFAULTS["context"])}
+    context = min(DEFAULTS["context"], most or DEFAULTS["context"])
+    known = {**DEFAULTS, "context": context, "max_tokens": min(DEFAULTS["max_tokens"], context // 2)}
     for name, stored in (("max_tokens", "reply_tokens"), ("context", "context")):
         number = card.get(stored, known[name])
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:

@@ -46,6 +46,13 @@ class ModelSettings(Section):
         title="Data type",
         description="Of the weights, in training and generation. auto: bfloat16 on a GPU, float32 on a CPU.",
     )
+    system: str | None = Field(
+        None,
+        title="System turn",
+        description="Begins every prompt of the models that are trained, and stays in their chat templates. Not given: what the "
+        'template adds by itself, as those of Qwen2.5 and SmolLM2 do; "" puts an empty turn in its place.',
+        exclude_if=lambda value: value is None,
+    )
     trust_remote_code: tuple[str, ...] = Field(
         (),
         title="Trust remote code of",

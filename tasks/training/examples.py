@@ -174,7 +174,7 @@ def encode_set(job: TrainingJob, cache: Path, dropped: Path) -> EncodedSet:
 
     disable_progress_bars()
     models, _, _ = job.settings()
-    encoder = ChatEncoder.load(job.base, bool(models.trust_remote_code))
+    encoder = ChatEncoder.load(job.base, bool(models.trust_remote_code), models.system)
     counts = ExampleCounts()
     ids = List(Value("int32"))
     features = (

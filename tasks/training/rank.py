@@ -16,7 +16,7 @@ from typing import Any
 from data.files import json_line, write_json
 from data.store.artifacts import SCRATCH
 from tasks.machine import child
-from tasks.model.chat import DATE, ChatEncoder
+from tasks.model.chat import DATE, ChatEncoder, prefixed
 from tasks.training.examples import EncodedSet, ExampleCounts
 from tasks.training.job import COMPLETE, TrainingJob
 from tasks.training.objectives import build_trainer, world_size
@@ -42,7 +42,7 @@ def train_part(job: TrainingJob) -> dict[str, Any]:
         torch.use_deterministic_algorithms(True)
         # Filling every new tensor doubles the time of a step (24 s of CPU against 12 for 60 small ones).
         torch.utils.deterministic.fill_uninitialized_memory = False
-    encoder = ChatEncoder.load(job.base, bool(models.trust_remote_code))
+    encoder = ChatEncoder.load(job.base, bool(models.trust_remote_code), models.system)
     scratch = Path(job.out) / SCRATCH
     encoded = EncodedSet.read(scratch / TRAIN)
     validation = EncodedSet.read(scratch / VALIDATION).load() if job.validation else None
@@ -82,8 +82,8 @@ def _save(trainer: Any, encoder: ChatEncoder, out: Path, dtype: str) -> None:
         model.generation_config.eos_token_id = sorted({encoder.end_id, *known})
     model.to(getattr(torch, dtype)).save_pretrained(out / "checkpoint")
     if "date_string" in encoder.tokenizer.chat_template:  # prompts must have the date of training wherever it is served
-        fixed = f'{{%- set date_string = "{DATE}" -%}}'
-        encoder.tokenizer.chat_template = fixed + encoder.tokenizer.chat_template.removeprefix(fixed)
+        template = encoder.tokenizer.chat_template
+        encoder.tokenizer.chat_template = prefixed(template, f'{{%- set date_string = "{DATE}" -%}}')
     encoder.tokenizer.save_pretrained(out / "checkpoint")
 
 

@@ -205,6 +205,21 @@ def test_a_folder_that_holds_no_model_is_an_error(tmp_path: Path) -> None:
     assert engines_of_this_process() == before
 
 
+def test_a_judge_whose_template_opens_the_thoughts_says_what_it_says_without(opened: Judge, tmp_path: Path) -> None:
+    """The tokens before the verdict are the same ones: only who writes the first of them differs."""
+    folder = Path(shutil.copytree(ROOT / JUDGE, tmp_path / "thinks"))
+    path = folder / "tokenizer_config.json"
+    known = json.loads(path.read_text())
+    known["chat_template"] = known["chat_template"].replace("{{ '<|assistant|>' }}", "{{ '<|assistant|><think>' }}")
+    path.write_text(json.dumps(known))
+    with open_judge(folder, **OPTIONS) as judge:  # type: ignore[arg-type]
+        found = judge.compare_many(TRIPLES)
+    assert isinstance(judge.encoder, ChatEncoder)
+    assert judge.encoder.opened == "<think>"
+    assert said(found) == said(opened.compare_many(TRIPLES))
+    assert sum(one.nulls for one in found) == 0
+
+
 def test_files_go_through_a_checkpoint(tmp_path: Path) -> None:
     rows = [{"prompt": taste.QUESTION, "responses": [pair.pair.response_a, pair.pair.response_b]} for pair in PAIRS]
     write_jsonl(tmp_path / "in.jsonl", rows)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.rank import files as rank_files
 from tasks.rank import open_judge, prompt_of
 from tasks.rank.opening import settings_of
 
@@ -31,9 +32,12 @@ def test_a_prompt_json_that_is_none_is_named(tmp_path: Path, card: str, message:
 
 def test_a_judge_is_used_as_it_was_trained(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 512}')
-    assert settings_of(str(tmp_path)) == {"max_tokens": 1024, "context": 512, "dtype": "auto"}
+    small = {"max_tokens": 256, "context": 512, "dtype": "auto"}
+    assert settings_of(str(tmp_path)) == small
     (tmp_path / "prompt.json").write_text('{"name": "compact"}')  # as it was written before
-    assert settings_of(str(tmp_path)) == {"max_tokens": 1024, "context": 512, "dtype": "auto"}
+    assert settings_of(str(tmp_path)) == small
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 131072}')
+    assert settings_of(str(tmp_path)) == {"max_tokens": 1024, "context": 4096, "dtype": "auto"}
     card = {"name": "compact", "context": 128, "reply_tokens": 64, "dtype": "float32"}
     (tmp_path / "prompt.json").write_text(json.dumps(card))
     assert settings_of(str(tmp_path)) == {"max_tokens": 64, "context": 128, "dtype": "float32"}
@@ -66,3 +70,12 @@ def test_a_judge_whose_prompt_is_not_known_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(ValueError, match="there is no judge prompt 'new'"), open_judge(tmp_path, prompt="new"):
         pass
+
+
+def test_an_option_out_of_its_range_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "Why?", "responses": ["a", "b"]}\n')
+    files = [str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")]
+    assert rank_files.main(["rank", *files, "--judge", "x", "--gpu-memory-share", "5"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("gpu_memory_share: Input should be less than")
+    assert error.count("\n") == 1

@@ -80,7 +80,10 @@ def _nothing():  # type: ignore[no-untyped-def]
 
 def test_engines_get_their_environment_and_keep_what_the_user_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     assert engine_environment(on_gpus=False)["OMP_NUM_THREADS"] == "1"
+    assert engine_environment(on_gpus=False)["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert "OMP_WAIT_POLICY" not in engine_environment(on_gpus=True)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert "OMP_NUM_THREADS" not in engine_environment(on_gpus=False)
     assert "TORCHDYNAMO_DISABLE" not in engine_environment(on_gpus=True)

@@ -169,3 +169,36 @@ def test_the_day_in_a_prompt_is_the_fixed_one_whatever_the_clock_says(encoders: 
     assert "Today Date: " in by_the_clock
     assert f"Today Date: {DATE}\n" not in by_the_clock, "the published template asks the clock"
     assert f"Today Date: {DATE}\n" in encoder.tokenizer.decode(encoder.prompt_ids([Message("user", "x")]))
+
+
+# ---- the system turn -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("system", "begins"),
+    [
+        ("", "<|im_start|>system\n<|im_end|>\n<|im_start|>user\nx<|im_end|>\n"),
+        (
+            'Say "A" or\n"B" {% if %}.',
+            '<|im_start|>system\nSay "A" or\n"B" {% if %}.<|im_end|>\n<|im_start|>user\nx<|im_end|>\n',
+        ),
+    ],
+)
+def test_a_system_turn_takes_the_place_of_the_templates_own_wherever_the_tokenizer_is_used(
+    folders: dict[str, Path], tmp_path: Path, system: str, begins: str
+) -> None:
+    turns, folder = [{"role": "user", "content": "x"}], str(folders["qwen-2.5"])
+    assert (
+        ChatEncoder.load(folder)
+        .tokenizer.apply_chat_template(turns, tokenize=False)
+        .startswith("<|im_start|>system\nYou are Qwen")
+    )
+    encoder = ChatEncoder.load(folder, system=system)
+    ids = encoder.prompt_ids([Message("user", "x")])
+    assert encoder.tokenizer.decode(ids) == begins + "<|im_start|>assistant\n"
+    encoder.tokenizer.save_pretrained(tmp_path)
+    saved = ChatEncoder.load(str(tmp_path))  # as generation and a server load what was trained
+    assert saved.prompt_ids([Message("user", "x")]) == ids
+    assert ChatEncoder.load(str(tmp_path), system=system).tokenizer.chat_template == saved.tokenizer.chat_template
+    own = [Message("system", "s"), Message("user", "x")]
+    assert saved.prompt_ids(own) == ChatEncoder.load(folder).prompt_ids(own), "a conversation's own turn stays"
