@@ -146,12 +146,21 @@ def test_a_new_database_and_a_retry_find_all_that_is_done(parameters: dict[str, 
 
 
 def test_wrong_values_are_refused_before_anything_starts(services: Services, parameters: dict[str, Any]) -> None:
-    overrides = {**parameters["overrides"], "labels.votes": 3}
-    flow_run, state = run_deployment(
-        services, "self-train/demo", {**parameters, "run_name": "wrong", "overrides": overrides}
-    )
-    assert state == "Failed"
-    assert "votes must be even" in state_of(services, flow_run)
+    """By an override, in a section as the UI's form gives it, and what only the models' folders tell."""
+    overrides = parameters["overrides"]
+    wrong = [
+        ({"overrides": {**overrides, "labels.votes": 3}}, "labels.votes must be even"),
+        ({"labels": {"votes": 3}}, "labels.votes must be even"),
+        (
+            {"overrides": {**overrides, "models.max_tokens": 513}},
+            "models.max_tokens = 513 is more than models.judge_base",
+        ),
+    ]
+    for changed, message in wrong:
+        told = {**parameters, "run_name": "wrong", **changed}
+        flow_run, state = run_deployment(services, "self-train/demo", told)
+        assert state == "Failed"
+        assert message in state_of(services, flow_run)
     assert not (Path(parameters["store"]) / "wrong").exists()
 
 
