@@ -43,7 +43,16 @@ WATCHED = "3.7.7"
 """The version of Prefect on which the tests marked `prefect` last passed. With another one they run, and pass, or tell what
 of our settings no longer holds; then this is set to it."""
 
-FIRST = ("self_train", "other_flows", "workers", "elsewhere", "prefect", "benchmark_flow", "training_in_parts")
+FIRST = (
+    "self_train",
+    "other_flows",
+    "workers",
+    "elsewhere",
+    "prefect",
+    "benchmark_flow",
+    "real_model_training",
+    "training_in_parts",
+)
 """The files whose tests take longest: several processes are done soonest when these are begun first."""
 
 SECRET = "hf_planted4711secret"
