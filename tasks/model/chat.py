@@ -53,7 +53,7 @@ def load_tokenizer(model: str, trust_remote_code: bool = False) -> Any:
             check_model_folder(model)
         problem = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(
-            f"the tokenizer of {model} cannot be loaded: copy the tokenizer files of its base model there ({problem})"
+            f"the tokenizer of {model} cannot be loaded ({problem}): if files are missing, copy those of its base model there"
         ) from error
 
 
