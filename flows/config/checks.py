@@ -28,7 +28,7 @@ from flows.config.parameters import (
 from flows.config.recipes import ConfigError
 from tasks.machine.gpus import visible_gpus
 from tasks.model.chat import DATE
-from tasks.model.endpoint import KEY_VARIABLE, is_endpoint
+from tasks.model.endpoint import EndpointEngine, EndpointError, is_endpoint
 from tasks.model.folder import ModelError, check_model_folder, positions_of
 from tasks.model.location import model_folder
 from tasks.plan.plan import roles
@@ -42,6 +42,7 @@ _READ_AS: Mapping[str, Kind] = {
     "pretraining": "pair",
     "heldout": "preference",
 }
+_ENDPOINT_S = 20.0
 _ALLOWED_LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 
 
@@ -190,22 +191,13 @@ def _template_problem(folder: Path) -> str | None:
     return None
 
 
-def _endpoint_problem(judge: str, timeout_s: float = 20.0) -> str | None:
-    """What keeps an endpoint, URL#MODEL, from being used, in its own words; None if nothing does."""
-    from openai import APIConnectionError, APIStatusError, OpenAI
-
-    url = judge.partition("#")[0]
+def _endpoint_problem(judge: str) -> str | None:
+    """What keeps an endpoint, URL#MODEL, from being used; None if nothing does."""
+    url, _, model = judge.partition("#")
     try:
-        client = OpenAI(base_url=url, api_key=os.environ.get(KEY_VARIABLE) or "none", timeout=timeout_s, max_retries=1)
-        client.models.list()
-    except APIConnectionError as error:
-        return f"nothing answers at {url} ({error.__cause__ or error}): start the server, or correct the address"
-    except APIStatusError as error:
-        if error.status_code in (401, 403):
-            return f"{url} refuses the key in {KEY_VARIABLE} ({error.message})"
-        # Some servers list no models; but most of those that have no such page were given without the version.
-        if error.status_code == 404 and not url.rstrip("/").endswith("/v1"):
-            return f"{url} is no OpenAI-compatible address ({error.message}): it usually ends in /v1"
+        EndpointEngine(url, model or None, timeout_s=_ENDPOINT_S, retries=1)
+    except EndpointError as error:
+        return str(error)
     return None
 
 

@@ -69,7 +69,7 @@ def break_lfs(model: Path) -> str:
 def adapter(model: Path) -> str:
     (model / "config.json").unlink()
     (model / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
-    return "holds an adapter of org/base, not a whole model"
+    return "holds an adapter of org/base, which is not available"
 
 
 def no_tokenizer(model: Path) -> str:
@@ -160,11 +160,13 @@ def benchmark(world: Path, judge: str) -> BenchmarkConfig:
 
 def test_an_endpoint_that_cannot_be_used_is_refused_before_a_game(world: Path, server: str) -> None:
     check(benchmark(world, f"{server}/good/v1#m"))
-    assert "refuses the key in OPENAI_API_KEY (" in refusal(benchmark(world, f"{server}/key/v1#m"))
-    assert "it usually ends in /v1" in refusal(benchmark(world, server))
+    assert "refuses the API key (HTTP 401: no such key): set OPENAI_API_KEY" in refusal(
+        benchmark(world, f"{server}/key/v1#m")
+    )
+    assert 'most servers\' URLs end with "/v1"' in refusal(benchmark(world, server))
     text = refusal(benchmark(world, f"http://127.0.0.1:{free_port()}/v1#m"))
-    assert text.startswith("judge.path: nothing answers at http://127.0.0.1:")
-    assert text.endswith("start the server, or correct the address")
+    assert text.startswith("judge.path: nobody answers at http://127.0.0.1:")
+    assert text.endswith("is the server running, and are host and port right?")
 
 
 def test_a_judge_whose_prompt_is_unknown_or_whose_reply_fills_its_context_is_refused(world: Path, model: Path) -> None:
