@@ -22,7 +22,7 @@ from flows.config.checks import check_planned
 from flows.config.every_run import PlannedParameters
 from flows.config.parameters import FLOWS, AdaptConfig, BaselinesConfig, GramConfig, SelfTrainConfig
 from flows.config.recipes import ConfigError, find_recipe, load_file, with_overrides
-from tasks.machine.terminal import print_anything
+from tasks.machine.terminal import printing
 from tasks.model.chat import ChatTemplateError
 from tasks.model.endpoint import is_endpoint
 from tasks.model.folder import ModelError
@@ -144,9 +144,9 @@ def write_plan(config: PlannedParameters) -> tuple[Plan, str]:
 # ---- the command line -----------------------------------------------------------------------------------------------------
 
 
+@printing
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the plan. Returns 2, with a message, if the run cannot be planned, or would stop."""
-    print_anything()
     options = _parser().parse_args(arguments)
     try:
         plan = _plan(options)

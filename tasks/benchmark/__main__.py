@@ -18,15 +18,15 @@ from tasks.benchmark.compare import compare, comparison_chart, comparison_table
 from tasks.benchmark.games import Games, GamesError, read_games
 from tasks.benchmark.score import score
 from tasks.benchmark.sets import load_set
-from tasks.machine.terminal import print_anything
+from tasks.machine.terminal import printing
 from tasks.settings import BenchmarkSet
 
 BAD_INPUT = 2
 
 
+@printing
 def main() -> int:
     """Prints JSON or a table. Returns 2, with a message, for data or games that cannot be scored."""
-    print_anything()
     arguments = _parser().parse_args()
     try:
         benchmark = load_set(_chosen(arguments))
@@ -36,6 +36,8 @@ def main() -> int:
         compared = compare(games[0], games[1], arguments.partial, arguments.draws)
         if arguments.chart:
             arguments.chart.write_text(comparison_chart(compared, arguments.names), encoding="utf-8")
+    except BrokenPipeError:
+        raise
     except (SourceError, GamesError, OSError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT

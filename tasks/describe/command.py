@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from tasks.describe.columns import Columns
 from tasks.describe.layout import heading, named, paragraph
 from tasks.describe.survey import Tokens, survey
 from tasks.describe.text import about, benchmark_summary, columns_of, files_of, stops, summary
-from tasks.machine.terminal import print_anything
+from tasks.machine.terminal import printing
 from tasks.model.chat import load_tokenizer
 from tasks.model.folder import ModelError
 
@@ -41,17 +40,14 @@ _MAP = """\
               "label": "winner", "label_a": [1], "label_b": [2]}'"""
 
 
+@printing
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the description. Returns 2, with a message, if the data cannot be read or used, or needs more options."""
-    print_anything()
     options = _parser().parse_args(arguments)
     try:
-        code = _describe(options) if options.benchmark is None else _describe_benchmark(options)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # the reader of the output has closed it, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _describe(options) if options.benchmark is None else _describe_benchmark(options)
+    except BrokenPipeError:
+        raise
     except ValidationError as error:
         print("; ".join(map(_said, error.errors())), file=sys.stderr)
     except (SourceError, ModelError) as error:
