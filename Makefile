@@ -29,7 +29,7 @@ help:
 	@echo "make benchmarks  measure speed and memory; copy the figures to tests/benchmarks/results.md by hand"
 	@echo "make yaml        generate prefect.yaml from flows/recipes"
 	@echo "make clean       remove what the set-up and the demo made: the environment, runs/demo and runs/world/seed-0"
-	@echo "make clean-all   remove the environment, .prefect/ and all of runs/, once you have said y (or with YES=1)"
+	@echo "make clean-all   remove the environment, .prefect/ and all of runs/, after you confirm (or with YES=1)"
 
 setup: $(READY)
 
@@ -114,16 +114,16 @@ yaml: $(READY)
 
 # Other runs stay, and .prefect/ too: it holds the history of all runs, and tokens saved in its blocks.
 clean:
-	@if [ -e $(VENV) ] && [ ! -e $(VENV)/pyvenv.cfg ]; then echo "$(VENV) is no environment of Python: nothing is removed"; exit 1; fi
+	@if [ -e $(VENV) ] && [ ! -e $(VENV)/pyvenv.cfg ]; then echo "$(VENV) is not a Python environment: nothing was removed"; exit 1; fi
 	rm -rf $(VENV) runs/demo runs/world/seed-0
 	@rmdir runs/world runs 2>/dev/null || true
 	@for kept in runs/* .prefect; do if [ -e "$$kept" ]; then echo "kept: $$kept"; fi; done
 
 clean-all:
-	@if [ -e $(VENV) ] && [ ! -e $(VENV)/pyvenv.cfg ]; then echo "$(VENV) is no environment of Python: nothing is removed"; exit 1; fi
+	@if [ -e $(VENV) ] && [ ! -e $(VENV)/pyvenv.cfg ]; then echo "$(VENV) is not a Python environment: nothing was removed"; exit 1; fi
 	@for there in $(VENV) .prefect runs/*; do if [ -e "$$there" ]; then du -sh "$$there"; fi; done
 	@if [ "$(YES)" != 1 ]; then \
-	if [ ! -t 0 ]; then echo "nothing is removed: this asks first, on a terminal; or use make clean-all YES=1"; exit 1; fi; \
+	if [ ! -t 0 ]; then echo "nothing was removed: run this in a terminal, where it can ask, or use make clean-all YES=1"; exit 1; fi; \
 	printf 'Remove all of these? [y/N] '; read -r answer; \
-	case "$$answer" in [yY]|[yY][eE][sS]) ;; *) echo "nothing is removed"; exit 1;; esac; fi
+	case "$$answer" in [yY]|[yY][eE][sS]) ;; *) echo "nothing was removed"; exit 1;; esac; fi
 	rm -rf $(VENV) .prefect runs

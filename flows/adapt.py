@@ -7,15 +7,17 @@ from typing import Any, Literal
 from prefect import flow
 
 from flows.benchmark import find_judge
+from flows.config.checks import check
 from flows.config.parameters import AdaptConfig, AdaptTraining, parameters_of
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out, only_plan
+from flows.running.tokens import tokens_from_blocks
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.adapt import Adapted, adapt, task_examples
 from tasks.benchmark.sets import prepare_heldout, prepare_set
 from tasks.export import export
 from tasks.model.endpoint import is_endpoint
-from tasks.model.location import find_model
+from tasks.model.location import model_folder
 from tasks.model.scalar import SCALAR
 from tasks.overlap import report_overlap
 from tasks.prepare import prepare
@@ -70,6 +72,8 @@ def adapt_judge(
     config = with_overrides(parameters_of(AdaptConfig, locals()), overrides or {}, AdaptConfig)
     if config.dry_run:
         return only_plan(config)
+    tokens_from_blocks()
+    check(config)  # before anything of the judge is read
     prompt = prompt_of_judge(config.judge)
     if config.task.prover and (prompt == SCALAR or not JUDGE_PROMPTS[prompt].has_rationale):
         raise ValueError(f"task.prover: the judge {config.judge.path!r} writes no rationales, so a prover is of no use")
@@ -80,8 +84,7 @@ def prompt_of_judge(judge: JudgeSettings) -> str:
     """The name of the judge's prompt. Raises ValueError if the judge cannot be trained or its prompt is unknown."""
     if is_endpoint(judge.path):
         raise ValueError(f"judge.path = {judge.path!r} is an endpoint: only a checkpoint can be adapted")
-    folder, _ = find_model(judge.path)
-    return judge.prompt or prompt_of(folder, judge.path)
+    return judge.prompt or prompt_of(model_folder(judge.path, weights=False), judge.path)
 
 
 def learning_curve(run: Run, config: AdaptConfig, prompt: str) -> list[Adapted]:

@@ -86,7 +86,10 @@ def _adaptation(config: AdaptConfig, stand_ins: Mapping[str, str]) -> PlanTarget
         prompt = judge.prompt or prompt_of(str(locate(judge.path, stand_ins).folder), judge.path)
     except ValueError as error:
         raise PlanError(f"{error}. In a recipe, this setting is judge.prompt") from error
-    settings = config.settings(prompt)
+    try:
+        settings = config.settings(prompt)
+    except ValueError as error:
+        raise PlanError(str(error)) from error
     models = roles(settings)
     if task.prover and settings.judge_prompt.has_rationale:
         models["prover"] = task.prover

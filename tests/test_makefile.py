@@ -63,7 +63,7 @@ def test_clean_leaves_no_empty_folders(folder: Path) -> None:
 def test_a_folder_that_is_no_environment_is_not_removed(folder: Path, target: str) -> None:
     code, said = run_make(folder, target, "VENV=runs/paper", "YES=1")
     assert code != 0
-    assert "runs/paper is no environment of Python" in said
+    assert "runs/paper is not a Python environment" in said
     assert there(folder, DEMO + OTHERS) == list(DEMO + OTHERS)
 
 

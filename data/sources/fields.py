@@ -199,7 +199,7 @@ def read_turn(item: object, field: str) -> Message:
 def _role(value: object, field: str) -> Role:
     name = value.lower() if isinstance(value, str) else value
     if name in _TOOL_ROLES:
-        raise NotShowable("tools", field, f"is a turn of {got(value)}, but {_WHAT['tools']}")
+        raise NotShowable("tools", field, f"is a turn of {value!r}, but {_WHAT['tools']}")
     if not isinstance(name, str) or name not in ROLE_NAMES:
         raise RecordError(field, f"must be one of {', '.join(map(str, ROLE_NAMES))}, got {got(value)}")
     return ROLE_NAMES[name]

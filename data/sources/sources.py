@@ -50,6 +50,7 @@ __all__ = [
     "SourceError",
     "assign_order",
     "candidates_in",
+    "check_kind",
     "identity_of",
     "placed_rationale",
     "problem_of",
@@ -91,7 +92,7 @@ def read_source(source: Source, kind: Kind, seed: int) -> Iterator[Any]:
     is None for a tie and for a row without one. `seed` decides the order of responses that have no positions.
     Raises SourceError at once if the source cannot provide this kind, and at the first malformed row beyond `max_malformed`.
     """
-    _check_kind(source, kind)
+    check_kind(source, kind)
     name = _name(source)
     return _records(read_rows(source), source, kind, name, seed)
 
@@ -171,7 +172,8 @@ def assign_order(row_index: int, seed: int) -> Label:
     return first if row_index % 2 == 0 else flip(first)
 
 
-def _check_kind(source: Source, kind: Kind) -> None:
+def check_kind(source: Source, kind: Kind) -> None:
+    """Raises SourceError if a source cannot provide this kind, by its format or its column map."""
     if kind in ("preference", "rationale") and not source.has_labels:
         fix = "add label, or chosen and rejected, to the column map" if source.columns else "read it as unlabeled pairs"
         raise SourceError(

@@ -10,12 +10,13 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import fsspec
 
 from data.sources.rows import SourceError, expand_path
 from data.sources.source import HUB
-from data.sources.sources import Kind, Source, read_source
+from data.sources.sources import Kind, Source, check_kind, read_source
 from data.store.remote import is_remote
 from flows.config.every_run import RunParameters
 from flows.config.parameters import (
@@ -78,10 +79,17 @@ def _store(config: RunParameters) -> Iterator[str]:
 
 
 def _data(config: RunParameters) -> Iterator[str]:
-    """Files that are not there, and sources that cannot be what they are read as."""
+    """Files that are not there, and sources that cannot be what they are read as. Nothing is fetched from the hub."""
+    seen = set()
     for name, kind, source in _sources(config):
+        if (kind, known := source.model_dump_json()) in seen:
+            continue  # seeds share sources
+        seen.add((kind, known))
         try:
-            read_source(source, kind, seed=0)
+            if source.hub_name is None:
+                read_source(source, kind, seed=0)
+            else:
+                check_kind(source, kind)
         except (SourceError, OSError) as error:
             yield f"{name}: {error}"
     benchmarks: BenchmarkSettings = getattr(config, "benchmarks", BenchmarkSettings())
@@ -125,8 +133,8 @@ def _model_problems(config: RunParameters, stand_ins: Mapping[str, str] = {}) ->
             continue
         try:
             folder = model_folder(model, weights=False)
-            check_model_folder(folder, weights=Path(model).expanduser().is_dir())
-            longest = positions_of(folder)
+            check_model_folder(folder, weights=folder == str(Path(model).expanduser()))
+            longest, problem = positions_of(folder), _template_problem(Path(folder))
         except (FileNotFoundError, ModelError) as error:
             yield f"{name}: {error}"
             continue
@@ -135,7 +143,7 @@ def _model_problems(config: RunParameters, stand_ins: Mapping[str, str] = {}) ->
                 f"{context} = {models.max_tokens} is more than {name} = {model!r} can read: {longest} tokens (its config.json). "
                 f"Lower {context}, or use a model with a longer context"
             )
-        if problem := _template_problem(Path(folder)):
+        if problem:
             yield f"{name}: {problem}"
 
 
@@ -176,19 +184,40 @@ def _template_problem(folder: Path) -> str | None:
     from transformers.utils.chat_template_utils import render_jinja_template
 
     file, tokenizer = folder / "chat_template.jinja", folder / "tokenizer_config.json"
-    told = json.loads(tokenizer.read_text(encoding="utf-8")) if tokenizer.is_file() else {}
+    told = {**_json_in(folder / "special_tokens_map.json"), **_json_in(tokenizer)}
     template = file.read_text(encoding="utf-8") if file.is_file() else told.get("chat_template")
     if isinstance(template, list):  # several, by name
         template = {one["name"]: one["template"] for one in template}.get("default")
     if not template:
         return f"{folder} has no chat template: use an instruction-tuned model" if "auto_map" not in told else None
-    tokens = {name: told[name] for name in ("bos_token", "eos_token", "pad_token") if isinstance(told.get(name), str)}
+    tokens = {
+        name: text for name in ("bos_token", "eos_token", "pad_token") if (text := _text_of(told.get(name))) is not None
+    }
     turn = [{"role": "user", "content": "x"}]
     try:
         render_jinja_template([turn], chat_template=template, add_generation_prompt=True, date_string=DATE, **tokens)
     except Exception as error:  # whatever the template does
         return f"the chat template of {folder} cannot be rendered ({error}): correct it, or use that of its base model"
     return None
+
+
+def _json_in(file: Path) -> dict[str, Any]:
+    """The content of a tokenizer's file; empty if there is none. Raises ModelError if it is not a JSON object."""
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ModelError(f"{file} is not a JSON object: copy or download it again")
+    return found
+
+
+def _text_of(token: object) -> str | None:
+    """A special token's text: the token itself, or the content of one with options."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
 
 
 def _endpoint_problem(judge: str) -> str | None:

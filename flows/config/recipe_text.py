@@ -27,7 +27,7 @@ def read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise RecipeTextError(f"{shown(path)}, line 1: is UTF-16 text; save the file as UTF-8")
+            raise RecipeTextError(f"{shown(path)}, line 1: the file is UTF-16 text; save it as UTF-8")
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from flows.config.checks import check
-from flows.config.every_run import RunParameters
+from flows.config.checks import check, check_planned
+from flows.config.every_run import PlannedParameters, RunParameters
 from flows.config.parameters import ENTRYPOINTS, FLOWS
 from flows.config.recipe_text import read_text
 from flows.config.recipes import ConfigError, load_file, load_recipe_of, recipe_files, with_overrides
@@ -75,12 +75,13 @@ def check_run(name: str, parameters: Mapping[str, Any]) -> None:
     """
     flow, _, recipe = name.partition("/")
     if flow not in FLOWS or not recipe:
-        raise ConfigError(f"{name!r} is no deployment: name a flow and a recipe, such as self-train/demo")
+        raise ConfigError(f"{name!r} is not a deployment: give FLOW/RECIPE, such as self-train/demo")
     values = load_recipe_of(flow, recipe).model_dump(mode="json")
     overrides = parameters.get("overrides") or {}
     given = {key: value for key, value in parameters.items() if key != "overrides"}
     with contextlib.chdir(enter_project()["directory"]):  # where the run will work
-        check(with_overrides({**values, **given}, overrides, FLOWS[flow]))
+        config = with_overrides({**values, **given}, overrides, FLOWS[flow])
+        (check_planned if isinstance(config, PlannedParameters) and config.dry_run else check)(config)
 
 
 def _job_variables() -> dict[str, Any]:

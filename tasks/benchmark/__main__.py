@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import ValidationError
-
 from data.benchmarks.catalog import NAMES
 from data.sources.adapters import Format
 from data.sources.rows import SourceError
@@ -17,9 +15,8 @@ from tasks.benchmark.bootstrap import DRAWS
 from tasks.benchmark.compare import compare, comparison_chart, comparison_table
 from tasks.benchmark.games import Games, GamesError, read_games
 from tasks.benchmark.score import score
-from tasks.benchmark.sets import load_set
+from tasks.benchmark.sets import chosen, load_set
 from tasks.machine.terminal import printing
-from tasks.settings import BenchmarkSet
 
 BAD_INPUT = 2
 
@@ -29,7 +26,7 @@ def main() -> int:
     """Prints JSON or a table. Returns 2, with a message, for data or games that cannot be scored."""
     arguments = _parser().parse_args()
     try:
-        benchmark = load_set(_chosen(arguments))
+        benchmark = load_set(chosen(vars(arguments)))
         if arguments.command == "score":
             return _score(read_games(benchmark, *arguments.games, partial=arguments.partial), arguments)
         games = [read_games(benchmark, path, partial=arguments.partial) for path in arguments.games]
@@ -51,24 +48,6 @@ def _score(games: Games, arguments: argparse.Namespace) -> int:
     for doubt in scored.get("doubts", ()):
         print(f"warning: {doubt}", file=sys.stderr)
     return 0
-
-
-def _chosen(arguments: argparse.Namespace) -> BenchmarkSet:
-    """The benchmark of the options, checked as in a recipe. Raises SourceError."""
-    given = {
-        name: getattr(arguments, name) for name in ("benchmark", "data", "split", "subset", "format", "limit", "seed")
-    }
-    try:
-        columns = json.loads(arguments.columns) if arguments.columns else None
-        return BenchmarkSet.model_validate({**given, "columns": columns})
-    except ValidationError as error:
-        problems = (
-            ".".join(map(str, one["loc"])) + ": " * bool(one["loc"]) + one["msg"].removeprefix("Value error, ")
-            for one in error.errors()
-        )
-        raise SourceError("; ".join(problems)) from error
-    except ValueError as error:
-        raise SourceError(f"--columns: is not JSON ({error})") from error
 
 
 def _positive(text: str) -> int:

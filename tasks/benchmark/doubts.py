@@ -19,7 +19,7 @@ def doubts(games: Games) -> list[str]:
     sides, n = _sides(games), sum(map(len, games.by_cell.values()))
     for side in ("A", "B", "tie"):
         if sides[side] > ONE_SIDE * sides.total():
-            why = "the judge decides nothing" if side == "tie" else "the judge goes by position"
+            why = "the judge decides nothing" if side == "tie" else "the judge decides by position"
             found.append(f"{side} in {sides[side]:,} of {sides.total():,} verdicts, each pair in both orders: {why}")
     reasons = Counter(
         game.malformed or "no reason given"

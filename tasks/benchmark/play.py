@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from textwrap import shorten
 from typing import Any
 
 from data.benchmarks.items import Benchmark, Cell, Item
@@ -30,13 +29,13 @@ from tasks.model.device import head_facts, resolved_dtype
 from tasks.model.engine import Request
 from tasks.model.judging import JudgeAnswer, JudgeQuery, build_request, build_score_request, compare_scores, read_answer
 from tasks.model.location import Checkpoint
+from tasks.model.malformed import shortened
 from tasks.model.requests import PROMPT_TOO_LONG, Skip
 from tasks.run.rows import generate_rows, generated_for, read_generated
 from tasks.run.stage import Context, Run
 from tasks.settings import BenchmarkSettings, ModelSettings
 
 GAMES, SCORES = "games.jsonl", "scores.json"
-_SHOWN_CHARS = 300
 Rows = Iterator[tuple[dict[str, Any], dict[str, Any]]]
 """Items as JSON, each with the line generated for it."""
 
@@ -252,9 +251,8 @@ def _score(
         "first_shown": found["position"]["first_shown"],
         "mean_tokens": round(found["mean_tokens"], 2),
         **({"drawn": scored["drawn"]} if "drawn" in scored else {}),
-        **({"warnings": warnings} if warnings else {}),
     }
-    return Outcome(outcome.counts, metrics)
+    return Outcome(outcome.counts, metrics).warning(warnings)
 
 
 def _warnings(scored: Mapping[str, Any], query: JudgeQuery, answered: Callable[[], Rows]) -> list[str]:
@@ -275,7 +273,7 @@ def _first_malformed(query: JudgeQuery, rows: Rows) -> str:
         for request in line.get("requests") or line.get("answered") or ():
             for completion in request["completions"]:
                 if read_answer(query, completion).verdict is None:
-                    return shorten(str(completion["text"]), _SHOWN_CHARS)
+                    return shortened(str(completion["text"]))
     return ""
 
 

@@ -86,4 +86,4 @@ def _said(given: object, verdicts: Mapping[Any, str | None]) -> dict[str, Any]:
     """Anything else is no verdict, as in the authors' code; it is counted by what it is."""
     if given is None or (isinstance(given, str) and given in verdicts):
         return {"verdict": verdicts[given]}
-    return {"verdict": None, "malformed": f"is {given!r}"}
+    return {"verdict": None, "malformed": f"unknown decision {given!r}"}

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from data.benchmarks import llmbar, preferences
 from data.benchmarks.catalog import load
 from data.benchmarks.draw import draw
 from data.benchmarks.items import Benchmark, Item
 from data.files import read_jsonl, write_json, write_jsonl
+from data.sources.rows import SourceError
 from data.sources.sources import Source, as_published
 from data.store.artifacts import Artifact, Counts, Outcome
 from tasks.run.stage import Context, Run
@@ -89,3 +93,19 @@ def read_set(artifact: Artifact) -> Benchmark:
         facts["dropped"],
         facts.get("drawn_from", {}),
     )
+
+
+def chosen(options: Mapping[str, Any]) -> BenchmarkSet:
+    """The benchmark of a command's options, checked as in a recipe; ``columns`` is JSON. Raises SourceError."""
+    given = {name: options[name] for name in BenchmarkSet.model_fields if options.get(name) is not None}
+    try:
+        given |= {"columns": json.loads(given["columns"])} if "columns" in given else {}
+        return BenchmarkSet.model_validate(given)
+    except ValidationError as error:
+        problems = (
+            ".".join(map(str, one["loc"])) + ": " * bool(one["loc"]) + one["msg"].removeprefix("Value error, ")
+            for one in error.errors()
+        )
+        raise SourceError("; ".join(problems)) from error
+    except ValueError as error:
+        raise SourceError(f"--columns: is not JSON ({error})") from error

@@ -163,9 +163,9 @@ def _counter(tokenizer: str | None) -> Tokens | None:
 
 
 def _describe_benchmark(options: argparse.Namespace) -> int:
-    split = options.split if options.split in ("gpt", "claude") else None
-    format: Format = options.format or "records"
-    print("\n".join(benchmark_summary(catalog.load(options.benchmark, options.data, split, format))))
+    from tasks.benchmark.sets import chosen, load_set  # which load what runs need
+
+    print("\n".join(benchmark_summary(load_set(chosen(vars(options))))))
     return 0
 
 

@@ -74,7 +74,7 @@ class EndpointEngine:
     ) -> None:
         """`url` is the base URL, including "/v1". Without `model`, the server's only model is used.
 
-        Asks the server for its models. Raises EndpointError if nobody answers there, if it refuses the key, and if it does
+        Asks the server for its models. Raises EndpointError if nothing answers there, if it refuses the key, and if it does
         not have exactly one model although none is named.
         """
         self.url, self.concurrency, self.timeout_s, self.retries = url, concurrency, timeout_s, retries
@@ -177,7 +177,7 @@ def _explained(url: str, error: Exception) -> str:
 
     code, words = getattr(error, "status_code", None), _words(error)
     if isinstance(error, APIConnectionError):
-        return f"nobody answers at {url} ({words}): is the server running, and are host and port right?"
+        return f"nothing answers at {url} ({words}): is the server running, and are host and port right?"
     if code in (401, 403):
         return f"{url} refuses the API key (HTTP {code}: {words}): set {KEY_VARIABLE} to one that it accepts"
     if code == 404:

@@ -121,17 +121,35 @@ def base_of_adapter(folder: str) -> str | None:
     return str(found.get("base_model_name_or_path") or "") if isinstance(found, dict) else ""
 
 
-def _check_weights(place: Path) -> None:
-    names = sorted(file.name for file in place.glob("*.safetensors"))
+def weight_files(place: Path) -> list[Path]:
+    """The safetensors files that are loaded: those of the index, else ``model.safetensors``, else all; none if there are none.
+
+    Repositories also have other copies, such as ``consolidated.safetensors``. Raises ModelError for a broken index.
+    """
     if (place / _INDEX).is_file():
         _check_files(place, [_INDEX], "index of the weights")
-        listed = set(json.loads((place / _INDEX).read_text(encoding="utf-8"))["weight_map"].values())
-        missing = sorted(listed - set(names))
-        if missing:
-            raise ModelError(
-                f"{place} lacks {len(missing)} of the {len(listed)} weight files that {_INDEX} lists ({missing[0]}, …): "
-                "finish the download"
-            )
+        try:
+            listed = set(json.loads((place / _INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{place / _INDEX} is not an index of weights: copy or download it again") from error
+        return [place / name for name in sorted(listed)]
+    single = place / "model.safetensors"
+    return (
+        [single]
+        if single.exists()
+        else sorted(f for f in place.glob("*.safetensors") if not f.name.startswith("adapter_"))
+    )
+
+
+def _check_weights(place: Path) -> None:
+    files = weight_files(place)
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise ModelError(
+            f"{place} lacks {len(missing)} of the {len(files)} weight files that {_INDEX} lists ({missing[0]}, …): "
+            "finish the download"
+        )
+    names = [file.name for file in files]
     if not names:
         names = sorted(file.name for file in place.glob("pytorch_model*.bin"))
     if not names:

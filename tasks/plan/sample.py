@@ -149,11 +149,11 @@ def _sample_part(
             )
         elif how:
             notes.append(f"data.{part}: {count:,} rows in {source.path} ({how})")
+        first = first_rows(source, part, n, seen)
+        firsts.append((source, first))
         unread = unread_columns(source.model_copy(update={"limit": min(n, source.limit or n)}))
         if unread:
             notes.append(f"data.{part}: nothing reads the columns {', '.join(unread)} of {source.path}")
-        first = first_rows(source, part, n, seen)
-        firsts.append((source, first))
         if first.dropped and first.pairs:
             notes.append(f"data.{part}: of the first {first.losses}; these are not used, in {source.path}")
         samples.append(Sample(first.pairs, count * first.n_pairs / first.n_rows, count * len(first.pairs) / first.n_rows)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.model.folder import ModelError, check_model_folder
+from tasks.model.folder import ModelError, check_model_folder, weight_files
 from tasks.model.location import model_folder
 from tasks.plan.assumptions import PlanError
 
@@ -57,31 +57,20 @@ def model_size(folder: Path, trust_remote_code: bool = False, scalar: bool = Fal
 
     Raises PlanError if the folder has neither weights nor a known config, or if its weights are broken.
     """
-    shards = _weight_files(folder)
-    if not scalar and shards and all(shard.is_file() for shard in shards):
-        try:
+    try:
+        shards = weight_files(folder)
+        known = not scalar and bool(shards) and all(shard.is_file() for shard in shards)
+        if known:
             check_model_folder(str(folder))
-        except ModelError as error:
-            raise PlanError(str(error)) from error
+    except ModelError as error:
+        raise PlanError(str(error)) from error
+    if known:
         shapes: dict[str, list[int]] = {}
         for shard in shards:
             shapes |= _shapes(shard)
         linear = (sum(s) for name, s in shapes.items() if len(s) == 2 and not _is_head(name))
         return ModelSize(sum(math.prod(shape) for shape in shapes.values()), sum(linear))
     return _from_config(folder, trust_remote_code, scalar)
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that transformers and vLLM load, as named by the index if there is one.
-
-    Repositories also hold other copies, such as ``consolidated.safetensors``, and adapters.
-    """
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        return [folder / name for name in sorted(set(named))]
-    single = folder / "model.safetensors"
-    return [single] if single.exists() else []
 
 
 def _shapes(file: Path) -> dict[str, list[int]]:

@@ -34,6 +34,7 @@ from data.sources.rows import BrokenRow, SourceError
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.machine.child import ChildError
 from tasks.machine.terminal import print_anything
+from tasks.model.folder import base_of_adapter
 from tasks.rank import Best, Comparison, Judge, open_judge
 from tasks.rank.inputs import read_messages, read_responses
 from tasks.rank.opening import DEFAULTS, Dtype, settings_of
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None, opened: Opened = open_judge) ->
         wanted = list(read_rows(options.input, options.command))
         if options.output.resolve() == options.input.resolve():
             raise ValueError(f"{options.output} is the input: write the results to another file")
-        if Path(options.judge).is_dir():
+        if Path(options.judge).is_dir() and base_of_adapter(options.judge) is None:
             for name, value in settings_of(options.judge).items():
                 setattr(options, name, getattr(options, name) or value)
         facts = {name: getattr(options, name) for name in _FACTS if hasattr(options, name)}
@@ -152,7 +153,7 @@ def _list_of(value: object) -> object:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 

@@ -20,7 +20,7 @@ Prompt = str | Sequence[Message] | Sequence[dict[str, str]]
 
 
 def read_messages(prompt: object) -> tuple[Message, ...]:
-    """A prompt's messages. Raises RecordError for what is none, for a last turn that is blank, and for half a surrogate pair."""
+    """A prompt's messages. Raises RecordError for anything else, for a last turn that is blank, and for half a surrogate pair."""
     given: Any = prompt
     if isinstance(prompt, Sequence) and not isinstance(prompt, str):
         given = [turn.to_json() if isinstance(turn, Message) else turn for turn in prompt]

@@ -37,8 +37,8 @@ class JudgeEngine(Protocol):
 class Judge:
     """An open judge. `usage` counts its work so far.
 
-    What is asked about one prompt raises RecordError for a prompt or response that is none. In the variants for many, that
-    fails the comparison alone, with the reason "invalid_input".
+    What is asked about one prompt raises RecordError for something that is not a prompt or response. In the variants for many,
+    that fails the comparison alone, with the reason "invalid_input".
     """
 
     def __init__(self, engine: JudgeEngine, encoder: JudgeEncoder, query: JudgeQuery, both_orders: bool = True) -> None:
@@ -249,6 +249,6 @@ def _number(responses: Sequence[str]) -> int:
 
 
 def _check_row(prompt: Prompt, responses: Sequence[str]) -> None:
-    """Raises RecordError for a prompt or response that is none, before anything is asked."""
+    """Raises RecordError for something that is not a prompt or response, before anything is asked."""
     if _number(responses):
         read_responses(list(responses), read_messages(prompt))

@@ -81,7 +81,7 @@ def prompt_of(folder: str, judge: str | None = None) -> str:
 
     `judge` is its name, if that is not the folder's, as in the hub's cache. Raises ValueError if unknown.
     """
-    card = _card(folder)
+    card = _card(folder) or (_card(judge) if judge and Path(judge).is_dir() else None)
     if card is not None:
         name = card.get("name")
         if name not in JUDGE_PROMPTS:

@@ -81,7 +81,7 @@ def test_a_list_of_text_parts_is_text(tmp_path: Path) -> None:
         (
             row_of(user("Weather?"), {"role": "Tool", "content": "12"}, user("Well?")),
             "tools",
-            "field 'prompt[1].role': is a turn of str 'Tool'",
+            "field 'prompt[1].role': is a turn of 'Tool'",
         ),
         (row_of(user("?"), {"from": "observation", "value": "12"}), "tools", "field 'prompt[1].from': "),
         (row_of(user("?"), {"from": "function_call", "value": "{}"}), "tools", "field 'prompt[1].from': "),

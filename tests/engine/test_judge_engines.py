@@ -128,7 +128,7 @@ def test_what_an_endpoint_refuses_fails_alone(endpoint: str) -> None:
 
 
 def test_an_endpoint_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(EndpointError, match=r"nobody answers at http://127\.0\.0\.1:\d+/v1 .*is the server running"):
+    with pytest.raises(EndpointError, match=r"nothing answers at http://127\.0\.0\.1:\d+/v1 .*is the server running"):
         EndpointEngine(f"http://127.0.0.1:{free_port()}/v1", retries=0)
 
 

@@ -165,7 +165,7 @@ def test_an_endpoint_that_cannot_be_used_is_refused_before_a_game(world: Path, s
     )
     assert 'most servers\' URLs end with "/v1"' in refusal(benchmark(world, server))
     text = refusal(benchmark(world, f"http://127.0.0.1:{free_port()}/v1#m"))
-    assert text.startswith("judge.path: nobody answers at http://127.0.0.1:")
+    assert text.startswith("judge.path: nothing answers at http://127.0.0.1:")
     assert text.endswith("is the server running, and are host and port right?")
 
 

@@ -32,7 +32,7 @@ def refusal(path: Path) -> str:
         (DEMO.encode() + b"count = 3 pairs = 5\n", "line 43: is not TOML (Cannot overwrite a value)"),
         (b"# a\nx = [\n", "line 2: is not TOML (Invalid value)"),
         (b"# first\n# caf\xe9\n", "line 2: is not UTF-8 text (byte 0xe9); save the file as UTF-8"),
-        (DEMO.encode("utf-16"), "line 1: is UTF-16 text; save the file as UTF-8"),
+        (DEMO.encode("utf-16"), "line 1: the file is UTF-16 text; save it as UTF-8"),
         (
             DEMO.replace("votes = 8", "vote = 8").encode(),
             f"line {line_with('votes = 8')}: labels.vote: no such setting; did you mean labels.votes?",
@@ -148,7 +148,7 @@ def test_a_bad_recipe_does_not_stop_the_deployment_of_the_others(tmp_path: Path)
 @pytest.mark.parametrize(
     ("deployment", "parameters", "message"),
     [
-        ("demo", {}, "'demo' is no deployment: name a flow and a recipe, such as self-train/demo"),
+        ("demo", {}, "'demo' is not a deployment: give FLOW/RECIPE, such as self-train/demo"),
         ("self-train/dmeo", {}, "there is no recipe 'dmeo'; did you mean demo?"),
         (
             "self-train/demo",

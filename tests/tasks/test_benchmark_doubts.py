@@ -26,7 +26,7 @@ from tests.tasks.test_games import run_command
 
 
 def test_a_judge_that_says_one_side_is_doubted(jb: Benchmark) -> None:
-    position = "verdicts, each pair in both orders: the judge goes by position"
+    position = "verdicts, each pair in both orders: the judge decides by position"
     assert doubts(played(jb, says({"verdict": "A"}))) == [f"A in 12 of 12 {position}"]
     assert doubts(played(jb, says({"p_first": 0.2}))) == [f"B in 12 of 12 {position}"]
     [tied] = doubts(played(jb, says({"verdict": "tie"})))
@@ -91,7 +91,7 @@ def warnings_of(tmp_path: Path, encoder: ChatEncoder, reply: Any, **sections: ob
 
 def test_a_stage_says_that_its_judge_goes_by_position(tmp_path: Path, encoder: ChatEncoder) -> None:
     [warning] = warnings_of(tmp_path, encoder, lambda request, j: ALWAYS_A)
-    assert warning == "A in 12 of 12 verdicts, each pair in both orders: the judge goes by position"
+    assert warning == "A in 12 of 12 verdicts, each pair in both orders: the judge decides by position"
 
 
 def test_a_stage_with_many_malformed_replies_quotes_the_first(tmp_path: Path, encoder: ChatEncoder) -> None:

@@ -119,7 +119,7 @@ def test_rows_that_no_judge_can_be_shown_have_their_own_reason(tmp_path: Path, d
     text = describe(write(tmp_path / "rows.jsonl", [*rows, {**rows[0], "prompt": "Weather?"}]))
     assert "Format detected: only chosen-rejected reads the first 4 rows." in text
     assert "1 usable as labeled pairs" in text
-    assert "3 tools; first: rows.jsonl:1: field 'prompt[1].role': is a turn of str 'tool'" in " ".join(text.split())
+    assert "3 tools; first: rows.jsonl:1: field 'prompt[1].role': is a turn of 'tool'" in " ".join(text.split())
     assert "malformed" not in text
 
 

@@ -37,7 +37,7 @@ def test_a_row_with_several_pairs_counts_as_all_of_them(world: Path, tmp_path: P
     [
         ({"where": {"label": ["none"]}}, "no usable pairs in {file} (20 rows: 20 filtered). A run would stop"),
         ({"max_chars": 1}, "no usable pairs in {file} (20 rows: 20 too_long). A run would stop"),
-        ({"path": "{empty}"}, "no usable pairs in {empty} (0 rows). A run would stop"),
+        ({"path": "{empty}"}, "{empty}: holds no rows"),
     ],
 )
 def test_nothing_usable_is_said_with_its_reasons(

@@ -54,6 +54,8 @@ class Asked:
         given = text_or_turns(row[field], field) if field is not None else None
         if given is None and extra.strip():
             field, given, extra = "input", (Message("user", extra),), ""
+        if given and extra.strip() == given[-1].content.strip():
+            extra = ""  # some files repeat the prompt in this column
         as_prompt(given or (), field or "prompt")
         return cls(field or "prompt", given, extra, _history(row), _text(row, "system"))
 
