@@ -47,7 +47,7 @@ def test_judgebenchs_judgments_are_in_terms_of_what_was_shown(
     scored = knowledge(tmp_path, *decisions, label=label)
     assert scored["categories"]["knowledge"] == right
     assert scored["games"]["unparsed"] == sum(one in (None, "C") for one in decisions) / 2
-    assert ("is 'C'" in scored["games"]["unparsed_reasons"]) == ("C" in decisions)
+    assert ("unknown decision 'C'" in scored["games"]["unparsed_reasons"]) == ("C" in decisions)
 
 
 def test_a_run_of_single_games_lacks_the_second_order(tmp_path: Path) -> None:
