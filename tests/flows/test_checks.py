@@ -117,6 +117,28 @@ def test_templates_in_a_file_or_by_name_are_tried(world: Path, model: Path) -> N
     assert "cannot be rendered (" in refusal(config(world, **{"models.judge_base": str(model)}))
 
 
+def test_special_tokens_with_options_or_in_a_file_of_their_own_are_known_to_the_template(
+    world: Path, model: Path
+) -> None:
+    file = model / "tokenizer_config.json"
+    told = json.loads(file.read_text())
+    told["bos_token"] = {"__type": "AddedToken", "content": "<s>"}
+    file.write_text(json.dumps({**told, "chat_template": "{{ bos_token + eos_token + messages[0]['content'] }}"}))
+    (model / "special_tokens_map.json").write_text(json.dumps({"eos_token": {"content": "</s>"}}))
+    check(config(world, **{"models.judge_base": str(model)}))
+    file.write_text(POINTER)
+    assert "tokenizer_config.json is not a JSON object" in refusal(config(world, **{"models.judge_base": str(model)}))
+
+
+def test_an_adapter_whose_base_is_at_hand_passes(world: Path, model: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(model)}))
+    (adapter / "prompt.json").write_text('{"name": "compact"}')
+    given = benchmark(world, str(adapter)).model_dump(mode="json")
+    check(with_overrides(given, {"judge.prompt": ""}, BenchmarkConfig))
+
+
 def test_the_plan_refuses_it_too_in_one_line(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     break_lfs(model)
     assert main(["demo", "--set", f"models.judge_base={model}"]) == 2
@@ -249,3 +271,15 @@ def test_the_smallest_configuration_is_checked_whole() -> None:
         "data.unlabeled.0:",
         *["models.max_tokens"] * 2,
     ]
+
+
+def test_nothing_is_fetched_from_the_hub_for_the_checks(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is resumed without network finds its stage "data" by the coordinates alone."""
+
+    def fetch(*_: Any, **__: Any) -> None:
+        pytest.fail("the hub was asked")
+
+    monkeypatch.setattr("data.sources.rows.read_hub", fetch)
+    check(config(world, **{"data.labeled": [{"dataset": "helpsteer3"}]}))
+    text = refusal(config(world, **{"data.rationale": [{"path": "hub:o/n", "format": "chosen-rejected"}]}))
+    assert "rationales were requested, but this source" in text

@@ -11,7 +11,7 @@ import pytest
 
 from data.files import write_json
 from tasks.model.chat import ChatEncoder, ChatTemplateError, load_tokenizer
-from tasks.model.folder import ModelError, check_model_folder, positions_of
+from tasks.model.folder import ModelError, check_model_folder, positions_of, weight_files
 from tests.conftest import ROOT
 
 BASE = ROOT / "data/world/base-judge"
@@ -134,3 +134,17 @@ def test_a_template_that_cannot_be_rendered_is_named(model: Path, template: str)
     write_json(path, {**json.loads(path.read_text()), "chat_template": template})
     with pytest.raises(ChatTemplateError, match=r"the chat template of .* cannot be rendered"):
         ChatEncoder.load(str(model))
+
+
+def test_copies_of_the_weights_that_nobody_loads_are_not_looked_at(model: Path) -> None:
+    for name in ("consolidated.safetensors", "adapter_model.safetensors"):
+        (model / name).write_text(POINTER)
+    check_model_folder(str(model))
+    assert weight_files(model) == [model / "model.safetensors"]
+
+
+@pytest.mark.parametrize("content", ["", POINTER, "{", "{}", "[]"])
+def test_an_index_of_the_weights_that_is_broken_is_named(model: Path, content: str) -> None:
+    (model / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ModelError, match=r"model\.safetensors\.index\.json"):
+        check_model_folder(str(model))
