@@ -167,7 +167,8 @@ class Shard:
         """How many of its rows are on disk."""
         if self._read_facts() is not None:
             return self.n_rows
-        return (_read(self._partial) or b"").count(b"\n")
+        # A row that is tried again has a second line.
+        return min(self.n_rows, (_read(self._partial) or b"").count(b"\n"))
 
     def attempts(self) -> int:
         """How often its rows have been tried; 0 if it was never finished."""
