@@ -11,7 +11,7 @@ A game is one cell shown in one of the benchmark's two orders, with one vote of 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,8 @@ AB_ORDERS = ("AB", "BA")
 """The orders of cells whose responses have their own positions: as published, and swapped."""
 
 HUB = "hub:"
+Notice = Callable[[Row, Collection[str]], None]
+"""Called with each row of a benchmark's data and the names of the columns that were read from it."""
 _T = TypeVar("_T")
 
 
@@ -133,7 +135,31 @@ def files_of(data: str, what: str, names: Sequence[str] = ()) -> list[Path]:
     return found or [Path(file) for file in rows.local_files(str(path))]
 
 
-def read_items(raw_rows: Iterator[RawRow], read: Callable[[Row, int], _T]) -> Iterator[_T]:
+class _Noting(Mapping[str, Any]):
+    """A row that keeps the names of the columns whose values were taken from it."""
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._row[name]
+        self.read.add(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._row
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._row)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+
+def read_items(
+    raw_rows: Iterator[RawRow], read: Callable[[Row, int], _T], notice: Notice | None = None
+) -> Iterator[_T]:
     """What `read` returns for each row and its 0-based number. Raises a SourceError that names file, row and field."""
     for raw in raw_rows:
         try:
@@ -141,7 +167,11 @@ def read_items(raw_rows: Iterator[RawRow], read: Callable[[Row, int], _T]) -> It
                 raise RecordError("", raw.value.problem)
             if not isinstance(raw.value, Mapping):
                 raise RecordError("", f"the row must be an object with columns, got {type(raw.value).__name__}")
-            yield read(raw.value, raw.number - 1)
+            row = raw.value if notice is None else _Noting(raw.value)
+            item = read(row, raw.number - 1)
+            if isinstance(row, _Noting) and notice is not None:
+                notice(raw.value, row.read)
+            yield item
         except RecordError as error:
             problem = str(error) if error.field else error.problem
             raise SourceError(f"{raw.file}, row {raw.number}: {problem}") from error

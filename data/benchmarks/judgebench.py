@@ -10,7 +10,7 @@ The two splits name the model that wrote the responses. They share 91 questions.
 
 from __future__ import annotations
 
-from data.benchmarks.items import AB_ORDERS, HUB, Benchmark, Cell, Item, files_of, prompt_of, read_items
+from data.benchmarks.items import AB_ORDERS, HUB, Benchmark, Cell, Item, Notice, files_of, prompt_of, read_items
 from data.records import RecordError
 from data.sources import rows
 from data.sources.fields import Row, as_id, got, reach, text_at
@@ -31,7 +31,7 @@ SPLITS = {"gpt": "gpt-4o-2024-05-13", "claude": "claude-3-5-sonnet-20240620"}
 _CELL = (Cell("", 0, 1),)
 
 
-def load(data: str, split: str | None = None) -> Benchmark:
+def load(data: str, split: str | None = None, notice: Notice | None = None) -> Benchmark:
     """One split of JudgeBench from its file, from a folder with both, or from ``hub:ScalerLab/JudgeBench``.
 
     Without `split`, a file may be either split, and a folder or the hub gives the GPT-4o pairs. Raises SourceError for a
@@ -46,7 +46,7 @@ def load(data: str, split: str | None = None) -> Benchmark:
                 f"{data}: {len(files)} files, but a benchmark is one split: name its file, or the folder of both"
             )
         raw = rows.read_file(str(files[0]))
-    items = list(read_items(raw, lambda row, _: _item(row, split)))
+    items = list(read_items(raw, lambda row, _: _item(row, split), notice))
     return Benchmark(NAME, AB_ORDERS, tuple(CATEGORIES.values()), tuple(items))
 
 

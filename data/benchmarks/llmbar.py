@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.benchmarks.items import CHOSEN_ORDERS, Benchmark, Cell, Item, files_of, prompt_of, read_items
+from data.benchmarks.items import CHOSEN_ORDERS, Benchmark, Cell, Item, Notice, files_of, prompt_of, read_items
 from data.records import RecordError
 from data.sources import rows
 from data.sources.fields import Row, got, reach, text_at
@@ -25,7 +25,7 @@ PROCESSED = ("Processed_FairEval", "Processed_LLMEval^2", "Processed_MT-Bench")
 _KNOWN = (*SUBSETS, *PROCESSED)
 
 
-def load(data: str) -> Benchmark:
+def load(data: str, notice: Notice | None = None) -> Benchmark:
     """LLMBar from one subset's file, a folder of such files, or the authors' repository (but not its case studies).
 
     The processed sets are groups in addition to the published five.
@@ -35,7 +35,7 @@ def load(data: str) -> Benchmark:
     for file in files_of(path, NAME, [f"{name}.json" for name in _KNOWN]):
         subset = _subset_of(file)
         if subset in _KNOWN or path == data:
-            items += read_items(rows.read_file(str(file)), lambda row, i, subset=subset: _item(row, subset, i))  # type: ignore[misc]
+            items += read_items(rows.read_file(str(file)), lambda row, i, subset=subset: _item(row, subset, i), notice)  # type: ignore[misc]
     return Benchmark(NAME, CHOSEN_ORDERS, SUBSETS, tuple(items))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.benchmarks.items import AB_ORDERS, HUB, Benchmark, Item, files_of, prompt_of, read_items, round_robin
+from data.benchmarks.items import AB_ORDERS, HUB, Benchmark, Item, Notice, files_of, prompt_of, read_items, round_robin
 from data.records import RecordError
 from data.sources import rows
 from data.sources.fields import Row, as_id, as_text, got, reach
@@ -21,17 +21,17 @@ from data.sources.fields import Row, as_id, as_text, got, reach
 NAME = "ppe"
 
 
-def load(data: str) -> Benchmark:
+def load(data: str, notice: Notice | None = None) -> Benchmark:
     """PPE's best-of-n from a set's file, a folder of such files, or a set's hub name. Each set is a group."""
     items: list[Item] = []
     if data.startswith(HUB):
         name = data.removeprefix(HUB)
         raw = rows.read_hub(name, subset=None, split="train", revision=None)
-        items += read_items(raw, lambda row, _: _item(row, Path(name).name))
+        items += read_items(raw, lambda row, _: _item(row, Path(name).name), notice)
     else:
         for file in files_of(data, NAME):
             group = rows.data_set_name(str(file))
-            items += read_items(rows.read_file(str(file)), lambda row, _, group=group: _item(row, group))  # type: ignore[misc]
+            items += read_items(rows.read_file(str(file)), lambda row, _, group=group: _item(row, group), notice)  # type: ignore[misc]
     return Benchmark(NAME, AB_ORDERS, tuple(dict.fromkeys(item.group for item in items)), tuple(items))
 
 

@@ -24,6 +24,7 @@ from data.benchmarks.items import (
     Benchmark,
     Cell,
     Item,
+    Notice,
     files_of,
     prompt_of,
     read_items,
@@ -95,16 +96,16 @@ TIES = "Ties"
 _TIES_ID = re.compile(r"(ref|tied):(\d+)")
 
 
-def load(data: str) -> Benchmark:
+def load(data: str, notice: Notice | None = None) -> Benchmark:
     """RewardBench from files of its rows or from ``hub:allenai/reward-bench``."""
-    items = list(read_items(_raw(data, NAME, "filtered"), lambda row, i: _item(row)))
+    items = list(read_items(_raw(data, NAME, "filtered"), lambda row, i: _item(row), notice))
     subsets = tuple(subset for section in SECTIONS.values() for subset in section)
     return Benchmark(NAME, CHOSEN_ORDERS, subsets, tuple(items))
 
 
-def load_2(data: str) -> Benchmark:
+def load_2(data: str, notice: Notice | None = None) -> Benchmark:
     """RewardBench 2 from files of its rows or from ``hub:allenai/reward-bench-2``."""
-    items = list(read_items(_raw(data, NAME_2, "test"), lambda row, i: _item_2(row)))
+    items = list(read_items(_raw(data, NAME_2, "test"), lambda row, i: _item_2(row), notice))
     return Benchmark(NAME_2, AB_ORDERS, SUBSETS_2, tuple(items))
 
 

@@ -16,6 +16,7 @@ from data.benchmarks.items import (
     Benchmark,
     Cell,
     Item,
+    Notice,
     files_of,
     prompt_of,
     read_items,
@@ -36,14 +37,14 @@ CELLS = tuple(Cell(f"{i}-{j}", i, STYLES + j) for i in range(STYLES) for j in ra
 _TOTAL = "total_dataset.json"
 
 
-def load(data: str) -> Benchmark:
+def load(data: str, notice: Notice | None = None) -> Benchmark:
     """RM-Bench from a folder, ``total_dataset.json``, one domain's file, or ``hub:THU-KEG/RM-Bench``.
 
     A folder with both kinds of file is read from ``total_dataset.json``.
     """
     if data.startswith(HUB):
         raw = rows.read_hub(data.removeprefix(HUB), subset=None, split="train", revision=None)
-        return _benchmark(list(read_items(raw, lambda row, _: _item(row, None))))
+        return _benchmark(list(read_items(raw, lambda row, _: _item(row, None), notice)))
     domain_files = [f"{part}_filtered.json" for part in PARTS]
     files = files_of(data, NAME, [_TOTAL, *domain_files])
     if files[0].name == _TOTAL:
@@ -51,7 +52,7 @@ def load(data: str) -> Benchmark:
     items: list[Item] = []
     for file in files:
         part = file.name.split("_")[0] if file.name in domain_files else None
-        items += read_items(rows.read_file(str(file)), lambda row, _, part=part: _item(row, part))  # type: ignore[misc]
+        items += read_items(rows.read_file(str(file)), lambda row, _, part=part: _item(row, part), notice)  # type: ignore[misc]
     return _benchmark(items)
 
 

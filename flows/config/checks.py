@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,21 +29,14 @@ from flows.config.recipes import ConfigError
 from tasks.machine.gpus import visible_gpus
 from tasks.model.chat import DATE
 from tasks.model.endpoint import EndpointEngine, EndpointError, is_endpoint
-from tasks.model.folder import ModelError, check_model_folder, positions_of
+from tasks.model.folder import ModelError, check_model_folder, longest_context
 from tasks.model.location import model_folder
+from tasks.plan.first_rows import READ_AS
 from tasks.plan.plan import roles
 from tasks.rank import prompt_of
 from tasks.settings import BenchmarkSettings, DataSettings, GenerationSettings, Mechanics, ModelSettings
 
-_READ_AS: Mapping[str, Kind] = {
-    "rationale": "rationale",
-    "labeled": "preference",
-    "unlabeled": "pair",
-    "pretraining": "pair",
-    "heldout": "preference",
-}
 _ENDPOINT_S = 20.0
-_ALLOWED_LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 
 
 def check(config: RunParameters) -> None:
@@ -112,7 +104,7 @@ def _sources(config: RunParameters) -> Iterator[tuple[str, Kind, Source]]:
     elif isinstance(config, SelfTrainConfig | GramConfig | BaselinesConfig):
         for one in config.each_seed() if isinstance(config, BaselinesConfig) else [config]:
             data: DataSettings = one.data
-            for name, kind in _READ_AS.items():
+            for name, kind in READ_AS.items():
                 for i, source in enumerate(getattr(data, name)):
                     yield f"data.{name}.{i}", kind, source
 
@@ -134,11 +126,11 @@ def _model_problems(config: RunParameters, stand_ins: Mapping[str, str] = {}) ->
         try:
             folder = model_folder(model, weights=False)
             check_model_folder(folder, weights=folder == str(Path(model).expanduser()))
-            longest, problem = positions_of(folder), _template_problem(Path(folder))
+            longest, problem = longest_context(folder), _template_problem(Path(folder))
         except (FileNotFoundError, ModelError) as error:
             yield f"{name}: {error}"
             continue
-        if longest is not None and models.max_tokens > longest and os.environ.get(_ALLOWED_LONGER) != "1":
+        if longest is not None and models.max_tokens > longest:
             yield (
                 f"{context} = {models.max_tokens} is more than {name} = {model!r} can read: {longest} tokens (its config.json). "
                 f"Lower {context}, or use a model with a longer context"

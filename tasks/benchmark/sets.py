@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,32 @@ from pydantic import ValidationError
 from data.benchmarks import llmbar, preferences
 from data.benchmarks.catalog import load
 from data.benchmarks.draw import draw
-from data.benchmarks.items import Benchmark, Item
+from data.benchmarks.items import Benchmark, Item, Notice
 from data.files import read_jsonl, write_json, write_jsonl
 from data.sources.rows import SourceError
-from data.sources.sources import Source, as_published
+from data.sources.sources import Source, as_published, read_rows
+from data.sources.unread import COLUMN_ROWS, read_in
 from data.store.artifacts import Artifact, Counts, Outcome
 from tasks.run.stage import Context, Run
 from tasks.settings import BenchmarkSet
+from tasks.settings.wording import in_one_line
 
 ITEMS, FACTS = "items.jsonl", "benchmark.json"
 HELD_OUT = "held-out"
 
 
-def load_set(chosen: BenchmarkSet) -> Benchmark:
-    """A configured benchmark. Raises SourceError if the data is not what its authors publish, or the limit too low for it."""
+def load_set(chosen: BenchmarkSet, notice: Notice | None = None) -> Benchmark:
+    """A configured benchmark. Raises SourceError if the data is not what its authors publish, or the limit too low for it.
+
+    `notice` is told of each row, or of a preference set's first ones, which columns were read.
+    """
     if chosen.benchmark == preferences.NAME:
         whole = preferences.load(chosen.source)
+        if notice is not None:
+            for row in islice(read_rows(chosen.source), COLUMN_ROWS):
+                notice(row.value, read_in(row, chosen.source))
     else:
-        whole = load(chosen.benchmark, chosen.data, chosen.split)
+        whole = load(chosen.benchmark, chosen.data, chosen.split, notice=notice)
     return whole if chosen.limit is None else draw(whole, chosen.limit, chosen.seed)
 
 
@@ -102,10 +111,6 @@ def chosen(options: Mapping[str, Any]) -> BenchmarkSet:
         given |= {"columns": json.loads(given["columns"])} if "columns" in given else {}
         return BenchmarkSet.model_validate(given)
     except ValidationError as error:
-        problems = (
-            ".".join(map(str, one["loc"])) + ": " * bool(one["loc"]) + one["msg"].removeprefix("Value error, ")
-            for one in error.errors()
-        )
-        raise SourceError("; ".join(problems)) from error
+        raise SourceError(in_one_line(BenchmarkSet, error)) from error
     except ValueError as error:
         raise SourceError(f"--columns: is not JSON ({error})") from error

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import get_args
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from data.benchmarks import catalog
 from data.sources.catalog import DATASETS, DatasetName
-from data.sources.columns import ColumnMap
+from data.sources.fields import Row
 from data.sources.rows import SourceError
 from data.sources.sources import Format, Source, read_rows
 from data.sources.unread import COLUMN_ROWS
@@ -31,6 +31,7 @@ from tasks.describe.text import about, benchmark_summary, columns_of, files_of, 
 from tasks.machine.terminal import printing
 from tasks.model.chat import load_tokenizer
 from tasks.model.folder import ModelError
+from tasks.settings.wording import in_one_line
 
 BAD_INPUT = 2
 HUB_ROWS = 10_000
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         raise
     except ValidationError as error:
-        print("; ".join(map(_said, error.errors())), file=sys.stderr)
+        print(in_one_line(Source, error), file=sys.stderr)
     except (SourceError, ModelError) as error:
         print(error, file=sys.stderr)
     except OSError as error:
@@ -60,11 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         print(f"{error}{local}", file=sys.stderr)
     return BAD_INPUT
-
-
-def _said(problem: ErrorDetails) -> str:
-    where = f"{problem['loc'][0]}: " if problem["loc"] else "--columns: " if problem["type"].startswith("json") else ""
-    return where + problem["msg"].removeprefix("Value error, ")
 
 
 def _describe(options: argparse.Namespace) -> int:
@@ -95,11 +91,18 @@ def _source(options: argparse.Namespace, name: DatasetName | None) -> Source:
     else:
         given["path"] = options.data
     if options.columns is not None:
-        given |= {"columns": ColumnMap.model_validate_json(options.columns), "format": "columns"}
+        given |= {"columns": _json(options.columns), "format": "columns"}
     source = Source.model_validate({key: value for key, value in given.items() if value is not None})
     if source.hub_name is not None and source.limit is None:
         source = source.model_copy(update={"limit": HUB_ROWS})
     return source
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SourceError(f"--columns: is not JSON ({error})") from error
 
 
 def _decide(source: Source) -> Source | None:
@@ -165,7 +168,14 @@ def _counter(tokenizer: str | None) -> Tokens | None:
 def _describe_benchmark(options: argparse.Namespace) -> int:
     from tasks.benchmark.sets import chosen, load_set  # which load what runs need
 
-    print("\n".join(benchmark_summary(load_set(chosen(vars(options))))))
+    columns = Columns()
+
+    def notice(row: Row, read: Collection[str]) -> None:
+        if columns.rows < COLUMN_ROWS:
+            columns.add(row, read)
+
+    benchmark = load_set(chosen(vars(options)), notice)
+    print("\n".join([*columns_of(columns), *benchmark_summary(benchmark)]))
     return 0
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from data.files import is_lfs_pointer
+
 ADAPTER = "adapter_config.json"
+_ALLOWED_LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 _INDEX = "model.safetensors.index.json"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tiktoken.model", "tekken.json")
-_POINTER = b"version https://git-lfs"
-_SMALL = 1024
-"""A Git LFS pointer is about 130 bytes long."""
 _POSITIONS = (
     "max_position_embeddings",
     "n_positions",
@@ -58,12 +59,17 @@ def check_model_folder(folder: str, context: int | None = None, weights: bool = 
 
 def check_context(folder: str, context: int) -> None:
     """Raises ModelError if a model has fewer positions than `context`: longer prompts would fail, or give nonsense."""
-    positions = positions_of(folder)
+    positions = longest_context(folder)
     if positions is not None and context > positions:
         raise ModelError(
             f"a context of {context} tokens is more than the {positions} positions of the model in {folder} (its "
             f"config.json): set the context to at most {positions}, or use a model with a longer one"
         )
+
+
+def longest_context(folder: str) -> int | None:
+    """As `positions_of`; None also if the user has allowed longer contexts by vLLM's own switch."""
+    return None if os.environ.get(_ALLOWED_LONGER) == "1" else positions_of(folder)
 
 
 def positions_of(folder: str) -> int | None:
@@ -166,7 +172,7 @@ def _check_files(place: Path, names: list[str], what: str) -> None:
         size = (place / name).stat().st_size
         if size == 0:
             raise ModelError(f"{place / name} ({what}) is empty: copy or download it again")
-        if size < _SMALL and (place / name).read_bytes().startswith(_POINTER):
+        if is_lfs_pointer(place / name):
             raise ModelError(
                 f"{place / name} ({what}) is a Git LFS pointer, not the file itself: run `git lfs pull` in that folder"
             )

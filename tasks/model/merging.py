@@ -48,8 +48,11 @@ def merged_folder(adapter: str, base: str, base_facts: dict[str, str]) -> str:
         if ended.returncode:
             words = (ended.stderr.strip().splitlines() or ["no reason given"])[-1][:_LONGEST]
             raise ModelError(f"{adapter} cannot be merged with its base model {base}: {words}")
-        if not target.is_dir():  # another process may have been quicker
+        try:
             made.rename(target)
+        except OSError:
+            if not target.is_dir():  # another process may have been quicker
+                raise
     return str(target)
 
 

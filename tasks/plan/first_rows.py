@@ -14,15 +14,16 @@ from data.sources.sources import Dropped, Kind, Source, read_rows, read_source
 from tasks.plan.assumptions import PlanError
 
 Part = Literal["rationale", "labeled", "unlabeled", "pretraining", "heldout"]
-PARTS: tuple[Part, ...] = ("rationale", "labeled", "unlabeled", "pretraining", "heldout")
 Row = ResponsePair | PreferencePair | RationalePair
-_KINDS: Mapping[Part, Kind] = {
+READ_AS: Mapping[Part, Kind] = {
     "rationale": "rationale",
     "labeled": "preference",
     "unlabeled": "pair",
     "pretraining": "pair",
     "heldout": "preference",
 }
+"""What the sources of each part of `DataSettings` are read as."""
+PARTS: tuple[Part, ...] = tuple(READ_AS)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def first_rows(source: Source, part: Part, n: int, seen: set[str]) -> First:
     """Reads the first `n` rows. `seen` has the content of the part's pairs so far: a run drops further copies."""
     some = source.model_copy(update={"limit": min(n, source.limit or n)})
     try:
-        items: list[Any] = list(read_source(some, _KINDS[part], seed=0))
+        items: list[Any] = list(read_source(some, READ_AS[part], seed=0))
         n_rows = sum(1 for _ in read_rows(some))
     except SourceError as error:
         raise PlanError(f"data.{part}: {error}") from error
@@ -80,7 +81,7 @@ def check_ids(part: Part, firsts: Sequence[tuple[Source, First]]) -> None:
     pairs = (
         (source.path, (one if isinstance(one, ResponsePair) else one.pair for one in f.pairs)) for source, f in firsts
     )
-    if clash := find_clash(pairs, _KINDS[part]):
+    if clash := find_clash(pairs, READ_AS[part]):
         raise PlanError(f"data.{part}: {clash}. A run would stop")
 
 

@@ -41,6 +41,7 @@ from tasks.rank.opening import DEFAULTS, Dtype, settings_of
 from tasks.rank.output import begin, check_same, fingerprint, hash_of, held, rows_done
 from tasks.rank.tournaments import Method, RankMethod
 from tasks.settings import GenerationSettings
+from tasks.settings.wording import in_one_line
 
 Row = dict[str, Any]
 Opened = Callable[..., AbstractContextManager[Judge]]
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None, opened: Opened = open_judge) ->
                 begin(options.output, facts)
                 failed = _write(judge, todo, options, len(wanted) - len(todo))
     except ValidationError as error:
-        print("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()), file=sys.stderr)
+        print(in_one_line(GenerationSettings, error), file=sys.stderr)
         return BAD_INPUT
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)

@@ -28,6 +28,11 @@ def complaints(kind: type[BaseModel], error: ValidationError, called: str = "set
     return list(found.items())
 
 
+def in_one_line(kind: type[BaseModel], error: ValidationError) -> str:
+    """What is wrong with the options of a command, which are checked as `kind`."""
+    return "; ".join(line for _, line in complaints(kind, error))
+
+
 def unknown_setting(kind: type[BaseModel], place: Place, called: str = "setting") -> str:
     """The line for a place that no setting has: the nearest right name, or the names that there are."""
     wrong = next(n for n in range(len(place)) if annotation_at(kind, place[: n + 1]) is None or n == len(place) - 1)

@@ -202,6 +202,29 @@ def test_a_wrong_row_is_named(tmp_path: Path, loader: Loader, name: str, row: di
         loader(path)
 
 
+@pytest.mark.parametrize(
+    ("loader", "name", "row", "read"),
+    [
+        (rm_bench.load, "chat_filtered.json", rm_bench_row(1), {"id", "prompt", "chosen", "rejected"}),
+        (judgebench.load, "a.jsonl", judgebench_row("p"),
+         {"pair_id", "source", "question", "response_A", "response_B", "label"}),
+        (llmbar.load, "Natural.json", llmbar_row(1), {"input", "output_1", "output_2", "label"}),
+        (reward_bench.load, "a.jsonl", reward_bench_row(1), {"id", "subset", "prompt", "chosen", "rejected"}),
+        (reward_bench.load_2, "a.jsonl", reward_bench_2_row("1", "Math"), {"id", "subset", "prompt", "chosen", "rejected"}),
+        (ppe.load, "a.jsonl", ppe_row("1", [True, False]),
+         {"question_id", "prompt", "scores", "response_1", "response_2"}),
+    ],
+)  # fmt: skip
+def test_the_columns_that_are_read_are_told(
+    tmp_path: Path, loader: Callable[..., Benchmark], name: str, row: dict[str, Any], read: set[str]
+) -> None:
+    told: list[tuple[object, set[str]]] = []
+    whole = {**row, "context": "not read"}
+    loaded = loader(write_rows(tmp_path / name, [whole]), notice=lambda row, read: told.append((row, set(read))))
+    assert told == [(whole, read)]
+    assert loaded.digest == loader(write_rows(tmp_path / "plain" / name, [row])).digest
+
+
 def test_a_row_that_is_given_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="2 items have the id 'p1'"):
         judgebench.load(write_rows(tmp_path / "a.jsonl", [judgebench_row("p1"), judgebench_row("p1")]))

@@ -70,6 +70,7 @@ def test_a_benchmarks_file_is_recognised_and_described(tmp_path: Path, describe:
     assert "rm-bench: 3 items, 27 comparisons" in text
     assert re.search(r"chat +3 +27 +6", text)
     assert re.search(r"code +0 +0 +–", text)
+    assert "Not read: subset. All other columns are read." in text
     extra = tmp_path / "Processed_FairEval.json"
     extra.write_text(json.dumps([{"input": "Why?", "output_1": "a", "output_2": "b", "label": 1}]))
     assert re.search(r"Processed_FairEval +1 +1 +2", describe(str(extra), "--benchmark", "llmbar"))
@@ -282,7 +283,7 @@ REAL: list[Case] = [
     ("llamafactory-dpo/dpo_zh_demo.json", [], 0, r"64 with a system turn"),
     ("pandalm/testset-v1.json", [], 2, r"annotator1 +integer: 2 \(475\), 1 \(427\), 0 \(97\)"),
     ("rm-bench/chat_filtered.json", [], 2, r"--benchmark rm-bench"),
-    ("rm-bench/chat_filtered.json", ["--benchmark", "rm-bench"], 0, r"129 items, 1,161 comparisons"),
+    ("rm-bench/chat_filtered.json", ["--benchmark", "rm-bench"], 0, r"(?s)Not read: .*129 items, 1,161 comparisons"),
     ("llmbar/Natural.json", [], 2, r"--benchmark llmbar"),
     ("arena-hard/question.jsonl", [], 2, r"No known format reads"),
     ("fine-grained-rlhf/qa_feedback_dev_feedback.json", [], 2, r"prediction 1 +text"),
