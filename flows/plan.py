@@ -82,8 +82,9 @@ def _adaptation(config: AdaptConfig, stand_ins: Mapping[str, str]) -> PlanTarget
     judge, task = config.judge, config.task
     if is_endpoint(judge.path):
         raise PlanError(f"judge.path = {judge.path!r} is an endpoint: only a checkpoint can be adapted")
+    folder = locate(judge.path, stand_ins).folder
     try:
-        prompt = judge.prompt or prompt_of(str(locate(judge.path, stand_ins).folder), judge.path)
+        prompt = judge.prompt or prompt_of(str(folder), judge.path)
     except ValueError as error:
         raise PlanError(f"{error}. In a recipe, this setting is judge.prompt") from error
     try:

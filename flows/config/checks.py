@@ -126,7 +126,7 @@ def _model_problems(config: RunParameters, stand_ins: Mapping[str, str] = {}) ->
         try:
             folder = model_folder(model, weights=False)
             check_model_folder(folder, weights=folder == str(Path(model).expanduser()))
-            longest, problem = longest_context(folder), _template_problem(Path(folder))
+            longest, problem = longest_context(folder), _template_problem(Path(folder), models.system)
         except (FileNotFoundError, ModelError) as error:
             yield f"{name}: {error}"
             continue
@@ -171,8 +171,11 @@ def _models(config: RunParameters) -> Iterator[tuple[str, str, str, ModelSetting
             yield f"models.{role}_base", model, "models.max_tokens", settings.models
 
 
-def _template_problem(folder: Path) -> str | None:
-    """Why a model's chat template cannot be used; None if it can, or if its own code makes the prompts."""
+def _template_problem(folder: Path, system: str | None) -> str | None:
+    """Why a model's chat template cannot be used; None if it can, or if its own code makes the prompts.
+
+    `system` is the system turn that the run gives to every prompt: some templates refuse one.
+    """
     from transformers.utils.chat_template_utils import render_jinja_template
 
     file, tokenizer = folder / "chat_template.jinja", folder / "tokenizer_config.json"
@@ -185,11 +188,13 @@ def _template_problem(folder: Path) -> str | None:
     tokens = {
         name: text for name in ("bos_token", "eos_token", "pad_token") if (text := _text_of(told.get(name))) is not None
     }
-    turn = [{"role": "user", "content": "x"}]
+    turns = [{"role": "system", "content": system}] if system is not None else []
+    turns.append({"role": "user", "content": "x"})
     try:
-        render_jinja_template([turn], chat_template=template, add_generation_prompt=True, date_string=DATE, **tokens)
+        render_jinja_template([turns], chat_template=template, add_generation_prompt=True, date_string=DATE, **tokens)
     except Exception as error:  # whatever the template does
-        return f"the chat template of {folder} cannot be rendered ({error}): correct it, or use that of its base model"
+        without = "; if it takes no system turn, leave out models.system" if system is not None else ""
+        return f"the chat template of {folder} cannot be rendered ({error}): correct it, or use that of its base model{without}"
     return None
 
 

@@ -40,7 +40,8 @@ def load_set(chosen: BenchmarkSet, notice: Notice | None = None) -> Benchmark:
         whole = preferences.load(chosen.source)
         if notice is not None:
             for row in islice(read_rows(chosen.source), COLUMN_ROWS):
-                notice(row.value, read_in(row, chosen.source))
+                if isinstance(row.value, Mapping):
+                    notice(row.value, read_in(row, chosen.source))
     else:
         whole = load(chosen.benchmark, chosen.data, chosen.split, notice=notice)
     return whole if chosen.limit is None else draw(whole, chosen.limit, chosen.seed)

@@ -31,6 +31,7 @@ from tasks.describe.text import about, benchmark_summary, columns_of, files_of, 
 from tasks.machine.terminal import printing
 from tasks.model.chat import load_tokenizer
 from tasks.model.folder import ModelError
+from tasks.model.location import model_folder
 from tasks.settings.wording import in_one_line
 
 BAD_INPUT = 2
@@ -161,7 +162,7 @@ def _meant(path: str) -> str:
 def _counter(tokenizer: str | None) -> Tokens | None:
     if tokenizer is None:
         return None
-    loaded = load_tokenizer(tokenizer)
+    loaded = load_tokenizer(model_folder(tokenizer, weights=False))
     return lambda texts: [len(ids) for ids in loaded(texts, add_special_tokens=False, verbose=False)["input_ids"]]
 
 

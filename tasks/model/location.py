@@ -34,13 +34,15 @@ def model_folder(model: str, weights: bool = True) -> str:
     Without `weights`, only the configuration and tokenizer are downloaded. An adapter on disk is merged with the base model
     that it names, in the user's cache; without `weights`, the folder is its base's.
 
-    A hub name may include a revision, as in ``Qwen/Qwen3-14B@main``. Raises FileNotFoundError if it is neither, and
+    A hub name may include a revision, as in ``Qwen/Qwen3-14B@main``. Raises FileNotFoundError if there is no such folder, and
     ModelError for an adapter without its base.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
         base = base_of_adapter(str(folder))
         return str(folder) if base is None else _whole_model(str(folder), base, weights)
+    if folder.is_file():
+        raise FileNotFoundError(f"the model {model!r} is a file: give the folder of a Hugging Face model")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

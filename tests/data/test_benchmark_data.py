@@ -207,7 +207,7 @@ def test_a_wrong_row_is_named(tmp_path: Path, loader: Loader, name: str, row: di
     [
         (rm_bench.load, "chat_filtered.json", rm_bench_row(1), {"id", "prompt", "chosen", "rejected"}),
         (judgebench.load, "a.jsonl", judgebench_row("p"),
-         {"pair_id", "source", "question", "response_A", "response_B", "label"}),
+         {"pair_id", "source", "question", "response_A", "response_B", "label", "response_model"}),
         (llmbar.load, "Natural.json", llmbar_row(1), {"input", "output_1", "output_2", "label"}),
         (reward_bench.load, "a.jsonl", reward_bench_row(1), {"id", "subset", "prompt", "chosen", "rejected"}),
         (reward_bench.load_2, "a.jsonl", reward_bench_2_row("1", "Math"), {"id", "subset", "prompt", "chosen", "rejected"}),

@@ -117,6 +117,15 @@ def test_templates_in_a_file_or_by_name_are_tried(world: Path, model: Path) -> N
     assert "cannot be rendered (" in refusal(config(world, **{"models.judge_base": str(model)}))
 
 
+def test_a_template_that_refuses_the_runs_system_turn_is_refused(world: Path, model: Path) -> None:
+    picky = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}x"
+    with_template(picky)(model)
+    check(config(world, **{"models.judge_base": str(model)}))
+    text = refusal(config(world, **{"models.judge_base": str(model), "models.system": "Be fair."}))
+    assert "cannot be rendered (no system role)" in text
+    assert text.endswith("if it takes no system turn, leave out models.system")
+
+
 def test_special_tokens_with_options_or_in_a_file_of_their_own_are_known_to_the_template(
     world: Path, model: Path
 ) -> None:

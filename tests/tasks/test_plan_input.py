@@ -33,6 +33,12 @@ def test_a_model_that_is_not_there_is_refused_with_what_to_do(
     text = refusal(capsys, "demo", "--set", "models.prover_base=../no/such/folder")
     assert "is neither a local folder (relative paths start in " in text
     assert "--stand-in ../no/such/folder=FOLDER" in text
+    assert "the model 'README.md' is a file: give the folder" in refusal(
+        capsys, "demo", "--set", "models.judge_base=README.md"
+    )
+    judge = refusal(capsys, "adapt/demo", "--set", "judge.path=../no/such/folder")
+    assert "--stand-in ../no/such/folder=FOLDER" in judge
+    assert "judge.prompt" not in judge
 
 
 def test_data_that_is_not_there_is_refused_with_what_to_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -76,6 +76,4 @@ def test_an_option_out_of_its_range_is_one_line(tmp_path: Path, capsys: pytest.C
     (tmp_path / "in.jsonl").write_text('{"prompt": "Why?", "responses": ["a", "b"]}\n')
     files = [str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")]
     assert rank_files.main(["rank", *files, "--judge", "x", "--gpu-memory-share", "5"]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("gpu_memory_share: Input should be less than")
-    assert error.count("\n") == 1
+    assert capsys.readouterr().err == "gpu_memory_share: must be at most 1, got 5.0\n"
