@@ -21,7 +21,7 @@ def load(
 ) -> Benchmark:
     """A benchmark from its authors' files or the hub. `split` is JudgeBench's, `format` that of a preference set.
 
-    `notice` is told of each row which columns were read, except those of a preference set, whose format names them.
+    `notice` is called with each row and the columns read from it, but not for a preference set, whose format names them.
     Raises SourceError if the data is not as its authors publish it.
     """
     match name:

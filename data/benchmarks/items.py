@@ -160,16 +160,19 @@ class _Noting(Mapping[str, Any]):
 def read_items(
     raw_rows: Iterator[RawRow], read: Callable[[Row, int], _T], notice: Notice | None = None
 ) -> Iterator[_T]:
-    """What `read` returns for each row and its 0-based number. Raises a SourceError that names file, row and field."""
+    """What `read` returns for each row and its 0-based number. Raises a SourceError that names file, row and field.
+
+    `notice` is called with each row and the columns that `read` has read from it.
+    """
     for raw in raw_rows:
         try:
             if isinstance(raw.value, BrokenRow):
                 raise RecordError("", raw.value.problem)
             if not isinstance(raw.value, Mapping):
                 raise RecordError("", f"the row must be an object with columns, got {type(raw.value).__name__}")
-            row = raw.value if notice is None else _Noting(raw.value)
+            row = _Noting(raw.value)
             item = read(row, raw.number - 1)
-            if isinstance(row, _Noting) and notice is not None:
+            if notice is not None:
                 notice(raw.value, row.read)
             yield item
         except RecordError as error:

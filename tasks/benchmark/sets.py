@@ -34,7 +34,7 @@ HELD_OUT = "held-out"
 def load_set(chosen: BenchmarkSet, notice: Notice | None = None) -> Benchmark:
     """A configured benchmark. Raises SourceError if the data is not what its authors publish, or the limit too low for it.
 
-    `notice` is told of each row, or of a preference set's first ones, which columns were read.
+    `notice` is called with each row, of a preference set only the first ones, and the columns that are read from it.
     """
     if chosen.benchmark == preferences.NAME:
         whole = preferences.load(chosen.source)
