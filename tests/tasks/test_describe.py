@@ -227,3 +227,8 @@ def test_texts_are_cut_in_their_middle_at_a_space() -> None:
     assert quoted("a\n\nb") == "│ a\n│\n│ b"
     assert max(map(len, quoted("字" * 500).splitlines())) <= 2 + (width() - 2) // 2
     assert named("x" * 30, "text", 10) == f"  {'x' * 30}\n          text"
+
+
+def test_a_preference_set_as_a_benchmark_says_which_columns_are_read(tmp_path: Path, describe: Describe) -> None:
+    path = write(tmp_path / "rows.jsonl", [{**own(i), "votes": 3} for i in range(3)])
+    assert "Not read: votes. All other columns are read." in describe(path, "--benchmark", "preferences")
