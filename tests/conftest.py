@@ -92,7 +92,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """A real Prefect server with every pool, automation and deployment, and a worker."""
     with (
         pytest.MonkeyPatch.context() as patch,
-        local_services(tmp_path_factory.mktemp("prefect"), port=free_port()) as running,
+        local_services(tmp_path_factory.mktemp("prefect"), port=free_port(), worker=False) as running,
     ):
         for name in ("HF_TOKEN", "WANDB_API_KEY"):
             patch.setitem(running.environment, name, SECRET)
@@ -101,7 +101,6 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 
         with temporary_settings({PREFECT_API_URL: running.environment["PREFECT_API_URL"]}):
             Secret(value=SECRET).save("aws-session-token")
-        running.stop("worker")
         start_worker(running)
         yield running
 
@@ -130,7 +129,7 @@ def until(what: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.1)
+        time.sleep(0.2)
 
 
 def put(url: str, content: Mapping[str, Any]) -> None:

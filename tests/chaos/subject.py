@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
+from data.store.artifacts import MANIFEST, Artifact, Manifest
 from flows.server.local import Services, start_deployment, start_worker
 from tests.support.short_run import short_run
 
@@ -22,13 +23,22 @@ _LONGER = {
     "generation.shard_rows": 10,
 }
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+_client = httpx.Client(timeout=5)
+"""Kept open: a state is asked for several times a second, and each new client reads all certificates of the system."""
 _POOLS = {"worker": "ctl", "gpu-1": "gpu", "gpu-2": "gpu", "train-1": "train"}
 
 
 class Subject:
-    """One short self-training on the small world; spread over the pools gpu and train if `spread` is set."""
+    """One short self-training on the small world; spread over the pools gpu and train if `spread` is set.
 
-    def __init__(self, services: Services, folder: Path, name: str, spread: bool = False) -> None:
+    `changes` are further overrides.
+    """
+
+    deployment = "self-train/demo"
+
+    def __init__(
+        self, services: Services, folder: Path, name: str, spread: bool = False, changes: Mapping[str, Any] = {}
+    ) -> None:
         self.services, self.name, self.spread = services, name, spread
         where = {"generation.workers": 2, "training.in_pool": True} if spread else {}
         # Its own store: nothing may be reused from another run.
@@ -36,16 +46,20 @@ class Subject:
         self.job: dict[str, Any] = {
             "store": str(store),
             "run_name": name,
-            "overrides": {**short_run(folder / "world"), **_LONGER, **where},
+            "overrides": {**short_run(folder / "world"), **_LONGER, **where, **changes},
         }
         self.folder = store / name
         self.flow_run = ""
+        self.found: dict[str, Manifest] = {}
+        """The stages that had been finished when the run was last started."""
 
     def start(self) -> None:
         self.mend()
-        self.flow_run = start_deployment(self.services, "self-train/demo", self.job)
+        self.found = manifests(self.folder)
+        self.flow_run = start_deployment(self.services, self.deployment, self.job)
 
     def retry(self) -> None:
+        self.found = manifests(self.folder)
         self.services.prefect("flow-run", "retry", self.flow_run)
 
     def cancel(self) -> None:
@@ -64,11 +78,7 @@ class Subject:
 
     def state(self, flow_run: str = "") -> str:
         """The state of the run, or of another one; "unknown" while the server is away."""
-        try:
-            answer = httpx.get(f"{self.services.ui}/api/flow_runs/{flow_run or self.flow_run}", timeout=5)
-            return str(answer.json()["state"]["type"])
-        except (httpx.HTTPError, KeyError, ValueError):
-            return "unknown"
+        return state_of_run(self.services, flow_run or self.flow_run)
 
     def ended(self) -> bool:
         return self.state() in ENDED
@@ -93,6 +103,26 @@ class Subject:
             return []
         parents = (child.parent() for child in self.children(module))
         return [parent for parent in parents if parent is not None and flow_run_of(parent)]
+
+
+def state_of_run(services: Services, flow_run: str) -> str:
+    """The type of a flow run's state; "unknown" while the server is away."""
+    try:
+        return str(_client.get(f"{services.ui}/api/flow_runs/{flow_run}").json()["state"]["type"])
+    except (httpx.HTTPError, KeyError, ValueError):
+        return "unknown"
+
+
+def artifacts(run: Path) -> Iterator[Artifact]:
+    """What a run's stages have made, as it is on disk."""
+    for path in sorted(run.rglob(MANIFEST)):
+        if not any(part.startswith(".") for part in path.relative_to(run).parts):
+            yield Artifact(path.parent, Manifest.load(path))
+
+
+def manifests(run: Path) -> dict[str, Manifest]:
+    """The manifests of a run's finished stages by their names."""
+    return {artifact.manifest.name: artifact.manifest for artifact in artifacts(run)}
 
 
 def flow_run_of(process: psutil.Process) -> str:

@@ -24,10 +24,10 @@ def parameters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     pairs = taste.draw_pairs(20, seed=21)
     write_jsonl(folder / "world.jsonl", (pair.to_json() for pair in pairs))
     texts = [text for pair in pairs for text in (pair.pair.response_a, pair.pair.response_b)]
-    write_rows(folder / "four.jsonl", [candidates(i, texts[4 * i : 4 * i + 4]) for i in range(5)])
+    write_rows(folder / "two.jsonl", [candidates(i, texts[2 * i : 2 * i + 2]) for i in range(5)])
     sets = [
         {"benchmark": "preferences", "data": str(folder / "world.jsonl"), "name": "world"},
-        {"benchmark": "ppe", "data": str(folder / "four.jsonl")},
+        {"benchmark": "ppe", "data": str(folder / "two.jsonl")},
     ]
     judge = {"judge.path": "data/world/base-judge", "judge.prompt": "compact", "benchmarks.votes": 2}
     return {
@@ -59,7 +59,7 @@ def test_a_checkpoint_is_measured_and_found_done_again(services: Services, param
         by_pair[game["id"], game["order"]] = by_pair.get((game["id"], game["order"]), 0) + point
     assert scores["accuracy"] == pytest.approx(sum(points > 0 for points in by_pair.values()) / 40)
     knockouts = list(read_jsonl(run / "benchmark-ppe" / "games.jsonl"))
-    assert len(knockouts) == 5 * 3 * 2 * 2  # three matches a prompt, both orders, two votes
+    assert len(knockouts) == 5 * 2 * 2  # a match a prompt (more rounds: test_benchmark_sets.py), both orders, two votes
     of_run = {"artifacts": {"flow_run_id": {"any_": [flow_run]}}, "limit": 200}
     artifacts = httpx.post(f"{services.ui}/api/artifacts/filter", json=of_run).json()
     keys = {artifact["key"] for artifact in artifacts if artifact["key"]}

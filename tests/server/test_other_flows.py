@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from flows.server.local import Services, run_deployment
+from tests.chaos.subject import manifests
 from tests.conftest import rows_of
-from tests.server.test_self_train import manifests
 from tests.support.short_run import short_adapt, short_baselines, short_gram
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]

@@ -10,12 +10,11 @@ import psutil
 import pytest
 
 from data.files import read_jsonl
-from data.store.artifacts import MANIFEST, Manifest
-from flows.server.local import Services, local_services, run_deployment, start_deployment, start_worker, state_of
+from flows.server.local import Services, run_deployment, start_deployment, start_worker, state_of
 from tests.chaos.disturb import chaos
 from tests.chaos.faults import QUICK
-from tests.chaos.subject import Subject
-from tests.conftest import SECRET, free_port, until
+from tests.chaos.subject import Subject, manifests
+from tests.conftest import SECRET, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]
 
@@ -24,11 +23,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.m
 def parameters(undisturbed: Subject) -> dict[str, Any]:
     """The short run's parameters, with its store."""
     return undisturbed.job
-
-
-def manifests(run: Path) -> dict[str, Manifest]:
-    found = (Manifest.load(path) for path in run.rglob(MANIFEST) if not any(p.startswith(".") for p in path.parts))
-    return {manifest.name: manifest for manifest in found}
 
 
 def test_a_short_run_goes_through_and_shows_itself(services: Services, undisturbed: Subject) -> None:
@@ -123,38 +117,38 @@ def test_a_killed_worker_loses_nothing_that_was_finished(
     assert {line["name"] for line in lines if line["reused"]} == finished.keys()
 
 
-def test_a_new_database_and_a_retry_find_all_that_is_done(parameters: dict[str, Any], tmp_path: Path) -> None:
-    """A server that knows nothing of the run; its flow is killed as it starts, and retried as the UI's button does."""
-    before = manifests(Path(parameters["store"]) / "short")
+def test_a_server_that_knows_nothing_of_the_run_and_a_retry_find_all_that_is_done(
+    services: Services, undisturbed: Subject, tmp_path: Path
+) -> None:
+    """The run is removed from the server; its flow is killed as it starts, and retried as the UI's button does."""
+    before = manifests(undisturbed.folder)
+    httpx.delete(f"{services.ui}/api/flow_runs/{undisturbed.flow_run}").raise_for_status()
+    of_name = {"flow_runs": {"name": {"any_": ["short"]}}}
+    assert httpx.post(f"{services.ui}/api/flow_runs/filter", json=of_name).json() == []
 
-    with local_services(tmp_path / "prefect", port=free_port()) as fresh:
-        subject = Subject(fresh, tmp_path, "short")
-        subject.job = {**parameters, "run_name": "short"}
-        subject.start()
-        until(subject.flow)
-        process = subject.flow()
-        assert process is not None
-        process.kill()
-        until(lambda: subject.state() == "CRASHED")
-        subject.retry()
-        until(lambda: subject.state() == "COMPLETED")
-        of_run = {"flow_runs": {"id": {"any_": [subject.flow_run]}}}
-        stages = httpx.post(f"{fresh.ui}/api/task_runs/filter", json=of_run).json()
+    subject = Subject(services, tmp_path, "short")
+    subject.job = undisturbed.job
+    subject.start()
+    until(subject.flow)
+    process = subject.flow()
+    assert process is not None
+    process.kill()
+    until(lambda: subject.state() == "CRASHED")
+    subject.retry()
+    until(lambda: subject.state() == "COMPLETED")
+    of_run = {"flow_runs": {"id": {"any_": [subject.flow_run]}}}
+    stages = httpx.post(f"{services.ui}/api/task_runs/filter", json=of_run).json()
     assert {stage["name"] for stage in stages} == before.keys()
     assert {stage["state"]["name"] for stage in stages} == {"Reused"}
-    assert manifests(Path(parameters["store"]) / "short") == before
+    assert manifests(undisturbed.folder) == before
 
 
 def test_wrong_values_are_refused_before_anything_starts(services: Services, parameters: dict[str, Any]) -> None:
-    """By an override, in a section as the UI's form gives it, and what only the models' folders tell."""
-    overrides = parameters["overrides"]
+    """In a section as the UI's form gives it, and by an override, which only the models' folders tell to be wrong."""
+    too_long = {**parameters["overrides"], "models.max_tokens": 513}
     wrong = [
-        ({"overrides": {**overrides, "labels.votes": 3}}, "labels.votes must be even"),
         ({"labels": {"votes": 3}}, "labels.votes must be even"),
-        (
-            {"overrides": {**overrides, "models.max_tokens": 513}},
-            "models.max_tokens = 513 is more than models.judge_base",
-        ),
+        ({"overrides": too_long}, "models.max_tokens = 513 is more than models.judge_base"),
     ]
     for changed, message in wrong:
         told = {**parameters, "run_name": "wrong", **changed}

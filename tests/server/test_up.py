@@ -26,26 +26,42 @@ def all_of(services: Services, kind: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_what_is_there_is_left_alone_and_said(services: Services) -> None:
+def test_what_is_there_is_left_alone_and_what_differs_is_brought_up_to_date(services: Services) -> None:
+    """A pool with an old description, and an automation with another trigger, which stays switched off."""
     before = {kind: all_of(services, kind) for kind in ("work_pools", "automations")}
-    assert {pool["name"] for pool in before["work_pools"]} == {"ctl", "gpu", "train"}
-    assert sorted(a["name"] for a in before["automations"]) == ["gram-r2: never started", "gram-r2: no heartbeat"]
+    assert {pool["name"]: pool["description"] for pool in before["work_pools"]} == POOLS
+    assert POOLS.keys() == {"ctl", "gpu", "train"}
+    automations = {a["name"]: a for a in before["automations"]}
+    assert sorted(automations) == ["gram-r2: never started", "gram-r2: no heartbeat"]
     deployed = {f"{d['name']}" for d in all_of(services, "deployments")}
     assert {"demo", "llama-3.2-3b", "llama-3.1-8b"} <= deployed
-    said = services.bring_up().splitlines()
-    assert said[0] == f"server: {services.ui}/api/"
-    assert [line for line in said if ": already there" in line] == said[1:6]
-    after = {kind: all_of(services, kind) for kind in ("work_pools", "automations")}
-    assert {a["id"]: a["trigger"] for a in after["automations"]} == {
-        a["id"]: a["trigger"] for a in before["automations"]
-    }
-    assert [p["id"] for p in after["work_pools"]] == [p["id"] for p in before["work_pools"]]
-
-
-def test_a_pool_gets_its_description(services: Services) -> None:
     httpx.patch(f"{services.ui}/api/work_pools/gpu", json={"description": "old"}).raise_for_status()
-    assert f"work pool gpu: updated; {POOLS['gpu']}" in services.bring_up()
-    assert {pool["name"]: pool["description"] for pool in all_of(services, "work_pools")} == POOLS
+    found = automations["gram-r2: no heartbeat"]
+    kept = {key: found[key] for key in ("name", "trigger", "actions", "description")}
+    other = {**kept, "trigger": {**found["trigger"], "within": 999.0}, "enabled": False}
+    put(f"{services.ui}/api/automations/{found['id']}", other)
+
+    said = services.bring_up().splitlines()
+    assert said[:6] == [
+        f"server: {services.ui}/api/",
+        "work pool ctl: already there, of type process",
+        f"work pool gpu: updated; {POOLS['gpu']}",
+        "work pool train: already there, of type process",
+        "automation 'gram-r2: no heartbeat': updated",
+        "automation 'gram-r2: never started': already there",
+    ]
+    after = {kind: all_of(services, kind) for kind in ("work_pools", "automations")}
+    assert {p["id"]: p["description"] for p in after["work_pools"]} == {
+        p["id"]: p["description"] for p in before["work_pools"]
+    }
+    now = {a["name"]: a for a in after["automations"]}
+    assert {name: a["id"] for name, a in now.items()} == {name: a["id"] for name, a in automations.items()}
+    assert now["gram-r2: never started"]["trigger"] == automations["gram-r2: never started"]["trigger"]
+    assert (now[found["name"]]["trigger"]["within"], now[found["name"]]["enabled"]) == (300.0, False)
+    put(
+        f"{services.ui}/api/automations/{found['id']}",
+        {**kept, "trigger": now[found["name"]]["trigger"], "enabled": True},
+    )
 
 
 def test_what_is_no_server_is_said_in_one_line() -> None:
@@ -59,17 +75,6 @@ def test_what_is_no_server_is_said_in_one_line() -> None:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert done.stderr.startswith(message)
-
-
-def test_an_automation_that_differs_is_brought_up_to_date_and_stays_switched_off(services: Services) -> None:
-    [found] = [a for a in all_of(services, "automations") if a["name"] == "gram-r2: no heartbeat"]
-    kept = {key: found[key] for key in ("name", "trigger", "actions", "description")}
-    kept["trigger"] = {**found["trigger"], "within": 999.0}
-    put(f"{services.ui}/api/automations/{found['id']}", {**kept, "enabled": False})
-    assert "automation 'gram-r2: no heartbeat': updated" in services.bring_up()
-    [now] = [a for a in all_of(services, "automations") if a["name"] == "gram-r2: no heartbeat"]
-    assert (now["trigger"]["within"], now["enabled"], now["id"]) == (300.0, False, found["id"])
-    put(f"{services.ui}/api/automations/{found['id']}", {**kept, "trigger": now["trigger"], "enabled": True})
 
 
 @pytest.mark.prefect

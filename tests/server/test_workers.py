@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tasks.generation.shards import GenerationJob, read_shards
 from tasks.run.stage import Run
 from tasks.train import train_judge
 from tasks.training.job import COMPLETE
-from tests.chaos.subject import ENDED, flow_run_of
+from tests.chaos.subject import ENDED, flow_run_of, state_of_run
 from tests.conftest import artifact, settings_with, until
 from tests.engine.test_engine import GENERATION, JUDGE, MODELS
 
@@ -155,7 +156,7 @@ def test_a_part_of_a_stage_that_has_ended_is_not_done(pool: Services, job: Gener
     (Path(job.out).parent / BEGUN).unlink()
     told = {"job": job.relative_to(store.root).to_json(), "store": store.url, "worker": 0, "workers": 2}
     run = start_deployment(pool, "generate/shards", told)
-    until(lambda: state(pool, run) == "COMPLETED", 60)
+    until(lambda: state_of_run(pool, run) == "COMPLETED", 60)
     assert not Path(job.out).exists()
 
 
@@ -178,7 +179,7 @@ def test_a_stage_taken_up_again_finds_the_runs_that_are_at_work(pool: Services, 
 
 
 def test_a_run_that_fails_stops_the_stage_with_what_it_said(pool: Services, job: GenerationJob) -> None:
-    broken = GenerationJob(**{**job.to_json(), "builder": "tasks.label:no_such_builder"})
+    broken = replace(job, builder="tasks.label:no_such_builder", generation={**job.generation, "workers": 1})
     stage = generating(pool, broken)
     stage.start()
     stage.join(timeout=240)
@@ -189,7 +190,7 @@ def test_a_run_that_fails_stops_the_stage_with_what_it_said(pool: Services, job:
 # ---- training -----------------------------------------------------------------------------------------------------------
 
 
-STEPS = 200
+STEPS = 40
 """Seconds of work: the worker is killed at the first checkpoint, and there must be some left."""
 
 
@@ -228,10 +229,6 @@ def the_same_again(services: Services, run: str) -> str:
     return start_deployment(services, "train/model", given)
 
 
-def state(services: Services, run: str) -> str:
-    return str(httpx.get(f"{services.ui}/api/flow_runs/{run}").json()["state"]["type"])
-
-
 def trainer_processes(folder: Path) -> list[psutil.Process]:
     found = psutil.process_iter(["cmdline"])
     return [
@@ -242,11 +239,12 @@ def trainer_processes(folder: Path) -> list[psutil.Process]:
 def test_a_training_goes_to_a_worker_and_from_a_lost_one_to_another(trainers: Services, tmp_path: Path) -> None:
     stage = training(trainers, tmp_path / "pool", in_pool=True)
     stage.start()
-    until(lambda: list((tmp_path / "pool").rglob(COMPLETE)))
+    until(lambda: trainer_processes(tmp_path / "pool"))
     [process] = trainer_processes(tmp_path / "pool")
     assert "prefect.engine" in process.parent().cmdline(), "the flow run on the worker, not this process"
     # As when a run was taken for lost while it works: another one for the same training waits, and then has nothing to do.
     second = the_same_again(trainers, flow_run_of(process.parent()))
+    until(lambda: list((tmp_path / "pool").rglob(COMPLETE)))
     process.parent().send_signal(signal.SIGKILL)
     until(lambda: not process.is_running())
     most = 0
@@ -255,8 +253,8 @@ def test_a_training_goes_to_a_worker_and_from_a_lost_one_to_another(trainers: Se
         time.sleep(0.05)
     assert isinstance(stage.result, Artifact), stage.result
     assert most == 1, "two trainings wrote one checkpoint"
-    until(lambda: state(trainers, second) in ENDED, 60)
-    assert state(trainers, second) in ("COMPLETED", "CANCELLED")
+    until(lambda: state_of_run(trainers, second) in ENDED, 60)
+    assert state_of_run(trainers, second) in ("COMPLETED", "CANCELLED")
     assert not list((tmp_path / "pool/run").glob(".work/*"))
     logs = "".join(path.read_text() for path in (tmp_path / "pool/run/logs").glob("*.train.log"))
     assert "resuming from checkpoint-" in logs

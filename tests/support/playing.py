@@ -1,4 +1,4 @@
-"""A judge that plays a benchmark over a fake engine."""
+"""Models over a fake engine: a judge that plays a benchmark, and whatever a run in the world needs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 from data.benchmarks.items import Item
 from data.store.artifacts import Artifact
 from data.world import taste
+from prompts.prove import PROVE_COMPACT
 from tasks.benchmark.play import game_requests
 from tasks.benchmark.sets import prepare_heldout
 from tasks.model.chat import ChatEncoder
-from tasks.model.engine import Request
+from tasks.model.engine import FakeEngine, Request
 from tasks.model.judging import JudgeQuery
 from tasks.run.stage import Run
-from tests.conftest import artifact
+from tests.conftest import artifact, shown_pair, true_judge
 
 PAIRS = taste.draw_pairs(6, 3)
 
@@ -38,3 +39,23 @@ def requests_of(item: Item, encoder: ChatEncoder, **query: Any) -> Sequence[Requ
     )
     assert isinstance(made, list)
     return made
+
+
+def world_engine(encoder: ChatEncoder) -> FakeEngine:
+    """Stands in for every model: judges that are right, a prover that writes true proofs."""
+    judged = true_judge(encoder)
+
+    def reply(request: Request, j: int) -> str:
+        text = encoder.tokenizer.decode(list(request.prompt_ids))
+        if "Why?" in text:
+            return PROVE_COMPACT.to_proof(taste.rationale(shown_pair(encoder, request)))
+        return judged(request, j) if "Better?" in text else ""
+
+    def logprobs(request: Request) -> tuple[float, float]:
+        return (-0.1, -2.0) if taste.verdict(shown_pair(encoder, request)) == "A" else (-2.0, -0.1)
+
+    def score(request: Request) -> float:
+        text = encoder.tokenizer.decode(list(request.prompt_ids))
+        return float(sum(map(taste.likes, text.replace("<|", " ").replace("|>", " ").split())))
+
+    return FakeEngine(reply, id_logprobs=logprobs, scores=score)

@@ -14,19 +14,17 @@ from data.world import taste
 from flows.baselines import compare_seeds, side_by_side
 from flows.config.parameters import BaselinesConfig
 from flows.config.recipes import load_recipe_of, with_overrides
-from prompts.prove import PROVE_COMPACT
 from tasks.baselines import Method
 from tasks.benchmark.play import benchmark
 from tasks.model.chat import ChatEncoder
-from tasks.model.engine import FakeEngine, Request
 from tasks.report.baselines import TITLES, mean_sd, summary, write_comparison
 from tasks.report.benchmarks import benchmark_table
 from tasks.report.self_training import metrics_lines
 from tasks.run.changes import announce
 from tasks.run.stage import Run
-from tests.conftest import InProcess, rows_of, run_with, shown_pair, true_judge
+from tests.conftest import InProcess, rows_of, run_with, true_judge
 from tests.support.comparing import row
-from tests.support.playing import heldout_of, judge_of
+from tests.support.playing import heldout_of, judge_of, world_engine
 from tests.support.recording import RecordedRun
 from tests.support.short_run import short_baselines
 from tests.support.training_jobs import trainer
@@ -111,26 +109,6 @@ def test_the_page_of_a_comparison_in_a_remote_store_is_named_by_its_url(
 
 
 # ---- all of it, small ---------------------------------------------------------------------------------------------------
-
-
-def world_engine(encoder: ChatEncoder) -> FakeEngine:
-    """Stands in for every model: judges that are right, a prover that writes true proofs."""
-    judged = true_judge(encoder)
-
-    def reply(request: Request, j: int) -> str:
-        text = encoder.tokenizer.decode(list(request.prompt_ids))
-        if "Why?" in text:
-            return PROVE_COMPACT.to_proof(taste.rationale(shown_pair(encoder, request)))
-        return judged(request, j) if "Better?" in text else ""
-
-    def logprobs(request: Request) -> tuple[float, float]:
-        return (-0.1, -2.0) if taste.verdict(shown_pair(encoder, request)) == "A" else (-2.0, -0.1)
-
-    def score(request: Request) -> float:
-        text = encoder.tokenizer.decode(list(request.prompt_ids))
-        return float(sum(map(taste.likes, text.replace("<|", " ").replace("|>", " ").split())))
-
-    return FakeEngine(reply, id_logprobs=logprobs, scores=score)
 
 
 @pytest.mark.train
