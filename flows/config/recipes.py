@@ -12,7 +12,15 @@ from pydantic import BaseModel, ValidationError
 from flows.config.every_run import RunParameters
 from flows.config.parameters import FLOWS, SelfTrainConfig
 from flows.config.recipe_text import RecipeTextError, line_of, read_text, shown, values_in
-from tasks.settings.wording import Place, annotation_at, complaints, dotted, may_have_keys, unknown_setting
+from tasks.settings.wording import (
+    Place,
+    annotation_at,
+    complaints,
+    dotted,
+    may_have_keys,
+    truth_for_number,
+    unknown_setting,
+)
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 _DEFAULT = "self-train"
@@ -157,7 +165,10 @@ def checked(values: Mapping[str, Any], kind: type[Any] = SelfTrainConfig) -> Any
 
 
 def _valid(values: Mapping[str, Any], kind: type[Any], where: Callable[[Place], str] = lambda place: "") -> Any:
+    problems = list(truth_for_number(kind, dict(values)))
     try:
-        return kind.model_validate(values)
+        if not problems:
+            return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(where(place) + line for place, line in complaints(kind, error))) from error
+        problems = complaints(kind, error)
+    raise ConfigError("\n".join(where(place) + line for place, line in problems))

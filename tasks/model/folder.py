@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import is_lfs_pointer
+from data.sources.fields import got
 
 ADAPTER = "adapter_config.json"
 _ALLOWED_LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
@@ -111,7 +112,7 @@ def read_config(folder: str) -> dict[str, Any]:
     except ValueError as error:
         raise ModelError(f"{path} is not JSON ({error}): restore the file") from error
     if not isinstance(config, dict):
-        raise ModelError(f"{path} must be a JSON object, is a {type(config).__name__}: restore the file")
+        raise ModelError(f"{path} must be a JSON object, got {got(config)}: restore the file")
     return config
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from data.sources.fields import got
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.model.chat import ChatEncoder
 from tasks.model.endpoint import EndpointEngine, MessageEncoder, is_endpoint
@@ -81,7 +82,9 @@ def prompt_of(folder: str, judge: str | None = None) -> str:
 
     `judge` is its name, if that is not the folder's, as in the hub's cache. Raises ValueError if unknown.
     """
-    card = _card(folder) or (_card(judge) if judge and Path(judge).is_dir() else None)
+    card = _card(folder)
+    if card is None and judge and Path(judge).is_dir():
+        card = _card(judge)
     if card is not None:
         name = card.get("name")
         if name not in JUDGE_PROMPTS:
@@ -142,5 +145,5 @@ def _card(folder: str) -> dict[str, Any] | None:
             f"{path} is not JSON ({error}): restore the file, or specify the prompt and remove it"
         ) from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path} must be a JSON object, is a {type(found).__name__}: restore the file, or remove it")
+        raise ValueError(f"{path} must be a JSON object, got {got(found)}: restore the file, or remove it")
     return found

@@ -28,6 +28,17 @@ def complaints(kind: type[BaseModel], error: ValidationError, called: str = "set
     return list(found.items())
 
 
+def truth_for_number(kind: Any, value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """The place of every true or false that stands for a number, which pydantic would read as 1 or 0, and the line for it."""
+    annotation = annotation_at(kind, place)
+    types = set(_inner(annotation))
+    if isinstance(value, bool) and bool not in types and types & {int, float}:
+        yield place, f"{dotted(place)}: must be {kind_of_value(annotation)}, got {value!r}"
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from truth_for_number(kind, inner, (*place, key))
+
+
 def in_one_line(kind: type[BaseModel], error: ValidationError) -> str:
     """What is wrong with the options of a command, which are checked as `kind`."""
     return "; ".join(line for _, line in complaints(kind, error))

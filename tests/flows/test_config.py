@@ -94,6 +94,9 @@ def test_every_wrong_value_is_listed_with_what_was_got() -> None:
             "training.judge: must be a table with keys such as learning_rate, epochs, max_steps",
         ),
         ({"labels": {"votes": 8.5}}, "labels.votes: must be a whole number, got 8.5"),
+        ({"rounds": {"count": True}}, "rounds.count: must be a whole number, got True"),
+        ({"proofs": {"min_score": False}}, "proofs.min_score: must be a number, got False"),
+        ({"data": {"labeled": [{"path": "x.jsonl", "limit": True}]}}, "data.labeled.0.limit: must be a whole number"),
         (
             {"benchmarks": {"sets": [{"benchmark": "rm-bench", "data": "x", "name": "a b"}]}},
             "must match ^[A-Za-z0-9._-]*$",

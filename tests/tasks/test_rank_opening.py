@@ -17,7 +17,9 @@ from tasks.rank.opening import settings_of
     [
         ('{"sha256": "x"}', r"prompt\.json: 'name' must be one of gram-r2, .*, got None"),
         ('{"name": "mine"}', r"prompt\.json: 'name' must be one of .*, got 'mine'"),
-        ("[]", r"prompt\.json must be a JSON object, is a list"),
+        ("[]", r"prompt\.json must be a JSON object, got list"),
+        ("null", r"prompt\.json must be a JSON object, got nothing \(null\)"),
+        ("{}", r"prompt\.json: 'name' must be one of .*, got None"),
         ("{broken", r"prompt\.json is not JSON"),
         ('{"name": "compact", "context": "x"}', r"prompt\.json: 'context' must be a number of tokens, got 'x'"),
         ('{"name": "compact", "reply_tokens": 0}', r"'reply_tokens' must be a number of tokens, got 0"),
