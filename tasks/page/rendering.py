@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from textwrap import fill, indent
 from typing import TYPE_CHECKING
 
 from data.records import canonical_json
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 TEMPLATES = Path(__file__).with_name("templates")
+_CODE_WIDTH = 76
+"""Characters that Prefect's UI shows of a line of code in a window of 800 pixels."""
 
 
 @cache
@@ -50,5 +53,8 @@ def duration(seconds: float | None) -> str:
 
 
 def markdown_warnings(lines: Sequence[str]) -> list[str]:
-    """Warnings as Markdown blocks. They quote models, so each is a block of code, in which nothing is markup."""
-    return [block for line in lines for block in ("**Warning**", f"    {line}")]
+    """Warnings as Markdown blocks. They quote models, so each is a block of code, in which nothing is markup.
+
+    Code is not wrapped by whoever shows it, so its lines are short.
+    """
+    return [block for line in lines for block in ("**Warning**", indent(fill(line, _CODE_WIDTH), "    "))]

@@ -98,4 +98,6 @@ def test_the_report_shows_warnings_first_and_as_text(tmp_path: Path, encoder: Ch
     assert page.index("<b>Warning.</b> round-1/labels: over half of the votes") < page.index("<h2>Rounds</h2>")
     assert "<b>bare" not in page
     markdown = progress_markdown(run, [])
-    assert f"**Warning**\n\n    round-1/labels: {LOUD}" in markdown
+    block = markdown.split("**Warning**\n\n")[1].split("\n\n")[0].rstrip().split("\n")
+    assert " ".join(line.removeprefix("    ") for line in block) == f"round-1/labels: {LOUD}"
+    assert all(line.startswith("    ") and len(line) <= 80 for line in block)  # as wide as the UI shows at 800 pixels
