@@ -153,22 +153,18 @@ class Shard:
     def is_written(self, attempt: int) -> bool:
         """Whether it is finished, or this attempt at it has ended with failed rows."""
         facts = self._read_facts()
-        if facts is None or not self._is_whole(facts):
-            return False
-        return bool(facts["failed"] == 0 or facts["attempt"] >= attempt)
+        return facts is not None and is_over(facts, attempt) and self._is_whole(facts)
+
+    def is_committed(self, attempt: int) -> bool:
+        """Like `is_written`, without reading its rows to see whether they are undamaged."""
+        facts = self._read_facts()
+        return facts is not None and is_over(facts, attempt)
 
     def _is_whole(self, facts: Mapping[str, Any]) -> bool:
         try:
             return sha256_file(self.path) == str(facts["sha256"])
         except FileNotFoundError:  # it is being rewritten right now
             return False
-
-    def rows_done(self) -> int:
-        """How many of its rows are on disk."""
-        if self._read_facts() is not None:
-            return self.n_rows
-        # A row that is tried again has a second line.
-        return min(self.n_rows, (_read(self._partial) or b"").count(b"\n"))
 
     def attempts(self) -> int:
         """How often its rows have been tried; 0 if it was never finished."""
@@ -248,6 +244,11 @@ class Shard:
         content = _read(self._facts) if self.path.exists() else None
         facts: dict[str, Any] | None = json.loads(content) if content else None
         return facts
+
+
+def is_over(facts: Mapping[str, Any], attempt: int) -> bool:
+    """Whether a shard with these facts is finished, or this attempt at it has ended with failed rows."""
+    return bool(facts["failed"] == 0 or facts["attempt"] >= attempt)
 
 
 def _read(path: Path) -> bytes | None:

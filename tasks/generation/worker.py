@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any, TypeVar, cast
 from data.files import json_line, read_jsonl
 from data.records import Message
 from prompts.catalog import JUDGE_PROMPTS
+from tasks.generation.claims import given
 from tasks.generation.shards import GenerationJob, Shard
 from tasks.machine import child
 from tasks.machine.gpus import claim_gpus
@@ -54,20 +55,21 @@ class _Work:
 
 
 def run_shards(
-    job: GenerationJob, engine: Engine, encoder: ChatEncoder, report: Report, worker: int = 0, workers: int = 1
+    job: GenerationJob,
+    engine: Engine,
+    encoder: ChatEncoder,
+    report: Report,
+    shards: Iterable[Shard] | None = None,
 ) -> None:
-    """Generates this worker's unfinished shards (every `workers`-th, starting at `worker`)."""
+    """Generates these shards, or all that are not written yet."""
     work = _Work(job, _resolve(job.builder), encoder, engine)
-    mine = [shard for shard in job.shards() if shard.number % workers == worker]
-    # A shard written with failed rows is done for this attempt: rows that killed an engine are not retried in it.
-    open_shards = [shard for shard in mine if not shard.is_written(job.attempt)]
-    meter = _Meter(report, sum(shard.n_rows for shard in mine))
-    meter.done = meter.total - sum(shard.n_rows for shard in open_shards)
-    rows = read_jsonl(Path(job.rows))
-    for shard in job.shards():
-        batch = list(islice(rows, shard.n_rows))
-        if shard in open_shards:
-            _make_shard(work, shard, batch, meter)
+    meter = _Meter(report, job.n_rows)
+    if shards is None:
+        # A shard written with failed rows is done for this attempt: rows that killed an engine are not retried in it.
+        shards = [shard for shard in job.shards() if not shard.is_written(job.attempt)]
+        meter.done = job.n_rows - sum(shard.n_rows for shard in shards)
+    for shard in shards:
+        _make_shard(work, shard, list(islice(read_jsonl(Path(job.rows)), shard.start, shard.stop)), meter)
     meter.flush()
 
 
@@ -84,6 +86,7 @@ def _make_shard(work: _Work, shard: Shard, batch: Sequence[Mapping[str, Any]], m
             lines[line["row"]] = line
             partial.write(json_line(line))
             partial.flush()
+            meter.made += 1
             meter.rows_done(1)
 
         for index in {index for index in crashes if index is not None}:
@@ -172,7 +175,7 @@ class _Meter:
 
     def __init__(self, report: Report, total: int) -> None:
         self.report, self.total = report, total
-        self.done = self.tokens = 0
+        self.done = self.made = self.tokens = 0
         self.seconds = 0.0
         self._last = 0.0
 
@@ -183,16 +186,14 @@ class _Meter:
 
     def flush(self) -> None:
         self._last = time.monotonic()
-        facts = {"done": self.done, "total": self.total, "tokens": self.tokens, "seconds": round(self.seconds, 3)}
-        self.report({**facts, "memory_mib": child.peak_memory_mib()})
+        facts = {"done": self.done, "total": self.total, "made": self.made, "tokens": self.tokens}
+        self.report({**facts, "seconds": round(self.seconds, 3), "memory_mib": child.peak_memory_mib()})
 
 
 def main() -> None:
-    """The child process: ``python -m tasks.generation.worker JOB.json --worker 0 --workers 1``."""
+    """The child process: ``python -m tasks.generation.worker JOB.json``; its parent tells it which shards to make."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("job", type=Path)
-    parser.add_argument("--worker", type=int, required=True)
-    parser.add_argument("--workers", type=int, required=True)
     arguments = parser.parse_args()
     child.die_with_parent()
     try:
@@ -217,7 +218,7 @@ def _carry_out(arguments: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     report = child.report_progress
     try:
-        run_shards(job, engine, encoder, lambda facts: report(**facts), arguments.worker, arguments.workers)
+        run_shards(job, engine, encoder, lambda facts: report(**facts), given(job))
     except SystemExit as stop:  # exit at once: the engine must not delay it
         os._exit(int(str(stop.code)))
     del locks

@@ -122,21 +122,6 @@ def test_replies_that_are_cut_off_are_asked_for_once_more_at_twice_the_length(
     assert line.get("discarded_tokens", 0) == (60 + 60 + 60 if len(limits) > 1 else 0)
 
 
-@pytest.mark.parametrize("workers", [2, 3, 7])
-def test_workers_split_the_shards_exactly(job: GenerationJob, encoder: ChatEncoder, workers: int) -> None:
-    alone = replace(job, out=job.out + "-alone")
-    generate(alone, encoder)
-    requests = []
-    made: list[set[str]] = []
-    for worker in range(workers):
-        before = set(shard_bytes(job)) if Path(job.out).exists() else set()
-        requests.append(generate(job, encoder, worker=worker, workers=workers))
-        made.append((set(shard_bytes(job)) if Path(job.out).exists() else set()) - before)
-    assert sum(requests) == 2 * N_ROWS
-    assert sorted(name for names in made for name in names) == sorted(shard_bytes(alone))
-    assert shard_bytes(job) == shard_bytes(alone)
-
-
 def test_progress_grows_to_the_total_and_counts_finished_rows(job: GenerationJob, encoder: ChatEncoder) -> None:
     crash = FlakyEngine(FakeEngine(echo), crashes=lambda requests: row_ids(requests[0]) == "6")
     with pytest.raises(MemoryError):
