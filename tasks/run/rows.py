@@ -10,6 +10,7 @@ from typing import Any
 
 from data.files import read_jsonl
 from data.store.artifacts import SHARDS, Artifact, Counts, Outcome, StageError
+from tasks.generation.claims import rows_a_shard
 from tasks.generation.local import GenerationStats, generate_in_children
 from tasks.generation.pool import generate_in_pool
 from tasks.generation.shards import GenerationJob, with_rows
@@ -36,7 +37,7 @@ def generate_rows(
     """
     generation = context.run.settings.generation
     n_rows = sum(1 for _ in read_jsonl(rows))
-    shards = _shard_folder(context.work, generation.shard_rows)
+    shards = _shard_folder(context.work, rows_a_shard(n_rows, generation.shard_rows))
     shard_rows = int(shards.name.removeprefix(SHARDS))
     job = GenerationJob(
         builder,
