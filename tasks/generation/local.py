@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from data.files import write_json
-from tasks.generation.shards import GenerationJob
+from tasks.generation.shards import GenerationJob, Shard
 from tasks.machine import child
 from tasks.machine.gpus import visible_gpus
 from tasks.model.device import engine_environment
 from tasks.model.endpoint import is_endpoint
 
-_MOST_RESTARTS = 16
-"""For one stage's engines: a row among 16,384 that kills them is isolated after six deaths and fails at the seventh."""
+_MOST_DEATHS = 3
+"""Of one engine without a row finished in between: a row that kills it at once is found at the third, see `OpenShard`."""
 
 
 @dataclass(frozen=True)
@@ -91,43 +92,57 @@ def run_engines(
 ) -> GenerationStats:
     """Runs one engine process for each share (i, n) of the job's shards: every n-th shard, starting at the i-th.
 
-    Engines that die while generating are restarted, so that a row that kills them is found; see `tasks.generation.worker`.
-    Raises ChildError if they die at any other time, or too often.
+    An engine that dies while it generates is started again, so that a row that kills it is found; the others go on. Raises
+    ChildError if one dies at any other time, or too often without having finished a row.
     """
     # Beside the log and not in the artifact: it contains paths of this machine.
     job_file = log_file.with_suffix(".job.json")
     write_json(job_file, job.to_json())
+    mine = {f"engine {i}" if n > 1 else "engine": (i, n) for i, n in shares}
     commands = [
         child.Command(
             "tasks.generation.worker",
             [str(job_file), "--worker", str(i), "--workers", str(n)],
             engine_environment(on_gpus=bool(visible_gpus())),
-            f"engine {i}" if n > 1 else "engine",
+            label,
         )
-        for i, n in shares
+        for label, (i, n) in mine.items()
     ]
     latest: dict[str, dict[str, Any]] = {}
+    earlier: list[GenerationStats] = []
+    deaths: Counter[str] = Counter()
+
+    def shards_of(label: str) -> Iterator[Shard]:
+        i, n = mine[label]
+        return (shard for shard in job.shards() if shard.number % n == i)
 
     def progressed(label: str, facts: dict[str, Any]) -> None:
         latest[label] = facts
         on_progress(sum(f["done"] for f in latest.values()), job.n_rows)
 
-    mine = [shard for shard in job.shards() if any(shard.number % n == i for i, n in shares)]
-    for shard in mine:
+    def died(label: str, error: child.ChildError) -> bool:
+        facts = latest.pop(label, {})
+        was_at_work = any([shard.note_death() for shard in shards_of(label)])
+        if too_many_deaths(deaths, label, facts.get("made", 0)) or not was_at_work:
+            raise error
+        if facts:
+            earlier.append(_stats({label: facts}))
+        on_line(f"{error}\nRestarting it; finished rows are kept")
+        return True
+
+    for shard in (shard for label in mine for shard in shards_of(label)):
         shard.forget_work()
-    stats = GenerationStats()
-    for restarts_left in range(_MOST_RESTARTS, -1, -1):
-        try:
-            child.run_children(commands, log_file, on_line, progressed)
-            break
-        except child.ChildError as error:
-            at_work = [shard for shard in mine if shard.note_death()]
-            if not at_work or not restarts_left:
-                raise
-            on_line(f"{error}\nRestarting it; finished rows are kept")
-            stats = stats.plus(_stats(latest))
-            latest.clear()
-    return stats.plus(_stats(latest))
+    child.run_children(commands, log_file, on_line, progressed, died)
+    stats = _stats(latest)
+    for one in earlier:
+        stats = stats.plus(one)
+    return stats
+
+
+def too_many_deaths(deaths: Counter[str], engine: str, made: int) -> bool:
+    """Notes a death in `deaths`, and says whether it is one too many: `made` rows were finished since the engine was started."""
+    deaths[engine] = 1 if made else deaths[engine] + 1
+    return deaths[engine] > _MOST_DEATHS
 
 
 def _stats(latest: Mapping[str, Mapping[str, Any]]) -> GenerationStats:

@@ -42,16 +42,22 @@ class Command:
     label: str
 
 
+def _fail(label: str, error: ChildError) -> bool:
+    raise error
+
+
 def run_children(
     commands: Sequence[Command],
     log_file: Path,
     on_line: Callable[[str], None],
     on_progress: Callable[[str, dict[str, Any]], None],
+    on_failure: Callable[[str, ChildError], bool] = _fail,
 ) -> None:
     """Runs the commands in parallel and waits for all. The first that fails ends the others and raises ChildError.
 
-    `on_line` gets every plain line, `on_progress` every progress line with the label of its child. Whatever ends this
-    function early (an exception in a callback, a signal turned into one) ends the children first.
+    `on_line` gets every plain line, `on_progress` every progress line with the label of its child. `on_failure` may return
+    instead of raising its error: the others go on, and the failed child is started again if it returned True. Whatever ends
+    this function early (an exception in a callback, a signal turned into one) ends the children first.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     # The parent-death signal is tied to the thread that starts the child: this thread stays here until all have ended.
@@ -59,7 +65,9 @@ def run_children(
         outputs: list[_Output] = []
         try:
             outputs.extend(_Output(command, _start(command)) for command in commands)
-            _pump(outputs, log, on_line, on_progress)
+            for output in _pump(outputs, log, on_line, on_progress):
+                if (error := _failure(output, log.name)) is not None and on_failure(output.command.label, error):
+                    outputs.append(_Output(output.command, _start(output.command)))
         finally:
             _end([output.process for output in outputs])
 
@@ -106,15 +114,18 @@ def _text(line: bytes) -> str:
 
 
 def _pump(
-    outputs: Sequence[_Output],
+    outputs: list[_Output],
     log: IO[str],
     on_line: Callable[[str], None],
     on_progress: Callable[[str, dict[str, Any]], None],
-) -> None:
+) -> Iterator[_Output]:
+    """Passes on what the children write, those included that are added meanwhile; gives each that has ended."""
     selector = selectors.DefaultSelector()
-    for output in outputs:
-        selector.register(output.fileno(), selectors.EVENT_READ, output)
-    while selector.get_map():
+    n_known = 0
+    while n_known < len(outputs) or selector.get_map():
+        for output in outputs[n_known:]:
+            selector.register(output.fileno(), selectors.EVENT_READ, output)
+        n_known = len(outputs)
         ready = [key.data for key, _ in selector.select(timeout=1.0)]
         # A grandchild can hold the pipe open after the child has ended: an ended child with nothing to read is done.
         quiet = [key.data for key in selector.get_map().values() if key.data not in ready]
@@ -131,17 +142,18 @@ def _pump(
                     on_line(f"[{output.command.label}] {line}")
             if lines is None:
                 selector.unregister(output.fileno())
-                _check_ended(output, log.name)
+                yield output
 
 
-def _check_ended(output: _Output, log: str) -> None:
+def _failure(output: _Output, log: str) -> ChildError | None:
+    """What went wrong with a child that has ended, if anything did."""
     code = output.process.wait()
     if code == 0:
-        return
+        return None
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
     hint = " (out of memory?)" if code == -signal.SIGKILL else ""
     tail = "\n".join(output.tail)
-    raise ChildError(f"{output.command.label} {how}{hint}. Its log: {log}. Its last lines:\n{tail}")
+    return ChildError(f"{output.command.label} {how}{hint}. Its log: {log}. Its last lines:\n{tail}")
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -188,8 +200,8 @@ def die_with_parent() -> None:
 
 
 def report_progress(**facts: Any) -> None:
-    """Sends a progress line to the parent."""
-    print(PROGRESS + json.dumps(facts), flush=True)
+    """Sends a progress line to the parent, in one piece: other threads may print too."""
+    print(f"{PROGRESS}{json.dumps(facts)}\n", end="", flush=True)
 
 
 def peak_memory_mib() -> float:

@@ -38,9 +38,10 @@ def row_ids(request: Request) -> str:
 
 
 def generate(job: GenerationJob, encoder: ChatEncoder, engine: Any = None, worker: int = 0, workers: int = 1) -> int:
-    """Runs the job and returns the number of requests that the engine was given."""
+    """Makes every `workers`-th shard of the job and returns the number of requests that the engine was given."""
     inner = FakeEngine(echo)
-    run_shards(job, replace(engine, inner=inner) if engine else inner, encoder, lambda facts: None, worker, workers)
+    mine = (shard for shard in job.shards() if shard.number % workers == worker)
+    run_shards(job, replace(engine, inner=inner) if engine else inner, encoder, lambda facts: None, mine)
     return inner.requests_seen
 
 
