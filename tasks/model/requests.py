@@ -1,7 +1,8 @@
 """A row's requests to an engine and their answers so far: the same for bulk generation and for `tasks.rank`.
 
-A reply that is cut off by its limit is asked for once more, with its own seed and twice the tokens if the context has room for
-them; if it is cut off again, it stays so. Its siblings of the same request are left alone.
+A reply that is cut off by its limit is continued from its own tokens, up to twice the limit in all if the context has room for
+that; if it is cut off again, it stays so. Its siblings of the same request are left alone. An endpoint gives no tokens: there
+the reply is asked for again, with its own seed and twice the limit.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from data.seeds import derive_seed
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Answer, Completion, Failure, Request, Sampling
 
@@ -30,7 +32,7 @@ Builder = Callable[[Mapping[str, Any], Mapping[str, Any], ChatEncoder], list[Req
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request of a row: its i-th, or a further one about completion j of that one's answer, to have it longer or scored."""
+    """A request of a row: its i-th, or a further one about completion j of that one's answer, to continue or to score it."""
 
     row: PendingRow
     request: Request
@@ -124,14 +126,20 @@ class PendingRow:
         return [Asked(self, request, asked.i, j) for j, request in cut if request is not None]
 
     def _longer(self, request: Request, j: int, cut: Completion) -> Request | None:
-        """The request that asks for a reply again that was cut off; None if there is no room for more."""
+        """The request that continues a reply that was cut off, or asks for it again; None if there is no room for more."""
         sampling = request.sampling
         limit = min(2 * sampling.max_tokens, self.context - len(request.prompt_ids))
         if limit <= sampling.max_tokens:
             return None
         self.line["asked_longer"] = True
         seed = sampling.seed + j
-        return replace(request, sampling=replace(sampling, n=1, max_tokens=limit, seed=seed))
+        if not request.prompt_ids:
+            return replace(request, sampling=replace(sampling, n=1, max_tokens=limit, seed=seed))
+        # A seed of its own: some samplers begin with their first random number again, that of the reply's first token.
+        more = replace(sampling, n=1, max_tokens=limit - len(cut.token_ids), seed=derive_seed(seed, "continued"))
+        return replace(
+            request, prompt_ids=[*request.prompt_ids, *cut.token_ids], sampling=more, begun=len(cut.token_ids)
+        )
 
     def _take_longer(self, asked: Asked, j: int, answer: Answer) -> None:
         whole = self._whole(asked.request, answer)
@@ -139,7 +147,10 @@ class PendingRow:
             return
         [longer], completions = whole, self._completions(asked.i)
         first = completions[j]
-        self.line["discarded_tokens"] = self.line.get("discarded_tokens", 0) + len(first.token_ids)
+        if not asked.request.begun:
+            self.line["discarded_tokens"] = self.line.get("discarded_tokens", 0) + len(first.token_ids)
+        elif first.sum_logprob is not None and longer.sum_logprob is not None:
+            longer = replace(longer, sum_logprob=first.sum_logprob + longer.sum_logprob)
         completions[j] = longer
 
     def _take_score(self, asked: Asked, answer: Answer) -> None:

@@ -16,7 +16,7 @@ class GenerationSettings(Section):
         2048,
         ge=1,
         title="Rows per shard",
-        description="Rows queued in the engine at once; a crash loses at most this many.",
+        description="Rows whose results are committed together. Each is on disk as soon as it is finished.",
     )
     workers: int = Field(
         0,
@@ -47,7 +47,7 @@ class GenerationSettings(Section):
         ge=1,
         le=4096,
         title="Concurrent requests",
-        description="For an endpoint; a vLLM engine takes a whole shard at once.",
+        description="For an endpoint; a vLLM engine takes as many as it has room for.",
     )
     max_attempts: int = Field(
         3,
