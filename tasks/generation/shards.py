@@ -14,8 +14,7 @@ engine that died has failed, and the others continue without it.
 
 ``000003.jsonl`` is finished once ``.000003.done`` is beside it, which is written last and holds its hash, its number of
 rows, and how many of them failed. Until then, rows are appended to ``.000003.partial`` one by one as they finish, so a
-kill loses only those in the engine. A failed row is not done: the next attempt generates it again. The rows of a shard need
-not fit into memory: between the two files only places move.
+kill loses only those in the engine. A failed row is not done: the next attempt generates it again.
 """
 
 from __future__ import annotations
@@ -32,8 +31,7 @@ from data.files import StoreError, flush, inside, read_jsonl, sha256_file, write
 from data.store.artifacts import DONE
 
 FEW = "few"
-Place = tuple[Path, int]
-"""Where a line is: its file, and where in it it begins."""
+Place = tuple[Path, int]  # where a line is: its file, and where in it it begins
 
 
 @dataclass(frozen=True)
@@ -126,8 +124,11 @@ class Shard:
         return self.stop - self.start
 
     def mark(self, rows: int | str | None) -> None:
-        """Marks rows as being in the engine: one that is alone there, `FEW`, or None for as many as it has room for."""
-        write_json(self._at_work, rows)
+        """Marks rows as being in the engine: one that is alone, `FEW`, or None for as many as it has room for."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f"{self._at_work.name}.tmp"
+        temporary.write_text(json.dumps(rows))  # not flushed to disk: it is to outlive the process, not the machine
+        temporary.replace(self._at_work)
 
     def note_death(self) -> bool:
         """Called by the parent of an engine that died: records the death if it was working here; returns whether it was."""
@@ -155,9 +156,8 @@ class Shard:
     def is_written(self, attempt: int) -> bool:
         """Whether it is finished, or this attempt at it has ended with failed rows."""
         facts = self._read_facts()
-        if facts is None or not self._is_whole(facts):
-            return False
-        return bool(facts["failed"] == 0 or facts["attempt"] >= attempt)
+        over = facts is not None and (facts["failed"] == 0 or facts["attempt"] >= attempt)
+        return over and facts is not None and self._is_whole(facts)
 
     def _is_whole(self, facts: Mapping[str, Any]) -> bool:
         try:
@@ -242,8 +242,8 @@ class Shard:
     def adopt(self) -> None:
         """Marks a file that is known to be complete, as in a finished artifact, as a finished shard."""
         if self.path.exists() and not self._facts.exists():
-            failed = sum("failed" in line for line in read_jsonl(self.path))
-            self._write_facts(failed, sha256_file(self.path), attempt=0)
+            n_failed = sum("failed" in line for line in read_jsonl(self.path))
+            self._write_facts(n_failed, sha256_file(self.path), attempt=0)
 
     def _write_facts(self, failed: int, sha256: str, **usage: float) -> None:
         facts = {

@@ -44,8 +44,8 @@ def test_memory_does_not_grow_with_the_rows(job: GenerationJob, encoder: ChatEnc
         return "x" * 50
 
     peaks = []
-    for n_rows in (300, 300, 1500):  # the first warms up
-        some = replace(many(job, n_rows, 50), builder=f"{HERE}:short_requests", params={"n": 200})
+    for n_rows in (700, 700, 2500):  # the first warms up
+        some = replace(many(job, n_rows, 100), builder=f"{HERE}:short_requests", params={"n": 200})
         shutil.rmtree(some.out, ignore_errors=True)
         tracemalloc.start()
         run_shards(some, FakeEngine(reply), encoder, lambda facts: None)
