@@ -26,6 +26,9 @@ def measure(*arguments: str) -> Any:
 def main() -> None:
     speed = measure("tests.benchmarks.generation")
     print(f"generation stage ÷ bare LLM.generate, rows/s: {speed} (goal ≥ 0.95)", flush=True)
+    stream = measure("tests.benchmarks.stream")
+    print(f"the same on heavy-tailed replies in small shards: {stream} (goal ≥ 0.97)", flush=True)
+    print(f"traced memory of a stream of rows, MiB: {measure('tests.benchmarks.stream', 'memory')}", flush=True)
     for told, goal in ((("325000", "16384", "1"), 1.03), (("2000", "2048", "10"), 1.05)):
         simulated = measure("tests.benchmarks.claims", *told)
         print(f"simulated wall time of 8 engines ÷ that of one queue of rows: {simulated} (goal ≤ {goal})", flush=True)
