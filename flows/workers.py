@@ -16,24 +16,27 @@ from data.store.lease import Lease, LeaseError
 from data.store.store import RunStore
 from flows.running.cancelling import cancellable
 from flows.running.tokens import tokens_from_blocks
+from tasks.generation.claims import SharedShards
 from tasks.generation.local import run_engines
+from tasks.generation.pool import report_rows
 from tasks.generation.shards import GenerationJob
 from tasks.model.location import find_model
 from tasks.train import STEPS, train_in_child
 from tasks.training.job import RESULT, TrainingJob
 
 _REPORT_EVERY_S = 2.0
+_KEEP_EVERY_S = 30.0
+"""How often rows of unfinished shards are uploaded: a machine that is lost takes no more than these with it."""
 
 
 @flow(name="generate", log_prints=False, persist_result=False)
-def generate_shards(job: dict[str, Any], store: str, worker: int, workers: int) -> None:
-    """Generates every `workers`-th shard of a generation stage from number `worker` on, unless the shard already exists.
+def generate_shards(job: dict[str, Any], store: str, worker: int) -> None:
+    """Generates shards of a generation stage that no other worker has, one after the other, until all are written.
 
     Args:
         job: What to generate, with paths inside the store.
         store: The folder or URL that holds run folders, as all machines see it.
-        worker: Which part of the stage this is.
-        workers: How many parts the stage has.
+        worker: Which of the stage's workers this is.
     """
     tokens_from_blocks()
     runs = RunStore(store, _run_name(job))
@@ -42,14 +45,26 @@ def generate_shards(job: dict[str, Any], store: str, worker: int, workers: int) 
     if _has_ended(runs, work):
         return
     log_file = runs.path / "logs" / f"{work.name}.engine-{worker}.log"
-    with cancellable(or_replaced=True):
+    say = get_run_logger().info
+    shards = SharedShards(generation, runs, say)
+    reported = kept = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal reported, kept
+        if time.monotonic() - reported >= _REPORT_EVERY_S:
+            reported = time.monotonic()
+            report_rows(work, worker, shards.rows_open)
+        if time.monotonic() - kept >= _KEEP_EVERY_S:
+            kept = time.monotonic()
+            shards.keep_rows()
+        runs.keep(work)
+
+    with cancellable(or_replaced=True), contextlib.closing(shards):
         runs.forget_copies_like(Path(generation.model))
         runs.bring_all([generation.rows, generation.model])
-        runs.refresh(work)
-        run_engines(
-            generation, [(worker, workers)], log_file, get_run_logger().info, lambda done, total: runs.keep(work)
-        )
-    runs.keep(work)
+        run_engines(shards, [f"engine {worker}"], log_file, say, report)
+        report_rows(work, worker, 0)
+        runs.keep(work)
     runs.share(log_file)
 
 

@@ -1,7 +1,7 @@
 """Proofs: the prover writes k justifications of a known label for each order of the pair (METHOD 2, 4c).
 
-Eq. 5 scores them: ``Score(s, l, ẑ) = −log π(ẑ | s, l) ÷ log π(ẑ)``, in (−∞, 0]; higher is better: likely given the pair
-and its label, unlikely on its own. Both terms are sums over all tokens of the proof, its end-of-turn token included.
+Eq. 5 scores them, see `tasks.model.proofs`. That costs a pass over each proof: only what the rules leave is scored, and
+nothing if the settings do not use the score.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from data.files import json_line, read_jsonl
-from data.records import PreferencePair, parse_preference
+from data.records import parse_preference
 from data.seeds import derive_seed
 from data.store.artifacts import WARNINGS, Artifact, Counts, FileRef, Input, Outcome, StageError
 from prompts.catalog import PROVER_PROMPTS, prover_for
 from prompts.judge import JudgePrompt
-from prompts.prove import ProverPrompt
 from prompts.quotes import RULE
 from tasks.model.chat import ChatEncoder
 from tasks.model.device import head_facts, resolved_dtype
@@ -27,33 +26,11 @@ from tasks.model.engine import Request, Sampling
 from tasks.model.location import Checkpoint
 from tasks.model.malformed import UselessReplies
 from tasks.model.orders import ORDERS, requests_in_both_orders, shown
+from tasks.model.proofs import Proof, read_proofs, uses_score
 from tasks.model.requests import Skip
 from tasks.run.rows import generate_rows, generated_for
 from tasks.run.stage import Context, Run
 from tasks.settings import ProofSettings
-
-_WORST = -1e9
-"""Stands for −∞, which JSON cannot represent."""
-
-
-@dataclass(frozen=True)
-class Proof:
-    """One candidate: its rationale, its Eq. 5 score, and why it is rejected, if it is."""
-
-    rationale: str
-    score: float
-    candidate: int
-    n_tokens: int
-    logprob: float
-    logprob_alone: float
-    rejected: str | None = None
-
-
-def score(logprob: float, logprob_alone: float) -> float:
-    """Eq. 5 from the two sums of natural logs, both ≤ 0. A proof that is certain on its own is uninformative: worst score."""
-    if logprob_alone == 0.0:
-        return _WORST
-    return max(-logprob / logprob_alone, _WORST)
 
 
 def proof_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
@@ -71,55 +48,6 @@ def proof_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: C
             logprobs=True,
         ),
     )
-
-
-def read_proof(
-    completion: Mapping[str, Any],
-    candidate: int,
-    preference: PreferencePair,
-    judge: JudgePrompt,
-    prover: ProverPrompt,
-    proofs: ProofSettings,
-) -> Proof:
-    """One completion as a proof of the label of the pair as shown, checked by METHOD 4d's rules and the settings' bounds."""
-    value = score(completion["logprob"], completion["logprob_alone"])
-    rationale = prover.to_rationale(completion["text"])
-    if not completion["finished"]:
-        rejected: str | None = "truncated"
-    elif rationale is None:
-        rejected = "no_opening"
-    elif proofs.max_rationale_tokens is not None and completion["n_tokens"] > proofs.max_rationale_tokens:
-        rejected = "too_long"
-    else:
-        rejected = judge.check_rationale(rationale, preference.label)
-        if (
-            rejected is None
-            and proofs.grounded_quotes
-            and judge.ungrounded_quote(rationale, preference.pair) is not None
-        ):
-            rejected = "ungrounded_quote"
-        if rejected is None and proofs.min_score is not None and value < proofs.min_score:
-            rejected = "low_score"
-    return Proof(
-        (rationale or "").strip(),
-        value,
-        candidate,
-        completion["n_tokens"],
-        completion["logprob"],
-        completion["logprob_alone"],
-        rejected,
-    )
-
-
-def read_proofs(
-    row: Mapping[str, Any], line: Mapping[str, Any], judge: JudgePrompt, proofs: ProofSettings
-) -> Iterator[tuple[str, str, Proof]]:
-    """Every proof generated for a labeled pair: the order in which the pair was shown, the completion's text, the proof."""
-    preference, prover = parse_preference(row), prover_for(judge)
-    for request in line.get("requests", ()):
-        seen = shown(preference, request["name"])
-        for j, completion in enumerate(request["completions"]):
-            yield request["name"], completion["text"], read_proof(completion, j, seen, judge, prover, proofs)
 
 
 # ---- stages -----------------------------------------------------------------------------------------------------------
@@ -146,19 +74,25 @@ def write_proofs(run: Run, round: int, prover: Artifact | Checkpoint, labeled: F
         "overlong": models.overlong,
         "seed": derive_seed(run.seed, "prove", round),
     }
-    dtype = resolved_dtype(models.dtype)
-    config = {**params, "prompt_digest": prompt.digest, "dtype": dtype, **head_facts(dtype)}
+    dtype, scored = resolved_dtype(models.dtype), uses_score(proofs)
+    config = {**params, "prompt_digest": prompt.digest, "dtype": dtype, **(head_facts(dtype) if scored else {})}
+    if not scored:
+        config["scored"] = "nothing"
+    elif not proofs.grounded_quotes:
+        config["scored"] = "with any quotes"
+    rules = {"judge_prompt": run.settings.judge_prompt.name, "grounded_quotes": proofs.grounded_quotes}
     alone = [message.to_json() for message in prompt.render_unconditional()]
 
     def body(context: Context) -> Outcome:
         return generate_rows(
             context,
             "tasks.prove:proof_requests",
-            params,
+            {**params, **rules},
             context.file("labeled"),
             context.model("prover"),
             "prover",
-            score_against=alone,
+            score_against=alone if scored else None,
+            score_if="tasks.model.proofs:worth_scoring",
         )
 
     inputs: dict[str, Input] = {"prover": prover, "labeled": labeled}
@@ -247,14 +181,14 @@ def _select(
 def _choose(valid: list[Proof], seed: int | None, identity: str, order: str) -> Proof:
     if seed is not None:
         return random.Random(derive_seed(seed, identity, order)).choice(valid)
-    return max(valid, key=lambda proof: (proof.score, -proof.candidate))
+    return max(valid, key=lambda proof: (0.0 if proof.score is None else proof.score, -proof.candidate))
 
 
 class _ProofStats:
-    """Running means over valid proofs; no lists, so memory does not grow with the number of rows."""
+    """Running means over valid proofs, and over those of them that have a score; no lists, so memory does not grow."""
 
     def __init__(self) -> None:
-        self.candidates = self.valid = self.tokens = 0
+        self.candidates = self.valid = self.scored = self.tokens = 0
         self.total = 0.0
         self.lowest, self.highest = 0.0, float("-inf")
 
@@ -263,18 +197,28 @@ class _ProofStats:
         for proof in valid:
             self.valid += 1
             self.tokens += proof.n_tokens
-            self.total += proof.score
-            self.lowest, self.highest = min(self.lowest, proof.score), max(self.highest, proof.score)
+            if proof.score is not None:
+                self.scored += 1
+                self.total += proof.score
+                self.lowest, self.highest = min(self.lowest, proof.score), max(self.highest, proof.score)
 
     def to_json(self) -> dict[str, Any]:
         if not self.valid:
             return {"candidates": self.candidates, "valid": 0}
+        scores = (
+            {
+                "mean_score": round(self.total / self.scored, 6),
+                "min_score": round(self.lowest, 6),
+                "max_score": round(self.highest, 6),
+            }
+            if self.scored
+            else {}
+        )
         return {
             "candidates": self.candidates,
             "valid": self.valid,
-            "mean_score": round(self.total / self.valid, 6),
-            "min_score": round(self.lowest, 6),
-            "max_score": round(self.highest, 6),
+            "scored": self.scored,
+            **scores,
             "mean_tokens": round(self.tokens / self.valid, 2),
         }
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,7 +29,7 @@ from tasks.generation.local import GenerationStats
 from tasks.generation.shards import GenerationJob
 from tasks.generation.worker import run_shards
 from tasks.model.chat import ChatEncoder
-from tasks.model.engine import Completion, Engine, Failure, FakeEngine, OnAnswer, Request
+from tasks.model.engine import Completion, Engine, Failure, FakeEngine, OnAnswer, Request, Requests
 from tasks.run.stage import Run
 from tasks.settings import Settings
 from tests.chaos.subject import Subject
@@ -156,23 +158,28 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 @dataclass
 class FlakyEngine:
-    """Fails the requests that `fails` picks, serves the others, and raises before a call that `crashes` picks."""
+    """Holds many requests at once. Fails those that `fails` picks, serves the others, dies when `crashes` picks all it holds."""
 
     inner: FakeEngine
     fails: Callable[[Request], bool] = lambda request: False
     crashes: Callable[[Sequence[Request]], bool] = lambda requests: False
+    holds: int = 1000
 
-    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
-        if self.crashes(requests):
-            raise MemoryError("the engine died")
-
-        def answered(i: int, answer: list[Completion] | Failure) -> Request | None:
-            return on_answer(i, Failure("engine_abort", "no reason") if self.fails(requests[i]) else answer)
-
-        self.inner.generate(requests, answered)
-
-    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
-        return self.inner.score(texts)
+    def generate(self, requests: Requests, on_answer: OnAnswer) -> None:
+        pulled, held = iter(requests), deque[tuple[int, Request]]()
+        given = itertools.count()
+        while True:
+            for request in itertools.takewhile(lambda one: one is not None, pulled):
+                assert request is not None
+                held.append((next(given), request))
+                if len(held) == self.holds:
+                    break
+            if not held:
+                return
+            if self.crashes([request for _, request in held]):
+                raise MemoryError("the engine died")
+            i, request = held.popleft()
+            on_answer(i, Failure("engine_abort", "no reason") if self.fails(request) else self.inner.answer(request))
 
 
 @dataclass
@@ -180,13 +187,15 @@ class ScriptedEngine:
     """Completions with a logprob of the test's choice; alone, each has −100, so that Eq. 5 gives logprob ÷ 100."""
 
     reply: Callable[[Request, int], tuple[str, float]]
+    scored: int = 0
 
-    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
-        for i, request in enumerate(requests):
-            on_answer(i, [self._completion(request, j) for j in range(request.sampling.n)])
-
-    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
-        return [-100.0] * len(texts)
+    def generate(self, requests: Requests, on_answer: OnAnswer) -> None:
+        for i, request in enumerate(one for one in requests if one is not None):
+            if request.score_from is not None:
+                self.scored += 1
+                on_answer(i, [Completion("", [], finished=True, sum_logprob=-100.0)])
+            else:
+                on_answer(i, [self._completion(request, j) for j in range(request.sampling.n)])
 
     def _completion(self, request: Request, j: int) -> Completion:
         text, logprob = self.reply(request, j)
@@ -219,12 +228,13 @@ class _Counted:
     inner: Engine
     requests: int = 0
 
-    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
-        self.requests += len(requests)
-        self.inner.generate(requests, on_answer)
+    def generate(self, requests: Requests, on_answer: OnAnswer) -> None:
+        self.inner.generate(map(self._count, requests), on_answer)
 
-    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
-        return self.inner.score(texts)
+    def _count(self, request: Request | None) -> Request | None:
+        """Counts the requests that a stage makes, but not those that score a text or continue a reply."""
+        self.requests += request is not None and request.score_from is None and not request.begun
+        return request
 
 
 # ---- runs -------------------------------------------------------------------------------------------------------------

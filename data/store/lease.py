@@ -1,5 +1,7 @@
 """Who is working on a run: a lease in the store, renewed while its holder is alive, so that only one process writes a run.
 
+The parts of a run that several machines share out among themselves are leased in the same way, see `tasks.generation.claims`.
+
 The file, next to the run's stages::
 
     {"token": "5f…", "host": "gpu-3", "pid": 4711, "since": "2026-10-01 09:30:00", "renewed": 1790847000.2, "ttl_s": 60,
@@ -137,13 +139,13 @@ class RemoteFile:
 
 
 class Lease:
-    """The right to write to one run, held until `release` or the end of this process."""
+    """The right to write to one run, or to a part of one, held until `release` or the end of this process."""
 
     def __init__(
-        self, file: LeaseFile, run_name: str, ttl_s: float = TTL_S, say: Callable[[str], None] | None = None
+        self, file: LeaseFile, what: str, ttl_s: float = TTL_S, say: Callable[[str], None] | None = None
     ) -> None:
-        """Takes the lease. Raises LeaseError, naming the holder, if another process has it."""
-        self.file, self.run_name, self.ttl_s = file, run_name, ttl_s
+        """Takes the lease on `what`. Raises LeaseError, naming the holder, if another process has it."""
+        self.file, self.what, self.ttl_s = file, what, ttl_s
         self.say = say or logging.getLogger("gram_r2").warning
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         self.holder = Holder(
@@ -165,7 +167,7 @@ class Lease:
     def raise_if_lost(self) -> None:
         """Like `check`, but based on the last renewal: call it as often as you like."""
         if self._lost is not None:
-            raise LeaseError(f"the run {self.run_name!r} was taken over from this process: {self._lost}")
+            raise LeaseError(f"{self.what} was taken over from this process: {self._lost}")
 
     def release(self) -> None:
         """Releases the lease if it is still held."""
@@ -183,10 +185,9 @@ class Lease:
             gone = found.gone()
             if gone is None:
                 raise LeaseError(
-                    f"the run {self.run_name!r} is being worked on by {found}: "
-                    "wait for it, cancel it, or use another run_name"
+                    f"{self.what} is being worked on by {found}: wait for it, cancel it, or use another run_name"
                 )
-            self.say(f"taking over the run {self.run_name!r} from {found}: {gone}")
+            self.say(f"taking over {self.what} from {found}: {gone}")
             self.file.write(self._content())
             time.sleep(_SETTLE_S)  # another process may have done the same: the last one to write has it
             found = self._read()

@@ -7,14 +7,26 @@ first: a crash in between leaves files that nobody mistakes for an artifact.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data.store.artifacts import MANIFEST
+
+_AT_ONCE = 16
+_Item = TypeVar("_Item")
+
+
+def each(do: Callable[[_Item], object], items: Iterable[_Item]) -> None:
+    """Does it to each item, several at once: with many small files, it is the requests that take time. Raises the first error."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for _ in pool.map(do, items):
+            pass
 
 
 class Remote:
@@ -44,6 +56,12 @@ class Remote:
         except FileNotFoundError:
             return None
         return content
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, bytes]:
+        """The content of each of these files that can be read; all at once, where the file system can."""
+        places = {self._at(path): path for path in paths}
+        found = self.fs.cat(list(places), on_error="omit") if places else {}
+        return {places[place]: content for place, content in found.items()}
 
     def write(self, path: str, content: bytes, new: bool = False) -> bool:
         """Writes a whole file. With `new`, only if there is none yet: returns False if there is one."""
@@ -91,36 +109,43 @@ class Remote:
         self, source: Path, path: str, last: str = MANIFEST, before_last: Callable[[], object] = lambda: None
     ) -> None:
         """Uploads the folder `source` as `path`; the file called `last` goes last, unless `before_last` raises."""
-        for file in sorted(source.rglob("*")):
-            if file.is_file() and file != source / last:
-                self.fs.put_file(str(file), self._at(f"{path}/{file.relative_to(source).as_posix()}"))
+        files = [file for file in sorted(source.rglob("*")) if file.is_file() and file != source / last]
+        each(lambda file: self.fs.put_file(str(file), self._at(f"{path}/{file.relative_to(source).as_posix()}")), files)
         before_last()
         self.fs.put_file(str(source / last), self._at(f"{path}/{last}"))
 
     def copy_tree(self, source: str, path: str, last: str = MANIFEST) -> None:
         """Copies a folder inside the store."""
-        names = [name for name in self.sizes(source) if name != last]
-        for name in [*names, last]:
+
+        def copy(name: str) -> None:
             self.fs.cp_file(self._at(f"{source}/{name}"), self._at(f"{path}/{name}"))
+
+        each(copy, [name for name in self.sizes(source) if name != last])
+        copy(last)
 
     def remove_tree(self, path: str, first: str = MANIFEST) -> None:
         """Removes a folder from the store and its local copy; the file called `first` goes first."""
-        self.remove([f"{path}/{name}" for name in sorted(self.sizes(path), key=lambda name: name != first)])
+        self._remove_files(path, first)
         shutil.rmtree(self.local(path), ignore_errors=True)
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Removes files from the store, in this order; one that is already gone is not an error."""
-        for path in paths:
-            try:
+        """Removes files from the store, in any order; one that is already gone is not an error."""
+
+        def remove(path: str) -> None:
+            with contextlib.suppress(FileNotFoundError):
                 self.fs.rm_file(self._at(path))
-            except FileNotFoundError:
-                continue
+
+        each(remove, paths)
+
+    def _remove_files(self, path: str, first: str) -> None:
+        self.remove([f"{path}/{first}"])
+        self.remove([f"{path}/{name}" for name in self.sizes(path)])
 
     def move_tree(self, source: str, path: str) -> None:
         """Moves a folder inside the store."""
         self.remove_tree(path)
         self.copy_tree(source, path)
-        self.remove([f"{source}/{name}" for name in sorted(self.sizes(source), key=lambda name: name != MANIFEST)])
+        self._remove_files(source, MANIFEST)
 
     def _at(self, path: str) -> str:
         return f"{self.root}/{path}" if path else self.root

@@ -18,7 +18,7 @@ from pathlib import Path
 from data.files import StoreError, inside, link_tree, sha256_file, write_json, write_text
 from data.store.artifacts import BEGUN, DONE, MANIFEST, STALE, Artifact, Manifest
 from data.store.lease import TTL_S, Lease, LocalFile, RemoteFile
-from data.store.remote import Remote, is_remote
+from data.store.remote import Remote, each, is_remote
 
 Say = Callable[[str], None]
 """Receives lines that the user must see."""
@@ -69,7 +69,7 @@ class RunFolder:
         """Takes a lease on the run, or on one of its folders. Raises LeaseError if another process has it."""
         name = f"{self._relative(folder)}/.lease.json"
         file = RemoteFile(self.remote, name) if self.remote else LocalFile(self.root / name)
-        return Lease(file, self.run_name, ttl_s, say)
+        return Lease(file, f"the run {self.run_name!r}", ttl_s, say)
 
     def _check_lease(self) -> None:
         """Raises LeaseError if the run was taken over from this process: call it before anything irreversible."""
@@ -168,13 +168,16 @@ class RunFolder:
         if self.remote is None:
             return
         with self._copying():
-            for name, version in self.remote.versions(self._relative(work)).items():
-                marker = work / name
-                if name.endswith(DONE) and wanted(name) and self._parts_seen.get(marker) != version:
-                    with contextlib.suppress(FileNotFoundError):  # a checkpoint that has been replaced meanwhile
-                        self._bring_part(marker, version)
+            found = {work / name: version for name, version in self.remote.versions(self._relative(work)).items()}
+            markers = [one for one in found if one.name.endswith(DONE) and wanted(one.relative_to(work).as_posix())]
+            new = [marker for marker in markers if self._parts_seen.get(marker) != found[marker]]
+            each(lambda marker: self._bring_part(marker, found[marker]), new)
 
     def _bring_part(self, marker: Path, version: str) -> None:
+        with contextlib.suppress(FileNotFoundError):  # a checkpoint that has been replaced meanwhile
+            self._bring_files(marker, version)
+
+    def _bring_files(self, marker: Path, version: str) -> None:
         assert self.remote is not None
         there = self.remote.read(self._relative(marker))
         if there is None:

@@ -28,7 +28,8 @@ from flows.config.parameters import (
 from flows.config.recipes import ConfigError
 from tasks.machine.gpus import visible_gpus
 from tasks.model.chat import DATE
-from tasks.model.endpoint import EndpointEngine, EndpointError, is_endpoint
+from tasks.model.endpoint import EndpointEngine, is_endpoint
+from tasks.model.endpoint_errors import EndpointError
 from tasks.model.folder import ModelError, check_model_folder, longest_context
 from tasks.model.location import model_folder
 from tasks.plan.first_rows import READ_AS

@@ -1,21 +1,23 @@
-"""Generation on this machine: a job's open shards go to engine processes, one per GPU."""
+"""Generation on this machine: a job's open shards go to engine processes, one per GPU, as these have room for them."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from data.files import write_json
+from tasks.generation.claims import OpenShards
 from tasks.generation.shards import GenerationJob
 from tasks.machine import child
 from tasks.machine.gpus import visible_gpus
 from tasks.model.device import engine_environment
 from tasks.model.endpoint import is_endpoint
 
-_MOST_RESTARTS = 16
-"""For one stage's engines: a row among 16,384 that kills them is isolated after six deaths and fails at the seventh."""
+_MOST_DEATHS = 3
+"""Of one engine without a row finished in between: more often than a row that kills it at once can."""
 
 
 @dataclass(frozen=True)
@@ -73,67 +75,92 @@ def generate_in_children(
     job: GenerationJob, log_file: Path, on_line: Callable[[str], None], on_progress: Callable[[int, int], None]
 ) -> GenerationStats:
     """Runs the job's open shards, one child process per GPU (a single one on a machine without GPUs), and waits for them."""
-    if all(shard.is_finished() for shard in job.shards()):
+    # An endpoint is sent the requests of many rows at once.
+    engines = 1 if is_endpoint(job.model) else max(1, len(visible_gpus()) // int(job.generation["tensor_parallel"]))
+    shards = OpenShards(job, engines)
+    if shards.are_written():
         on_progress(job.n_rows, job.n_rows)
         return GenerationStats()
-    engines = max(1, min(len(visible_gpus()) // int(job.generation["tensor_parallel"]), job.n_shards))
-    if is_endpoint(job.model):
-        engines = 1  # it sends the requests of many rows at once
-    return run_engines(job, [(i, engines) for i in range(engines)], log_file, on_line, on_progress)
+    labels = [f"engine {i}" for i in range(shards.engines)] if shards.engines > 1 else ["engine"]
+    return run_engines(shards, labels, log_file, on_line, on_progress)
 
 
 def run_engines(
-    job: GenerationJob,
-    shares: Sequence[tuple[int, int]],
+    shards: OpenShards,
+    labels: Sequence[str],
     log_file: Path,
     on_line: Callable[[str], None],
     on_progress: Callable[[int, int], None],
 ) -> GenerationStats:
-    """Runs one engine process for each share (i, n) of the job's shards: every n-th shard, starting at the i-th.
+    """Runs one engine process for each label until all shards are written.
 
-    Engines that die while generating are restarted, so that a row that kills them is found; see `tasks.generation.worker`.
-    Raises ChildError if they die at any other time, or too often.
+    An engine that dies while generating is restarted, so that a row that kills it is found; see `tasks.generation.worker`.
+    The others go on meanwhile, and without it if it dies too often or cannot be started again. Raises ChildError if the last
+    one is lost, or if one dies before it has generated anything.
     """
+    job = shards.job
     # Beside the log and not in the artifact: it contains paths of this machine.
     job_file = log_file.with_suffix(".job.json")
     write_json(job_file, job.to_json())
+    environment = engine_environment(on_gpus=bool(visible_gpus()))
     commands = [
-        child.Command(
-            "tasks.generation.worker",
-            [str(job_file), "--worker", str(i), "--workers", str(n)],
-            engine_environment(on_gpus=bool(visible_gpus())),
-            f"engine {i}" if n > 1 else "engine",
-        )
-        for i, n in shares
+        child.Command("tasks.generation.worker", [str(job_file)], environment, label, asks=True) for label in labels
     ]
-    latest: dict[str, dict[str, Any]] = {}
+    engines = Engines(shards, on_line, set(labels))
 
-    def progressed(label: str, facts: dict[str, Any]) -> None:
-        latest[label] = facts
-        on_progress(sum(f["done"] for f in latest.values()), job.n_rows)
+    def heard(label: str, facts: dict[str, Any]) -> object:
+        if child.QUESTION not in facts:
+            engines.latest[label] = facts
+            shards.report(label, facts["done"])
+        on_progress(shards.rows_done, job.n_rows)
+        return shards.answer(label) if child.QUESTION in facts else None
 
-    mine = [shard for shard in job.shards() if any(shard.number % n == i for i, n in shares)]
-    for shard in mine:
-        shard.forget_work()
-    stats = GenerationStats()
-    for restarts_left in range(_MOST_RESTARTS, -1, -1):
-        try:
-            child.run_children(commands, log_file, on_line, progressed)
-            break
-        except child.ChildError as error:
-            at_work = [shard for shard in mine if shard.note_death()]
-            if not at_work or not restarts_left:
-                raise
-            on_line(f"{error}\nRestarting it; finished rows are kept")
-            stats = stats.plus(_stats(latest))
-            latest.clear()
-    return stats.plus(_stats(latest))
+    # One that is still starting when all shards are written, or waits for a GPU, is not waited for.
+    child.run_children(commands, log_file, on_line, heard, engines.starts_again, shards.are_written)
+    on_progress(job.n_rows, job.n_rows)
+    return engines.stats()
 
 
-def _stats(latest: Mapping[str, Mapping[str, Any]]) -> GenerationStats:
-    return GenerationStats(
-        sum(f["tokens"] for f in latest.values()),
-        sum(f["seconds"] for f in latest.values()),
-        len(latest),
-        max((f["memory_mib"] for f in latest.values()), default=0.0),
-    )
+@dataclass
+class Engines:
+    """The engines of one job that are at work: what they last reported, and what becomes of one that dies."""
+
+    shards: OpenShards
+    say: Callable[[str], None]
+    running: set[str]
+    latest: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    before: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    deaths: Counter[str] = field(default_factory=Counter)
+
+    def starts_again(self, label: str, error: child.ChildError) -> bool:
+        """Whether an engine that died is started again. Raises the error if the stage cannot go on."""
+        at_work = self.shards.died(label)
+        worked = self.latest.pop(label, None)
+        self.before += [(label, worked)] if worked else []
+        if self.shards.are_written():
+            self.say(f"{error}\nAll rows had been written by then")
+            return False
+        restarted = label in self.deaths
+        if not too_many_deaths(self.deaths, label, worked["made"] if worked else 0) and at_work:
+            self.say(f"{error}\nRestarting it; finished rows are kept")
+            return True
+        self.running.remove(label)
+        if not (restarted and self.running):
+            raise error
+        self.say(f"{error}\nIt is given up; its rows are left to {', '.join(sorted(self.running))}")
+        return False
+
+    def stats(self) -> GenerationStats:
+        reports = [*self.before, *self.latest.items()]
+        return GenerationStats(
+            sum(f["tokens"] for _, f in reports),
+            sum(f["seconds"] for _, f in reports),
+            len({label for label, _ in reports}),
+            max((f["memory_mib"] for _, f in reports), default=0.0),
+        )
+
+
+def too_many_deaths(deaths: Counter[str], engine: str, made: int) -> bool:
+    """Notes a death in `deaths`, and says whether it is one too many: `made` rows were finished since the engine was started."""
+    deaths[engine] = 1 if made else deaths[engine] + 1
+    return deaths[engine] > _MOST_DEATHS

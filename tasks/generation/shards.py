@@ -7,9 +7,9 @@ A shard is a range of rows of one JSONL file. Its lines::
     {"row": 18, "id": "77aa…", "dropped": "prompt_too_long"}
     {"row": 19, "id": "0b1d…", "failed": "engine_abort", "detail": "…", "answered": []}
 
-While an engine works on rows, ``.000003.at-work`` records which; if its process dies and its parent survives to notice,
-that becomes an entry in ``.000003.crashes``. A row that was alone in an engine that died has failed, and the others
-continue without it.
+While an engine works on rows, ``.000003.at-work`` records which: the number of a row that is alone in it, "few", or null for
+as many as it has room for. If its process dies and its parent survives to notice, that becomes an entry in ``.000003.crashes``,
+and the next engine takes fewer at once, in the end one by one: a row that was alone in an engine that died has failed.
 
 ``000003.jsonl`` is finished once ``.000003.done`` is beside it, which is written last and holds its hash, its number of
 rows, and how many of them failed. Until then, rows are appended to ``.000003.partial`` one by one as they finish, so a
@@ -21,21 +21,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from data.files import StoreError, flush, inside, json_line, read_jsonl, sha256_file, write_json
+from data.files import StoreError, flush, inside, read_jsonl, sha256_file, write_json
 from data.store.artifacts import DONE
+
+FEW = "few"
+Place = tuple[Path, int]  # where a line is: its file, and where in it it begins
 
 
 @dataclass(frozen=True)
 class GenerationJob:
     """The input of a generation child process. `builder` is the ``module:function`` that turns a row into its requests.
 
-    `score_against` requests each completion's logprob after these messages alone (the denominator of Eq. 5). `attempt`
-    counts how often failed rows have been tried.
+    `follow` is one called as ``follow(row, params, requests, encoder)`` when all requests of a row are answered, with those as
+    they will be written: it returns further requests, or none if the row is complete. `score_against` requests each
+    completion's logprob after these messages alone (the denominator of Eq. 5), if the function `score_if` is true of it:
+    ``score_if(row, params, name of the request, completion)``. `attempt` counts how often failed rows have been tried.
     """
 
     builder: str
@@ -48,6 +53,8 @@ class GenerationJob:
     generation: Mapping[str, Any]
     score_against: Sequence[Mapping[str, str]] | None = None
     attempt: int = 1
+    follow: str | None = None
+    score_if: str | None = None
 
     @property
     def shard_rows(self) -> int:
@@ -115,17 +122,12 @@ class Shard:
     def n_rows(self) -> int:
         return self.stop - self.start
 
-    @contextlib.contextmanager
-    def in_engine(self, rows: Sequence[int]) -> Iterator[None]:
-        """Marks these rows as being in the engine. A request to stop, or a failed write, is not a crash."""
-        write_json(self._at_work, rows[0] if len(rows) == 1 else None)
-        try:
-            yield
-        except (SystemExit, KeyboardInterrupt, OSError):
-            self._at_work.unlink(missing_ok=True)
-            raise
-        # Another engine that was presumed lost may work on the same shard and have removed it.
-        self._at_work.unlink(missing_ok=True)
+    def mark(self, rows: int | str | None) -> None:
+        """Marks rows as being in the engine: one that is alone, `FEW`, or None for as many as it has room for."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f"{self._at_work.name}.tmp"
+        temporary.write_text(json.dumps(rows))  # not flushed to disk: it is to outlive the process, not the machine
+        temporary.replace(self._at_work)
 
     def note_death(self) -> bool:
         """Called by the parent of an engine that died: records the death if it was working here; returns whether it was."""
@@ -136,13 +138,13 @@ class Shard:
         return True
 
     def forget_work(self) -> None:
-        """Called before an engine starts: a mark left by one that was killed with its parent says nothing about its rows."""
+        """Removes a mark that says nothing about its rows: of an engine that was asked to stop, or was killed with its parent."""
         self._at_work.unlink(missing_ok=True)
 
-    def crashes(self) -> list[int | None]:
-        """The deaths of engines working on this shard: for each, the row if it was alone in the engine, otherwise None."""
+    def crashes(self) -> list[int | str | None]:
+        """The deaths of engines working on this shard: for each, what `mark` was told."""
         content = _read(self._crashes)
-        notes: list[int | None] = json.loads(content) if content else []
+        notes: list[int | str | None] = json.loads(content) if content else []
         return notes
 
     def is_finished(self) -> bool:
@@ -153,22 +155,17 @@ class Shard:
     def is_written(self, attempt: int) -> bool:
         """Whether it is finished, or this attempt at it has ended with failed rows."""
         facts = self._read_facts()
-        if facts is None or not self._is_whole(facts):
-            return False
-        return bool(facts["failed"] == 0 or facts["attempt"] >= attempt)
+        return facts is not None and is_over(facts, attempt) and self._is_whole(facts)
+
+    def is_committed(self, attempt: int) -> bool:
+        """Like `is_written`, without reading its rows to see whether they are undamaged."""
+        return is_over(self._read_facts(), attempt)
 
     def _is_whole(self, facts: Mapping[str, Any]) -> bool:
         try:
             return sha256_file(self.path) == str(facts["sha256"])
         except FileNotFoundError:  # it is being rewritten right now
             return False
-
-    def rows_done(self) -> int:
-        """How many of its rows are on disk."""
-        if self._read_facts() is not None:
-            return self.n_rows
-        # A row that is tried again has a second line.
-        return min(self.n_rows, (_read(self._partial) or b"").count(b"\n"))
 
     def attempts(self) -> int:
         """How often its rows have been tried; 0 if it was never finished."""
@@ -179,62 +176,71 @@ class Shard:
         facts = self._read_facts() or {}
         return int(facts.get("tokens", 0)), float(facts.get("seconds", 0.0))
 
-    def done(self) -> dict[int, dict[str, Any]]:
-        """The lines that need not be generated again, by row: all that are on disk and did not fail.
+    def done(self) -> dict[int, Place]:
+        """Where the lines are that need not be generated again, by row: all that are on disk and did not fail.
 
         A finished shard whose content is no longer what was written is moved aside, and a line is printed.
         """
         facts = self._read_facts()
-        lines: Iterable[dict[str, Any]] = _whole_lines(self._partial)
-        if facts is None:  # killed between moving the complete file into place and writing its facts
-            lines = [*_whole_lines(self.path), *lines]
-        else:
-            if sha256_file(self.path) == facts["sha256"]:
-                lines = [*read_jsonl(self.path), *lines]
-            else:
-                aside = self.path.with_name(f".{self.path.name}.damaged")  # hidden: not part of the artifact
-                self.path.replace(aside)
-                self._facts.unlink()
-                print(f"{self.path} is damaged (its sha256 differs from the one recorded): moved to {aside.name}")
-        return {line["row"]: line for line in lines if "failed" not in line}
+        files = [
+            self.path,
+            self._partial,
+        ]  # both, if killed between moving the complete file into place and writing its facts
+        if facts is not None and sha256_file(self.path) != facts["sha256"]:
+            aside = self.path.with_name(f".{self.path.name}.damaged")  # hidden: not part of the artifact
+            self.path.replace(aside)
+            self._facts.unlink()
+            print(f"{self.path} is damaged (its sha256 differs from the one recorded): moved to {aside.name}")
+        return {
+            line["row"]: (file, offset)
+            for file in files
+            for offset, line in _whole_lines(file)
+            if "failed" not in line and not _is_unscored(line)
+        }
 
-    def appending(self) -> IO[str]:
+    def appending(self) -> IO[bytes]:
         """The file to which rows are appended while the shard is in progress."""
         self.folder.mkdir(parents=True, exist_ok=True)
         torn = self._partial.exists() and not self._partial.read_bytes().endswith(b"\n")
-        stream = self._partial.open("a", encoding="utf-8")
+        stream = self._partial.open("ab")
         if torn:  # by a kill in the middle of a line: the next row must start on a new one
-            stream.write("\n")
+            stream.write(b"\n")
         return stream
 
     def finish(
-        self, lines: Mapping[int, Mapping[str, Any]], attempt: int, tokens: int = 0, seconds: float = 0.0
+        self, lines: Mapping[int, Place], failed: int, attempt: int, tokens: int = 0, seconds: float = 0.0
     ) -> None:
-        """Writes all lines in row order, then the facts that mark the shard as finished, with its tokens and seconds."""
+        """Writes all lines in row order, then the facts that mark the shard as finished.
+
+        Those hold how many rows failed in this attempt, and its tokens and seconds.
+        """
         if sorted(lines) != list(range(self.start, self.stop)):
             raise StoreError(f"{self.path}: {len(lines)} lines for rows {self.start} to {self.stop - 1}")
         if self.is_written(attempt):  # by another engine, after this one was presumed lost
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f".{self.path.name}.{os.getpid()}.tmp"
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.writelines(json_line(lines[row]) for row in range(self.start, self.stop))
+        with temporary.open("wb") as stream, contextlib.ExitStack() as opened:
+            files = {path: opened.enter_context(path.open("rb")) for path in {path for path, _ in lines.values()}}
+            for row in range(self.start, self.stop):
+                path, offset = lines[row]
+                files[path].seek(offset)
+                stream.write(files[path].readline())
         # Hash the temporary file: another engine that was presumed lost may be writing the same shard.
         sha256 = sha256_file(temporary)
         flush(temporary)
         self._facts.unlink(missing_ok=True)  # from an attempt in which rows failed
         temporary.replace(self.path)
-        self._write_facts(lines.values(), sha256, attempt=attempt, tokens=tokens, seconds=round(seconds, 3))
-        self._partial.unlink(missing_ok=True)
-        self._crashes.unlink(missing_ok=True)
+        self._write_facts(failed, sha256, attempt=attempt, tokens=tokens, seconds=round(seconds, 3))
+        for left in (self._partial, self._crashes, self._at_work):
+            left.unlink(missing_ok=True)
 
     def adopt(self) -> None:
         """Marks a file that is known to be complete, as in a finished artifact, as a finished shard."""
         if self.path.exists() and not self._facts.exists():
-            self._write_facts(read_jsonl(self.path), sha256_file(self.path), attempt=0)
+            n_failed = sum("failed" in line for line in read_jsonl(self.path))
+            self._write_facts(n_failed, sha256_file(self.path), attempt=0)
 
-    def _write_facts(self, lines: Iterable[Mapping[str, Any]], sha256: str, **usage: float) -> None:
-        failed = sum("failed" in line for line in lines)
+    def _write_facts(self, failed: int, sha256: str, **usage: float) -> None:
         facts = {
             "files": [self.path.name],
             "sha256": sha256,
@@ -250,6 +256,11 @@ class Shard:
         return facts
 
 
+def is_over(facts: Mapping[str, Any] | None, attempt: int) -> bool:
+    """Whether a shard with these facts is finished, or this attempt at it has ended with failed rows."""
+    return facts is not None and bool(facts["failed"] == 0 or facts["attempt"] >= attempt)
+
+
 def _read(path: Path) -> bytes | None:
     """A file's content, or None if it does not exist: another process may remove it at any moment."""
     try:
@@ -258,16 +269,21 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a partial file. A line that a kill cut short is skipped: its row is generated again."""
+def _whole_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a file with where they begin. A line that a kill cut short is skipped: its row is generated again."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8", errors="replace") as stream:
+    offset = 0
+    with path.open("rb") as stream:
         for line in stream:
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                continue
+            with contextlib.suppress(ValueError):
+                yield offset, json.loads(line)
+            offset += len(line)
+
+
+def _is_unscored(line: Mapping[str, Any]) -> bool:
+    """Whether it holds tokens still to be scored, as earlier versions wrote them before a shard was complete."""
+    return any("ids" in completion for request in line.get("requests", ()) for completion in request["completions"])
 
 
 def read_shards(job: GenerationJob) -> Iterator[dict[str, Any]]:

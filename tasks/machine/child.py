@@ -1,6 +1,7 @@
 """Child processes for training and generation: they cannot outlive their parent, and their crashes become one clear error.
 
-A child prints plain lines (they go to the run's log and to a file) and progress lines, which start with `PROGRESS`.
+A child prints plain lines (they go to the run's log and to a file) and progress lines, which start with `PROGRESS`. To
+some of these it waits for an answer, see `ask`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import IO, Any
 
 PROGRESS = "\x1eprogress "
 PARENT = "GRAM_R2_PARENT_PID"
+QUESTION = "question"
 _GRACE_S = 5.0
 _TAIL_LINES = 40
 
@@ -40,18 +42,28 @@ class Command:
     arguments: Sequence[str]
     environment: Mapping[str, str]
     label: str
+    asks: bool = False
+    """Whether it waits for answers, see `ask`."""
+
+
+def _fail(label: str, error: ChildError) -> bool:
+    raise error
 
 
 def run_children(
     commands: Sequence[Command],
     log_file: Path,
     on_line: Callable[[str], None],
-    on_progress: Callable[[str, dict[str, Any]], None],
+    on_progress: Callable[[str, dict[str, Any]], Any],
+    on_failure: Callable[[str, ChildError], bool] = _fail,
+    enough: Callable[[], bool] = lambda: False,
 ) -> None:
     """Runs the commands in parallel and waits for all. The first that fails ends the others and raises ChildError.
 
-    `on_line` gets every plain line, `on_progress` every progress line with the label of its child. Whatever ends this
-    function early (an exception in a callback, a signal turned into one) ends the children first.
+    `on_line` gets every plain line, `on_progress` every progress line with the label of its child, and returns the answer
+    if the child asked. `on_failure` may return instead of raising its error: the others go on, and the failed child is started
+    again if it returned True. Once `enough` is true, children that do not end by themselves within seconds are ended. Whatever
+    ends this function early (an exception in a callback, a signal turned into one) ends the children first.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     # The parent-death signal is tied to the thread that starts the child: this thread stays here until all have ended.
@@ -59,7 +71,9 @@ def run_children(
         outputs: list[_Output] = []
         try:
             outputs.extend(_Output(command, _start(command)) for command in commands)
-            _pump(outputs, log, on_line, on_progress)
+            for output in _pump(outputs, log, on_line, on_progress, enough):
+                if (error := _failure(output, log.name)) is not None and on_failure(output.command.label, error):
+                    outputs.append(_Output(output.command, _start(output.command)))
         finally:
             _end([output.process for output in outputs])
 
@@ -68,7 +82,8 @@ def _start(command: Command) -> subprocess.Popen[bytes]:
     # No new session or process group: cancelling the flow's process group ends the child too.
     return subprocess.Popen(
         [sys.executable, "-m", command.module, *command.arguments],
-        stdin=subprocess.DEVNULL,
+        bufsize=0,
+        stdin=subprocess.PIPE if command.asks else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env={**os.environ, **command.environment, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
@@ -95,6 +110,12 @@ class _Output:
         text, self.unfinished = _text(self.unfinished), b""
         return [text] if text else []
 
+    def answer(self, value: Any) -> None:
+        """Answers the child's question."""
+        assert self.process.stdin is not None, f"{self.command.label} asks, but its command does not say so"
+        with contextlib.suppress(BrokenPipeError):  # it has died since
+            self.process.stdin.write(json.dumps(value).encode() + b"\n")
+
     def fileno(self) -> int:
         assert self.process.stdout is not None
         return self.process.stdout.fileno()
@@ -109,12 +130,21 @@ def _pump(
     outputs: Sequence[_Output],
     log: IO[str],
     on_line: Callable[[str], None],
-    on_progress: Callable[[str, dict[str, Any]], None],
-) -> None:
+    on_progress: Callable[[str, dict[str, Any]], Any],
+    enough: Callable[[], bool],
+) -> Iterator[_Output]:
+    """Passes on what the children say; yields each child that has ended. More children may be added to `outputs` meanwhile."""
     selector = selectors.DefaultSelector()
-    for output in outputs:
-        selector.register(output.fileno(), selectors.EVENT_READ, output)
-    while selector.get_map():
+    closed: set[int] = set()
+    deadline = float("inf")
+    while running := [output for output in outputs if id(output) not in closed]:
+        if enough():
+            deadline = min(deadline, time.monotonic() + _GRACE_S)
+        if time.monotonic() > deadline:
+            return
+        for output in running:
+            if output.fileno() not in selector.get_map():
+                selector.register(output.fileno(), selectors.EVENT_READ, output)
         ready = [key.data for key, _ in selector.select(timeout=1.0)]
         # A grandchild can hold the pipe open after the child has ended: an ended child with nothing to read is done.
         quiet = [key.data for key in selector.get_map().values() if key.data not in ready]
@@ -122,26 +152,41 @@ def _pump(
         for output in [*ready, *ended]:
             lines = output.read_lines() if output in ready else None
             for line in output.last_line() if lines is None else lines:
-                if line.startswith(PROGRESS):
-                    on_progress(output.command.label, json.loads(line[len(PROGRESS) :]))
-                else:
-                    log.write(line + "\n")
-                    log.flush()
-                    output.tail.append(line)
-                    on_line(f"[{output.command.label}] {line}")
+                _pass_on(output, line, log, on_line, on_progress)
             if lines is None:
                 selector.unregister(output.fileno())
-                _check_ended(output, log.name)
+                closed.add(id(output))
+                yield output
 
 
-def _check_ended(output: _Output, log: str) -> None:
+def _pass_on(
+    output: _Output,
+    line: str,
+    log: IO[str],
+    on_line: Callable[[str], None],
+    on_progress: Callable[[str, dict[str, Any]], Any],
+) -> None:
+    if line.startswith(PROGRESS):
+        facts = json.loads(line[len(PROGRESS) :])
+        answer = on_progress(output.command.label, facts)
+        if QUESTION in facts:
+            output.answer(answer)
+        return
+    log.write(line + "\n")
+    log.flush()
+    output.tail.append(line)
+    on_line(f"[{output.command.label}] {line}")
+
+
+def _failure(output: _Output, log: str) -> ChildError | None:
+    """How an ended child failed; None if it did not."""
     code = output.process.wait()
     if code == 0:
-        return
+        return None
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
     hint = " (out of memory?)" if code == -signal.SIGKILL else ""
     tail = "\n".join(output.tail)
-    raise ChildError(f"{output.command.label} {how}{hint}. Its log: {log}. Its last lines:\n{tail}")
+    return ChildError(f"{output.command.label} {how}{hint}. Its log: {log}. Its last lines:\n{tail}")
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -157,8 +202,9 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
                 process.kill()
                 process.wait()
     for process in processes:
-        if process.stdout is not None:
-            process.stdout.close()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
 
 
 @contextlib.contextmanager
@@ -189,7 +235,20 @@ def die_with_parent() -> None:
 
 def report_progress(**facts: Any) -> None:
     """Sends a progress line to the parent."""
-    print(PROGRESS + json.dumps(facts), flush=True)
+    # In one piece: other threads may print too.
+    print(f"{PROGRESS}{json.dumps(facts)}\n", end="", flush=True)
+
+
+def ask(question: str) -> Any:
+    """Asks the parent, which must have started this process with `Command.asks`, and waits for its answer.
+
+    For one thread at a time.
+    """
+    report_progress(**{QUESTION: question})
+    answer = sys.stdin.readline()
+    if not answer:
+        raise ConnectionError("the parent process is gone")
+    return json.loads(answer)
 
 
 def peak_memory_mib() -> float:

@@ -11,19 +11,26 @@ import asyncio
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from data.records import Message, ResponsePair
 from prompts.judge import JudgePrompt
 from prompts.template import ZERO_WIDTH_SPACE
 from tasks.model.chat import Encoded
-from tasks.model.engine import Completion, Failure, OnAnswer, Request
+from tasks.model.endpoint_errors import KEY_VARIABLE, TOO_BUSY, EndpointError, explained, may_pass, refuses_all, words
+from tasks.model.engine import Answer, Completion, Failure, OnAnswer, Request, Requests
 
-KEY_VARIABLE = "OPENAI_API_KEY"
 _TOP = 20
 """The most alternatives per token that the protocol allows."""
 _RETRIES = 5
+_PAUSES_S = (20.0, 60.0, 180.0)
+"""After the client's retries, which take a quarter of a minute: long enough for a server to be started again."""
+_LOOK_S = 0.1
+"""How often it is looked for new requests while none is answered."""
+_END = object()
 _TRIES_AT_FIRST = 2
 """How often a server is asked again for its models: whether it is there at all should be known soon."""
 _SPECIAL = re.compile(
@@ -31,10 +38,6 @@ _SPECIAL = re.compile(
 )
 _OTHER_LIMIT = "max_completion_tokens"
 _SURE = 1000
-
-
-class EndpointError(OSError, ValueError):
-    """An endpoint that cannot be used as given: what the server said, and what to do. Never the fault of a row."""
 
 
 def is_endpoint(model: str) -> bool:
@@ -71,6 +74,7 @@ class EndpointEngine:
         concurrency: int = 32,
         timeout_s: float = 600.0,
         retries: int = _RETRIES,
+        pauses_s: Sequence[float] = _PAUSES_S,
     ) -> None:
         """`url` is the base URL, including "/v1". Without `model`, the server's only model is used.
 
@@ -78,6 +82,7 @@ class EndpointEngine:
         not have exactly one model although none is named.
         """
         self.url, self.concurrency, self.timeout_s, self.retries = url, concurrency, timeout_s, retries
+        self.pauses_s, self.answered = pauses_s, 0
         self.limit = "max_tokens"
         self.model = self._find_model(model)
 
@@ -101,52 +106,93 @@ class EndpointEngine:
             refused = isinstance(error, APIStatusError) and error.status_code in (401, 403)
             if model and not refused and not isinstance(error, APIConnectionError):
                 return model  # some servers do not list their models
-            raise EndpointError(_explained(self.url, error)) from error
+            raise EndpointError(explained(self.url, error)) from error
         if not model and len(found) != 1:
             raise EndpointError(
                 f"{self.url} serves {', '.join(found) or 'no model'}: specify the judge's model as URL#MODEL"
             )
         return model or found[0]
 
-    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
-        """See `Engine.generate`. A request for n completions becomes n requests to the endpoint, each with its own seed."""
-        asyncio.run(self._serve(requests, on_answer))
+    def generate(self, requests: Requests, on_answer: OnAnswer) -> None:
+        """See `Engine.generate`. A request for n completions becomes n requests to the endpoint, each with its own seed.
 
-    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
-        """Not available: an endpoint does not return the probability of a given text."""
-        raise NotImplementedError("an endpoint cannot score given texts")
+        A server that cannot be reached, has an error or is too busy is asked again, at last after minutes; then it is given up.
+        Raises EndpointError for that, and at once for an answer that every request would get.
+        """
+        asyncio.run(self._serve(iter(requests), on_answer))
 
-    async def _serve(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
-        slots = asyncio.Semaphore(self.concurrency)
+    async def _serve(self, pulled: Iterator[Request | None], on_answer: OnAnswer) -> None:
+        slots, numbers = asyncio.Semaphore(self.concurrency), count()
+        running: dict[asyncio.Task[Answer], int] = {}
+        over = False
         async with self._client(self.retries) as client:
+            try:
+                while not over or running:
+                    while not over and len(running) < 2 * self.concurrency:
+                        request = next(pulled, _END)
+                        over = request is _END
+                        if not isinstance(request, Request):
+                            break
+                        running[asyncio.create_task(self._answer(client, slots, request))] = next(numbers)
+                    if running:
+                        done, _ = await asyncio.wait(running, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+                        for task in done:
+                            on_answer(running.pop(task), task.result())
+            finally:
+                for task in running:
+                    task.cancel()
 
-            async def one(i: int, request: Request | None) -> None:
-                while request is not None:
-                    parts = [self._complete(client, slots, request, j) for j in range(request.sampling.n)]
-                    made = await asyncio.gather(*parts)
-                    failed = [part for part in made if isinstance(part, Failure)]
-                    request = on_answer(i, failed[0] if failed else [p for p in made if isinstance(p, Completion)])
-
-            await asyncio.gather(*(one(i, request) for i, request in enumerate(requests)))
+    async def _answer(self, client: Any, slots: asyncio.Semaphore, request: Request) -> Answer:
+        made = await asyncio.gather(*(self._complete(client, slots, request, j) for j in range(request.sampling.n)))
+        failed = next((part for part in made if isinstance(part, Failure)), None)
+        return failed or [part for part in made if isinstance(part, Completion)]
 
     async def _complete(self, client: Any, slots: asyncio.Semaphore, request: Request, j: int) -> Completion | Failure:
-        from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
+        from openai import APIStatusError, APITimeoutError, OpenAIError
 
         labels = [chr(token) for token in request.sampling.logprob_ids]
         async with slots:
             try:
-                reply = await self._ask(client, request, j)
+                reply = await self._ask_patiently(client, request, j)
+            except EndpointError:
+                raise
             except APIStatusError as error:
-                if error.status_code in (401, 403, 404):  # every request would fail, not just this one
-                    raise EndpointError(_explained(self.url, error)) from error
-                return Failure(f"endpoint_{error.status_code}", _words(error))
+                if refuses_all(error):
+                    raise EndpointError(explained(self.url, error)) from error
+                return Failure(f"endpoint_{error.status_code}", words(error))
             except APITimeoutError:
                 return Failure("endpoint_timeout", f"no reply within {self.timeout_s:g} s, {self.retries + 1} times")
-            except APIConnectionError as error:
-                raise ConnectionError(_explained(self.url, error)) from error
             except (OpenAIError, ValueError) as error:  # a reply that is not JSON raises ValueError
-                return Failure("endpoint_failed", _words(error))
+                return Failure("endpoint_failed", words(error))
         return _completion(reply, labels)
+
+    async def _ask_patiently(self, client: Any, request: Request, j: int) -> Any:
+        """The server's reply. What may pass is asked again after each of `pauses_s`; EndpointError says that it did not pass.
+
+        An error of the server is this request's own if others were answered meanwhile, unless the server is just too busy.
+        """
+        from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+        pauses, answered = deque(self.pauses_s), self.answered
+        while True:
+            try:
+                reply = await self._ask(client, request, j)
+                self.answered += 1
+                return reply
+            except APITimeoutError:
+                raise
+            except (APIConnectionError, APIStatusError) as error:
+                code = getattr(error, "status_code", None)
+                if code is not None and not may_pass(error):
+                    raise
+                if not pauses and code is not None and self.answered > answered:
+                    if code != TOO_BUSY:
+                        raise
+                    pauses.extend(self.pauses_s)
+                if not pauses:
+                    raise EndpointError(explained(self.url, error)) from error
+                answered = self.answered
+                await asyncio.sleep(pauses.popleft())
 
     async def _ask(self, client: Any, request: Request, j: int) -> Any:
         """The server's reply. Newer models of OpenAI's call the limit of a reply otherwise, and say so when they refuse it."""
@@ -165,34 +211,10 @@ class EndpointEngine:
                 **options,
             )
         except BadRequestError as error:
-            if limit == _OTHER_LIMIT or _OTHER_LIMIT not in _words(error):
+            if limit == _OTHER_LIMIT or _OTHER_LIMIT not in words(error):
                 raise
             self.limit = _OTHER_LIMIT
         return await self._ask(client, request, j)
-
-
-def _explained(url: str, error: Exception) -> str:
-    """What a request's failure means for the endpoint as a whole, in one line: the server's words, and what to do."""
-    from openai import APIConnectionError
-
-    code, words = getattr(error, "status_code", None), _words(error)
-    if isinstance(error, APIConnectionError):
-        return f"nothing answers at {url} ({words}): is the server running, and are host and port right?"
-    if code in (401, 403):
-        return f"{url} refuses the API key (HTTP {code}: {words}): set {KEY_VARIABLE} to one that it accepts"
-    if code == 404:
-        ending = "" if url.rstrip("/").endswith("/v1") else ', and most servers\' URLs end with "/v1"'
-        return f"{url} does not know what was asked for (HTTP 404: {words}): check the URL and the model's name{ending}"
-    return f"{url} does not answer as an OpenAI-compatible server ({words}): check the URL"
-
-
-def _words(error: Exception) -> str:
-    """The server's own words in an error, in one line."""
-    body = getattr(error, "body", None)
-    if isinstance(body, Mapping):
-        body = body.get("message") or body.get("detail") or body
-    text = str(body or error) if not isinstance(error.__cause__, OSError) else f"{error} {error.__cause__}"
-    return " ".join(text.split())[:300] or type(error).__name__
 
 
 def _completion(reply: Any, labels: Sequence[str]) -> Completion | Failure:

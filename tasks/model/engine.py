@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -31,6 +31,10 @@ class Request:
 
     Engines that take chat messages get `messages`, and no token ids. `opened` is the beginning of the reply that the prompt
     already ends with: completions continue it.
+    The last `begun` tokens of the prompt are a reply that was cut off: the completion's text and tokens are those of the whole
+    reply, its logprob that of the new tokens.
+    With `score_from`, nothing is sampled: the answer is one completion without text, whose `sum_logprob` is that of the
+    prompt's tokens from this position on, each given all tokens before it.
     """
 
     name: str
@@ -39,6 +43,8 @@ class Request:
     shortened: bool = False
     messages: tuple[Message, ...] = ()
     opened: str = ""
+    begun: int = 0
+    score_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +72,28 @@ class Failure:
     detail: str = ""
 
 
-OnAnswer = Callable[[int, list[Completion] | Failure], Request | None]
-"""Called with a request's index and its answer; a request that it returns is served next, under the same index."""
+Answer = list[Completion] | Failure
+"""The n completions of a request in order, or why it failed."""
+
+Requests = Iterable[Request | None]
+"""Requests for an engine to pull as it has room for them.
+
+None says that there is none at the moment, while answers are still to come: the engine goes on, and asks again. If no answer is
+to come, the iterator waits instead.
+"""
+
+OnAnswer = Callable[[int, Answer], None]
+"""Called with the number of a request, counted from 0 in the order in which they were pulled, and its answer."""
 
 
 class Engine(Protocol):
     """What a stage needs from a language model."""
 
-    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
-        """Serves all requests at once. As soon as one is done, reports its n completions in order, or why it failed."""
-        ...
+    def generate(self, requests: Requests, on_answer: OnAnswer) -> None:
+        """Serves all requests, as many at once as the engine can use, and holds no more than about twice as many.
 
-    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
-        """For each (prefix ids, continuation ids) the sum over the continuation of log p(token | all tokens before it)."""
+        Reports each answer as soon as it is there. What follows from an answer can be pulled next.
+        """
         ...
 
 
@@ -86,8 +101,8 @@ class Engine(Protocol):
 class FakeEngine:
     """An engine for tests: `reply` maps a request and a completion's number to its text.
 
-    Tokens are the code points of the text; each has logprob −1, or −2 in `score`. If a request has `logprob_ids`,
-    `id_logprobs` returns their logprobs.
+    Tokens are the code points of the text; each has logprob −1, or −2 where a given text is scored. If a request has
+    `logprob_ids`, `id_logprobs` returns their logprobs.
     """
 
     reply: Callable[[Request, int], str]
@@ -96,15 +111,17 @@ class FakeEngine:
     scores: Callable[[Request], float | None] = lambda request: None
     requests_seen: int = field(default=0)
 
-    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
-        for i, first in enumerate(requests):
-            request: Request | None = first
-            while request is not None:
-                self.requests_seen += 1
-                request = on_answer(i, [self._complete(request, j) for j in range(request.sampling.n)])
+    def generate(self, requests: Requests, on_answer: OnAnswer) -> None:
+        asked = (request for request in requests if request is not None)
+        for i, request in enumerate(asked):
+            on_answer(i, self.answer(request))
 
-    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
-        return [-2.0 * len(continuation) for _, continuation in texts]
+    def answer(self, request: Request) -> list[Completion]:
+        """The answer to one request; `requests_seen` counts those that are not for scores."""
+        if request.score_from is not None:
+            return [Completion("", [], finished=True, sum_logprob=-2.0 * len(request.prompt_ids[request.score_from :]))]
+        self.requests_seen += 1
+        return [self._complete(request, j) for j in range(request.sampling.n)]
 
     def _complete(self, request: Request, j: int) -> Completion:
         text = self.reply(request, j)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,10 +24,12 @@ from tasks.machine import child
 from tasks.machine.gpus import claim_gpus, visible_gpus
 from tasks.model.chat import ChatEncoder
 from tasks.model.device import engine_environment
-from tasks.model.engine import Completion, Failure, OnAnswer, Request, Sampling
+from tasks.model.engine import Answer, Completion, Failure, OnAnswer, Request, Requests, Sampling
 from tasks.model.opening import open_engine
 from tasks.settings import GenerationSettings, ModelSettings
 
+_AT_ONCE = 1024
+_END, _NOTHING = object(), object()
 _TAIL_BYTES = 4000
 _END_S = 10.0
 
@@ -63,7 +68,7 @@ class EngineProcess:
         self.closed = False
         try:
             self._send(described)
-            self._receive()
+            self.at_once = int(self._receive()["at_once"])
         except BaseException:
             self.close()
             raise
@@ -74,29 +79,30 @@ class EngineProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
+    def generate(self, requests: Requests, on_answer: OnAnswer) -> None:
         """See `Engine.generate`. Raises ChildError if the process dies or has been closed."""
         if self.closed:
             raise child.ChildError("this judge is closed because its engine ended or was interrupted: open it again")
-        todo = list(enumerate(requests))
         try:
-            while todo:
-                todo = self._batch(todo, on_answer)
+            self._serve(iter(requests), on_answer)
         except BaseException:
-            self.close()  # unread answers would be mistaken for the next batch's
+            self.close()  # unread answers would be mistaken for those of the next requests
             raise
 
-    def _batch(self, todo: Sequence[tuple[int, Request]], on_answer: OnAnswer) -> list[tuple[int, Request]]:
-        """Serves these requests, each under its index; returns the requests to be served next in their place."""
-        self._send({"requests": [_request_json(request) for _, request in todo]})
-        again = []
-        for _ in todo:
-            message = self._receive()
-            index = todo[message["i"]][0]
-            instead = on_answer(index, _answer_of(message))
-            if instead is not None:
-                again.append((index, instead))
-        return again
+    def _serve(self, pulled: Iterator[Request | None], on_answer: OnAnswer) -> None:
+        given, waiting, over = 0, 0, False
+        while not over or waiting:
+            while not over and waiting < self.at_once:
+                request = next(pulled, _END)
+                over = request is _END
+                if not isinstance(request, Request):
+                    break
+                self._send({"i": given, "request": _request_json(request)})
+                given, waiting = given + 1, waiting + 1
+            if waiting:
+                message = self._receive()
+                waiting -= 1
+                on_answer(message["i"], _answer_of(message))
 
     def close(self) -> None:
         """Ends the process and waits for it."""
@@ -138,10 +144,11 @@ class EngineProcess:
 
 
 def _request_json(request: Request) -> dict[str, Any]:
-    return {"name": request.name, "prompt_ids": list(request.prompt_ids), "sampling": asdict(request.sampling)}
+    sent = {"name": request.name, "prompt_ids": list(request.prompt_ids), "sampling": asdict(request.sampling)}
+    return {**sent, "begun": request.begun, "score_from": request.score_from}
 
 
-def _answer_of(message: Mapping[str, Any]) -> list[Completion] | Failure:
+def _answer_of(message: Mapping[str, Any]) -> Answer:
     if "failure" in message:
         return Failure(*message["failure"])
     return [Completion(**completion) for completion in message["completions"]]
@@ -167,24 +174,58 @@ def main() -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
-    def answered(i: int, answer: list[Completion] | Failure) -> None:
+    def answered(number: int, answer: Answer) -> None:
+        i = received.waiting.pop(number)
         if isinstance(answer, Failure):
             tell({"i": i, "failure": [answer.reason, answer.detail]})
         else:
             tell({"i": i, "completions": [{**asdict(c), "token_ids": list(c.token_ids)} for c in answer]})
 
-    tell({"ready": True})
-    for line in requests:
-        wanted = json.loads(line)["requests"]
-        engine.generate([_request_of(one) for one in wanted], answered)
+    received = _Received(requests)
+    tell({"at_once": getattr(engine, "at_once", _AT_ONCE)})
+    engine.generate(received, answered)
     del locks
     os._exit(0)
+
+
+class _Received:
+    """The requests that arrive, as the engine's `Requests`. `waiting` has the sender's number of each that it was given."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.waiting: dict[int, int] = {}
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, args=(lines,), daemon=True).start()
+
+    def _read(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def __iter__(self) -> Iterator[Request | None]:
+        for number in count():
+            while (line := self._next()) is _NOTHING:
+                yield None
+            if line is None:
+                return
+            message = json.loads(line)
+            self.waiting[number] = message["i"]
+            yield _request_of(message["request"])
+
+    def _next(self) -> Any:
+        try:
+            return self._lines.get(block=not self.waiting)
+        except queue.Empty:
+            return _NOTHING
 
 
 def _request_of(message: Mapping[str, Any]) -> Request:
     sampling = message["sampling"]
     return Request(
-        message["name"], message["prompt_ids"], Sampling(**{**sampling, "logprob_ids": tuple(sampling["logprob_ids"])})
+        message["name"],
+        message["prompt_ids"],
+        Sampling(**{**sampling, "logprob_ids": tuple(sampling["logprob_ids"])}),
+        begun=message["begun"],
+        score_from=message["score_from"],
     )
 
 

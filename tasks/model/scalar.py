@@ -7,15 +7,18 @@ same in both orders.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks.model.engine import Completion, OnAnswer, Request
+from tasks.model.engine import Completion, OnAnswer, Request, Requests
 
 SCALAR = "scalar"
 """Takes the place of a prompt's name for a judge without one: it sees only the conversation with the response."""
 
+_AT_ONCE = 1024
+"""Requests that are sorted by length together."""
 _BATCH_TOKENS = 16_384
 
 
@@ -58,9 +61,15 @@ class ScalarEngine:
         self.pad_id = loaded.config.pad_token_id = 0 if end_id != 0 else 1
         self.model = loaded.to(self.device).eval()
 
-    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
-        """See `Engine.generate`: reports each request's score. There are no follow-up requests."""
-        order = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt_ids))
+    def generate(self, requests: Requests, on_answer: OnAnswer) -> None:
+        """See `Engine.generate`: reports each request's score."""
+        pulled, first = iter(requests), 0
+        while some := list(takewhile(lambda request: request is not None, islice(pulled, _AT_ONCE))):
+            self._score_all({i: request for i, request in enumerate(some, first) if request is not None}, on_answer)
+            first += len(some)
+
+    def _score_all(self, requests: Mapping[int, Request], on_answer: OnAnswer) -> None:
+        order = sorted(requests, key=lambda i: len(requests[i].prompt_ids))
         batch: list[int] = []
         for i in order:
             # Sorted by length: the newest is the longest, and all are padded to its length.
@@ -71,7 +80,7 @@ class ScalarEngine:
         if batch:
             self._score_batch(batch, requests, on_answer)
 
-    def _score_batch(self, batch: Sequence[int], requests: Sequence[Request], on_answer: OnAnswer) -> None:
+    def _score_batch(self, batch: Sequence[int], requests: Mapping[int, Request], on_answer: OnAnswer) -> None:
         import torch
 
         longest = max(len(requests[i].prompt_ids) for i in batch)
@@ -84,7 +93,3 @@ class ScalarEngine:
             scores_B = self.model(input_ids=ids_BT, attention_mask=mask_BT).logits[:, 0].float().tolist()
         for i, score in zip(batch, scores_B, strict=True):
             on_answer(i, [Completion("", [], finished=True, score=score)])
-
-    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
-        """Not available: there are no token probabilities."""
-        raise NotImplementedError("a discriminative model has no token probabilities")

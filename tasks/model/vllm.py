@@ -11,13 +11,16 @@ from itertools import count
 from typing import Any
 
 from tasks.model.device import engine_dtype, has_gpu
-from tasks.model.engine import Completion, Failure, OnAnswer, Request
+from tasks.model.engine import Answer, Completion, Failure, OnAnswer, Request, Requests
 from tasks.settings import GenerationSettings, ModelSettings
 
 _SCORING_CHUNK_TOKENS = 2048
 """Limits the memory of prompt logprobs on a GPU: a chunk's logits are tokens × vocabulary in fp32, 1.2 GB for 152K words."""
 
 _CPU_BATCH_TOKENS = 4096
+_BEFORE = 8
+"""How many tokens of the prompt a reply is decoded behind."""
+_END = object()
 
 
 class VLLMEngine:
@@ -35,8 +38,8 @@ class VLLMEngine:
     ) -> None:
         """Loads the model. `end_id` ends a completion.
 
-        `scoring` says that `score` will be called, `by_label` that the probabilities of labels will be read: either has the
-        head compute in float32.
+        `scoring` says that texts will be scored, `by_label` that the probabilities of labels will be read: either has the head
+        compute in float32.
         """
         gpu = has_gpu()
         from vllm import LLM
@@ -67,57 +70,43 @@ class VLLMEngine:
             max_model_len=models.max_tokens,
             enable_prefix_caching=prefix_caching,
             trust_remote_code=bool(models.trust_remote_code),
-            seed=0,  # used only by requests without a seed; every request here has one
+            seed=0,  # used only by requests without a seed; every request that samples has one
             **options,
         )
+        self.tokenizer = self.llm.get_tokenizer()
+        self.tokenizer.clean_up_tokenization_spaces = False  # replies are read as they were written
+        # Twice as many completions as it can work on: the next ones are there when some finish.
+        self.at_once = 2 * self.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
 
-    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
+    def generate(self, requests: Requests, on_answer: OnAnswer) -> None:
         """See `Engine.generate`. A request that the engine does not return is a `Failure`, never an empty completion."""
         from vllm.exceptions import VLLMClientError
 
-        engine = self.llm.llm_engine
-        names = map(str, count())
+        engine, pulled, numbers = self.llm.llm_engine, iter(requests), count()
         waiting: dict[str, tuple[int, Request]] = {}
-
-        def add(i: int, request: Request) -> None:
-            name = next(names)
-            try:  # one by one: a request that the engine rejects must not fail the others
-                engine.add_request(name, *self._as_vllm(request))
-                waiting[name] = (i, request)
-            except (ValueError, VLLMClientError) as error:
-                tell(i, Failure("engine_refused", str(error)))
-
-        def tell(i: int, answer: list[Completion] | Failure) -> None:
-            instead = on_answer(i, answer)
-            if instead is not None:
-                add(i, instead)
-
-        for i, request in enumerate(requests):
-            add(i, request)
-        while engine.has_unfinished_requests():
-            for output in engine.step():
+        over, held = False, 0
+        while not over or waiting:
+            while not over and held < self.at_once:
+                request = next(pulled, _END)
+                over = request is _END
+                if not isinstance(request, Request):
+                    break
+                i = next(numbers)
+                try:  # one by one: a request that the engine rejects must not fail the others
+                    engine.add_request(str(i), *self._as_vllm(request))
+                    waiting[str(i)] = (i, request)
+                    held += request.sampling.n
+                except (ValueError, VLLMClientError) as error:
+                    on_answer(i, Failure("engine_refused", str(error)))
+            for output in engine.step() if engine.has_unfinished_requests() else ():
                 if output.finished:
                     i, request = waiting.pop(output.request_id)
-                    tell(i, _completions(output, request))
-        for i, _ in list(waiting.values()):
-            tell(i, Failure("engine_lost_the_request"))
-
-    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
-        """See `Engine.score`. One prefill per text; the single token that is generated is discarded."""
-        from vllm import SamplingParams, TokensPrompt
-
-        outputs = self.llm.generate(
-            [TokensPrompt(prompt_token_ids=[*prefix, *continuation]) for prefix, continuation in texts],
-            SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False),
-            use_tqdm=False,
-        )
-        return [
-            sum(
-                float(position[token].logprob)
-                for position, token in zip(output.prompt_logprobs[len(prefix) :], continuation, strict=True)
-            )
-            for output, (prefix, continuation) in zip(outputs, texts, strict=True)
-        ]
+                    held -= request.sampling.n
+                    on_answer(i, self._answer(output, request))
+            if not engine.has_unfinished_requests():
+                lost, waiting, held = waiting, {}, 0
+                for i, _ in lost.values():
+                    on_answer(i, Failure("engine_lost_the_request"))
 
     def _as_vllm(self, request: Request) -> tuple[Any, Any]:
         """The prompt and the sampling parameters of a request."""
@@ -126,6 +115,10 @@ class VLLMEngine:
 
         sampling = request.sampling
         [prompt] = self.llm.renderer.render_cmpl([TokensPrompt(prompt_token_ids=list(request.prompt_ids))])
+        # Replies are decoded at once when they are finished.
+        how: dict[str, Any] = {"detokenize": False, "output_kind": RequestOutputKind.FINAL_ONLY}
+        if request.score_from is not None:  # the single token that is generated is discarded
+            return prompt, SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, flat_logprobs=True, **how)
         return prompt, SamplingParams(
             n=sampling.n,
             temperature=sampling.temperature,
@@ -134,29 +127,51 @@ class VLLMEngine:
             seed=sampling.seed,
             logprobs=0 if sampling.logprobs else None,
             logprob_token_ids=list(sampling.logprob_ids) or None,
+            flat_logprobs=sampling.logprobs,
             stop_token_ids=[self.end_id],
-            # A special token in the middle of a reply must reach the parser, not vanish.
-            skip_special_tokens=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            **how,
         )
 
+    def _answer(self, output: Any, request: Request) -> Answer:
+        if request.score_from is not None:
+            return [_scored(output, request, request.score_from)]
+        if len(output.outputs) != request.sampling.n:
+            return Failure(f"engine_returned_{len(output.outputs)}_of_{request.sampling.n}")
+        for one in output.outputs:
+            if one.finish_reason not in ("stop", "length"):
+                return Failure(f"engine_{one.finish_reason}")
+        return [self._completion(one, request) for one in sorted(output.outputs, key=lambda one: one.index)]
 
-def _completions(output: Any, request: Request) -> list[Completion] | Failure:
-    if len(output.outputs) != request.sampling.n:
-        return Failure(f"engine_returned_{len(output.outputs)}_of_{request.sampling.n}")
-    for one in output.outputs:
-        if one.finish_reason not in ("stop", "length"):
-            return Failure(f"engine_{one.finish_reason}")
-    return [
-        Completion(
-            text=one.text,
-            token_ids=list(one.token_ids),
-            finished=one.finish_reason == "stop" or bool(request.sampling.logprob_ids),
+    def _completion(self, one: Any, request: Request) -> Completion:
+        stopped, prompt = one.finish_reason == "stop", list(request.prompt_ids)
+        begins = len(prompt) - request.begun
+        ids = [*prompt[begins:], *one.token_ids]
+        return Completion(
+            text=decode(self.tokenizer, prompt[:begins], ids[:-1] if stopped else ids),
+            token_ids=ids,
+            finished=stopped or bool(request.sampling.logprob_ids),
             sum_logprob=one.cumulative_logprob if request.sampling.logprobs else None,
             id_logprobs=_of_first_token(one, request) if request.sampling.logprob_ids else None,
         )
-        for one in sorted(output.outputs, key=lambda one: one.index)
-    ]
+
+
+def decode(tokenizer: Any, before: Sequence[int], ids: Sequence[int]) -> str:
+    """The text of tokens that come after others: the tokens before them decide whether it begins with a space.
+
+    A special token in the middle of a reply must reach the parser, not vanish. Half of a character at the end is left out.
+    """
+    some = [*before[-_BEFORE:]]
+    known = tokenizer.decode(some, skip_special_tokens=False)
+    whole = tokenizer.decode([*some, *ids], skip_special_tokens=False)
+    text = whole[len(known) :] if whole.startswith(known) else tokenizer.decode(list(ids), skip_special_tokens=False)
+    return str(text).rstrip("\ufffd")
+
+
+def _scored(output: Any, request: Request, start: int) -> Completion:
+    """The sum of the prompt's logprobs from position `start` on. The first token of all has none."""
+    found = output.prompt_logprobs
+    assert list(found.token_ids[start - 1 :]) == list(request.prompt_ids[start:]), "these are others' logprobs"
+    return Completion("", [], finished=True, sum_logprob=sum(found.logprobs[start - 1 :]))
 
 
 def _of_first_token(one: Any, request: Request) -> list[float]:

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from data.records import RecordError, ResponsePair, prompt_key
 from tasks.model.chat import ChatEncoder
-from tasks.model.engine import Completion, Failure, OnAnswer, Request
+from tasks.model.engine import Answer, Completion, Failure, OnAnswer, Request, Requests
 from tasks.model.judging import (
     JudgeAnswer,
     JudgeEncoder,
@@ -18,7 +18,7 @@ from tasks.model.judging import (
     compare_scores,
     read_answer,
 )
-from tasks.model.requests import PROMPT_TOO_LONG, PendingRow
+from tasks.model.requests import PROMPT_TOO_LONG, Asking, PendingRow
 from tasks.rank.inputs import Prompt, pair_of, pair_or_error, read_messages, read_responses
 from tasks.rank.results import Comparison, Judged, Usage, with_losses
 from tasks.rank.tournaments import Best, Match, Method, Ranking, RankMethod, Running, best_of, ranking
@@ -31,7 +31,7 @@ _SCORES_KEPT = 100_000
 class JudgeEngine(Protocol):
     """The part of `tasks.model.engine.Engine` that a judge needs."""
 
-    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None: ...
+    def generate(self, requests: Requests, on_answer: OnAnswer) -> None: ...
 
 
 class Judge:
@@ -195,17 +195,18 @@ class Judge:
     def _generate(
         self, requests: Sequence[tuple[int, int, Request]], query: JudgeQuery
     ) -> list[list[Completion] | Failure]:
-        rows = [PendingRow({}, [request], {}, {0}) for _, _, request in requests]
+        rows = [PendingRow({}, query.context) for _ in requests]
+        asking = Asking(row.ask([request]) for row, (_, _, request) in zip(rows, requests, strict=True))
 
-        def answered(i: int, reply: list[Completion] | Failure) -> Request | None:
-            if not isinstance(reply, Failure):  # also a reply that is cut off, and asked for again
+        def answered(number: int, reply: Answer) -> None:
+            if not isinstance(reply, Failure):  # also a reply that is cut off, and goes on
                 self.usage.generations += len(reply)
-                self.usage.tokens += sum(len(completion.token_ids) for completion in reply)
-            return rows[i].take(0, reply, query.context)
+            asking.answered(number, reply)
 
         if rows:
             self.usage.batches += 1
-            self.engine.generate([request for _, _, request in requests], answered)
+            self.engine.generate(asking, answered)
+        self.usage.tokens += sum(row.tokens for row in rows)
         return [row.answers[0] for row in rows]
 
     def _read(self, order: int, completions: list[Completion] | Failure, query: JudgeQuery) -> list[Judged]:

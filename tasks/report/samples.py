@@ -15,9 +15,9 @@ from data.store.artifacts import Artifact
 from prompts.template import render_conversation
 from tasks.label import vote_params, vote_query
 from tasks.model.judging import JudgeQuery
+from tasks.model.proofs import read_proofs
 from tasks.model.votes import read_votes
 from tasks.prepare import batch_of, truth_of
-from tasks.prove import read_proofs
 from tasks.run.rows import generated_for
 from tasks.run.stage import Run
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from data.files import read_jsonl
 from data.store.artifacts import SHARDS, Artifact, Counts, Outcome, StageError
+from tasks.generation.claims import rows_a_shard
 from tasks.generation.local import GenerationStats, generate_in_children
 from tasks.generation.pool import generate_in_pool
 from tasks.generation.shards import GenerationJob, with_rows
@@ -29,14 +30,17 @@ def generate_rows(
     model: Path | str,
     role: Role = "judge",
     score_against: Sequence[Mapping[str, str]] | None = None,
+    score_if: str | None = None,
+    follow: str | None = None,
 ) -> Outcome:
     """Generates for every row of a file into the stage's ``shards-…`` and counts what became of each.
 
+    `builder`, `score_against`, `score_if` and `follow` are those of a `GenerationJob`.
     Raises StageError if more rows failed than the settings allow; the other rows are kept for the next attempt.
     """
     generation = context.run.settings.generation
     n_rows = sum(1 for _ in read_jsonl(rows))
-    shards = _shard_folder(context.work, generation.shard_rows)
+    shards = _shard_folder(context.work, rows_a_shard(n_rows, generation.shard_rows))
     shard_rows = int(shards.name.removeprefix(SHARDS))
     job = GenerationJob(
         builder,
@@ -48,6 +52,8 @@ def generate_rows(
         context.run.settings.models.for_role(role).model_dump(mode="json"),
         {**generation.model_dump(mode="json"), "shard_rows": shard_rows},
         score_against,
+        score_if=score_if,
+        follow=follow,
     )
     reserve = context.run.settings.retention.reserve_gib
     check_room(context.work, f"generating for {n_rows} rows", generation_bytes(params, n_rows), reserve)
@@ -55,12 +61,14 @@ def generate_rows(
     dropped = UselessReplies()
     failed: Counter[str] = Counter()
     first: dict[str, str] = {}
-    seen: Counter[str] = Counter(dict.fromkeys(_SEEN, 0))
+    seen: Counter[str] = Counter(dict.fromkeys((*_SEEN, *(("scored",) if score_against else ())), 0))
     for _, line in with_rows(job):
         completions = [c for request in line.get("requests", ()) for c in request["completions"]]
         seen["prompt_tokens"] += line.get("prompt_tokens", 0)
         seen["tokens_generated"] += sum(c["n_tokens"] for c in completions) + line.get("discarded_tokens", 0)
         seen["cut_off"] += sum(not c["finished"] for c in completions)
+        if score_against:
+            seen["scored"] += sum("logprob_alone" in c for c in completions)
         seen["shortened"] += line.get("shortened", False)
         seen["asked_longer"] += line.get("asked_longer", False)
         if "dropped" in line:

@@ -13,17 +13,18 @@ class GenerationSettings(Section):
     """How vLLM runs. A stage's rows are split into shards; a finished shard is never regenerated."""
 
     shard_rows: int = Field(
-        2048,
+        256,
         ge=1,
         title="Rows per shard",
-        description="Rows queued in the engine at once; a crash loses at most this many.",
+        description="At most; a small stage has smaller shards. Each engine takes the next shard when it has room for more, so "
+        "that all end together. A lost machine's finished shards are kept.",
     )
     workers: int = Field(
         0,
         ge=0,
         le=1024,
         title="Generation workers",
-        description="0: engines run on the run's own machine, one per GPU. N: a stage is spread over N runs of the deployment "
+        description="0: engines run on the run's own machine, one per GPU. N: a stage is shared by N runs of the deployment "
         "generate/shards in the work pool gpu, on any machines that have a worker there and see the store; needs an explicit "
         "models.dtype. Must be 0 in the flows benchmark and adapt.",
     )
@@ -47,7 +48,7 @@ class GenerationSettings(Section):
         ge=1,
         le=4096,
         title="Concurrent requests",
-        description="For an endpoint; a vLLM engine takes a whole shard at once.",
+        description="For an endpoint; a vLLM engine takes as many as its memory holds.",
     )
     max_attempts: int = Field(
         3,

@@ -11,7 +11,7 @@ from typing import Any
 from tasks.model.device import engine_environment
 
 
-def measure(*arguments: str) -> dict[str, Any]:
+def measure(*arguments: str) -> Any:
     """Runs one benchmark in its own process; returns the figures in its last line of output."""
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
@@ -20,13 +20,18 @@ def measure(*arguments: str) -> dict[str, Any]:
         check=True,
         env={**os.environ, **engine_environment(on_gpus=False)},
     )
-    figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return figures
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def main() -> None:
     speed = measure("tests.benchmarks.generation")
     print(f"generation stage ÷ bare LLM.generate, rows/s: {speed} (goal ≥ 0.95)", flush=True)
+    stream = measure("tests.benchmarks.stream")
+    print(f"the same on heavy-tailed replies in small shards: {stream} (goal ≥ 0.97)", flush=True)
+    print(f"traced memory of a stream of rows, MiB: {measure('tests.benchmarks.stream', 'memory')}", flush=True)
+    for told, goal in ((("325000", "16384", "1"), 1.03), (("2000", "2048", "10"), 1.05)):
+        simulated = measure("tests.benchmarks.claims", *told)
+        print(f"simulated wall time of 8 engines ÷ that of one queue of rows: {simulated} (goal ≤ {goal})", flush=True)
     training = measure("tests.benchmarks.training")
     print(f"training child ÷ a plain script with TRL's trainer, tokens/s: {training} (goal ≥ 1.0)", flush=True)
     ranking = measure("tests.benchmarks.ranking")

@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def lease(path: Path) -> Iterator[Lease]:
-    held = Lease(LocalFile(path), "demo")
+    held = Lease(LocalFile(path), "the run 'demo'")
     yield held
     held.release()
 
@@ -57,7 +57,7 @@ def test_the_second_is_refused_at_once_and_told_who_has_it(path: Path) -> None:
             LeaseError,
             match=rf"the run 'demo' is being worked on by process {holder.pid} on {os.uname().nodename} since 20\d\d-",
         ):
-            Lease(LocalFile(path), "demo")
+            Lease(LocalFile(path), "the run 'demo'")
         assert time.monotonic() - started < 2
     finally:
         holder.kill()
@@ -70,7 +70,7 @@ def test_a_dead_process_on_this_machine_is_followed_at_once(path: Path) -> None:
     while psutil.Process(holder.pid).status() != psutil.STATUS_ZOMBIE:  # dead, but not reaped yet
         time.sleep(0.01)
     said: list[str] = []
-    follower = Lease(LocalFile(path), "demo", say=said.append)
+    follower = Lease(LocalFile(path), "the run 'demo'", say=said.append)
     holder.communicate()
     assert said == [f"taking over the run 'demo' from {_name(holder.pid, path, said)}: its process is dead"]
     follower.check()
@@ -85,17 +85,17 @@ def _name(pid: int, path: Path, said: list[str]) -> str:
 def test_another_process_with_the_same_id_is_not_the_holder(path: Path, lease: Lease) -> None:
     machine = lease.holder.process.rsplit("/", 2)[0]
     change(path, token="other", process=f"{machine}/{os.getpid()}/1.5")
-    Lease(LocalFile(path), "demo").release()
+    Lease(LocalFile(path), "the run 'demo'").release()
 
 
 def test_a_holder_on_another_machine_is_waited_for_until_its_time_is_over(path: Path, lease: Lease) -> None:
     elsewhere = {"token": "other", "host": "gpu-3", "process": "another boot/7/1.0"}
     change(path, **elsewhere, renewed=time.time() - 50)
     with pytest.raises(LeaseError, match=r"is being worked on by process \d+ on gpu-3"):
-        Lease(LocalFile(path), "demo")
+        Lease(LocalFile(path), "the run 'demo'")
     change(path, **elsewhere, renewed=time.time() - 61)
     said: list[str] = []
-    Lease(LocalFile(path), "demo", say=said.append).release()
+    Lease(LocalFile(path), "the run 'demo'", say=said.append).release()
     assert said[0].endswith("it has not renewed its lease for 61 s")
 
 
@@ -106,7 +106,7 @@ def test_of_many_that_take_over_one_has_it(path: Path, lease: Lease) -> None:
 
     def contend() -> None:
         try:
-            won.append(Lease(LocalFile(path), "demo", say=lambda line: None))
+            won.append(Lease(LocalFile(path), "the run 'demo'", say=lambda line: None))
         except LeaseError as error:
             refused.append(error)
 
@@ -121,7 +121,7 @@ def test_of_many_that_take_over_one_has_it(path: Path, lease: Lease) -> None:
 
 
 def test_a_lease_is_renewed_while_its_holder_lives(path: Path) -> None:
-    held = Lease(LocalFile(path), "demo", ttl_s=0.4)
+    held = Lease(LocalFile(path), "the run 'demo'", ttl_s=0.4)
     first = json.loads(path.read_text())["renewed"]
     deadline = time.monotonic() + 10
     while json.loads(path.read_text())["renewed"] == first:
@@ -149,7 +149,7 @@ def test_a_run_that_lost_its_lease_commits_nothing_and_leaves_the_lease_alone(tm
 
 def test_a_holder_that_finds_another_in_its_place_says_so_and_stops_at_its_next_progress(path: Path) -> None:
     said: list[str] = []
-    held = Lease(LocalFile(path), "demo", ttl_s=0.4, say=said.append)
+    held = Lease(LocalFile(path), "the run 'demo'", ttl_s=0.4, say=said.append)
     held.raise_if_lost()
     change(path, token="other", host="gpu-3")
     deadline = time.monotonic() + 10

@@ -37,7 +37,7 @@ def test_a_silent_holder_is_followed_and_commits_nothing_more(machine: Callable[
         told = json.loads(file.read() or b"")
         file.write(json.dumps({**told, "renewed": 0, "process": "another boot/1/1"}).encode())
         said: list[str] = []
-        follower = Lease(RemoteFile(two.remote, "demo/.lease.json"), "demo", say=said.append)  # type: ignore[arg-type]
+        follower = Lease(RemoteFile(two.remote, "demo/.lease.json"), "the run 'demo'", say=said.append)  # type: ignore[arg-type]
         assert "taking over the run 'demo'" in said[0]
         follower._ended.set()
         return writes("x\n")(work)

@@ -26,7 +26,8 @@ from tasks.generation.worker import run_shards
 from tasks.machine.child import ChildError
 from tasks.model.chat import ChatEncoder
 from tasks.model.device import engine_environment
-from tasks.model.endpoint import EndpointEngine, EndpointError
+from tasks.model.endpoint import EndpointEngine
+from tasks.model.endpoint_errors import EndpointError
 from tasks.model.engine import Request, Sampling
 from tasks.model.folder import ModelError
 from tasks.model.judging import JudgeQuery

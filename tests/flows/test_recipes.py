@@ -29,7 +29,10 @@ def refusal(path: Path) -> str:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (DEMO.encode() + b"count = 3 pairs = 5\n", "line 43: is not TOML (Cannot overwrite a value)"),
+        (
+            DEMO.encode() + b"count = 3 pairs = 5\n",
+            f"line {len(DEMO.splitlines()) + 1}: is not TOML (Cannot overwrite a value)",
+        ),
         (b"# a\nx = [\n", "line 2: is not TOML (Invalid value)"),
         (b"# first\n# caf\xe9\n", "line 2: is not UTF-8 text (byte 0xe9); save the file as UTF-8"),
         (DEMO.encode("utf-16"), "line 1: the file is UTF-16 text; save it as UTF-8"),

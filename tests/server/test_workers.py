@@ -154,7 +154,7 @@ def test_a_part_of_a_stage_that_has_ended_is_not_done(pool: Services, job: Gener
     """A run that waited for a worker while its stage was finished without it."""
     store = RunStore(Path(job.rows).parent.parent, "run")
     (Path(job.out).parent / BEGUN).unlink()
-    told = {"job": job.relative_to(store.root).to_json(), "store": store.url, "worker": 0, "workers": 2}
+    told = {"job": job.relative_to(store.root).to_json(), "store": store.url, "worker": 0}
     run = start_deployment(pool, "generate/shards", told)
     until(lambda: state_of_run(pool, run) == "COMPLETED", 60)
     assert not Path(job.out).exists()

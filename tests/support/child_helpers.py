@@ -27,6 +27,20 @@ def say(*texts: str) -> None:
     child.report_progress(done=2, total=2)
 
 
+def ask() -> None:
+    """Asks for numbers until there are no more."""
+    while (told := child.ask("a number"))["number"] is not None:
+        print(f"{told['asker']} has number {told['number']}", flush=True)
+
+
+def fail_once(mark: str) -> None:
+    """Fails, unless it has done so before."""
+    if not Path(mark).exists():
+        Path(mark).touch()
+        sys.exit(3)
+    print("lives", flush=True)
+
+
 def fail(code: str, n_lines: str = "3") -> None:
     for i in range(int(n_lines)):
         print(f"line {i}")

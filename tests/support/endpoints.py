@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Answer = Callable[[dict[str, Any]], tuple[int, Any]]
-"""HTTP status and JSON for the body of a request."""
+"""HTTP status and JSON for the body of a request; with the status 0, the connection is closed without an answer."""
 
 
 @dataclass
@@ -43,6 +43,9 @@ def serving(answer: Answer, models: tuple[int, Any] | None = None) -> Iterator[S
         def log_message(self, *_: object) -> None: ...
 
         def tell(self, status: int, content: Any) -> None:
+            if status == 0:
+                self.close_connection = True
+                return
             body = content.encode() if isinstance(content, str) else json.dumps(content).encode()
             self.send_response(status)
             self.send_header("content-type", "text/html" if isinstance(content, str) else "application/json")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tasks.generation.shards import GenerationJob
+from tasks.generation.shards import GenerationJob, Shard
 from tasks.generation.worker import run_shards
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import FakeEngine, Request, Sampling
@@ -37,10 +37,12 @@ def row_ids(request: Request) -> str:
     return str(request.sampling.seed // 10)
 
 
-def generate(job: GenerationJob, encoder: ChatEncoder, engine: Any = None, worker: int = 0, workers: int = 1) -> int:
-    """Runs the job and returns the number of requests that the engine was given."""
+def generate(
+    job: GenerationJob, encoder: ChatEncoder, engine: Any = None, shards: Iterable[Shard] | None = None
+) -> int:
+    """Runs the job, or these shards of it, and returns the number of requests that the engine was given."""
     inner = FakeEngine(echo)
-    run_shards(job, replace(engine, inner=inner) if engine else inner, encoder, lambda facts: None, worker, workers)
+    run_shards(job, replace(engine, inner=inner) if engine else inner, encoder, lambda facts: None, shards)
     return inner.requests_seen
 
 

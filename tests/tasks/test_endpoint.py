@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from data.records import Message, parse_pair
 from prompts.judge import COMPACT
-from tasks.model.endpoint import EndpointEngine, EndpointError, MessageEncoder, _completion, is_endpoint
+from tasks.model.endpoint import EndpointEngine, MessageEncoder, _completion, is_endpoint
+from tasks.model.endpoint_errors import EndpointError
 from tasks.model.engine import Completion, Failure, Request, Sampling
 from tasks.model.judging import JudgeQuery, read_answer
 from tests.support.endpoints import Served, chat, serving
@@ -147,10 +149,10 @@ def test_content_that_is_no_text_fails_alone(content: Any) -> None:
 # ---- servers that refuse ---------------------------------------------------------------------------------------------------
 
 
-def ask(served: Served, n: int = 1) -> list[Any]:
+def ask(served: Served, n: int = 1, concurrency: int = 32, pauses_s: Sequence[float] = ()) -> list[Any]:
     """What becomes of n requests."""
     found: dict[int, Any] = {}
-    engine = EndpointEngine(served.url, retries=0)
+    engine = EndpointEngine(served.url, concurrency=concurrency, retries=0, pauses_s=pauses_s)
     requests = [Request("x", [], Sampling(max_tokens=9), messages=(Message("user", str(i)),)) for i in range(n)]
     engine.generate(requests, found.__setitem__)
     return [found[i] for i in range(n)]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,12 @@ from typing import Any
 import pytest
 
 from data.store.artifacts import StageError
+from tasks.generation.open_shard import OpenShard
 from tasks.generation.shards import GenerationJob, Shard, read_shards
 from tasks.generation.worker import run_shards
 from tasks.model.chat import ChatEncoder
-from tasks.model.engine import Engine, FakeEngine, Request
+from tasks.model.endpoint_errors import EndpointError
+from tasks.model.engine import FakeEngine, Request
 from tests.conftest import FlakyEngine, run_with
 from tests.support.generating import N_ROWS, echo, generate, row_ids, shard_bytes, stage
 
@@ -49,30 +49,6 @@ def test_a_crash_keeps_the_shards_before_it_and_the_next_attempt_makes_the_rest(
     assert shard_bytes(job) == shard_bytes(undisturbed)
 
 
-def test_a_row_that_kills_the_engine_is_found_and_fails_alone(job: GenerationJob, encoder: ChatEncoder) -> None:
-    """Two such rows in one shard; whatever is asked for together with one of them is not lost by its deaths."""
-    big = replace(job, generation={**job.generation, "shard_rows": 10})
-    killer = FlakyEngine(
-        FakeEngine(echo), crashes=lambda requests: {"4", "7"} & {row_ids(r) for r in requests} != set()
-    )
-    until_it_ends(big, encoder, killer, most_deaths=6)  # each row: twice among all, and once alone
-    lines = list(read_shards(big))
-    assert [line["id"] for line in lines if "failed" in line] == ["4", "7"]
-    assert {line["failed"] for line in lines if "failed" in line} == {"engine_crashed"}
-    assert all("requests" in line for line in lines if line["id"] not in ("4", "7"))
-    assert not list(Path(big.out).glob(".*.crashes"))
-
-
-def test_rows_that_kill_the_engine_in_two_shards_are_not_asked_for_again_and_again(
-    job: GenerationJob, encoder: ChatEncoder
-) -> None:
-    two = replace(job, generation={**job.generation, "shard_rows": 6})
-    deadly = {"2", "9"}
-    killer = FlakyEngine(FakeEngine(echo), crashes=lambda requests: deadly & {row_ids(r) for r in requests} != set())
-    until_it_ends(two, encoder, killer, most_deaths=6)
-    assert [line["id"] for line in read_shards(two) if "failed" in line] == ["2", "9"]
-
-
 def test_a_kill_takes_no_attempt_from_rows_that_were_not_asked_for(
     tmp_path: Path, job: GenerationJob, encoder: ChatEncoder
 ) -> None:
@@ -89,65 +65,16 @@ def test_a_kill_takes_no_attempt_from_rows_that_were_not_asked_for(
     assert made.manifest.counts.failed == {"engine_abort": 2}
 
 
-def until_it_ends(job: GenerationJob, encoder: ChatEncoder, engine: Engine, most_deaths: int) -> None:
-    """Has the job done as its parent does, which lives to see its engines die."""
-    for deaths in itertools.count():
-        try:
-            generate(job, encoder, engine)
-            return
-        except MemoryError:
-            assert deaths < most_deaths
-            assert [shard.number for shard in job.shards() if shard.note_death()] != []
-
-
-def test_a_row_that_kills_the_engine_while_it_is_scored_fails_alone(job: GenerationJob, encoder: ChatEncoder) -> None:
-    scored = replace(job, score_against=[{"role": "user", "content": "alone"}], generation={"shard_rows": N_ROWS})
-    marked = [*map(ord, "ab40")]  # what the fake engine says to the row 4
-
-    class DiesScoring(FlakyEngine):
-        def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
-            if any(list(text)[: len(marked)] == marked for _, text in texts):
-                raise MemoryError("the logits did not fit")
-            return super().score(texts)
-
-    until_it_ends(scored, encoder, DiesScoring(FakeEngine(echo)), most_deaths=3)
-    lines = list(read_shards(scored))
-    assert [line["id"] for line in lines if line.get("failed") == "engine_crashed"] == ["4"]
-    rest = [c for line in lines if "requests" in line for r in line["requests"] for c in r["completions"]]
-    assert len(rest) == 4 * (N_ROWS - 1)
-    assert all("logprob_alone" in completion for completion in rest)
-
-
-def test_kills_from_outside_are_no_reason_to_suspect_a_row(job: GenerationJob, encoder: ChatEncoder) -> None:
-    """Kill −9 of the whole run, five times: nobody lives to see the engine die."""
-    sizes: list[int] = []
-
-    def noted(requests: Sequence[Request]) -> bool:
-        sizes.append(len(requests))
-        return len(sizes) <= 5
-
-    whole = replace(job, generation={**job.generation, "shard_rows": N_ROWS})
-    for _ in range(5):
-        with pytest.raises(MemoryError):
-            generate(whole, encoder, FlakyEngine(FakeEngine(echo), crashes=noted))
-        for shard in whole.shards():
-            shard.forget_work()
-    assert generate(whole, encoder) == 2 * N_ROWS
-    assert sizes == [2 * N_ROWS] * 5
-    assert all("requests" in line for line in read_shards(whole))
-
-
 def test_a_shard_can_be_looked_at_while_it_is_written(job: GenerationJob, tmp_path: Path) -> None:
     shard = Shard(tmp_path, 0, 0, 2)
-    lines = {row: {"row": row, "id": str(row)} for row in range(2)}
     errors: list[Exception] = []
     over = threading.Event()
 
     def look() -> None:
         while not over.is_set():
             try:
-                assert 0 <= shard.rows_done() <= 2
                 shard.is_written(1)
+                shard.is_committed(1)
                 shard.crashes()
                 shard.attempts()
             except Exception as error:
@@ -156,9 +83,11 @@ def test_a_shard_can_be_looked_at_while_it_is_written(job: GenerationJob, tmp_pa
     looking = threading.Thread(target=look)
     looking.start()
     for _ in range(100):
-        with shard.appending() as partial:
-            partial.write(json.dumps(lines[0]) + "\n")
-        shard.finish(lines, 1)
+        opened = OpenShard(shard, attempt=1)
+        for row in opened.todo:
+            opened.write({"row": row, "id": str(row)})
+        opened.commit(0.0)
+        shard.path.unlink()
     over.set()
     looking.join()
     assert errors == []
@@ -193,13 +122,19 @@ def test_a_stage_that_was_stopped_for_its_failed_rows_asks_for_them_on_every_sta
     assert seen == [1, 2, 3, 4]
 
 
-def test_an_engine_that_is_asked_to_stop_has_not_crashed(job: GenerationJob, encoder: ChatEncoder) -> None:
-    def stopped(request: Request, j: int) -> str:
-        raise SystemExit(143)
+@pytest.mark.parametrize("end", [SystemExit(143), EndpointError("wrong key"), OSError("no space left")])
+def test_an_engine_that_ends_for_a_reason_of_its_own_has_not_crashed(
+    job: GenerationJob, encoder: ChatEncoder, end: BaseException
+) -> None:
+    """Asked to stop, without access to its endpoint, or without room on the disk: that is no row's fault."""
+
+    def ended(request: Request, j: int) -> str:
+        raise end
 
     for _ in range(5):
-        with pytest.raises(SystemExit):
-            run_shards(job, FakeEngine(stopped), encoder, lambda facts: None)
+        with pytest.raises(type(end)):
+            run_shards(job, FakeEngine(ended), encoder, lambda facts: None)
+        assert not any([shard.note_death() for shard in job.shards()])
     assert not list(Path(job.out).glob(".*.crashes"))
 
 
@@ -232,22 +167,21 @@ def test_a_kill_inside_a_shard_loses_only_the_rows_that_were_not_done(job: Gener
     assert not partial.exists()
 
 
-def test_rows_of_a_killed_shard_are_scored_with_the_tokens_that_they_were_made_of(
+def test_rows_that_an_earlier_version_left_without_their_scores_are_made_again(
     job: GenerationJob, encoder: ChatEncoder
 ) -> None:
-    def killed(request: Request, j: int) -> str:
-        if row_ids(request) == "2":
-            raise KeyboardInterrupt
-        return echo(request, j)
-
+    """It wrote their tokens, to be scored when the shard was complete."""
     scored = replace(job, score_against=[{"role": "user", "content": "Why?"}])
-    with pytest.raises(KeyboardInterrupt):
-        run_shards(scored, FakeEngine(killed), encoder, lambda facts: None)
     generate(scored, encoder)
-    completions = [c for line in read_shards(scored) for request in line["requests"] for c in request["completions"]]
-    assert len(completions) == 4 * N_ROWS
-    assert all(c.keys() == {"text", "finished", "n_tokens", "logprob", "logprob_alone"} for c in completions)
-    assert all(c["logprob_alone"] == -2.0 * c["n_tokens"] for c in completions)
+    before, shard = shard_bytes(scored), scored.shard(0)
+    lines = [json.loads(line) for line in shard.path.read_text().splitlines()]
+    for completion in (c for request in lines[1]["requests"] for c in request["completions"]):
+        completion["ids"] = [1, 2, completion.pop("logprob_alone")]
+    for file in (shard.path, *Path(job.out).glob(".000000.*")):
+        file.unlink()
+    (Path(job.out) / ".000000.partial").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert generate(scored, encoder) == 2
+    assert shard_bytes(scored) == before
 
 
 @pytest.mark.parametrize("damage", ["cut", "altered"])

@@ -19,7 +19,8 @@ from prompts.quotes import RULE
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Request
 from tasks.model.orders import shown
-from tasks.prove import prove, read_proof, score, select_proofs, write_proofs
+from tasks.model.proofs import read_proof, score
+from tasks.prove import prove, select_proofs, write_proofs
 from tasks.settings import ProofSettings
 from tests.conftest import ScriptedEngine, artifact, make, rows_of, run_with
 
@@ -83,6 +84,8 @@ def completion(text: str, **changes: Any) -> dict[str, Any]:
         (completion("Because a b. So A is better.", logprob=-80.1), "low_score"),
         (completion("Because a b. So A is better.", logprob=-80.0), None),
         (completion("Because a b. So A is better.", logprob_alone=0.0), "low_score"),
+        (completion("Because a b. So A is better.", logprob_alone=None), "not_scored"),
+        (completion("Because a b. So B is better.", logprob_alone=None), "concludes_for_other"),
     ],
 )
 def test_why_a_compact_proof_is_rejected(made: dict[str, Any], rejected: str | None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from data.records import Message
 from prompts.judge import COMPACT, GRAM_R2, JudgePrompt
 from tasks.model.chat import ChatEncoder
-from tasks.model.engine import Completion, Failure, FakeEngine, OnAnswer, Request
+from tasks.model.engine import Failure, FakeEngine, OnAnswer, Request, Requests
 from tasks.model.judging import JudgeQuery
 from tasks.rank import Judge
 
@@ -32,15 +33,14 @@ class Batches:
         a, b = (text.split(f"\n{name}: ")[1].split("\n")[0] for name in "AB")
         return a, b
 
-    def generate(self, requests: Sequence[Request], on_answer: OnAnswer) -> None:
-        self.batches.append([self.shown(request) for request in requests])
-        self.seeds += [request.sampling.seed for request in requests]
-
-        def answered(i: int, answer: list[Completion] | Failure) -> Request | None:
-            failed = self.fails(*self.shown(requests[i]))
-            return on_answer(i, Failure("engine_abort", "no reason") if failed else answer)
-
-        FakeEngine(lambda request, j: self.say(*self.shown(request))).generate(requests, answered)
+    def generate(self, requests: Requests, on_answer: OnAnswer) -> None:
+        batch = [request for request in itertools.takewhile(lambda one: one is not None, requests) if request]
+        self.batches.append([self.shown(request) for request in batch])
+        self.seeds += [request.sampling.seed for request in batch]
+        engine = FakeEngine(lambda request, j: self.say(*self.shown(request)))
+        for i, request in enumerate(batch):
+            failed = self.fails(*self.shown(request))
+            on_answer(i, Failure("engine_abort", "no reason") if failed else engine.answer(request))
 
 
 def higher(a: str, b: str) -> str:

@@ -56,16 +56,17 @@ def test_among_many_a_bad_pair_fails_alone(encoder: ChatEncoder) -> None:
 
 
 def test_every_reply_that_was_asked_for_counts(encoder: ChatEncoder) -> None:
-    """Those that are cut off are asked for once more, at twice the length."""
+    """Those that are cut off go on to twice the length, and are cut off again."""
 
     class Limited(FakeEngine):
         def _complete(self, request: Request, j: int) -> Completion:
-            return replace(super()._complete(request, j), finished=False, token_ids=[0] * request.sampling.max_tokens)
+            ids = [0] * (request.begun + request.sampling.max_tokens)
+            return replace(super()._complete(request, j), finished=False, token_ids=ids)
 
     judge = Judge(Limited(lambda request, j: "<think> x"), encoder, JudgeQuery("compact", 20, 512))
     found = judge.compare("Why?", "x", "y")
     assert [one.answer.n_tokens for one in found.answers] == [40, 40]
-    assert (judge.usage.generations, judge.usage.tokens, judge.usage.nulls, judge.usage.ties) == (4, 120, 2, 0)
+    assert (judge.usage.generations, judge.usage.tokens, judge.usage.nulls, judge.usage.ties) == (4, 80, 2, 0)
 
 
 @pytest.mark.parametrize("temperature", [-0.5, math.inf, math.nan])
