@@ -93,7 +93,7 @@ def cast_votes(run: Run, round: int, judge: Artifact, batch: FileRef) -> Artifac
     """The stage "vote" of a round: the judge's raw replies on a batch."""
     params, prompt = vote_params(run, round), run.settings.judge_prompt
     dtype = resolved_dtype(run.settings.models.dtype)
-    config = {**params, "prompt_digest": prompt.digest, "dtype": dtype}
+    config = {**params, "prompt_digest": prompt.digest, "dtype": dtype, **run.settings.generation.facts_in_keys()}
     if vote_query(params).by_label:
         config |= {"read": "probabilities of the labels", **head_facts(dtype)}
 

@@ -150,6 +150,7 @@ def write_proofs(run: Run, round: int, prover: Artifact | Checkpoint, labeled: F
     config = {**params, "prompt_digest": prompt.digest, "dtype": dtype, **head_facts(dtype)}
     alone = [message.to_json() for message in prompt.render_unconditional()]
 
+    config |= run.settings.generation.facts_in_keys()
     def body(context: Context) -> Outcome:
         return generate_rows(
             context,
