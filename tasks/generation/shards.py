@@ -35,7 +35,8 @@ class GenerationJob:
     """The input of a generation child process. `builder` is the ``module:function`` that turns a row into its requests.
 
     `score_against` requests each completion's logprob after these messages alone (the denominator of Eq. 5). `attempt`
-    counts how often failed rows have been tried.
+    counts how often failed rows have been tried. `follow` is the ``module:function`` that is called with a row, `params`, what
+    its line has under "requests" so far, and the encoder, once these are answered; it returns the row's next requests.
     """
 
     builder: str
@@ -48,6 +49,7 @@ class GenerationJob:
     generation: Mapping[str, Any]
     score_against: Sequence[Mapping[str, str]] | None = None
     attempt: int = 1
+    follow: str | None = None
 
     @property
     def shard_rows(self) -> int:

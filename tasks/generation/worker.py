@@ -121,7 +121,9 @@ def _make_lines(
     write: Callable[[dict[str, Any]], None],
     meter: _Meter,
 ) -> None:
-    """Writes the line of each row as soon as it is done, in any order."""
+    """Writes the line of each row as soon as it is done, in any order. Follow-up requests wait for all rows."""
+    follow: Callable[..., list[Request]] | None = _resolve(work.job.follow) if work.job.follow else None
+    with_ids, of_index = work.job.score_against is not None, dict(rows)
     asked: list[tuple[PendingRow, int]] = []
     for index, row in rows:
         made = work.build(row, work.job.params, work.encoder)
@@ -140,12 +142,27 @@ def _make_lines(
         if isinstance(answer, list):
             meter.tokens += sum(len(completion.token_ids) for completion in answer)
         longer = row.take(i, answer, work.job.context)
-        if not row.open:
-            write(row.finished_line(with_ids=work.job.score_against is not None))
+        if not row.open and follow is None:
+            write(row.finished_line(with_ids))
         return longer
 
-    with shard.in_engine([index for index, _ in rows]):
-        work.engine.generate([row.requests[i] for row, i in asked], answered)
+    while asked:
+        with shard.in_engine([index for index, _ in rows]):
+            work.engine.generate([row.requests[i] for row, i in asked], answered)
+        if follow is None:
+            return
+        done, asked = {id(row): row for row, _ in asked}, []
+        for one in done.values():
+            line = one.finished_line(with_ids)
+            source = of_index[line["row"]]
+            more = follow(source, work.job.params, line["requests"], work.encoder) if "requests" in line else []
+            if not more:
+                write(line)
+                continue
+            one.line["prompt_tokens"] += sum(len(request.prompt_ids) for request in more)
+            one.open |= set(range(len(one.requests), len(one.requests) + len(more)))
+            asked += [(one, i) for i in sorted(one.open)]
+            one.requests += more
 
 
 def _score(work: _Work, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -161,10 +178,9 @@ def _score(work: _Work, lines: Sequence[Mapping[str, Any]]) -> None:
         completion["logprob_alone"] = score
 
 
-def _resolve(name: str) -> Builder:
+def _resolve(name: str) -> Any:
     module, _, function = name.partition(":")
-    builder: Builder = getattr(importlib.import_module(module), function)
-    return builder
+    return getattr(importlib.import_module(module), function)
 
 
 class _Meter:

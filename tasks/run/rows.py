@@ -29,10 +29,12 @@ def generate_rows(
     model: Path | str,
     role: Role = "judge",
     score_against: Sequence[Mapping[str, str]] | None = None,
+    follow: str | None = None,
 ) -> Outcome:
     """Generates for every row of a file into the stage's ``shards-…`` and counts what became of each.
 
-    Raises StageError if more rows failed than the settings allow; the other rows are kept for the next attempt.
+    `builder`, `score_against` and `follow` are as in `GenerationJob`. Raises StageError if more rows failed than the settings
+    allow; the other rows are kept for the next attempt.
     """
     generation = context.run.settings.generation
     n_rows = sum(1 for _ in read_jsonl(rows))
@@ -48,6 +50,7 @@ def generate_rows(
         context.run.settings.models.for_role(role).model_dump(mode="json"),
         {**generation.model_dump(mode="json"), "shard_rows": shard_rows},
         score_against,
+        follow=follow,
     )
     reserve = context.run.settings.retention.reserve_gib
     check_room(context.work, f"generating for {n_rows} rows", generation_bytes(params, n_rows), reserve)
