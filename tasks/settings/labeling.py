@@ -86,11 +86,19 @@ class LabelSettings(Section):
         ge=1,
         title="Maximum reply length (tokens)",
         description="A reply cut off at this length is not a valid vote.",
+    voting: Literal["exact", "all", "beta"] = Field(
+        "exact",
+        title="When votes end",
+        description="exact: as soon as the remaining ones cannot change which label a pair gets, or why it is dropped: the same "
+        "labels for fewer tokens. all: when all are cast, so that min_confidence and orders_agree can be changed later without "
+        "voting again. beta: also as soon as the majority is right with a probability of 0.95 (adaptive consistency, Aggarwal "
+        "et al. 2023), which changes results. Label-only judges do not vote.",
+    )
     )
     min_confidence: Share = Field(
         0.75,
         title="Minimum confidence",
-        description="Labels below it are dropped. Confidence is votes for the winner ÷ all votes, malformed replies included; "
+        description="Labels below it are dropped. Confidence is votes for the winner ÷ votes cast, malformed replies included; "
         "for a label-only judge, which is not sampled, the label's probability averaged over both orders. Paper: a "
         "threshold, value not given.",
     )
