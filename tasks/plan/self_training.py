@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tasks.model.orders import ORDERS
+from tasks.model.voting import VotingRule, rounds_wanted
 from tasks.plan.assumptions import PlanAssumptions
 from tasks.plan.facts import HELD_OUT, Facts
 from tasks.plan.first_rows import Part
@@ -171,10 +173,11 @@ class _SelfTraining:
         load = GenerationLoad(
             rows=pairs,
             fits=lengths.fits,
-            requests=2,
-            replies=labels.votes // 2 if sampled else 1,
+            requests=len(ORDERS) * requests,
+            replies=replies,
             prompt_tokens=lengths.tokens,
             reply_tokens=self.reply_tokens if sampled else 1,
+        requests, replies = self._votes_cast() if sampled else (1.0, 1.0)
             kept=self.assumed.kept_labels,
             row_bytes=row_bytes + _BYTES_OF_VOTES,
         )
@@ -188,6 +191,16 @@ class _SelfTraining:
         before = lengths["prover"] if with_proofs else Lengths(1.0, 0.0)
         if part == "unlabeled" and self.settings.labels.source == "judge":
             before = Lengths(min(before.fits, lengths["judge"].fits), 0.0)
+    def _votes_cast(self) -> tuple[float, float]:
+        """Requests in each order for the votes on a pair, and the votes of a request; later votes have requests of their own."""
+        labels, share = self.settings.labels, self.assumed.votes_cast
+        rule = VotingRule(labels.voting, labels.votes, labels.min_confidence, labels.orders_agree)
+        first = rounds_wanted([], rule)
+        share = share if share is not None and labels.voting != "all" else 1.0
+        cast = max(float(first), share * labels.votes / 2)
+        requests = 1 + cast - first
+        return requests, cast / requests
+
         row_bytes = self.facts.row_bytes[part] + BYTES_A_TOKEN * reply
         fits = then(before, lengths["judge"])
         return Examples(2 * pairs, fits, lengths["judge"].tokens + reply, row_bytes, self.packed_to)

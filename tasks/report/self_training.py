@@ -130,6 +130,7 @@ def short_table(table: list[Row]) -> list[Row]:
             if row["label_balance"]
             else "–",
             "vote margins": _reasons(row["vote_margins"]),
+            "votes cast": percent(row["votes_cast"]),
             "kept labels correct": percent(row["kept_right"]),
             "valid proofs": f"{number(row['proofs_valid'])} of {number(row['proof_candidates'])}"
             if row["proof_candidates"]
