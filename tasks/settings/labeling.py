@@ -29,7 +29,8 @@ class ProofSettings(Section):
         "both",
         title="Orders to prove",
         description="both: proofs and training examples for each of a pair's two orders. one: for one of them, drawn by a fair "
-        "coin with a seed, so that A and B stay balanced: half the proofs, half the examples.",
+        "coin with a seed, so that A and B stay balanced: half the proofs, half the examples. In the small world, with as many "
+        "trained tokens: 94.8% after the last round, and 94.9% with both (3 seeds, sd 1.4 and 2.4).",
         exclude_if=lambda value: value == "both",
     )
     temperature: float = Field(
