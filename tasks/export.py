@@ -128,6 +128,9 @@ def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: 
             }
         )
     data = next((a.manifest for a in run.finished if a.manifest.kind == "data"), None)
+    one_order = (
+        {"Orders learned": "one of each pair's two, drawn at random"} if run.settings.proofs.orders == "one" else {}
+    )
     trained = chosen[1].manifest
     return {
         "run": run.store.run_name,
@@ -144,7 +147,7 @@ def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: 
         "context": models.max_tokens,
         "reply_tokens": run.settings.labels.max_tokens,
         "software": dict(trained.software),
-        "facts": dict(facts),
+        "facts": {**facts, **one_order},
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,40 @@ from tasks.model.judging import JudgeQuery, build_request
 from tasks.model.malformed import UselessReplies
 from tasks.model.orders import ORDERS, shown
 from tasks.model.requests import PROMPT_TOO_LONG, Skip
-from tasks.model.votes import Tally, mean_probability, read_votes, tally
+from tasks.model.votes import Tally, Vote, mean_probability, read_votes, tally
+from tasks.model.voting import VotingRule, confidence_bounds, rounds_wanted, verdict_on
 from tasks.run.rows import generate_rows, generated_for
 from tasks.run.stage import Context, Run
 from tasks.settings import LabelSettings
 
 
 def vote_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
-    """One request per order: for half of the votes, with its own seed, or for the probabilities of the labels."""
-    pair, query = parse_pair(row), vote_query(params)
+    """One request per order: for the first of its votes, with its own seed, or for the probabilities of the labels."""
+    return _requests_for(row, params, encoder, 0, rounds_wanted([], VotingRule.of(params)))
+
+
+def more_votes(
+    row: Mapping[str, Any], params: Mapping[str, Any], asked: Sequence[Mapping[str, Any]], encoder: ChatEncoder
+) -> list[Request]:
+    """The requests for the next votes on a pair, given those `asked` for so far; none if its votes have ended."""
+    votes = read_votes(vote_query(params), asked)
+    rounds = rounds_wanted(votes, VotingRule.of(params))
+    made = _requests_for(row, params, encoder, len(votes) // 2, rounds) if rounds else []
+    assert not isinstance(made, Skip), "the same prompts did fit"
+    return made
+
+
+def _requests_for(
+    row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder, first: int, rounds: int
+) -> list[Request] | Skip:
+    """One request per order, for its votes from number `first`. Vote j of an order has the seed of vote 0 plus j."""
+    pair, query = parse_pair(row), replace(vote_query(params), votes=rounds)
     asked = [build_request(query, encoder, shown(pair, order), order) for order in ORDERS]
-    found = [request for request in asked if request is not None]
+    found = [
+        replace(request, sampling=replace(request.sampling, seed=request.sampling.seed + first))
+        for request in asked
+        if request is not None
+    ]
     return found if len(found) == len(ORDERS) else Skip(PROMPT_TOO_LONG)
 
 
@@ -49,17 +73,6 @@ def vote_query(params: Mapping[str, Any]) -> JudgeQuery:
     )
 
 
-def verdict_on(counted: Tally, settings: LabelSettings) -> str | None:
-    """Why a pair's label is dropped, or None if it is kept."""
-    if counted.for_a + counted.for_b == 0:
-        return "no_valid_vote"
-    if counted.label is None:
-        return "tie"
-    if counted.confidence < settings.min_confidence:
-        return "low_confidence"
-    return "orders_disagree" if settings.orders_agree and not counted.orders_agree else None
-
-
 # ---- stages -----------------------------------------------------------------------------------------------------------
 
 
@@ -75,8 +88,10 @@ def label(run: Run, round: int, judge: Artifact, batch: FileRef, truth: FileRef 
 
 
 def vote_params(run: Run, round: int) -> dict[str, Any]:
-    """The parameters of a round's vote requests."""
+    """The parameters of a round's vote requests: also those on which it depends when the votes on a pair end."""
     models, labels = run.settings.models, run.settings.labels
+    needed = run.settings.judge_prompt.has_rationale and labels.voting != "all"
+    ends = ("voting", "min_confidence", "orders_agree") if needed else ()
     return {
         "prompt": models.judge_prompt,
         "votes": labels.votes,
@@ -86,6 +101,7 @@ def vote_params(run: Run, round: int) -> dict[str, Any]:
         "context": models.max_tokens,
         "overlong": models.overlong,
         "seed": derive_seed(run.seed, "vote", round),
+        **{name: getattr(labels, name) for name in ends},
     }
 
 
@@ -93,14 +109,14 @@ def cast_votes(run: Run, round: int, judge: Artifact, batch: FileRef) -> Artifac
     """The stage "vote" of a round: the judge's raw replies on a batch."""
     params, prompt = vote_params(run, round), run.settings.judge_prompt
     dtype = resolved_dtype(run.settings.models.dtype)
-    config = {**params, "prompt_digest": prompt.digest, "dtype": dtype}
+    config = {**params, "prompt_digest": prompt.digest, "dtype": dtype, **run.settings.generation.facts_in_keys()}
     if vote_query(params).by_label:
         config |= {"read": "probabilities of the labels", **head_facts(dtype)}
 
     def body(context: Context) -> Outcome:
-        return generate_rows(
-            context, "tasks.label:vote_requests", params, context.file("batch"), context.model("judge")
-        )
+        rows, model = context.file("batch"), context.model("judge")
+        follow = "tasks.label:more_votes" if "voting" in params else None
+        return generate_rows(context, "tasks.label:vote_requests", params, rows, model, follow=follow)
 
     inputs: dict[str, Input] = {"judge": judge, "batch": batch}
     return run.find_or_make(f"round-{round}/votes", "vote", config, inputs, body, round)
@@ -118,11 +134,14 @@ def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef) -> Artifa
         "orders_agree": labels.orders_agree,
         "max_one_sided": labels.max_one_sided,
     }
+    params = vote_params(run, round)
+    rule = VotingRule.of(params)
+    if rule.voting != "all":  # the bounds of a confidence depend on it
+        config["votes"] = rule.planned
 
     def body(context: Context) -> Outcome:
-        query = vote_query(vote_params(run, round))
         rows = generated_for(context.artifact("votes"), context.file("batch"))
-        outcome = _split_labels(context.work, rows, query, labels)
+        outcome = _split_labels(context.work, rows, vote_query(params), labels, rule)
         _check_labels(outcome, labels)
         return outcome
 
@@ -134,13 +153,15 @@ def _split_labels(
     rows: Iterator[tuple[dict[str, Any], dict[str, Any]]],
     query: JudgeQuery,
     settings: LabelSettings,
+    rule: VotingRule,
 ) -> Outcome:
     dropped: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     sides: Counter[str] = Counter()
     margins: Counter[int] = Counter()
+    cast: Counter[int] = Counter()
     malformed = UselessReplies()
-    n_rows = n_votes = n_agree = 0
+    n_rows = n_agree = 0
     with (
         (work / "labels.jsonl").open("w", encoding="utf-8") as kept_file,
         (work / "dropped.jsonl").open("w", encoding="utf-8") as dropped_file,
@@ -153,21 +174,20 @@ def _split_labels(
                 dropped_file.write(json_line({**row, "reason": reason}))
                 continue
             votes = read_votes(query, line["requests"])
+            if rule.voting != "all" and rounds_wanted(votes, rule):
+                raise StageError(
+                    f"row {row['id']!r} has {len(votes)} of {rule.planned} votes, and the others could change its label: "
+                    "remove the folder of this round's votes, so that they are cast again"
+                )
             counted = tally(votes)
-            n_votes += len(votes)
+            cast[len(votes)] += 1
             n_agree += counted.orders_agree
             replies = (completion for request in line["requests"] for completion in request["completions"])
             for vote, reply in zip(votes, replies, strict=True):
                 if vote.malformed:
                     malformed.add(vote.malformed, reply["text"])
             margins[abs(counted.for_a - counted.for_b)] += 1
-            facts = {
-                "label": counted.label,
-                "confidence": counted.confidence,
-                "votes": {"A": counted.for_a, "B": counted.for_b, "null": counted.null},
-                "orders_agree": counted.orders_agree,
-                **({"p_a": p_a} if (p_a := mean_probability(votes)) is not None else {}),
-            }
+            facts = _label_facts(votes, counted, rule)
             reason = verdict_on(counted, settings)
             if reason is None and counted.label is not None:
                 sides[counted.label] += 1
@@ -175,8 +195,11 @@ def _split_labels(
             else:
                 dropped[str(reason)] += 1
                 dropped_file.write(json_line({**row, **facts, "reason": reason}))
+    n_votes = sum(n * pairs for n, pairs in cast.items())
     metrics = {
         "votes": n_votes,
+        "votes_planned": cast.total() * len(ORDERS) * query.replies,
+        "pairs_by_votes": {str(n): cast[n] for n in sorted(cast)},
         "malformed": dict(malformed.reasons.most_common()),
         "orders_agree": n_agree,
         "label_balance": {"A": sides["A"], "B": sides["B"]},
@@ -184,6 +207,20 @@ def _split_labels(
     }
     outcome = Outcome(Counts(n_rows, sides.total(), dict(dropped), dict(failed)), metrics)
     return outcome.warning(malformed.warnings(n_votes, "votes"))
+
+
+def _label_facts(votes: Sequence[Vote], counted: Tally, rule: VotingRule) -> dict[str, Any]:
+    """What is written with a label: all of it is about the votes that were cast, except for the bounds."""
+    bounds = {} if rule.voting == "all" else {"confidence_bounds": confidence_bounds(votes, counted.label, rule)}
+    p_a = mean_probability(votes)
+    return {
+        "label": counted.label,
+        "confidence": counted.confidence,
+        **bounds,
+        "votes": {"A": counted.for_a, "B": counted.for_b, "null": counted.null},
+        "orders_agree": counted.orders_agree,
+        **({"p_a": p_a} if p_a is not None else {}),
+    }
 
 
 def _check_labels(outcome: Outcome, settings: LabelSettings) -> None:

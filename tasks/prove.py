@@ -1,4 +1,4 @@
-"""Proofs: the prover writes k justifications of a known label for each order of the pair (METHOD 2, 4c).
+"""Proofs: the prover writes k justifications of a known label for each order of the pair, or for one (METHOD 2, 4c).
 
 Eq. 5 scores them, see `tasks.model.proofs`. That costs a pass over each proof: only what the rules leave is scored, and
 nothing if the settings do not use the score.
@@ -25,7 +25,7 @@ from tasks.model.device import head_facts, resolved_dtype
 from tasks.model.engine import Request, Sampling
 from tasks.model.location import Checkpoint
 from tasks.model.malformed import UselessReplies
-from tasks.model.orders import ORDERS, requests_in_both_orders, shown
+from tasks.model.orders import ORDERS, orders_of, requests_in_orders, shown
 from tasks.model.proofs import Proof, read_proofs, uses_score
 from tasks.model.requests import Skip
 from tasks.run.rows import generate_rows, generated_for
@@ -34,10 +34,11 @@ from tasks.settings import ProofSettings
 
 
 def proof_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
-    """One request per order, each with n = k."""
+    """One request per order that is proved, each with n = k."""
     preference, prompt = parse_preference(row), PROVER_PROMPTS[params["prompt"]]
     room = params["context"] - params["max_tokens"]
-    return requests_in_both_orders(
+    return requests_in_orders(
+        orders_of(params.get("orders", "both"), params["seed"], preference.pair.id),
         lambda order: encoder.prover_ids(prompt, shown(preference, order), room, params["overlong"]),
         lambda order: Sampling(
             n=params["k"],
@@ -61,7 +62,7 @@ def prove(run: Run, round: int, prover: Artifact | None, labeled: FileRef) -> Ar
 
 
 def write_proofs(run: Run, round: int, prover: Artifact | Checkpoint, labeled: FileRef) -> Artifact:
-    """The stage "prove" of a round: k proofs for each order of each labeled pair, with both terms of Eq. 5."""
+    """The stage "prove" of a round: k proofs for each order of each labeled pair that is proved, with both terms of Eq. 5."""
     models, proofs = run.settings.models, run.settings.proofs
     prompt = prover_for(run.settings.judge_prompt)
     params = {
@@ -73,9 +74,11 @@ def write_proofs(run: Run, round: int, prover: Artifact | Checkpoint, labeled: F
         "context": models.max_tokens,
         "overlong": models.overlong,
         "seed": derive_seed(run.seed, "prove", round),
+        **({"orders": proofs.orders} if proofs.orders != "both" else {}),
     }
     dtype, scored = resolved_dtype(models.dtype), uses_score(proofs)
     config = {**params, "prompt_digest": prompt.digest, "dtype": dtype, **(head_facts(dtype) if scored else {})}
+    config |= run.settings.generation.facts_in_keys()
     if not scored:
         config["scored"] = "nothing"
     elif not proofs.grounded_quotes:
@@ -100,7 +103,7 @@ def write_proofs(run: Run, round: int, prover: Artifact | Checkpoint, labeled: F
 
 
 def select_proofs(run: Run, round: int, proofs_made: Artifact, labeled: FileRef) -> Artifact:
-    """The stage "select": the best valid proof for each order of a pair; a pair without one is dropped.
+    """The stage "select": the best valid proof for each order of a pair that was proved; a pair without one is dropped.
 
     The rules are applied before the score, so a pair is not lost to one bad proof with a high score.
     """
@@ -165,7 +168,8 @@ def _select(
             for order in ORDERS:
                 if of_order := [proof for shown_in, proof in valid if shown_in == order]:
                     chosen[order] = asdict(_choose(of_order, seed, row["id"], order))
-            if len(chosen) == len(ORDERS) or (chosen and not proofs.both_orders):
+            proved = {order for order, _, _ in found}
+            if chosen and (len(chosen) == len(proved) or not proofs.both_orders):
                 kept += 1
                 kept_file.write(json_line({**row, "proofs": chosen}))
             else:
@@ -224,14 +228,17 @@ class _ProofStats:
 
 
 def _select_without_proofs(run: Run, round: int, labeled: FileRef) -> Artifact:
-    """The stage "select" when no proofs are written: every labeled pair is kept, with an empty rationale."""
+    """The stage "select" when no proofs are written: every labeled pair is kept, with an empty rationale in each order."""
+    orders, seed = run.settings.proofs.orders, derive_seed(run.seed, "prove", round)
+    config = {"proofs": False, **({"orders": orders, "seed": seed} if orders != "both" else {})}
 
     def body(context: Context) -> Outcome:
         n_rows = 0
         with (context.work / "selected.jsonl").open("w", encoding="utf-8") as stream:
             for row in read_jsonl(context.file("labeled")):
                 n_rows += 1
-                stream.write(json_line({**row, "proofs": {order: {"rationale": ""} for order in ORDERS}}))
+                proofs = {order: {"rationale": ""} for order in orders_of(orders, seed, str(row["id"]))}
+                stream.write(json_line({**row, "proofs": proofs}))
         return Outcome(Counts(n_rows, n_rows), {"candidates": 0})
 
-    return run.find_or_make(f"round-{round}/selected", "select", {"proofs": False}, {"labeled": labeled}, body, round)
+    return run.find_or_make(f"round-{round}/selected", "select", config, {"labeled": labeled}, body, round)

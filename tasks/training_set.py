@@ -62,7 +62,7 @@ def human_examples(run: Run, data: Artifact) -> Artifact:
 
 
 def judge_examples(run: Run, round: int, selected: Sequence[Artifact], human: Artifact | None) -> Artifact:
-    """The stage "training-set" of a round: all selected pairs so far, in both orders, each order with its own proof.
+    """The stage "training-set" of a round: all selected pairs so far, in every order with a proof, each with its own.
 
     `selected` holds the artifact of round 0 (the labeled pairs), then of each round. Labeled examples, and human ones if
     given, are repeated evenly until they make up `training.labeled_share` of the set.

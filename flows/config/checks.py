@@ -30,6 +30,7 @@ from tasks.machine.gpus import visible_gpus
 from tasks.model.chat import DATE
 from tasks.model.endpoint import EndpointEngine, is_endpoint
 from tasks.model.endpoint_errors import EndpointError
+from tasks.model.engine_options import engine_option_problems
 from tasks.model.folder import ModelError, check_model_folder, longest_context
 from tasks.model.location import model_folder
 from tasks.plan.first_rows import READ_AS
@@ -43,7 +44,7 @@ _ENDPOINT_S = 20.0
 def check(config: RunParameters) -> None:
     """Raises ConfigError with a line for everything that would stop this run later."""
     problems = [*_store(config), *_data(config), *_model_problems(config), *_asked(config)]
-    problems += [*_packages(config), *_gpus(config)]
+    problems += [*_packages(config), *_engine(config), *_gpus(config)]
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
 
@@ -53,7 +54,7 @@ def check_planned(config: RunParameters, stand_ins: Mapping[str, str] = {}) -> N
 
     `stand_ins` names the models that are not looked at.
     """
-    problems = [*_store(config), *_model_problems(config, stand_ins), *_packages(config)]
+    problems = [*_store(config), *_model_problems(config, stand_ins), *_packages(config), *_engine(config)]
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
 
@@ -240,11 +241,21 @@ def _packages(config: RunParameters) -> Iterator[str]:
             yield f"training.report_to names {service}, which is not installed: pip install {service}, or leave it out"
 
 
+def _engine(config: RunParameters) -> Iterator[str]:
+    """Options for vLLM that it does not have."""
+    generation: GenerationSettings = getattr(config, "generation", GenerationSettings())
+    yield from engine_option_problems(generation.engine)
+
+
 def _gpus(config: RunParameters) -> Iterator[str]:
     """What the run wants of this machine's GPUs and cannot get."""
     training: Mechanics = getattr(config, "training", Mechanics())
     generation: GenerationSettings = getattr(config, "generation", GenerationSettings())
     gpus = visible_gpus()
+    in_fp8 = {"kv_cache_dtype": generation.kv_cache_dtype, "quantization": generation.quantization}
+    for name, value in in_fp8.items() if not gpus and not generation.workers else ():
+        if value not in ("auto", None):
+            yield f'generation.{name} = "{value}" needs a GPU that computes in fp8, but no GPU is visible: leave it out'
     if gpus and not training.in_pool and training.processes > len(gpus):
         yield f"training.processes = {training.processes}, but {len(gpus)} GPUs are visible: {', '.join(gpus)}"
     if not generation.workers and generation.tensor_parallel > max(len(gpus), 1):

@@ -77,7 +77,7 @@ def _type(annotation: Any) -> str:
         return f"{_type(arguments[0])} → {_type(arguments[1])}"
     if origin is typing.Annotated:
         return _type(arguments[0])
-    names = {int: "integer", float: "number", str: "text", bool: "true, false"}
+    names = {int: "integer", float: "number", str: "text", bool: "true, false", Any: "any value"}
     named: dict[Any, str] = {
         Source: "sources",
         BenchmarkSet: "sets",

@@ -26,6 +26,7 @@ from tasks.benchmark.score import parts, score
 from tasks.benchmark.sets import HELD_OUT, ITEMS, read_set
 from tasks.model.chat import ChatEncoder
 from tasks.model.device import head_facts, resolved_dtype
+from tasks.model.endpoint import is_endpoint
 from tasks.model.engine import Request
 from tasks.model.judging import JudgeAnswer, JudgeQuery, build_request, build_score_request, compare_scores, read_answer
 from tasks.model.location import Checkpoint
@@ -154,6 +155,8 @@ def benchmark(
     config = {**query.to_json(), "prompt_digest": query.digest, "dtype": dtype}
     if query.by_label or query.by_score:
         config |= head_facts(dtype)
+    if not (query.by_score or (isinstance(judge, Checkpoint) and is_endpoint(judge.model))):
+        config |= run.settings.generation.facts_in_keys()
     inputs: dict[str, Input] = {"judge": judge, "items": played}
 
     if played.manifest.config.get("benchmark") == "ppe":

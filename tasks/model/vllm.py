@@ -14,9 +14,6 @@ from tasks.model.device import engine_dtype, has_gpu
 from tasks.model.engine import Answer, Completion, Failure, OnAnswer, Request, Requests
 from tasks.settings import GenerationSettings, ModelSettings
 
-_SCORING_CHUNK_TOKENS = 2048
-"""Limits the memory of prompt logprobs on a GPU: a chunk's logits are tokens × vocabulary in fp32, 1.2 GB for 152K words."""
-
 _CPU_BATCH_TOKENS = 4096
 _BEFORE = 8
 """How many tokens of the prompt a reply is decoded behind."""
@@ -51,8 +48,6 @@ class VLLMEngine:
                 "gpu_memory_utilization": generation.gpu_memory_share,
                 "enforce_eager": generation.enforce_eager,
             }
-            if scoring:
-                options["max_num_batched_tokens"] = _SCORING_CHUNK_TOKENS
         else:
             # Prefilling a prompt in chunks makes vLLM rewind its seeded generator, which the CPU's cannot do: the
             # engine dies with "CPU Generator does not use offset". So prompts are prefilled whole.
@@ -61,6 +56,10 @@ class VLLMEngine:
         cache_mib = generation.kv_cache_mib or (None if gpu else 256)
         if cache_mib is not None:
             options["kv_cache_memory_bytes"] = cache_mib << 20
+        if generation.kv_cache_dtype != "auto":
+            options["kv_cache_dtype"] = generation.kv_cache_dtype
+        if generation.quantization is not None:
+            options["quantization"] = generation.quantization
         dtype = engine_dtype(models.dtype, gpu)
         if dtype != "float32" and (scoring or by_label):
             options["hf_overrides"] = {"head_dtype": "float32"}
@@ -71,7 +70,7 @@ class VLLMEngine:
             enable_prefix_caching=prefix_caching,
             trust_remote_code=bool(models.trust_remote_code),
             seed=0,  # used only by requests without a seed; every request that samples has one
-            **options,
+            **{**options, **generation.engine},
         )
         self.tokenizer = self.llm.get_tokenizer()
         self.tokenizer.clean_up_tokenization_spaces = False  # replies are read as they were written

@@ -15,7 +15,7 @@ from tasks.plan.games import SCORED, Answers, answers_of, planned_benchmark
 from tasks.plan.lengths import Lengths, then
 from tasks.plan.plan import Plan, PlanInputs, plan_inputs, sections
 from tasks.plan.sample import DataSample
-from tasks.plan.self_training import Proofs, planned_data, planned_export, planned_proofs
+from tasks.plan.self_training import Proofs, planned_data, planned_export, planned_proofs, proved_orders
 from tasks.plan.sizes import Located
 from tasks.plan.stages import BYTES_AN_EXAMPLE, Examples, Place, PlannedStage, planned_training, sequences
 from tasks.run.space import BYTES_A_TOKEN
@@ -136,7 +136,8 @@ class _Adaptation:
             return None
         assumed, facts = self.found.assumed, self.facts
         place = Place("round-0/proofs", "prove", None, ("round-0/proofs", "round-0/selected"))
-        proofs = Proofs(self.settings.proofs.k, self._proof_tokens(), assumed.kept_proofs)
+        k, orders = self.settings.proofs.k, proved_orders(self.settings)
+        proofs = Proofs(k, self._proof_tokens(), assumed.kept_proofs, orders)
         prompts, row_bytes = facts.labeled["prover"], facts.row_bytes["labeled"]
         return planned_proofs(place, facts.rows["labeled"], row_bytes, prompts, proofs, self.found.models["prover"])
 
@@ -151,7 +152,8 @@ class _Adaptation:
         if self.proofs is not None:
             fits, reply = then(facts.labeled["prover"], labeled), self._proof_tokens()
             lengths = Lengths(fits, labeled.tokens, reply)
-            return Learned(self.proofs.rows_out, len(ORDERS), lengths, row_bytes + BYTES_A_TOKEN * reply)
+            orders = proved_orders(self.settings)
+            return Learned(self.proofs.rows_out, orders, lengths, row_bytes + BYTES_A_TOKEN * reply)
         if self.settings.judge_prompt.has_rationale:
             # A human rationale refers to the responses by position, so it is valid in one order only.
             return Learned(

@@ -29,6 +29,11 @@ class PlanAssumptions(Section):
     kept_proofs: Share = Field(
         0.8, description="Share of the pairs given to the prover that get valid proofs. In the demo: 0.89 to 1."
     )
+    votes_cast: Share | None = Field(
+        None,
+        description="Share of labels.votes that is cast if labels.voting ends votes early. Of the demo's votes, with "
+        "labels.min_confidence = 0.75, exact cast 0.81 of 8 and of 16; beta 0.60 of 8 and 0.37 of 16.",
+    )
     reply_share: Share | None = Field(
         None, description="Mean length of a judge's reply ÷ labels.max_tokens. Empty: as long as the rationales of D_p."
     )
@@ -65,6 +70,9 @@ class PlanAssumptions(Section):
     rows_pretraining: int | None = Field(None, ge=1, description="Rows in data.pretraining, if they cannot be counted.")
     rows_heldout: int | None = Field(None, ge=1, description="Rows in data.heldout, if they cannot be counted.")
 
+
+VOTES_CAST: Mapping[str, float] = {"exact": 0.81, "beta": 0.6}
+"""Share of the votes that is cast, by `labels.voting`: measured on the demo's, see `tests/benchmarks/voting.py`."""
 
 _ON_CPU: Mapping[str, float] = {
     "peak_tflops": 0.1,

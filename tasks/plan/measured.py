@@ -30,6 +30,7 @@ def measured_in(folder: Path, settings: Settings) -> tuple[dict[str, float], lis
         kinds.setdefault(line["stage"], []).append(line)
     found = {
         "kept_labels": _kept_share(kinds.get("label", [])),
+        "votes_cast": _votes_cast(kinds.get("label", [])),
         "kept_proofs": _kept_share(line for line in kinds.get("select", []) if line.get("candidates")),
         "reply_share": _share(_votes_mean(kinds), settings.labels.max_tokens),
         "proof_share": _share(_proof_mean(kinds), settings.proofs.max_tokens),
@@ -71,6 +72,14 @@ def _ratio(lines: Iterable[Line], part: Callable[[Line], float], whole: Callable
 def _kept_share(lines: Iterable[Line]) -> float | None:
     """Share of the rows that got a request: the sample accounts for those that are too long."""
     return _ratio(lines, lambda one: one["kept"], lambda one: one["rows_in"] - one["dropped"].get("prompt_too_long", 0))
+
+
+def _votes_cast(lines: Iterable[Line]) -> float | None:
+    """None if all were cast: that says nothing of votes that may end early."""
+    share = _ratio(
+        (one for one in lines if "votes_planned" in one), lambda one: one["votes"], lambda one: one["votes_planned"]
+    )
+    return None if share == 1 else share
 
 
 def _votes_mean(kinds: dict[str, list[Line]]) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from data.records import content_id
 from tasks.model.chat import ChatEncoder
-from tasks.plan.assumptions import Assumptions, PlanAssumptions
+from tasks.plan.assumptions import OURS, VOTES_CAST, Assumptions, PlanAssumptions
 from tasks.plan.facts import Facts, measure, measure_scores
 from tasks.plan.first_rows import Part
 from tasks.plan.lengths import Lengths
@@ -192,7 +192,7 @@ def planned_model(role: Role, located: Located, settings: Settings, assumed: Pla
 
 
 def _with_lengths(assumptions: Assumptions, facts: Facts, settings: Settings) -> Assumptions:
-    """Fills in the reply shares that were not given: replies are as long as what the models learn from."""
+    """Fills in the shares that were not given: replies are as long as what the models learn from."""
     learned: tuple[tuple[str, Role, int], ...] = (
         ("reply_share", "judge", settings.labels.max_tokens),
         ("proof_share", "prover", settings.proofs.max_tokens),
@@ -201,6 +201,9 @@ def _with_lengths(assumptions: Assumptions, facts: Facts, settings: Settings) ->
         if role in facts.human:
             share = min(1.0, facts.human[role].reply / most)
             assumptions = assumptions.measured(name, share, FROM_SAMPLE)
+    labels, votes = settings.labels, settings.judge_prompt.has_rationale and settings.labels.source == "judge"
+    if votes and settings.rounds.count and labels.voting in VOTES_CAST:
+        assumptions = assumptions.measured("votes_cast", VOTES_CAST[labels.voting], OURS)
     return assumptions
 
 

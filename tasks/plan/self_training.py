@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tasks.model.orders import ORDERS
+from tasks.model.voting import VotingRule, rounds_wanted
 from tasks.plan.assumptions import PlanAssumptions
 from tasks.plan.facts import HELD_OUT, Facts
 from tasks.plan.first_rows import Part
@@ -53,26 +55,27 @@ def planned_data(facts: Facts, unlabeled: float = 0.0) -> PlannedStage:
 
 @dataclass(frozen=True)
 class Proofs:
-    """What a prover writes: `k` proofs of `tokens` tokens for each order; `kept` is the share of pairs with valid ones."""
+    """What a prover writes: `k` proofs of `tokens` tokens for each of `orders`; `kept` is the share of pairs with valid ones."""
 
     k: int
     tokens: float
     kept: float
+    orders: int = len(ORDERS)
 
 
 def planned_proofs(
     place: Place, pairs: float, row_bytes: float, prompts: Lengths, proofs: Proofs, prover: PlannedModel
 ) -> PlannedStage:
-    """Proofs for pairs in both orders, and their selection."""
+    """Proofs for pairs in the orders that are proved, and their selection."""
     load = GenerationLoad(
         rows=pairs,
         fits=prompts.fits,
-        requests=2,
+        requests=proofs.orders,
         replies=proofs.k,
         prompt_tokens=prompts.tokens,
         reply_tokens=proofs.tokens,
         kept=proofs.kept,
-        row_bytes=row_bytes + _BYTES_OF_VOTES + 2 * (_BYTES_A_PROOF + BYTES_A_TOKEN * proofs.tokens),
+        row_bytes=row_bytes + _BYTES_OF_VOTES + proofs.orders * (_BYTES_A_PROOF + BYTES_A_TOKEN * proofs.tokens),
         scored=True,
     )
     return planned_generation(place, load, prover)
@@ -82,6 +85,11 @@ def planned_export(judges: int, model: PlannedModel) -> PlannedStage:
     """The best of this many judges, exported as one folder."""
     weights = model.size.parameters * model.bytes_a_weight
     return PlannedStage(Place("final", "export", None, ("final",)), judges, 1, disk_bytes=weights)
+
+
+def proved_orders(settings: Settings) -> int:
+    """The orders of a pair that are proved and learned."""
+    return 1 if settings.proofs.orders == "one" else len(ORDERS)
 
 
 class _SelfTraining:
@@ -157,7 +165,8 @@ class _SelfTraining:
         place = Place(f"round-{round}/proofs", "prove", round, (f"round-{round}/proofs", selected))
         fits = then(lengths["judge"], lengths["prover"]) if judged else lengths["prover"].fits
         prompts = Lengths(fits, lengths["prover"].tokens)
-        proofs = Proofs(self.settings.proofs.k, self.proof_tokens, self.assumed.kept_proofs)
+        k, tokens, kept = self.settings.proofs.k, self.proof_tokens, self.assumed.kept_proofs
+        proofs = Proofs(k, tokens, kept, proved_orders(self.settings))
         return planned_proofs(place, pairs, row_bytes, prompts, proofs, self.models["prover"])
 
     def _voted(self, round: int, pairs: float) -> PlannedStage:
@@ -168,11 +177,12 @@ class _SelfTraining:
             return PlannedStage(place, pairs, pairs, disk_bytes=pairs * row_bytes)
         # A label-only judge is asked once in each order, for the probabilities of one token.
         sampled = self.settings.judge_prompt.has_rationale
+        requests, replies = self._votes_cast() if sampled else (1.0, 1.0)
         load = GenerationLoad(
             rows=pairs,
             fits=lengths.fits,
-            requests=2,
-            replies=labels.votes // 2 if sampled else 1,
+            requests=len(ORDERS) * requests,
+            replies=replies,
             prompt_tokens=lengths.tokens,
             reply_tokens=self.reply_tokens if sampled else 1,
             kept=self.assumed.kept_labels,
@@ -181,8 +191,18 @@ class _SelfTraining:
         place = Place(f"{name}/votes", "vote", round, (f"{name}/votes", f"{name}/labels"))
         return planned_generation(place, load, self.models["judge"])
 
+    def _votes_cast(self) -> tuple[float, float]:
+        """Requests in each order for the votes on a pair, and the votes of a request; later votes have requests of their own."""
+        labels, share = self.settings.labels, self.assumed.votes_cast
+        rule = VotingRule(labels.voting, labels.votes, labels.min_confidence, labels.orders_agree)
+        first = rounds_wanted([], rule)
+        share = share if share is not None and labels.voting != "all" else 1.0
+        cast = max(float(first), share * labels.votes / 2)
+        requests = 1 + cast - first
+        return requests, cast / requests
+
     def _examples(self, round: int, part: Part, pairs: float, lengths: dict[Role, Lengths]) -> Examples:
-        """Selected pairs as training examples for the judge, each in both orders."""
+        """Selected pairs as training examples for the judge, in the orders that are proved."""
         with_proofs = self.settings.writes_proofs(round)
         reply = self.learned_tokens if with_proofs else self.facts.bare_reply
         before = lengths["prover"] if with_proofs else Lengths(1.0, 0.0)
@@ -190,7 +210,8 @@ class _SelfTraining:
             before = Lengths(min(before.fits, lengths["judge"].fits), 0.0)
         row_bytes = self.facts.row_bytes[part] + BYTES_A_TOKEN * reply
         fits = then(before, lengths["judge"])
-        return Examples(2 * pairs, fits, lengths["judge"].tokens + reply, row_bytes, self.packed_to)
+        n = proved_orders(self.settings) * pairs
+        return Examples(n, fits, lengths["judge"].tokens + reply, row_bytes, self.packed_to)
 
     def _mixed(self, labeled: Examples, pseudo: Examples) -> Examples:
         extra = repeats(round(labeled.n), round(pseudo.n), self.settings.training.labeled_share)

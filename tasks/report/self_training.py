@@ -66,6 +66,7 @@ def write_report(run: Run, facts: Mapping[str, object] | None = None) -> Path:
         "Judge trained from": models.judge_base,
         **({"Prover trained from": models.prover_base} if run.settings.writes_proofs() else {}),
         "Prompt": models.judge_prompt,
+        **({"Orders proved and learned": "one of each pair's two"} if run.settings.proofs.orders == "one" else {}),
         "Seed": run.seed,
     }
     page = template("report.html.jinja").render(
@@ -129,6 +130,7 @@ def short_table(table: list[Row]) -> list[Row]:
             "balance A / B": " / ".join(str(row["label_balance"].get(side, 0)) for side in "AB")
             if row["label_balance"]
             else "–",
+            "votes cast": percent(row["votes_cast"]),
             "vote margins": _reasons(row["vote_margins"]),
             "kept labels correct": percent(row["kept_right"]),
             "valid proofs": f"{number(row['proofs_valid'])} of {number(row['proof_candidates'])}"

@@ -51,12 +51,14 @@ def _heldout(benchmark: Artifact | None) -> Row:
 def _labels(labels: Artifact | None) -> Row:
     counts = labels.manifest.counts if labels else None
     metrics = labels.manifest.metrics if labels else {}
-    malformed, votes = metrics.get("malformed", {}), metrics.get("votes")
+    malformed, votes, planned = metrics.get("malformed", {}), metrics.get("votes"), metrics.get("votes_planned")
     return {
         "labels_kept": counts.kept if counts else None,
         "labels_of": counts.rows_in if counts else None,
         "labels_dropped": {**counts.dropped, **counts.failed} if counts else {},
         "label_balance": metrics.get("label_balance", {}),
+        "votes_cast": votes / planned if votes and planned else None,
+        "pairs_by_votes": metrics.get("pairs_by_votes", {}),
         "vote_margins": metrics.get("vote_margins", {}),
         "orders_agree": metrics.get("orders_agree"),
         "malformed_share": sum(malformed.values()) / votes if votes else None,

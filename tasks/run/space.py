@@ -31,7 +31,8 @@ def check_room(work: Path, what: str, forecast_bytes: float, reserve_gib: float)
 
 def generation_bytes(params: Mapping[str, Any], n_rows: int) -> float:
     """The bytes of a stage's completions if they are half as long as allowed."""
-    completions = int(params["votes"]) if "votes" in params else 2 * int(params.get("k", 1))
+    orders = 1 if params.get("orders") == "one" else 2
+    completions = int(params["votes"]) if "votes" in params else orders * int(params.get("k", 1))
     return n_rows * completions * int(params.get("max_tokens", 0)) / 2 * BYTES_A_TOKEN
 
 

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.settings.section import Section, Share
+
+_THE_RUN = "the run itself"
+_SET_ELSEWHERE = {
+    "dtype": "models.dtype",
+    "max_model_len": "models.max_tokens",
+    "trust_remote_code": "models.trust_remote_code",
+    "tensor_parallel_size": "generation.tensor_parallel",
+    "gpu_memory_utilization": "generation.gpu_memory_share",
+    "kv_cache_memory_bytes": "generation.kv_cache_mib",
+    "enforce_eager": "generation.enforce_eager",
+    "kv_cache_dtype": "generation.kv_cache_dtype",
+    "quantization": "generation.quantization",
+    "hf_token": "the environment variable HF_TOKEN",  # here it would be written into keys and manifests
+    **dict.fromkeys(("model", "tokenizer", "tokenizer_mode", "skip_tokenizer_init", "runner", "convert"), _THE_RUN),
+    **dict.fromkeys(("seed", "hf_overrides", "logprobs_mode", "generation_config", "data_parallel_size"), _THE_RUN),
+    **dict.fromkeys(("enable_prefix_caching", "enable_chunked_prefill"), _THE_RUN),
+}
+"""vLLM's arguments that cannot be given in `engine`, and what sets them."""
 
 
 class GenerationSettings(Section):
@@ -43,6 +61,27 @@ class GenerationSettings(Section):
     enforce_eager: bool = Field(
         False, title="Eager mode", description="No CUDA graphs: slower, but starts sooner. Always on without a GPU."
     )
+    kv_cache_dtype: Literal["auto", "fp8", "fp8_e5m2"] = Field(
+        "auto",
+        title="Data type of the KV cache",
+        description="auto: that of the model. fp8 (e4m3) halves what is read for each token, which limits how fast many "
+        "replies to one prompt are written; replies change slightly. Needs a GPU that computes in fp8, such as an H100.",
+        exclude_if=lambda value: value == "auto",
+    )
+    quantization: Literal["fp8_per_tensor", "fp8_per_block", "fp8_per_channel"] | None = Field(
+        None,
+        title="Weights quantized on the fly",
+        description="vLLM quantizes the linear layers when it loads a model; nothing is calibrated, checkpoints stay as they "
+        "are, and replies change slightly. Empty: the weights as they are. Needs a GPU that computes in fp8.",
+        exclude_if=lambda value: value is None,
+    )
+    engine: dict[str, Any] = Field(
+        {},
+        title="Other arguments of vLLM",
+        description="Passed to vLLM's EngineArgs as they are, such as { max_num_seqs = 512 }; names and values are checked "
+        "before a run starts. Any change of them makes what was generated stale.",
+        exclude_if=lambda value: not value,
+    )
     endpoint_requests: int = Field(
         32,
         ge=1,
@@ -62,6 +101,17 @@ class GenerationSettings(Section):
         title="Maximum share of failed rows",
         description="The run stops if the engine failed on a larger share of a stage's rows.",
     )
+
+    @model_validator(mode="after")
+    def _nothing_is_set_twice(self) -> Self:
+        for name in self.engine:
+            if name in _SET_ELSEWHERE:
+                raise ValueError(f"engine has {name!r}, which is set by {_SET_ELSEWHERE[name]}: leave it out")
+        return self
+
+    def facts_in_keys(self) -> dict[str, Any]:
+        """What goes into the keys of stages whose replies come from vLLM: the options that change them, if any is set."""
+        return self.model_dump(mode="json", include={"kv_cache_dtype", "quantization", "engine"})
 
 
 class RetentionSettings(Section):

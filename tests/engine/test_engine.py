@@ -68,10 +68,15 @@ def lines_of(job: GenerationJob) -> list[Any]:
 
 
 def generated_by(
-    engine: EngineProcess, folder: Path, builder: str, params: dict[str, Any], rows: Sequence[PreferencePair | Item]
+    engine: EngineProcess,
+    folder: Path,
+    builder: str,
+    params: dict[str, Any],
+    rows: Sequence[PreferencePair | Item],
+    **more: Any,
 ) -> list[Any]:
     """What the engine makes of the rows."""
-    job = a_job(folder, builder, params, rows)
+    job = a_job(folder, builder, params, rows, **more)
     run_shards(job, engine, ChatEncoder.load(str(JUDGE)), lambda facts: None)
     return lines_of(job)
 
@@ -211,6 +216,31 @@ def test_votes_are_repeatable(engine: EngineProcess, tmp_path: Path) -> None:
     for name in ("one", "two"):
         runs.append(generated_by(engine, tmp_path / name, "tasks.label:vote_requests", params, rows))
     assert json.dumps(runs[0]) == json.dumps(runs[1])
+
+
+def test_a_vote_that_is_cast_later_is_the_one_that_it_is_among_all(engine: EngineProcess, tmp_path: Path) -> None:
+    """Completion j of n is sampled with the request's seed plus j."""
+    rows = taste.draw_pairs(12, seed=2)
+    params = {"prompt": "compact", "votes": 8, "temperature": 1.0, "top_p": 1.0, "max_tokens": 60, "context": 128}
+    params |= {"overlong": "drop", "seed": 9}
+    ends = {"voting": "exact", "min_confidence": 0.75, "orders_agree": False}
+    cast: list[list[dict[tuple[str, int], str]]] = []
+    for name, more, follow in (("all", {}, None), ("exact", ends, "tasks.label:more_votes")):
+        lines = generated_by(engine, tmp_path / name, "tasks.label:vote_requests", params | more, rows, follow=follow)
+        cast.append(
+            [
+                {
+                    (request["name"], request["seed"] + j): completion["text"]
+                    for request in line["requests"]
+                    for j, completion in enumerate(request["completions"])
+                }
+                for line in lines
+            ]
+        )
+    for every, needed in zip(*cast, strict=True):
+        assert len(every) == 8
+        assert needed.items() <= every.items()
+    assert {len(needed) for needed in cast[1]} == {6, 8}
 
 
 def test_a_checkpoint_gives_the_same_greedy_verdicts_in_plain_transformers_and_plain_vllm(

@@ -270,6 +270,13 @@ def test_a_plan_is_of_a_run_that_may_use_other_gpus(world: Path) -> None:
     check_planned(config(world, **{"generation.tensor_parallel": 4, "training.attention": "flash_attention_2"}))
 
 
+@pytest.mark.parametrize(("name", "value"), [("kv_cache_dtype", "fp8"), ("quantization", "fp8_per_tensor")])
+def test_fp8_needs_a_gpu_on_this_machine(world: Path, name: str, value: str) -> None:
+    given = config(world, **{f"generation.{name}": value})
+    assert f'generation.{name} = "{value}" needs a GPU that computes in fp8, but no GPU is visible' in refusal(given)
+    check_planned(given)
+
+
 def test_the_smallest_configuration_is_checked_whole() -> None:
     data = {key: [{"path": f"/none/{key}.jsonl"}] for key in ("rationale", "labeled", "unlabeled")}
     given = checked({"run_name": "x", "models": {"judge_base": str(BASE), "prover_base": str(BASE)}, "data": data})

@@ -15,7 +15,13 @@ PAIRS = taste.draw_pairs(12, 0)
 
 def labels_of(folder: Path, encoder: ChatEncoder, engine: Any, pairs: Any = PAIRS, **settings: Any) -> Any:
     """(labels, run) of a batch of these pairs by this judge."""
-    run = run_with(folder, encoder, engine, labels={"max_tokens": 64, **settings}, generation={"max_failed_share": 0.5})
+    run = run_with(
+        folder,
+        encoder,
+        engine,
+        labels={"max_tokens": 64, "voting": "all", **settings},
+        generation={"max_failed_share": 0.5},
+    )
     judge = artifact(run, "judge", {"checkpoint/weights.jsonl": []})
     batch = artifact(run, "data", {"batch-1.jsonl": [p.pair.to_json() for p in pairs]}).ref("batch-1.jsonl")
     return keep_labels(run, 1, cast_votes(run, 1, judge, batch), batch), run

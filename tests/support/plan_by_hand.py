@@ -46,8 +46,10 @@ SECTIONS: dict[str, dict[str, Any]] = {
 MODEL = PlannedModel(ModelSize(1000, 7), 2, 6000.0, 2000.0, 200.0)
 
 
-def stages(facts: Facts = FACTS, model: PlannedModel = MODEL, **changes: Mapping[str, Any]) -> dict[str, PlannedStage]:
+def stages(
+    facts: Facts = FACTS, model: PlannedModel = MODEL, assumed: PlanAssumptions = ASSUMED, **changes: Mapping[str, Any]
+) -> dict[str, PlannedStage]:
     sections = {name: {**SECTIONS.get(name, {}), **changes.get(name, {})} for name in SECTIONS.keys() | changes.keys()}
     models: dict[Role, PlannedModel] = {"judge": model, "prover": model}
-    planned = self_training_stages(settings_with(**sections), facts, ASSUMED, models)
+    planned = self_training_stages(settings_with(**sections), facts, assumed, models)
     return {stage.place.name: stage for stage in planned}

@@ -10,7 +10,7 @@ from tasks.plan.facts import PlayedSet
 from tasks.plan.lengths import Lengths, mean_lengths
 from tasks.plan.stages import PlannedStage, training_cost
 from tasks.settings import LoraSettings, Optimization
-from tests.support.plan_by_hand import FACTS, MODEL, stages
+from tests.support.plan_by_hand import ASSUMED, FACTS, MODEL, stages
 
 
 def figures(stage: PlannedStage) -> tuple[float, ...]:
@@ -120,6 +120,18 @@ def test_true_labels_are_not_voted_on_and_all_kept() -> None:
     assert figures(planned["round-1/labels"])[:4] == (100, 100, 0, 0)
     # Nothing has fitted a context yet: the prover's is the first.
     assert planned["round-1/proofs"].prompt_tokens == pytest.approx(100 * 0.4 * 2 * 45)
+
+
+@pytest.mark.parametrize(
+    ("voting", "share", "requests", "votes"),
+    [("exact", 0.875, 1.5, 3.5), ("exact", 0.1, 1, 3), ("beta", 0.5, 1, 2), ("all", 0.5, 1, 4), ("exact", None, 2, 4)],
+)
+def test_votes_that_end_early_by_hand(voting: str, share: float | None, requests: float, votes: float) -> None:
+    """Of 8 votes, exact casts 6 in the first request of each order, beta 4; each later vote has a request of its own."""
+    assumed = ASSUMED.model_copy(update={"votes_cast": share})
+    planned = stages(assumed=assumed, labels={"votes": 8, "voting": voting})["round-1/votes"]
+    assert planned.prompt_tokens == pytest.approx(80 * 2 * requests * 55)
+    assert planned.generated_tokens == pytest.approx(80 * 2 * votes * 20)
 
 
 def test_without_proofs_examples_have_the_bare_reply() -> None:

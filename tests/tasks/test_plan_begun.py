@@ -113,7 +113,7 @@ def finished(run: Run, name: str, kind: str, counts: Counts, metrics: Mapping[st
 @pytest.fixture
 def judged(world: Path, tmp_path: Path) -> Run:
     """A planned run that has gone through the votes of a round, and through the proofs but not their selection."""
-    config = demo(world, store=str(tmp_path))
+    config = demo(world, store=str(tmp_path), **{"labels.voting": "all"})
     write_plan(config)
     run = Run(RunStore(config.store, config.run_name), config, config.seed)
     generated = {"prompt_tokens": 6900, "tokens_generated": 22_800, "tokens_per_s": 11_400.0, "engines": 1}
@@ -157,7 +157,7 @@ def test_the_report_shows_planned_and_actual(judged: Run) -> None:
 
 
 def test_figures_that_a_run_did_not_record_are_left_open(world: Path, tmp_path: Path) -> None:
-    config = demo(world, store=str(tmp_path))
+    config = demo(world, store=str(tmp_path), **{"labels.voting": "all"})
     write_plan(config)
     run = Run(RunStore(config.store, config.run_name), config, config.seed)
     finished(run, "round-1/votes", "vote", Counts(150, 150), {"tokens_generated": 0, "tokens_per_s": None}, 5)

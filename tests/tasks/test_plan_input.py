@@ -145,7 +145,15 @@ def run_folder(folder: Path, judge: str = "data/world/base-judge") -> Path:
             "gpus_an_engine": 2,
         },
         {"stage": "benchmark", "round": 1, "tokens_generated": 1200, "tokens_per_s": 100.0, "engines": 1},
-        {"stage": "label", "round": 1, "votes": 160, "rows_in": 30, "kept": 10, "dropped": {"prompt_too_long": 10}},
+        {
+            "stage": "label",
+            "round": 1,
+            "votes": 160,
+            "rows_in": 30,
+            "kept": 10,
+            "dropped": {"prompt_too_long": 10},
+            "votes_planned": 200,
+        },
         {"stage": "prove", "round": 1, "tokens_generated": 900, "tokens_per_s": None},
         {"stage": "select", "round": 0, "rows_in": 5, "kept": 5, "dropped": {}, "candidates": 0},
         {"stage": "select", "round": 1, "rows_in": 10, "kept": 9, "dropped": {"no_valid_proof": 1}, "candidates": 90},
@@ -163,6 +171,7 @@ def test_what_a_run_measured_replaces_what_is_assumed(tmp_path: Path) -> None:
     assert found == pytest.approx(
         {
             "kept_labels": 0.5,
+            "votes_cast": 0.8,
             "kept_proofs": 0.9,
             "reply_share": 4800 / 160 / 64,
             "proof_share": 900 / 90 / 64,

@@ -71,7 +71,8 @@ def test_a_plan_of_the_paper_has_the_sizes_of_its_settings(tmp_path: Path, capsy
     votes = stages["round-3/votes"]
     assert (votes.rows_in, votes.rows_out) == (500_000, 300_000)
     shares = {one["name"]: one["value"] for one in plan.assumptions}
-    assert votes.generated_tokens == pytest.approx(500_000 * 16 * shares["reply_share"] * 1024)
+    cast = shares["votes_cast"] * 16
+    assert votes.generated_tokens == pytest.approx(500_000 * cast * shares["reply_share"] * 1024)
     n = 8_030_261_248
     assert votes.flops == pytest.approx(2 * n * (votes.prompt_tokens + votes.generated_tokens))
     peak = 989e12
@@ -97,7 +98,7 @@ def test_the_demo_is_planned_from_its_own_data(world: Path) -> None:
     assert stages["data"].rows_in == 982
     assert stages["prover"].trained_tokens == 720 * 30
     assert stages["round-0/proofs"].generated_tokens == pytest.approx(20 * 8 * 33)
-    assert stages["round-1/votes"].generated_tokens == pytest.approx(150 * 8 * 38, rel=0.01)
+    assert stages["round-1/votes"].generated_tokens == pytest.approx(0.81 * 150 * 8 * 38, rel=0.01)
     assert stages["round-0/benchmark"].generated_tokens == pytest.approx(1000 * 38, rel=0.01)
     assert stages["round-0/benchmark"].prompt_tokens == 1000 * 23
     assert "STAND-INS" not in as_text(plan)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 
 from data.records import flip
-from tasks.label import verdict_on
 from tasks.model.judging import JudgeQuery
 from tasks.model.votes import Tally, read_votes, tally
+from tasks.model.voting import verdict_on
 from tasks.settings import LabelSettings
 from tests.support.voting import LETTERS, votes
 
