@@ -142,6 +142,7 @@ def _config(run: Run, spec: TrainingSpec, seed: int) -> dict[str, Any]:
         "packing": training.packing,
         "attention": training.attention,
         "seed": seed,
+        **training.model_dump(include={"pack_tokens", "compile", "liger_kernels"}),  # nothing where they are not used
     }
     if models.system is not None:
         config["system"] = models.system

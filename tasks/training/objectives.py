@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.model.chat import ChatEncoder
-from tasks.settings import LoraSettings, Optimization
+from tasks.settings import LoraSettings, Mechanics, Optimization
 from tasks.training.distributed import complete_sharding, distributed_arguments, is_sharded, load_model, world_size
 from tasks.training.examples import IGNORED
 from tasks.training.job import TrainingJob
@@ -69,6 +69,7 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
     import torch
     import transformers
     from trl import RewardTrainer, SFTTrainer
+    from trl.models import enable_selective_activation_checkpointing
 
     from tasks.model.device import compute_head_in_float32, engine_dtype
 
@@ -84,6 +85,8 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
     how = {"dtype": stored, "trust_remote_code": bool(models.trust_remote_code), **attention}
     model = load_model(kind, job.base, sharded, {"num_labels": 1} if scalar else {}, how)
     arguments = training_arguments(job, output_dir, encoder)
+    if mechanics.gradient_checkpointing == "selective":
+        enable_selective_activation_checkpointing(model)
     if sharded:
         complete_sharding(arguments, model, dtype)
     if scalar:
@@ -133,7 +136,10 @@ def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) 
         "lr_scheduler_type": optimization.schedule,
         "weight_decay": optimization.weight_decay,
         "max_length": models.max_tokens,
-        "gradient_checkpointing": mechanics.gradient_checkpointing,
+        "torch_compile": mechanics.compile,
+        "use_liger_kernel": mechanics.liger_kernels,
+        # Its fused loss would replace the model's forward pass, which TRL replaces for a fused loss of its own.
+        "liger_kernel_config": {"fused_linear_cross_entropy": False} if mechanics.liger_kernels else None,
         "bf16": dtype == "bfloat16",
         "fp16": gpu and dtype == "float16",
         "use_cpu": not gpu,
@@ -148,14 +154,21 @@ def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) 
         "disable_tqdm": True,
         "dataloader_pin_memory": gpu,
         "pad_to_multiple_of": None,
+        **_recomputation(mechanics),
         **_early_stopping(job, optimization),
         **distributed_arguments(gpu, is_sharded(gpu, optimization)),
     }
     if job.role == "scalar":
         return RewardConfig(**common, pad_token=_pad_token(encoder))
-    if mechanics.packing and mechanics.attention == "eager":
-        raise ValueError("training.packing needs an attention that keeps examples separate: sdpa or flash_attention_2")
-    return SFTConfig(**common, packing=mechanics.packing)
+    length = mechanics.packed_to(models.max_tokens) or models.max_tokens
+    return SFTConfig(**{**common, "max_length": length}, packing=mechanics.packing)
+
+
+def _recomputation(mechanics: Mechanics) -> dict[str, Any]:
+    """Gradient checkpointing: in all layers, or in every n-th. What is selected within a layer is set on the model."""
+    share = mechanics.recomputed_share
+    layers = {"every_n_layers": round(1 / share)} if 0 < share < 1 else None
+    return {"gradient_checkpointing": share > 0, "gradient_checkpointing_kwargs": layers}
 
 
 def batch_arguments(optimization: Optimization, processes: int) -> dict[str, int]:

@@ -58,8 +58,9 @@ def one_process(job: TrainingJob, each: bool) -> dict[str, int]:
     """Trains its part; returns the most memory while loading, sharding and training, in bytes."""
     import torch.distributed as dist
     import transformers
-    import trl  # noqa: F401
     from accelerate import PartialState
+    from transformers import AutoModelForCausalLM
+    from trl import RewardTrainer, SFTTrainer  # noqa: F401
 
     from tasks.training import distributed, objectives
     from tasks.training.rank import train_part
@@ -70,14 +71,16 @@ def one_process(job: TrainingJob, each: bool) -> dict[str, int]:
     if each:
         distributed.has_stored_buffers = lambda model: True
     PartialState(cpu=True, backend="gloo")
-    phase, before, peaks = "loading", pss(), defaultdict[str, int](int)
+    phase, before, peaks = "importing", 0, defaultdict[str, int](int)
     load, prepare = objectives.load_model, transformers.Trainer._prepare_for_training
 
     def loaded(*given: Any) -> Any:
-        nonlocal phase
+        nonlocal phase, before
+        AutoModelForCausalLM.from_pretrained(BASE)  # imports what loading needs
+        dist.barrier()
+        before, phase = pss(), "loading"
         model = load(*given)
         dist.barrier()
-        time.sleep(0.2)
         peaks["loaded"], phase = pss() - before, "sharding"
         return model
 
@@ -89,14 +92,15 @@ def one_process(job: TrainingJob, each: bool) -> dict[str, int]:
 
     def look() -> None:
         while True:
-            now = phase
-            peaks[now] = max(peaks[now], pss() - before)
+            now, held = phase, pss()
+            peaks[now] = max(peaks[now], held - before)
             time.sleep(0.02)
 
     objectives.load_model, transformers.Trainer._prepare_for_training = loaded, prepared
     threading.Thread(target=look, daemon=True).start()
     train_part(job)
     dist.destroy_process_group()
+    del peaks["importing"]
     return dict(peaks)
 
 
