@@ -33,25 +33,27 @@ from tests.support.training_jobs import BASE, example_rows, models_for, training
 MODULE = "tests.benchmarks.sharded_memory"
 
 
-def new_base(folder: Path) -> int:
-    """A random model; returns the bytes of its weights in float32."""
+def new_base(folder: Path, stored: str) -> int:
+    """A random model, stored in this dtype; returns the bytes of its weights in float32."""
+    import torch
     from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         hidden_size=512, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=8, num_key_value_heads=8,
         vocab_size=AutoConfig.from_pretrained(BASE).vocab_size, pad_token_id=0, bos_token_id=1, eos_token_id=5,
     )  # fmt: skip
-    model = LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config).to(getattr(torch, stored))
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(BASE / name, folder)
     return sum(4 * one.numel() for one in model.parameters())
 
 
-def pss() -> int:
-    """This process's share of the memory in use, in bytes."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+def pss() -> dict[str, int]:
+    """This process's share of the memory in use, in bytes: with and without pages of files, which the kernel can drop."""
+    lines = [line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]]
+    found = {line[0]: int(line[1]) << 10 for line in lines}
+    return {"": found["Pss:"], " without files": found["Pss:"] - found["Pss_File:"]}
 
 
 def one_process(job: TrainingJob, each: bool) -> dict[str, int]:
@@ -71,8 +73,12 @@ def one_process(job: TrainingJob, each: bool) -> dict[str, int]:
     if each:
         distributed.has_stored_buffers = lambda model: True
     PartialState(cpu=True, backend="gloo")
-    phase, before, peaks = "importing", 0, defaultdict[str, int](int)
+    phase, before, peaks = "importing", pss(), defaultdict[str, int](int)
     load, prepare = objectives.load_model, transformers.Trainer._prepare_for_training
+
+    def note(name: str) -> None:
+        for which, held in pss().items():
+            peaks[name + which] = max(peaks[name + which], held - before[which])
 
     def loaded(*given: Any) -> Any:
         nonlocal phase, before
@@ -81,7 +87,8 @@ def one_process(job: TrainingJob, each: bool) -> dict[str, int]:
         before, phase = pss(), "loading"
         model = load(*given)
         dist.barrier()
-        peaks["loaded"], phase = pss() - before, "sharding"
+        note("loaded")
+        phase = "sharding"
         return model
 
     def prepared(*given: Any) -> Any:
@@ -92,23 +99,22 @@ def one_process(job: TrainingJob, each: bool) -> dict[str, int]:
 
     def look() -> None:
         while True:
-            now, held = phase, pss()
-            peaks[now] = max(peaks[now], held - before)
+            note(phase)
             time.sleep(0.02)
 
     objectives.load_model, transformers.Trainer._prepare_for_training = loaded, prepared
     threading.Thread(target=look, daemon=True).start()
     train_part(job)
     dist.destroy_process_group()
-    del peaks["importing"]
-    return dict(peaks)
+    return {name: peak for name, peak in peaks.items() if "importing" not in name}
 
 
 def measure(processes: int, each: bool, lora: bool) -> dict[str, Any]:
     peaks: dict[str, dict[str, int]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        weights = new_base(folder / "base")
+        # As published: what is trained in full is read into float32, and an adapter's base stays as it is.
+        weights = new_base(folder / "base", "float32" if lora else "bfloat16")
         training = TrainingSettings(log_every=1, processes=processes)
         optimization = Optimization(
             max_steps=2, batch_size=processes, micro_batch_size=1, lora=LoraSettings(r=4) if lora else None
