@@ -28,7 +28,7 @@ from tasks.model.location import Checkpoint, find_model
 from tasks.model.scalar import SCALAR
 from tasks.run.space import check_room, training_bytes
 from tasks.run.stage import Context, Run
-from tasks.settings import Mechanics, Optimization, Role
+from tasks.settings import Optimization, Role
 from tasks.training.job import RESULT, TrainingJob
 
 DEPLOYMENT = "train/model"
@@ -142,6 +142,7 @@ def _config(run: Run, spec: TrainingSpec, seed: int) -> dict[str, Any]:
         "packing": training.packing,
         "attention": training.attention,
         "seed": seed,
+        **training.model_dump(include={"pack_tokens", "compile", "liger_kernels"}),  # nothing where they are not used
     }
     if models.system is not None:
         config["system"] = models.system
@@ -196,8 +197,7 @@ def train_in_child(
 
     Raises ChildError if the process fails, StageError if the disk has too little room for its files.
     """
-    processes = Mechanics.model_validate(job.training).processes or max(len(visible_gpus()), 1)
-    room = training_bytes(Path(job.base), Optimization.model_validate(job.optimization), processes)
+    room = training_bytes(Path(job.base), Optimization.model_validate(job.optimization))
     check_room(Path(job.out), f"training the {job.role}", room, reserve_gib)
     job_file = log_file.with_suffix(".job.json")
     write_json(job_file, asdict(job))

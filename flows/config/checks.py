@@ -37,6 +37,7 @@ from tasks.plan.first_rows import READ_AS
 from tasks.plan.plan import roles
 from tasks.rank import prompt_of
 from tasks.settings import BenchmarkSettings, DataSettings, GenerationSettings, Mechanics, ModelSettings
+from tasks.settings.mechanics import KERNELS
 
 _ENDPOINT_S = 20.0
 
@@ -261,6 +262,27 @@ def _gpus(config: RunParameters) -> Iterator[str]:
     if not generation.workers and generation.tensor_parallel > max(len(gpus), 1):
         visible = f"{len(gpus)} GPUs are visible: {', '.join(gpus)}" if gpus else "no GPU is visible"
         yield f"generation.tensor_parallel = {generation.tensor_parallel}, but {visible}"
-    flash = training.attention == "flash_attention_2" and not training.in_pool
-    if flash and not importlib.util.find_spec("flash_attn"):
-        yield 'training.attention = "flash_attention_2" needs flash-attn: pip install flash-attn --no-build-isolation'
+    yield from () if training.in_pool else _kernels(training)
+
+
+_FLASH = {
+    "flash_attention_2": "flash_attn",
+    "flash_attention_3": "flash_attn_interface",
+    "flash_attention_4": "flash_attn",
+}
+"""The modules of what transformers finds under these names; where one is missing, it takes a kernel of the hub."""
+
+
+def _kernels(training: Mechanics) -> Iterator[str]:
+    """Faster kernels that trainings are to use, and that are not installed."""
+    from_hub = importlib.util.find_spec("kernels") is not None
+    if training.attention.startswith(KERNELS) and not from_hub:
+        yield f'training.attention = "{training.attention}" is a kernel of the hub: pip install "kernels>=0.17,<0.18"'
+    module = _FLASH.get(training.attention)
+    if module is not None and not from_hub and not importlib.util.find_spec(module):
+        yield (
+            f'training.attention = "{training.attention}" needs flash-attn: pip install flash-attn --no-build-isolation; or a '
+            'kernel of the hub: pip install "kernels>=0.17,<0.18"'
+        )
+    if training.liger_kernels and not importlib.util.find_spec("liger_kernel"):
+        yield "training.liger_kernels needs liger-kernel: pip install liger-kernel, or leave it out"

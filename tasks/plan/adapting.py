@@ -102,8 +102,8 @@ class _Adaptation:
         self.found, self.adapting, self.settings = found, adapting, found.settings
         self.facts = _facts_of_task(found)
         self.model = found.models["scalar" if adapting.scored else "judge"]
-        packs = found.settings.training.packing and not adapting.scored
-        self.packed_to = found.settings.models.max_tokens if packs else None
+        packed_to = found.settings.training.packed_to(found.settings.models.max_tokens)
+        self.packed_to = None if adapting.scored else packed_to
         self.proofs = self._proofs()
         self.learned = self._learned()
 
@@ -185,7 +185,7 @@ class _Adaptation:
         """A training on this many pairs, or on those available, with all its evaluations on the validation part."""
         examples, optimization = self.learned.of(min(size, self._there()), self.packed_to), self.adapting.optimization
         place = Place(f"size-{size}/judge", "train-judge", None, (f"size-{size}/judge",))
-        recomputed = self.settings.training.gradient_checkpointing
+        recomputed = self.settings.training.recomputed_share
         stage = planned_training(place, examples, optimization, self.model, recomputed)
         if not self._stops_early() or not stage.rows_out:
             return stage

@@ -101,7 +101,7 @@ def _gram(compared: Baselines) -> Iterator[PlannedStage]:
         unlabeled, row_bytes = sum(batches_of(compared.settings, labels)), labels.row_bytes["unlabeled"]
         responses = Examples(unlabeled, lengths.fits, lengths.tokens + lengths.reply, row_bytes)
         place = Place("gram/pretrained", "pretrain", None, ("gram/responses", "gram/pretrained"))
-        recomputed = compared.settings.training.gradient_checkpointing
+        recomputed = compared.settings.training.recomputed_share
         yield planned_training(place, _packed(compared, responses), optimization, model, recomputed)
     pairs = _packed(compared, _pairs(labels, len(ORDERS), _LABEL_TOKENS))
     yield _trained(compared, "gram", pairs, compared.baselines.gram, model)
@@ -120,16 +120,15 @@ def _pairs(facts: Facts, orders: int, reply: float) -> Examples:
 
 
 def _packed(compared: Baselines, examples: Examples) -> Examples:
-    return replace(
-        examples, packed_to=compared.settings.models.max_tokens if compared.settings.training.packing else None
-    )
+    settings = compared.settings
+    return replace(examples, packed_to=settings.training.packed_to(settings.models.max_tokens))
 
 
 def _trained(
     compared: Baselines, name: str, examples: Examples, optimization: Optimization, model: PlannedModel
 ) -> PlannedStage:
     place = Place(f"{name}/judge", "train-judge", None, (f"{name}/examples", f"{name}/judge"))
-    return planned_training(place, examples, optimization, model, compared.settings.training.gradient_checkpointing)
+    return planned_training(place, examples, optimization, model, compared.settings.training.recomputed_share)
 
 
 def _games(name: str, facts: Facts, answers: Answers, model: PlannedModel) -> Iterator[PlannedStage]:

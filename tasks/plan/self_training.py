@@ -106,8 +106,8 @@ class _SelfTraining:
         ratio = human["judge"].reply / human["prover"].reply if "prover" in human and human["prover"].reply else 1.0
         self.learned_tokens = self.proof_tokens * ratio
         training, context = settings.training, settings.models.max_tokens
-        self.packed_to = context if training.packing else None
-        self.recomputed = training.gradient_checkpointing
+        self.packed_to = training.packed_to(context)
+        self.recomputed = training.recomputed_share
 
     def stages(self) -> Iterator[PlannedStage]:
         settings, facts, training = self.settings, self.facts, self.settings.training

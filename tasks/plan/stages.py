@@ -102,9 +102,9 @@ def training_cost(
     mean_tokens: float,
     optimization: Optimization,
     n_parameters: float,
-    recomputed: bool = False,
+    recomputed: float = 0.0,
 ) -> TrainingCost:
-    """The cost of one training. `recomputed` means that activations are recomputed (gradient checkpointing).
+    """The cost of one training. `recomputed` is the share of activations that are computed again (gradient checkpointing).
 
     With `max_steps`, the last batch of a pass is short, as in the trainer. If examples are packed, pass packed sequences.
     """
@@ -116,7 +116,7 @@ def training_cost(
         passes = float(optimization.epochs or 0)
     tokens = n_examples * mean_tokens * passes
     # Forward 2, activation gradients 2, weight gradients 2; LoRA has almost none of the last.
-    flops_a_token = (6 if optimization.lora is None else 4) + (2 if recomputed else 0)
+    flops_a_token = (6 if optimization.lora is None else 4) + 2 * recomputed
     return TrainingCost(passes, tokens, flops_a_token * n_parameters * tokens)
 
 
@@ -153,7 +153,7 @@ def sequences(examples: Examples) -> tuple[float, float]:
 
 
 def planned_training(
-    place: Place, examples: Examples, optimization: Optimization, model: PlannedModel, recomputed: bool = False
+    place: Place, examples: Examples, optimization: Optimization, model: PlannedModel, recomputed: float = 0.0
 ) -> PlannedStage:
     """A training, including writing its examples."""
     n, tokens = sequences(examples)

@@ -36,17 +36,17 @@ def generation_bytes(params: Mapping[str, Any], n_rows: int) -> float:
     return n_rows * completions * int(params.get("max_tokens", 0)) / 2 * BYTES_A_TOKEN
 
 
-def training_bytes(base: Path, optimization: Optimization, processes: int = 1) -> float:
+def training_bytes(base: Path, optimization: Optimization) -> float:
     """The bytes that a training writes: the final checkpoint, and those for resuming, with AdamW's two moments in fp32."""
     weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    return weights + checkpoint_bytes(weights, optimization, processes)
+    return weights + checkpoint_bytes(weights, optimization)
 
 
-def checkpoint_bytes(weights: float, optimization: Optimization, processes: int = 1) -> float:
+def checkpoint_bytes(weights: float, optimization: Optimization) -> float:
     """The bytes of the checkpoints for resuming a training; `weights` are the bytes of its base in a 16-bit format.
 
-    It is trained in fp32; if several processes share it, its weights are written twice.
+    It is trained in fp32, with two moments for each weight, by however many processes.
     """
     if optimization.lora is not None:
         return 0.3 * weights
-    return _CHECKPOINTS * (3 if processes == 1 else 4) * 2 * weights
+    return _CHECKPOINTS * 3 * 2 * weights

@@ -15,6 +15,7 @@ from tasks.settings.benchmarks import BenchmarkSet, BenchmarkSettings, JudgeSett
 from tasks.settings.data import DataSettings, RoundSettings
 from tasks.settings.labeling import LabelSettings, ProofSettings
 from tasks.settings.machines import GenerationSettings, RetentionSettings
+from tasks.settings.mechanics import Mechanics
 from tasks.settings.models import ModelSettings
 from tasks.settings.section import Role, Section
 from tasks.settings.task import TaskSettings
@@ -22,7 +23,6 @@ from tasks.settings.training import (
     BaselineSettings,
     EarlyStopping,
     LoraSettings,
-    Mechanics,
     Optimization,
     TrainingSettings,
 )
@@ -114,6 +114,11 @@ class Settings(Section):
                 raise ValueError(
                     f"{section}.max_tokens = {tokens} leaves no room for a prompt in models.max_tokens = {self.models.max_tokens}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _packed_sequences_hold_an_example(self) -> Self:
+        self.training.packed_to(self.models.max_tokens)  # raises if it would cut one
         return self
 
     @model_validator(mode="after")

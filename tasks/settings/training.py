@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from tasks.settings.mechanics import Mechanics
 from tasks.settings.section import Section, Share
 
 
@@ -77,60 +78,6 @@ class Optimization(Section):
         if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} must divide batch_size {self.batch_size}")
         return self
-
-
-class Mechanics(Section):
-    """How every training is run."""
-
-    packing: bool = Field(
-        False,
-        title="Packing",
-        description="Several examples in one sequence, kept separate in the attention. For GPUs with FlashAttention. "
-        "Discriminative models are not packed.",
-    )
-    attention: Literal["auto", "sdpa", "flash_attention_2", "eager"] = Field(
-        "auto", title="Attention", description="auto: the implementation that transformers chooses for the device."
-    )
-    gradient_checkpointing: bool = Field(
-        False, title="Gradient checkpointing", description="Uses less memory, takes about a third more time."
-    )
-    log_every: int = Field(10, ge=1, title="Log every (steps)", description="Steps between lines of training metrics.")
-    checkpoint_minutes: float = Field(
-        30.0,
-        ge=0,
-        title="Checkpoint every (minutes)",
-        description="A stopped training resumes from its last checkpoint. Checkpoints are written at logged steps and "
-        "removed when the training ends.",
-    )
-    in_pool: bool = Field(
-        False,
-        title="Train in the work pool train",
-        description="On: trainings are runs of the deployment train/model, on any machine that has a worker in the work pool "
-        "train. Off: they run on the run's own machine.",
-    )
-    report_to: tuple[Literal["wandb", "tensorboard", "mlflow", "trackio"], ...] = Field(
-        (),
-        title="Also report to",
-        description="The trainer's own report_to option; the service must be installed and configured.",
-    )
-    processes: int = Field(
-        0,
-        ge=0,
-        le=64,
-        title="Processes",
-        description="Per training, one GPU each: full fine-tuning is sharded over them (FSDP), LoRA is replicated (DDP). "
-        "0: all visible GPUs. Without GPUs: processes on the CPU; 0 means one.",
-    )
-
-    @model_validator(mode="after")
-    def _packed_examples_stay_separate(self) -> Self:
-        if self.packing and self.attention == "eager":
-            raise ValueError("packing needs an attention that keeps examples separate: sdpa or flash_attention_2")
-        return self
-
-    def mechanics(self) -> dict[str, Any]:
-        """These settings as JSON, without the fields that subclasses add."""
-        return self.model_dump(mode="json", include=set(Mechanics.model_fields))
 
 
 class TrainingSettings(Mechanics):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.model.chat import ChatEncoder
-from tasks.settings import LoraSettings, Optimization
+from tasks.settings import LoraSettings, Mechanics, Optimization
+from tasks.training.distributed import complete_sharding, distributed_arguments, is_sharded, load_model, world_size
 from tasks.training.examples import IGNORED
 from tasks.training.job import TrainingJob
 
@@ -68,24 +69,26 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
     import torch
     import transformers
     from trl import RewardTrainer, SFTTrainer
+    from trl.models import enable_selective_activation_checkpointing
 
     from tasks.model.device import compute_head_in_float32, engine_dtype
 
     models, mechanics, optimization = job.settings()
     gpu = torch.cuda.is_available()
+    dtype, sharded = engine_dtype(models.dtype, gpu), is_sharded(gpu, optimization)
     attention = {} if mechanics.attention == "auto" else {"attn_implementation": mechanics.attention}
     # Full fine-tuning keeps its weights in float32 and computes in bfloat16: at small learning rates, updates to
     # bfloat16 weights round away. With LoRA the base stays as it is and peft keeps the adapter in float32.
-    stored = "float32" if optimization.lora is None else engine_dtype(models.dtype, gpu)
+    stored = getattr(torch, "float32" if optimization.lora is None else dtype)
     scalar = job.role == "scalar"
     kind = transformers.AutoModelForSequenceClassification if scalar else transformers.AutoModelForCausalLM
-    model = kind.from_pretrained(
-        job.base,
-        dtype=getattr(torch, stored),
-        trust_remote_code=bool(models.trust_remote_code),
-        **({"num_labels": 1} if scalar else {}),
-        **attention,
-    )
+    how = {"dtype": stored, "trust_remote_code": bool(models.trust_remote_code), **attention}
+    model = load_model(kind, job.base, sharded, {"num_labels": 1} if scalar else {}, how)
+    arguments = training_arguments(job, output_dir, encoder)
+    if mechanics.gradient_checkpointing == "selective":
+        enable_selective_activation_checkpointing(model)
+    if sharded:
+        complete_sharding(arguments, model, dtype)
     if scalar:
         trainer: Any = RewardTrainer
     elif job.role == "label-judge":
@@ -94,13 +97,13 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
         trainer = SFTTrainer
     made = trainer(
         model=model,
-        args=training_arguments(job, output_dir, encoder),
+        args=arguments,
         train_dataset=train,
         eval_dataset=validation,
         processing_class=encoder.tokenizer,
         peft_config=_lora(optimization.lora, scalar),
     )
-    if engine_dtype(models.dtype, gpu) != "float32":
+    if dtype != "float32":
         # What is rounded behind the head is rounded in the loss: two labels whose logits differ by less than 0.1 are equal.
         if scalar:
             compute_head_in_float32(made.model.score)
@@ -133,7 +136,10 @@ def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) 
         "lr_scheduler_type": optimization.schedule,
         "weight_decay": optimization.weight_decay,
         "max_length": models.max_tokens,
-        "gradient_checkpointing": mechanics.gradient_checkpointing,
+        "torch_compile": mechanics.compile,
+        "use_liger_kernel": mechanics.liger_kernels,
+        # Its fused loss would replace the model's forward pass, which TRL replaces for a fused loss of its own.
+        "liger_kernel_config": {"fused_linear_cross_entropy": False} if mechanics.liger_kernels else None,
         "bf16": dtype == "bfloat16",
         "fp16": gpu and dtype == "float16",
         "use_cpu": not gpu,
@@ -148,21 +154,21 @@ def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) 
         "disable_tqdm": True,
         "dataloader_pin_memory": gpu,
         "pad_to_multiple_of": None,
+        **_recomputation(mechanics),
         **_early_stopping(job, optimization),
-        **_spread(gpu, optimization),
+        **distributed_arguments(gpu, is_sharded(gpu, optimization)),
     }
     if job.role == "scalar":
         return RewardConfig(**common, pad_token=_pad_token(encoder))
-    if mechanics.packing and mechanics.attention == "eager":
-        raise ValueError("training.packing needs an attention that keeps examples separate: sdpa or flash_attention_2")
-    return SFTConfig(**common, packing=mechanics.packing)
+    length = mechanics.packed_to(models.max_tokens) or models.max_tokens
+    return SFTConfig(**{**common, "max_length": length}, packing=mechanics.packing)
 
 
-def world_size() -> int:
-    """How many processes train together."""
-    import os
-
-    return int(os.environ.get("WORLD_SIZE", "1"))
+def _recomputation(mechanics: Mechanics) -> dict[str, Any]:
+    """Gradient checkpointing: in all layers, or in every n-th. What is selected within a layer is set on the model."""
+    share = mechanics.recomputed_share
+    layers = {"every_n_layers": round(1 / share)} if 0 < share < 1 else None
+    return {"gradient_checkpointing": share > 0, "gradient_checkpointing_kwargs": layers}
 
 
 def batch_arguments(optimization: Optimization, processes: int) -> dict[str, int]:
@@ -191,22 +197,6 @@ def _early_stopping(job: TrainingJob, optimization: Optimization) -> dict[str, A
         "restore_callback_states_from_checkpoint": True,
         "per_device_eval_batch_size": optimization.micro_batch_size or optimization.batch_size,
     }
-
-
-def _spread(gpu: bool, optimization: Optimization) -> dict[str, Any]:
-    """How several processes share a training: full fine-tuning is sharded, adapters are small enough to be replicated."""
-    if world_size() == 1:
-        return {}
-    # The other processes wait for the first one to prepare the examples.
-    arguments: dict[str, Any] = {"ddp_timeout": 4 * 3600, "ddp_find_unused_parameters": False}
-    if not gpu:
-        return {**arguments, "ddp_backend": "gloo"}
-    if optimization.lora is not None:
-        return arguments
-    # Gradients are reduced and sharded after each micro-batch: kept whole until the last one, they take as much memory on
-    # every GPU as its entire share of weights and moments.
-    synced = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
-    return {**arguments, "fsdp": True, "accelerator_config": synced}
 
 
 def _pad_token(encoder: ChatEncoder) -> str:

@@ -10,15 +10,23 @@ from typing import Any
 from data.files import write_json
 from tasks.machine import child
 from tasks.settings import Mechanics
+from tasks.training.distributed import SHARD_FOLDER
 from tasks.training.job import COMPLETE
 
 _SHOWN = ("loss", "grad_norm", "learning_rate", "eval_loss", "label_accuracy", "accuracy")
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The latest complete checkpoint of a training in progress, or None."""
+def last_checkpoint(folder: Path, sharded: bool = False) -> Path | None:
+    """The latest complete checkpoint of a training in progress, or None.
+
+    Passes over those of the other kind, which it cannot go on from: `sharded` ones hold a part from each process.
+    """
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True)
-    return next((path for path in found if _is_complete(path)), None)
+    for path in filter(_is_complete, found):
+        if (path / SHARD_FOLDER).is_dir() == sharded:
+            return path
+        print(f"{path.name} is passed over: it was written {'without' if sharded else 'with'} sharding", flush=True)
+    return None
 
 
 def _is_complete(checkpoint: Path) -> bool:
@@ -27,6 +35,22 @@ def _is_complete(checkpoint: Path) -> bool:
         return False
     sizes = json.loads(marker.read_text(encoding="utf-8"))["files"]
     return all((checkpoint / name).is_file() and (checkpoint / name).stat().st_size == n for name, n in sizes.items())
+
+
+def _sizes_seen_by_all(checkpoint: Path) -> dict[str, int]:
+    """The sizes of a checkpoint's files, including those that only their own process sees yet. Every process calls it."""
+    import torch.distributed as dist
+
+    def sizes() -> dict[str, int]:
+        files = (path for path in checkpoint.rglob("*") if path.is_file())
+        return {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
+
+    if not dist.is_initialized():
+        return sizes()
+    dist.barrier()  # each process writes its own files
+    seen: list[dict[str, int]] = [{}] * dist.get_world_size()
+    dist.all_gather_object(seen, sizes())
+    return {name: max(one.get(name, 0) for one in seen) for name in sorted(set().union(*seen))}
 
 
 def progress_callback(mechanics: Mechanics, earlier_s: float) -> Any:
@@ -57,14 +81,11 @@ def progress_callback(mechanics: Mechanics, earlier_s: float) -> Any:
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             nonlocal saved
             saved = time.monotonic()
-            if dist.is_initialized():  # each process writes its own files
-                dist.barrier()
-            if not state.is_world_process_zero:
-                return
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
-            seconds = earlier_s + time.monotonic() - started
-            write_json(folder / COMPLETE, {"files": sizes, "seconds": round(seconds, 2)})
+            sizes = _sizes_seen_by_all(folder)
+            if state.is_world_process_zero:
+                seconds = earlier_s + time.monotonic() - started
+                write_json(folder / COMPLETE, {"files": sizes, "seconds": round(seconds, 2)})
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             shown = {key: value for key, value in (logs or {}).items() if key in _SHOWN}

@@ -17,9 +17,10 @@ from data.files import json_line, write_json
 from data.store.artifacts import SCRATCH
 from tasks.machine import child
 from tasks.model.chat import DATE, ChatEncoder, prefixed
+from tasks.training.distributed import world_size
 from tasks.training.examples import EncodedSet, ExampleCounts
 from tasks.training.job import COMPLETE, TrainingJob
-from tasks.training.objectives import build_trainer, world_size
+from tasks.training.objectives import build_trainer
 from tasks.training.progress import last_checkpoint, progress_callback
 
 TRAIN, VALIDATION, METRICS = "train.json", "validation.json", "metrics.json"
@@ -48,7 +49,7 @@ def train_part(job: TrainingJob) -> dict[str, Any]:
     validation = EncodedSet.read(scratch / VALIDATION).load() if job.validation else None
     trainer = build_trainer(job, encoder, encoded.load(), validation, str(scratch / "trainer"))
     trainer.remove_callback(transformers.PrinterCallback)  # its lines would repeat our own
-    checkpoint = last_checkpoint(scratch / "trainer")
+    checkpoint = last_checkpoint(scratch / "trainer", trainer.is_fsdp_enabled)
     earlier_s = 0.0 if checkpoint is None else float(json.loads((checkpoint / COMPLETE).read_text())["seconds"])
     if trainer.args.load_best_model_at_end and optimization.early_stopping is not None:
         trainer.add_callback(transformers.EarlyStoppingCallback(optimization.early_stopping.patience))
@@ -91,10 +92,10 @@ def _whole_model(trainer: Any) -> Any:
     """The trained model in the process that writes it, assembled if it was sharded; None in the others."""
     import torch
 
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     if not trainer.is_fsdp_enabled:
         return model if trainer.accelerator.is_main_process else None
-    weights = trainer.accelerator.get_state_dict(trainer.model)  # all processes take part
+    weights = trainer.accelerator.get_state_dict(model)  # all processes take part
     if not trainer.accelerator.is_main_process:
         return None
     with torch.device("meta"):

@@ -257,6 +257,8 @@ def test_every_seed_of_a_comparison_has_its_data(world: Path) -> None:
         ({"training.processes": 3}, "training.processes = 3, but 2 GPUs are visible: 0, 1"),
         ({"generation.tensor_parallel": 4}, "generation.tensor_parallel = 4, but 2 GPUs are visible: 0, 1"),
         ({"training.attention": "flash_attention_2"}, "needs flash-attn: pip install flash-attn"),
+        ({"training.attention": "kernels-community/x"}, '"kernels-community/x" is a kernel of the hub: pip install'),
+        ({"training.liger_kernels": True}, "training.liger_kernels needs liger-kernel: pip install liger-kernel"),
     ],
 )
 def test_what_this_machine_lacks_is_said(

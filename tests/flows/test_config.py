@@ -90,6 +90,19 @@ def test_every_wrong_value_is_listed_with_what_was_got() -> None:
         ),
         ({"training": {"packing": "perhaps"}}, "training.packing: must be true or false, got 'perhaps'"),
         (
+            {"training": {"gradient_checkpointing": "some"}},
+            """training.gradient_checkpointing: must be true or "all", false or "off", "selective", or the share of""",
+        ),
+        (
+            {"training": {"gradient_checkpointing": 0.75}},
+            "training.gradient_checkpointing: every n-th layer can be recomputed, a share of 0.5, 0.33, 0.25, 0.2 and so on; "
+            "got 0.75",
+        ),
+        (
+            {"training": {"attention": "flash_atention_2"}},
+            'training.attention: "flash_atention_2" is no attention that is known: auto, eager, sdpa, flex_attention, ',
+        ),
+        (
             {"training": {"judge": 5}},
             "training.judge: must be a table with keys such as learning_rate, epochs, max_steps",
         ),
@@ -152,6 +165,15 @@ def test_a_missing_value_is_named() -> None:
         ({"data": {"heldout_share": 0}}, "data: give a held-out source, or a heldout_share above 0"),
         ({"data": {"heldout_share": 1}}, "data.heldout_share = 1 holds out every labeled pair"),
         ({"training": {"packing": True, "attention": "eager"}}, "training.packing needs an attention that keeps"),
+        (
+            {"training": {"packing": True, "attention": "flex_attention"}},
+            "sdpa or flash_attention_2, not flex_attention",
+        ),
+        ({"training": {"pack_tokens": 8192}}, "training.pack_tokens is the length of packed sequences: set packing"),
+        (
+            {"training": {"packing": True, "pack_tokens": 2048}},
+            "training.pack_tokens = 2048 is less than the context of 4096 tokens, and would cut examples",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_said_with_its_fields(changed: dict[str, Any], message: str) -> None:

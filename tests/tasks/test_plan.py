@@ -106,6 +106,8 @@ def test_gradient_checkpointing_computes_once_more() -> None:
     planned = stages(training={"gradient_checkpointing": True})
     assert planned["prover"].flops == pytest.approx(8 * 1000 * 480)
     assert planned["round-1/judge"].flops == pytest.approx(6 * 1000 * 3600)
+    half = stages(training={"gradient_checkpointing": 0.5})
+    assert half["prover"].flops == pytest.approx(7 * 1000 * 480)
 
 
 def test_steps_over_packed_sequences_are_longer() -> None:
@@ -113,6 +115,8 @@ def test_steps_over_packed_sequences_are_longer() -> None:
     assert stages(training={"packing": True})["round-0/judge"].trained_tokens == pytest.approx(10 * 2100)
     batches = {"packing": True, "first_judge": {"max_steps": 10, "batch_size": 2}}
     assert stages(training=batches)["round-0/judge"].trained_tokens == pytest.approx(10 / 2 * 2100)
+    longer = {**batches, "pack_tokens": 2500}
+    assert stages(training=longer)["round-0/judge"].trained_tokens == pytest.approx(10 * 2100), "all in one"
 
 
 def test_true_labels_are_not_voted_on_and_all_kept() -> None:

@@ -193,7 +193,6 @@ def test_forecasts_by_hand(tmp_path: Path) -> None:
     (tmp_path / "model-00001.safetensors").write_bytes(b"0" * 1000)
     write_jsonl(tmp_path / "other.jsonl", [{"a": 1}])
     # The checkpoint, and twice weights and two moments in fp32, twice the bytes of a 16-bit base.
-    # Weights and two moments in fp32, three times at once; of several processes the weights twice.
+    # Weights and two moments in fp32, three times at once.
     assert training_bytes(tmp_path, Optimization(epochs=1)) == 1000 + 3 * 3 * 2000
-    assert training_bytes(tmp_path, Optimization(epochs=1), processes=8) == 1000 + 3 * 4 * 2000
     assert training_bytes(tmp_path, Optimization.model_validate({"epochs": 1, "lora": {}})) == 1300
