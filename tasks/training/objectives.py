@@ -114,7 +114,7 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
 
 
 def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) -> Any:
-    """The trainer's configuration. The examples are already encoded: TRL only batches, packs, and computes the loss."""
+    """The trainer's configuration. The examples are already encoded, fit, and are packed: TRL batches and computes the loss."""
     import torch
     from trl import RewardConfig, SFTConfig
 
@@ -152,10 +152,10 @@ def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) 
         **_spread(gpu, optimization),
     }
     if job.role == "scalar":
-        return RewardConfig(**common, pad_token=_pad_token(encoder))
+        return RewardConfig(**{**common, "max_length": None}, pad_token=_pad_token(encoder))
     if mechanics.packing and mechanics.attention == "eager":
         raise ValueError("training.packing needs an attention that keeps examples separate: sdpa or flash_attention_2")
-    return SFTConfig(**common, packing=mechanics.packing)
+    return SFTConfig(**common, packing=mechanics.packing, dataset_kwargs={"skip_prepare_dataset": True})
 
 
 def world_size() -> int:
