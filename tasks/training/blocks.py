@@ -190,5 +190,7 @@ def _encode_chunk(job: TrainingJob, encoder: ChatEncoder, chunk: _Chunk) -> _Par
     rows = (parse_line(line, Path(job.examples), chunk.first + i) for i, line in enumerate(chunk.lines))
     encoded = list(encode_rows(rows, job, encoder, job.settings()[0], counts))
     fitting = [features for features in encoded if features is not None]
-    batch = pa.RecordBatch.from_pylist(fitting, schema)
+    # Column by column: `from_pylist` takes ten times as long, a quarter of what tokenizing takes.
+    columns = [pa.array([features[one.name] for features in fitting], one.type) for one in schema]
+    batch = pa.RecordBatch.from_arrays(columns, schema=schema)
     return _Part(batch, counts, [i for i, features in enumerate(encoded) if features is None])
