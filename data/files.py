@@ -104,10 +104,16 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a JSONL file, one at a time. Raises StoreError with file and line if one is not JSON."""
     with path.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, start=1):
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise StoreError(f"{path}, line {number}: not JSON ({error})") from error
+            yield parse_line(line, path, number)
+
+
+def parse_line(line: str | bytes, path: Path, number: int) -> dict[str, Any]:
+    """The row in a line of a JSONL file. Raises StoreError with file and line number if it is not JSON."""
+    try:
+        row: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{path}, line {number}: not JSON ({error})") from error
+    return row
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:

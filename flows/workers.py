@@ -82,7 +82,7 @@ def train_model(
     """
     tokens_from_blocks()
     runs = RunStore(store, _run_name(job))
-    paths = {name: inside(runs.root, job[name]) for name in ("examples", "out", "validation") if job.get(name)}
+    paths = {name: inside(runs.root, job[name]) for name in ("examples", "out", "validation", "cache") if job.get(name)}
     base = _the_same_model(base_model) if base_model is not None else inside(runs.root, job["base"])
     training = TrainingJob(**{**job, **paths, "base": base})
     work = Path(training.out)

@@ -18,18 +18,16 @@ from typing import Any
 from data.files import write_json
 from data.seeds import derive_seed
 from data.store.artifacts import DONE, SCRATCH, Artifact, Counts, FileRef, Input, Outcome
-from prompts.catalog import pretraining_for, prover_for
-from prompts.judge import JudgePrompt
 from tasks.machine import child
 from tasks.machine.gpus import visible_gpus
 from tasks.machine.remote_runs import Part, run_parts
 from tasks.model.device import head_facts, resolved_dtype
 from tasks.model.location import Checkpoint, find_model
-from tasks.model.scalar import SCALAR
-from tasks.run.space import check_room, training_bytes
+from tasks.run.space import check_room, encoding_bytes, training_bytes
 from tasks.run.stage import Context, Run
 from tasks.settings import Optimization, Role
-from tasks.training.job import RESULT, TrainingJob
+from tasks.training.examples import prompt_of
+from tasks.training.job import CACHE, RESULT, TrainingJob
 
 DEPLOYMENT = "train/model"
 STEPS = f".steps{DONE}"
@@ -128,7 +126,7 @@ def train(run: Run, spec: TrainingSpec, base: str | Artifact) -> Artifact:
 def _config(run: Run, spec: TrainingSpec, seed: int) -> dict[str, Any]:
     models, training, role = run.settings.models, run.settings.training, spec.role
     dtype = resolved_dtype(models.dtype)
-    name, digest = _prompt(role, run.settings.judge_prompt)
+    name, digest = prompt_of(role, run.settings.judge_prompt)
     config: dict[str, Any] = {
         "role": role,
         "prompt": name,
@@ -147,17 +145,6 @@ def _config(run: Run, spec: TrainingSpec, seed: int) -> dict[str, Any]:
     if models.system is not None:
         config["system"] = models.system
     return {**config, "label_smoothing": training.label_smoothing} if role == "label-judge" else config
-
-
-def _prompt(role: Role, judge: JudgePrompt) -> tuple[str, str]:
-    """Name and digest of the prompt for a model of this role."""
-    if role == "scalar":
-        return SCALAR, SCALAR
-    if role == "prover":
-        prover = prover_for(judge)
-        return prover.name, prover.digest
-    prompt = pretraining_for(judge) if role == "pretrained" else judge
-    return prompt.name, prompt.digest
 
 
 def _reply_tokens(run: Run, role: Role) -> int:
@@ -183,6 +170,7 @@ def _job(run: Run, spec: TrainingSpec, context: Context, seed: int) -> TrainingJ
         seed,
         settings.training.label_smoothing,
         str(context.file("validation")) if "validation" in context.inputs else "",
+        str(run.store.path / CACHE),
     )
 
 
@@ -198,6 +186,8 @@ def train_in_child(
     Raises ChildError if the process fails, StageError if the disk has too little room for its files.
     """
     room = training_bytes(Path(job.base), Optimization.model_validate(job.optimization))
+    sets = [Path(examples) for examples in (job.examples, job.validation) if examples]
+    room += encoding_bytes(sets, Path(job.cache) if job.cache else None, job.packed_to() is not None)
     check_room(Path(job.out), f"training the {job.role}", room, reserve_gib)
     job_file = log_file.with_suffix(".job.json")
     write_json(job_file, asdict(job))
@@ -219,9 +209,11 @@ def _train_in_pool(context: Context, job: TrainingJob, model: dict[str, Any] | N
     """Has a worker of the pool ``train`` run the job, and waits; `model` is the base model if it is not in the store."""
     store, work = context.run.store, context.work
     here = {"examples": job.examples, "out": job.out, "validation": job.validation, "base": "" if model else job.base}
+    # In a shared folder; a worker with its own copies of the store encodes what it trains on.
+    here["cache"] = job.cache if store.remote is None else ""
     relative = {name: Path(path).relative_to(store.root).as_posix() for name, path in here.items() if path}
     parameters = {
-        "job": {**asdict(job), "base": "", **relative},
+        "job": {**asdict(job), "base": "", "cache": "", **relative},
         "store": store.url,
         "base_model": model,
         "reserve_gib": context.run.settings.retention.reserve_gib,

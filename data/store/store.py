@@ -7,6 +7,7 @@
       .work/round-1--labels-3f0c…/     a stage in progress; resumed by its key
       .stale/…                         artifacts whose key is no longer current; moved back if it becomes current again
       .damaged/…                       artifacts with damaged files; their stages are redone
+      .encoded/…                       token ids of training examples, for the next round; removed when the run has ended
       metrics.jsonl  report.html
 
 A stage's key is the sha256 over what determines its content: its kind and version, the settings it reads, and the

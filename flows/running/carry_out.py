@@ -23,7 +23,7 @@ from tasks.report.publish import publish, slug
 from tasks.report.samples import sample_pairs
 from tasks.report.self_training import publish_round, write_metrics
 from tasks.run.changes import announce
-from tasks.run.retention import retire
+from tasks.run.retention import forget_encoded, retire
 from tasks.run.stage import Run
 from tasks.settings import BenchmarkRunSettings, Settings
 
@@ -76,7 +76,9 @@ def carry_out(
         for caution in settings.warnings():
             say(caution)
         announce(run, algorithm, config.on_change, say)
-        return finish(run, algorithm(run))
+        made = algorithm(run)
+        forget_encoded(run)
+        return finish(run, made)
 
 
 def only_plan(config: PlannedParameters) -> dict[str, Any]:

@@ -18,6 +18,14 @@ from typing import IO
 _PAUSE_S = 1.0
 
 
+def enough_gpus(wanted: int) -> list[str]:
+    """The visible GPUs; empty on a machine without GPUs. Raises ValueError if there are some, but fewer than wanted."""
+    gpus = visible_gpus()
+    if gpus and len(gpus) < wanted:
+        raise ValueError(f"{wanted} GPUs are needed, but only {len(gpus)} are visible: {', '.join(gpus)}")
+    return gpus
+
+
 def claim_gpus(wanted: int) -> list[IO[str]]:
     """Waits until this many of the visible GPUs are free, and holds them until this process ends.
 
@@ -26,11 +34,9 @@ def claim_gpus(wanted: int) -> list[IO[str]]:
     files open: they are OS file locks, which the kernel releases when this process ends, however it ends. Raises
     ValueError if fewer GPUs are visible than wanted.
     """
-    gpus, names = visible_gpus(), _gpu_ids()
+    gpus, names = enough_gpus(wanted), _gpu_ids()
     if not gpus:
         return []
-    if len(gpus) < wanted:
-        raise ValueError(f"{wanted} GPUs are needed, but only {len(gpus)} are visible: {', '.join(gpus)}")
     announced = False
     while True:
         held: dict[str, IO[str]] = {}

@@ -119,7 +119,10 @@ def _foundations(plan: Plan) -> list[str]:
         f"{one['name']} = {_value(one['value'])} ({one['origin']}): {one['meaning']}" for one in plan.assumptions
     ]
     scratch = max((stage.scratch_bytes for stage in plan.stages), default=0.0)
-    notes = [*plan.notes, f"during a training, its checkpoints take up to {size(scratch)} of additional disk"]
+    notes = [
+        *plan.notes,
+        f"during a training, its checkpoints and encoded examples take up to {size(scratch)} of additional disk",
+    ]
     if not _measured(plan):
         notes.append(
             "GPU time is assumed, not measured: for measured rates, pass --rates FILE or --like with a finished run"

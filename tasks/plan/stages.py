@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tasks.plan.sizes import ModelSize
-from tasks.run.space import BYTES_A_TOKEN, checkpoint_bytes
+from tasks.run.space import BYTES_A_TOKEN, ENCODED_BYTES_A_TOKEN, checkpoint_bytes
 from tasks.settings import Optimization
 
 FORMULAS = """\
@@ -23,7 +23,8 @@ generation  prompt tokens = requests × mean prompt, each read once; generated =
 GPU time    tokens ÷ (tokens/s of one GPU) if a rate is known, else FLOPs ÷ (peak × utilization), separately for
             training, reading and writing. Startup of engines and trainers, loading and waiting are not included.
 disk        checkpoint = N × bytes per weight, plus the adapter in fp32; completions = 4 bytes per token + 60 each, or
-            120 if scored; rows as they are written. N counts all parameters; FLOPs omit attention over the context."""
+            120 if scored; rows as they are written. N counts all parameters; FLOPs omit attention over the context.
+            While a training runs: encoded examples = 8 bytes per token of one pass, 16 if packed."""
 
 _BYTES_A_COMPLETION = 60
 """Bytes of JSON per completion beside its text; twice as many with its two logprobs."""
@@ -161,6 +162,8 @@ def planned_training(
     weights = model.size.parameters * model.bytes_a_weight
     adapter = optimization.lora.r * model.size.linear * _FP32 if optimization.lora else 0
     rate = model.training_tokens_per_s
+    # A packed set is a second copy.
+    encoded = n * tokens * ENCODED_BYTES_A_TOKEN * (1 if examples.packed_to is None else 2)
     return PlannedStage(
         place,
         examples.n,
@@ -169,7 +172,7 @@ def planned_training(
         flops=cost.flops,
         gpu_seconds=cost.tokens / rate if rate else cost.flops / model.training_flops_per_s,
         disk_bytes=weights + adapter + examples.n * (examples.row_bytes + BYTES_AN_EXAMPLE),
-        scratch_bytes=checkpoint_bytes(weights, optimization),
+        scratch_bytes=checkpoint_bytes(weights, optimization) + encoded,
     )
 
 

@@ -1,11 +1,18 @@
-"""What is removed from a run when a round has ended."""
+"""What is removed from a run when a round, or the run, has ended."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 from data.store.artifacts import SHARDS, Artifact
 from tasks.run.stage import Run
+from tasks.training.job import CACHE
+
+
+def forget_encoded(run: Run) -> None:
+    """Removes the encoded examples of a run without further trainings; those that no round needs any more went before."""
+    shutil.rmtree(run.store.path / CACHE, ignore_errors=True)
 
 
 def retire(run: Run, round: int) -> None:

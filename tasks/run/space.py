@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,10 @@ from tasks.settings import Optimization
 
 _GIB = 1 << 30
 BYTES_A_TOKEN = 4
+ENCODED_BYTES_A_TOKEN = 8
+"""Of an example in a training's cache: its id and its label, 4 bytes each."""
+_TEXT_BYTES_A_TOKEN = 3
+"""Fewer than in most languages, as the prompt around an example is not in its file."""
 _CHECKPOINTS = 3
 """At the same time: two are kept, and the older one is deleted when the newest is complete."""
 
@@ -34,6 +38,13 @@ def generation_bytes(params: Mapping[str, Any], n_rows: int) -> float:
     orders = 1 if params.get("orders") == "one" else 2
     completions = int(params["votes"]) if "votes" in params else orders * int(params.get("k", 1))
     return n_rows * completions * int(params.get("max_tokens", 0)) / 2 * BYTES_A_TOKEN
+
+
+def encoding_bytes(sets: Iterable[Path], cache: Path | None, packed: bool) -> float:
+    """The bytes that encoded examples will take besides those in the run's cache, if it has one; packing copies them."""
+    whole = sum(file.stat().st_size for file in sets) / _TEXT_BYTES_A_TOKEN * ENCODED_BYTES_A_TOKEN
+    there = sum(file.stat().st_size for file in cache.glob("*.arrow")) if cache else 0
+    return max(0.0, whole - there) + (whole if packed else 0.0)
 
 
 def training_bytes(base: Path, optimization: Optimization) -> float:

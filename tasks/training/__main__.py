@@ -7,35 +7,29 @@ import json
 import os
 import shutil
 import socket
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from data.files import flush, write_json
 from data.store.artifacts import SCRATCH
 from tasks.machine import child
-from tasks.machine.gpus import claim_gpus, visible_gpus
+from tasks.machine.gpus import claim_gpus, enough_gpus, visible_gpus
+from tasks.machine.parallel import in_another_process
 from tasks.settings import Optimization
-from tasks.training.examples import encode_set
+from tasks.training.encoded import encode_sets
 from tasks.training.job import RESULT, TrainingJob
 from tasks.training.objectives import batch_arguments
-from tasks.training.rank import METRICS, TRAIN, VALIDATION, train_part
+from tasks.training.rank import METRICS, train_part
 
 
 def run_training(job: TrainingJob, job_file: Path) -> dict[str, Any]:
     """Encodes the examples and trains on them, in as many processes as the settings specify; returns counts and metrics."""
     processes = job.settings()[1].processes or max(len(visible_gpus()), 1)
     batch_arguments(Optimization.model_validate(job.optimization), processes)  # raises before the work starts
+    enough_gpus(processes)
+    # Libraries look for GPUs as they are imported, which must not happen here before some are claimed.
+    encoded = in_another_process(encode_sets, job) if visible_gpus() else encode_sets(job)
     locks = claim_gpus(processes)
-    out, scratch = Path(job.out), Path(job.out) / SCRATCH
-    # A killed attempt's caches would be mistaken for this one's, and the examples would not be counted.
-    for cache in (scratch / "cache", scratch / "validation"):
-        shutil.rmtree(cache, ignore_errors=True)
-    encoded = encode_set(job, scratch / "cache", out / "dropped.jsonl")
-    encoded.write(scratch / TRAIN)
-    if job.validation:
-        validation = replace(job, examples=job.validation)
-        encode_set(validation, scratch / "validation", out / "validation-dropped.jsonl").write(scratch / VALIDATION)
     metrics = train_part(job) if processes == 1 else _train_in_parts(job, job_file, processes)
     metrics["trainer_memory_mib"] = child.peak_memory_mib()
     del locks

@@ -11,17 +11,16 @@ What a line of the examples file becomes, by the role that the model is trained 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from data.files import json_line, read_jsonl, write_json
 from data.records import parse_pair, parse_preference
 from prompts.catalog import JUDGE_PROMPTS, pretraining_for, prover_for
+from prompts.judge import JudgePrompt
 from tasks.model.chat import ChatEncoder
-from tasks.settings import ModelSettings
+from tasks.model.scalar import SCALAR
+from tasks.settings import ModelSettings, Role
 from tasks.training.job import TrainingJob
 
 IGNORED = -100
@@ -47,6 +46,26 @@ class ExampleCounts:
     tokens: int = 0
     trained_tokens: int = 0
     longest: int = 0
+
+    def add(self, other: ExampleCounts) -> None:
+        """Counts other examples too."""
+        self.rows_in += other.rows_in
+        self.too_long += other.too_long
+        self.shortened += other.shortened
+        self.tokens += other.tokens
+        self.trained_tokens += other.trained_tokens
+        self.longest = max(self.longest, other.longest)
+
+
+def prompt_of(role: Role, judge: JudgePrompt) -> tuple[str, str]:
+    """Name and digest of the prompt for a model of this role."""
+    if role == "scalar":
+        return SCALAR, SCALAR
+    if role == "prover":
+        prover = prover_for(judge)
+        return prover.name, prover.digest
+    prompt = pretraining_for(judge) if role == "pretrained" else judge
+    return prompt.name, prompt.digest
 
 
 def encode_example(
@@ -105,19 +124,22 @@ def _encode_chosen(
     return (a, b) if preference.label == "A" else (b, a)
 
 
-def encoded_examples(
-    job: TrainingJob, encoder: ChatEncoder, models: ModelSettings, counts: ExampleCounts, dropped: Path
-) -> Iterator[dict[str, list[int]]]:
-    """The features of every example that fits, in the form TRL's trainers take; the others are written to `dropped`."""
-    with dropped.open("w", encoding="utf-8") as stream:
-        for row in read_jsonl(Path(job.examples)):
-            counts.rows_in += 1
-            features = _features(row, job, encoder, models, counts)
-            if features is None:
-                counts.too_long += 1
-                stream.write(json_line({"id": row["id"], "reason": "too_long", "origin": row.get("origin")}))
-            else:
-                yield features
+def encode_rows(
+    rows: Iterable[Mapping[str, Any]],
+    job: TrainingJob,
+    encoder: ChatEncoder,
+    models: ModelSettings,
+    counts: ExampleCounts,
+) -> Iterator[dict[str, list[int]] | None]:
+    """The features of each example, in the form TRL's trainers take; None for one that does not fit the context.
+
+    What becomes of them is added to `counts`.
+    """
+    for row in rows:
+        features = _features(row, job, encoder, models, counts)
+        counts.rows_in += 1
+        counts.too_long += features is None
+        yield features
 
 
 def _features(
@@ -140,55 +162,3 @@ def _features(
     counts.trained_tokens += n_completion
     counts.longest = max(counts.longest, n_prompt + n_completion)
     return {"input_ids": encoded.prompt + encoded.completion, "labels": [IGNORED] * n_prompt + encoded.completion}
-
-
-# ---- on disk, where every process of a training reads them ----------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class EncodedSet:
-    """Encoded examples as Arrow files, and what became of the rows that they were made from."""
-
-    files: list[str]
-    counts: ExampleCounts
-
-    def load(self) -> Any:
-        """The examples as a `datasets.Dataset`, mapped from disk."""
-        from datasets import Dataset, concatenate_datasets
-
-        return concatenate_datasets([Dataset.from_file(file) for file in self.files])
-
-    @classmethod
-    def read(cls, path: Path) -> EncodedSet:
-        """The set in a file written by `write`."""
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return cls(stored["files"], ExampleCounts(**stored["counts"]))
-
-    def write(self, path: Path) -> None:
-        write_json(path, {"files": self.files, "counts": asdict(self.counts)})
-
-
-def encode_set(job: TrainingJob, cache: Path, dropped: Path) -> EncodedSet:
-    """Encodes all examples into `cache`. Raises ValueError if none fits the context."""
-    from datasets import Dataset, Features, List, Value, disable_progress_bars
-
-    disable_progress_bars()
-    models, _, _ = job.settings()
-    encoder = ChatEncoder.load(job.base, bool(models.trust_remote_code), models.system)
-    counts = ExampleCounts()
-    ids = List(Value("int32"))
-    features = (
-        {"chosen_ids": ids, "rejected_ids": ids}
-        if job.role == "scalar"
-        else {"input_ids": ids, "labels": List(Value("int64"))}
-    )
-    dataset = Dataset.from_generator(
-        lambda: encoded_examples(job, encoder, models, counts, dropped),
-        features=Features(features),
-        cache_dir=str(cache),
-        keep_in_memory=False,
-    )
-    if len(dataset) == 0:
-        raise ValueError(f"no example of {job.examples} fits models.max_tokens = {models.max_tokens}")
-    print(f"{len(dataset)} examples, {counts.tokens} tokens, {counts.too_long} dropped as too long", flush=True)
-    return EncodedSet([one["filename"] for one in dataset.cache_files], counts)

@@ -13,13 +13,18 @@ from tasks.settings import Mechanics, ModelSettings, Optimization, Role
 
 COMPLETE = f"all{DONE}"
 """Written last into a checkpoint of a training in progress: the sizes of its files, and the seconds spent so far."""
+CACHE = ".encoded"
+"""The folder of a run's encoded examples, for the trainings of later rounds; removed when the run has ended."""
 RESULT = f".result{DONE}"
 """Written last of all: the names of the files written, the counts and the metrics."""
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """The input of a training child process. `label` names the training in W&B and the like; `validation` is empty if unused."""
+    """The input of a training child process. `label` names the training in W&B and the like; `validation` is empty if unused.
+
+    `cache` is the folder of encoded examples that several trainings share; empty: this one keeps its own while it lasts.
+    """
 
     label: str
     role: Role
@@ -33,6 +38,12 @@ class TrainingJob:
     seed: int
     label_smoothing: float = 0.0
     validation: str = ""
+    cache: str = ""
+
+    def packed_to(self) -> int | None:
+        """The length of packed sequences in tokens; None if examples are not packed, as for discriminative models."""
+        models, mechanics, _ = self.settings()
+        return None if self.role == "scalar" else mechanics.packed_to(models.max_tokens)
 
     @classmethod
     def read(cls, path: Path) -> TrainingJob:

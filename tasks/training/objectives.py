@@ -117,7 +117,7 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
 
 
 def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) -> Any:
-    """The trainer's configuration. The examples are already encoded: TRL only batches, packs, and computes the loss."""
+    """The trainer's configuration. The examples are already encoded, fit, and are packed: TRL batches and computes the loss."""
     import torch
     from trl import RewardConfig, SFTConfig
 
@@ -159,9 +159,10 @@ def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) 
         **distributed_arguments(gpu, is_sharded(gpu, optimization)),
     }
     if job.role == "scalar":
-        return RewardConfig(**common, pad_token=_pad_token(encoder))
-    length = mechanics.packed_to(models.max_tokens) or models.max_tokens
-    return SFTConfig(**{**common, "max_length": length}, packing=mechanics.packing)
+        return RewardConfig(**{**common, "max_length": None}, pad_token=_pad_token(encoder))
+    length = job.packed_to() or models.max_tokens
+    prepared = {"packing": mechanics.packing, "dataset_kwargs": {"skip_prepare_dataset": True}}
+    return SFTConfig(**{**common, "max_length": length}, **prepared)
 
 
 def _recomputation(mechanics: Mechanics) -> dict[str, Any]:

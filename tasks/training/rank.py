@@ -18,13 +18,14 @@ from data.store.artifacts import SCRATCH
 from tasks.machine import child
 from tasks.model.chat import DATE, ChatEncoder, prefixed
 from tasks.training.distributed import world_size
-from tasks.training.examples import EncodedSet, ExampleCounts
+from tasks.training.encoded import TRAIN, VALIDATION, EncodedSet
+from tasks.training.examples import ExampleCounts
 from tasks.training.job import COMPLETE, TrainingJob
 from tasks.training.objectives import build_trainer
 from tasks.training.progress import last_checkpoint, progress_callback
 
-TRAIN, VALIDATION, METRICS = "train.json", "validation.json", "metrics.json"
-"""Files in the scratch folder: the encoded examples, and the metrics of a training with several processes."""
+METRICS = "metrics.json"
+"""File in the scratch folder: the metrics of a training with several processes."""
 
 
 def train_part(job: TrainingJob) -> dict[str, Any]:

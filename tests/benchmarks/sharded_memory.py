@@ -21,12 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from data.files import write_json
-from data.store.artifacts import SCRATCH
 from tasks.machine import child
 from tasks.settings import LoraSettings, Optimization, TrainingSettings
-from tasks.training.examples import encode_set
+from tasks.training.encoded import encode_sets
 from tasks.training.job import TrainingJob
-from tasks.training.rank import TRAIN
 from tests.conftest import free_port
 from tests.support.training_jobs import BASE, example_rows, models_for, training_job
 
@@ -122,8 +120,7 @@ def measure(processes: int, each: bool, lora: bool) -> dict[str, Any]:
         job = training_job(folder, example_rows(8), training, optimization, models=models_for())
         job = replace(job, base=str(folder / "base"))
         write_json(folder / "job.json", asdict(job))
-        scratch = Path(job.out) / SCRATCH
-        encode_set(job, scratch / "cache", Path(job.out) / "dropped.jsonl").write(scratch / TRAIN)
+        encode_sets(job)
         shared = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1"}
         shared |= {"MASTER_PORT": str(free_port()), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
         arguments = [str(processes), "--part", str(folder / "job.json"), *(["--each"] if each else [])]

@@ -15,9 +15,8 @@ from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Request, Sampling
 from tasks.model.scalar import ScalarEngine, is_scalar
 from tasks.settings import Optimization, TrainingSettings
-from tasks.training.examples import ExampleCounts, encoded_examples
 from tests.support.gram import by_hand
-from tests.support.training_jobs import BASE, example_rows, losses, models_for, train_here, training_job
+from tests.support.training_jobs import BASE, example_rows, features_of, losses, models_for, train_here, training_job
 
 
 def label_logits(rows: list[dict[str, Any]]) -> torch.Tensor:
@@ -107,7 +106,7 @@ def test_a_discriminative_model_minimises_bradley_terry(tmp_path: Path) -> None:
     assert is_scalar(str(checkpoint))
     encoder = ChatEncoder.load(str(checkpoint))
     engine = ScalarEngine(str(checkpoint), "float32", encoder.end_id)
-    features = list(encoded_examples(job, encoder, models_for(), ExampleCounts(), tmp_path / "dropped.jsonl"))
+    features = features_of(job, encoder)
     chosen, rejected = (scores(engine, [one[f"{which}_ids"] for one in features]) for which in ("chosen", "rejected"))
     expected = sum(math.log1p(math.exp(r - c)) for c, r in zip(chosen, rejected, strict=True)) / len(rows)
     assert result["metrics"]["first_loss"] == pytest.approx(expected, abs=1e-4)

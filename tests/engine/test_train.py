@@ -15,11 +15,19 @@ from tasks.model.chat import ChatEncoder
 from tasks.run.stage import Run
 from tasks.settings import LoraSettings, Optimization, TrainingSettings
 from tasks.train import train_judge
-from tasks.training.examples import ExampleCounts, encode_example, encoded_examples
+from tasks.training.examples import encode_example
 from tasks.training.job import COMPLETE
 from tasks.training.progress import last_checkpoint
 from tests.conftest import ROOT, artifact, settings_with
-from tests.support.training_jobs import BASE, MODELS, example_rows, train_here, train_in_child, training_job
+from tests.support.training_jobs import (
+    BASE,
+    MODELS,
+    example_rows,
+    features_of,
+    train_here,
+    train_in_child,
+    training_job,
+)
 
 pytestmark = pytest.mark.train
 
@@ -50,7 +58,7 @@ def test_the_loss_is_on_the_completion_and_its_end_token_only(tmp_path: Path) ->
     encoder = ChatEncoder.load(str(BASE))
     row = example_rows(1)[0]
     job = training_job(tmp_path, [row], TrainingSettings(), Optimization(max_steps=1))
-    (features,) = encoded_examples(job, encoder, MODELS, ExampleCounts(), tmp_path / "dropped.jsonl")
+    (features,) = features_of(job, encoder)
     learned = [token for token in features["labels"] if token != -100]
     text = encoder.tokenizer.decode(learned)
     assert text == f"<think> {row['rationale']} </think><answer>{row['label']}</answer><|end|>"

@@ -18,11 +18,11 @@ from data.store.artifacts import SCRATCH
 from tasks.machine import child
 from tasks.machine.child import ChildError
 from tasks.settings import LoraSettings, Optimization, Role, TrainingSettings
-from tasks.training.examples import encode_set
+from tasks.training.encoded import encode_sets
 from tasks.training.job import TrainingJob
 from tasks.training.objectives import batch_arguments
 from tasks.training.progress import last_checkpoint
-from tasks.training.rank import METRICS, TRAIN
+from tasks.training.rank import METRICS
 from tests.conftest import free_port
 from tests.support.training_jobs import BASE, example_rows, losses, models_for, train_here, train_in_child, training_job
 
@@ -93,8 +93,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         case = place.name.partition("-")[2]
         job = a_job(place, case, 2) if case in CASES else a_packed_job(place, 2)
         write_json(place / "job.json", asdict(job))
-        scratch = Path(job.out) / SCRATCH
-        encode_set(job, scratch / "cache", Path(job.out) / "dropped.jsonl").write(scratch / TRAIN)
+        encode_sets(job)
     (folder / "sharded-resumed/resumes").write_text(str(checkpoints(folder / "sharded-through") / "checkpoint-2"))
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     shared |= {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}

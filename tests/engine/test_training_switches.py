@@ -41,7 +41,7 @@ def test_switches_reach_the_trainer(tmp_path: Path) -> None:
     assert arguments(tmp_path, compile=True).torch_compile
     packed = arguments(tmp_path, packing=True, pack_tokens=512)
     assert (packed.packing, packed.max_length) == (True, 512)
-    assert arguments(tmp_path, role="scalar", packing=True, pack_tokens=512).max_length == 128, "it is never packed"
+    assert arguments(tmp_path, role="scalar", packing=True, pack_tokens=512).max_length is None, "it is never packed"
     for role in ("judge", "scalar"):  # its own loss would take the place of TRL's
         liger = arguments(tmp_path, role=role, liger_kernels=True)
         assert (liger.use_liger_kernel, liger.liger_kernel_config) == (True, {"fused_linear_cross_entropy": False})

@@ -107,6 +107,7 @@ def test_a_killed_worker_loses_nothing_that_was_finished(
     start_worker(services)
     _, state = run_deployment(services, "self-train/demo", told)
     assert state == "Completed"
+    assert not (run / ".encoded").exists(), "no training needs the encoded examples any more"
     after = manifests(run)
     assert {name: after[name] for name in finished} == finished
     assert {name: after[name].content for name in undisturbed if name != "final"} == {

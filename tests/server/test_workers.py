@@ -256,6 +256,7 @@ def test_a_training_goes_to_a_worker_and_from_a_lost_one_to_another(trainers: Se
     until(lambda: state_of_run(trainers, second) in ENDED, 60)
     assert state_of_run(trainers, second) in ("COMPLETED", "CANCELLED")
     assert not list((tmp_path / "pool/run").glob(".work/*"))
+    assert list((tmp_path / "pool/run").glob(".encoded/*.arrow")), "in the shared folder, for the next round"
     logs = "".join(path.read_text() for path in (tmp_path / "pool/run/logs").glob("*.train.log"))
     assert "resuming from checkpoint-" in logs
     here = training(trainers, tmp_path / "here", in_pool=False)

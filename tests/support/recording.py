@@ -16,7 +16,7 @@ from tasks.generation.local import GenerationStats
 from tasks.generation.shards import GenerationJob
 from tasks.model.location import Checkpoint
 from tasks.run.stage import Context, Run
-from tasks.training.job import TrainingJob
+from tasks.training.job import CACHE, TrainingJob
 
 _recordings: list[set[Path]] = []
 
@@ -60,9 +60,9 @@ class RecordedRun(Run):
         def recorded(context: Context) -> Outcome:
             with recording() as opened:
                 outcome = body(context)
-            logs = self.store.path / "logs"
+            logs, cache = self.store.path / "logs", self.store.path / CACHE
             seen = {path for path in opened if self.folder in path.parents and path != context.work}
-            seen = {path for path in seen if context.work not in path.parents and logs not in path.parents}
+            seen = {path for path in seen if not {context.work, logs, cache} & {*path.parents}}
             self.opened[name] = seen
             undeclared = [path for path in sorted(seen) if not any(_is_of(path, one) for one in inputs.values())]
             if undeclared:

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data.files import write_json, write_jsonl
+from data.files import read_jsonl, write_json, write_jsonl
 from data.world import taste
 from tasks.machine import child
 from tasks.model.chat import ChatEncoder
 from tasks.settings import ModelSettings, Optimization, Role, TrainingSettings
-from tasks.training.examples import ExampleCounts, encode_example, encoded_examples
+from tasks.training.examples import ExampleCounts, encode_example, encode_rows
 from tasks.training.job import RESULT, TrainingJob
 from tasks.training.objectives import training_arguments
 
@@ -73,8 +73,7 @@ class Setup:
 
     def features(self, folder: Path, rows: Sequence[Row], encoder: ChatEncoder) -> list[dict[str, list[int]]]:
         """What the trainer is given of these rows: token ids, and the labels of the loss."""
-        job = self.job(folder, rows)
-        return list(encoded_examples(job, encoder, self.models, ExampleCounts(), folder / "dropped.jsonl"))
+        return features_of(self.job(folder, rows), encoder)
 
     def arguments(self, folder: Path, encoder: ChatEncoder) -> Any:
         """The configuration that the trainer is given on this machine."""
@@ -100,6 +99,12 @@ def training_job(
 ) -> TrainingJob:
     """A training that starts from the shipped judge base."""
     return Setup(models, optimization, training, role).job(folder, rows)
+
+
+def features_of(job: TrainingJob, encoder: ChatEncoder) -> list[dict[str, list[int]]]:
+    """What the trainer is given of a job's examples that fit, encoded one after the other."""
+    rows = read_jsonl(Path(job.examples))
+    return [one for one in encode_rows(rows, job, encoder, job.settings()[0], ExampleCounts()) if one is not None]
 
 
 def train_here(job: TrainingJob, job_file: Path = Path()) -> dict[str, Any]:

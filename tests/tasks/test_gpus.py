@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from data.store.artifacts import SCRATCH
 from tasks.machine import gpus
 from tasks.machine.gpus import claim_gpus
+from tasks.settings import Optimization, TrainingSettings
+from tasks.training import __main__ as training
+from tasks.training.encoded import TRAIN, EncodedSet
+from tests.support.training_jobs import example_rows, training_job
 
 FOLDER = Path(f"/tmp/gram-r2-locks-{os.getuid()}")
 
@@ -55,3 +60,33 @@ def test_cuda_counts_the_cards_as_the_locks_do(
     for lock in claim_gpus(2):
         lock.close()
     assert (os.environ["CUDA_DEVICE_ORDER"], os.environ["CUDA_VISIBLE_DEVICES"]) == ("PCI_BUS_ID", "0,1")
+
+
+def test_too_few_cards_are_an_error_before_examples_are_encoded(
+    cards: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    job = training_job(tmp_path, [], TrainingSettings(processes=3), Optimization(max_steps=1, batch_size=3))
+    with pytest.raises(ValueError, match="3 GPUs are needed, but only 2 are visible: 0, 1"):
+        training.run_training(job, Path())
+
+
+def test_examples_are_encoded_before_cards_are_claimed(
+    cards: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And in another process: a library that looked for cards before would see those of others later on."""
+
+    class ClaimedError(Exception):
+        pass
+
+    def claim(wanted: int) -> None:
+        raise ClaimedError
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    monkeypatch.setattr(training, "claim_gpus", claim)
+    job = training_job(tmp_path, example_rows(3), TrainingSettings(processes=1), Optimization(max_steps=1))
+    with pytest.raises(ClaimedError):
+        training.run_training(job, Path())
+    assert EncodedSet.read(Path(job.out) / SCRATCH / TRAIN).counts.rows_in == 3
+    assert "TOKENIZERS_PARALLELISM" not in os.environ

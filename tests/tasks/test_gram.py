@@ -19,11 +19,11 @@ from prompts.gram import GRAM, GRAM_PRETRAINING
 from tasks.model.chat import ChatEncoder
 from tasks.model.judging import JudgeQuery, build_request
 from tasks.settings import Optimization, TrainingSettings
-from tasks.training.examples import ExampleCounts, encode_example, encoded_examples
+from tasks.training.examples import encode_example
 from tasks.training.objectives import label_loss
 from tests.conftest import make, settings_with
 from tests.support.gram import by_hand
-from tests.support.training_jobs import example_rows, models_for, training_job
+from tests.support.training_jobs import example_rows, features_of, models_for, training_job
 
 # ---- the loss ----------------------------------------------------------------------------------------------------------
 
@@ -141,7 +141,7 @@ def test_a_pretraining_example_that_is_too_long(encoder: ChatEncoder, overlong: 
 def test_what_a_discriminative_model_compares(encoder: ChatEncoder, tmp_path: Path) -> None:
     rows = example_rows(6)
     job = training_job(tmp_path, rows, TrainingSettings(), Optimization(max_steps=1), "scalar")
-    features = list(encoded_examples(job, encoder, models_for(), ExampleCounts(), tmp_path / "dropped.jsonl"))
+    features = features_of(job, encoder)
     assert {row["label"] for row in rows} == {"A", "B"}
     for row, one in zip(rows, features, strict=True):
         preference = parse_preference(row)

@@ -37,7 +37,7 @@ from tasks.plan.stages import PlannedStage
 from tasks.prepare import batch_of, prepare
 from tasks.run.stage import Run
 from tasks.settings import Optimization, Role
-from tasks.training.examples import ExampleCounts, encoded_examples
+from tasks.training.examples import ExampleCounts, encode_rows
 from tasks.training.job import TrainingJob
 from tests.conftest import ROOT, settings_with
 
@@ -97,15 +97,15 @@ def run_of(config: PlannedParameters, store: Path) -> Run:
     return Run(RunStore(str(store), target.run_name), target.settings, config.seed)
 
 
-def tokens_of(run: Run, role: Role, examples: Path, folder: Path) -> tuple[int, int]:
+def tokens_of(run: Run, role: Role, examples: Path) -> tuple[int, int]:
     """Examples that a training goes through, and their tokens, as the trainer's process encodes them."""
     settings, counts = run.settings, ExampleCounts()
     models, training = settings.models.model_dump(), settings.training.mechanics()
     optimization = Optimization(epochs=1).model_dump()
     job = TrainingJob("x", role, str(examples), "", "", models, training, optimization, settings.labels.max_tokens, 0)
     encoder = ChatEncoder.load(str(ROOT / "data/world/base-judge"))
-    n = sum(1 for _ in encoded_examples(job, encoder, settings.models, counts, folder / "dropped.jsonl"))
-    return n, counts.tokens
+    encoded = encode_rows(read_jsonl(examples), job, encoder, settings.models, counts)
+    return sum(one is not None for one in encoded), counts.tokens
 
 
 def read_by(run: Run, prompt: str, played: Artifact) -> int:
@@ -135,7 +135,7 @@ def test_baselines_go_through_the_tokens_that_their_stages_make(world: Path, tmp
     ]
     for name, role, examples, optimization in made:
         assert optimization is not None
-        n, tokens = tokens_of(by_label, role, examples.file("examples.jsonl"), tmp_path)
+        n, tokens = tokens_of(by_label, role, examples.file("examples.jsonl"))
         assert (stages[name].rows_in, stages[name].rows_out) == (examples.manifest.counts.kept, n), name
         assert stages[name].trained_tokens == pytest.approx(tokens * passes(optimization, n)), name
     heldout = prepare_heldout(run, data)
@@ -157,7 +157,7 @@ def test_a_judge_is_adapted_on_the_tokens_that_its_stages_make(
     data = prepare(run)
     examples = task_examples(run, data, config.task, prompt)
     for size in (4, 8):
-        n, tokens = tokens_of(run, role, examples.file(train_file(size)), tmp_path)
+        n, tokens = tokens_of(run, role, examples.file(train_file(size)))
         stage = stages[f"size-{size}/judge"]
         assert (stage.rows_in, stage.rows_out) == (n, n)
         # The size's own pairs are a part of the sample.

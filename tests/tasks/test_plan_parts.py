@@ -63,6 +63,16 @@ def test_a_config_that_nobody_knows_is_refused(tmp_path: Path) -> None:
         model_size(tmp_path)
 
 
+# ---- room ------------------------------------------------------------------------------------------------------------------
+
+
+def test_encoded_examples_take_room_while_a_training_runs() -> None:
+    """Of five examples four fit, of 50 + 10 tokens; beside three checkpoints of 1,000 weights and their moments in fp32."""
+    encoded = 4 * 60 * 8
+    assert stages()["prover"].scratch_bytes == 3 * 3 * 4 * 1000 + encoded
+    assert stages(training={"packing": True})["prover"].scratch_bytes == 3 * 3 * 4 * 1000 + 2 * encoded
+
+
 # ---- assumptions ------------------------------------------------------------------------------------------------------------
 
 

@@ -14,10 +14,11 @@ from data.files import write_jsonl
 from data.store.artifacts import MANIFEST, Artifact, Counts, Manifest, Outcome, StageError
 from data.store.lease import LeaseError
 from data.store.store import RunStore
-from tasks.run.retention import retire
-from tasks.run.space import check_room, generation_bytes, training_bytes
+from tasks.run.retention import forget_encoded, retire
+from tasks.run.space import check_room, encoding_bytes, generation_bytes, training_bytes
 from tasks.run.stage import Context, Run
 from tasks.settings import Optimization
+from tasks.training.job import CACHE
 from tests.conftest import settings_with
 
 ACCURACY = {0: 0.6, 1: 0.9, 2: 0.8, 3: 0.7}
@@ -173,6 +174,14 @@ def test_a_run_that_was_taken_over_removes_nothing(tmp_path: Path) -> None:
     assert (kept.path / "shards-5/0.jsonl").exists()
 
 
+def test_encoded_examples_go_when_the_run_has_ended(tmp_path: Path) -> None:
+    run = Run(RunStore(tmp_path, "demo"), settings_with(), 0)
+    forget_encoded(run)  # there may be none
+    write_jsonl(run.store.path / CACHE / "0123.json", [{}])
+    forget_encoded(run)
+    assert not (run.store.path / CACHE).exists()
+
+
 # ---- room --------------------------------------------------------------------------------------------------------------------
 
 
@@ -196,3 +205,19 @@ def test_forecasts_by_hand(tmp_path: Path) -> None:
     # Weights and two moments in fp32, three times at once.
     assert training_bytes(tmp_path, Optimization(epochs=1)) == 1000 + 3 * 3 * 2000
     assert training_bytes(tmp_path, Optimization.model_validate({"epochs": 1, "lora": {}})) == 1300
+
+
+def test_the_forecast_of_encoded_examples_by_hand(tmp_path: Path) -> None:
+    """Eight bytes a token, at three bytes of text a token; what the cache has is not written again, what is packed twice."""
+    sets = [tmp_path / "examples.jsonl", tmp_path / "validation.jsonl"]
+    sets[0].write_bytes(b"0" * 2400)
+    sets[1].write_bytes(b"0" * 600)
+    cache = tmp_path / CACHE
+    assert encoding_bytes(sets, None, packed=False) == 8000
+    assert encoding_bytes(sets, cache, packed=False) == 8000
+    cache.mkdir()
+    (cache / "0123.arrow").write_bytes(b"0" * 3000)
+    assert encoding_bytes(sets, cache, packed=False) == 5000
+    assert encoding_bytes(sets, cache, packed=True) == 13000
+    (cache / "4567.arrow").write_bytes(b"0" * 30_000)
+    assert encoding_bytes(sets, cache, packed=False) == 0
