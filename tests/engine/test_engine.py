@@ -33,6 +33,7 @@ from tasks.settings import GenerationSettings, ModelSettings
 
 JUDGE, PROVER = Path("data/world/base-judge"), Path("data/world/base-prover")
 pytestmark = pytest.mark.engine
+Rows = Sequence[PreferencePair | Item]
 
 MODELS = ModelSettings(
     judge_base=str(JUDGE), prover_base=str(PROVER), judge_prompt="compact", max_tokens=128, dtype="float32"
@@ -51,7 +52,7 @@ def a_job(
     folder: Path,
     builder: str,
     params: dict[str, Any],
-    rows: Sequence[PreferencePair | Item],
+    rows: Rows,
     model: Path = JUDGE,
     **more: Any,
 ) -> GenerationJob:
@@ -68,12 +69,7 @@ def lines_of(job: GenerationJob) -> list[Any]:
 
 
 def generated_by(
-    engine: EngineProcess,
-    folder: Path,
-    builder: str,
-    params: dict[str, Any],
-    rows: Sequence[PreferencePair | Item],
-    **more: Any,
+    engine: EngineProcess, folder: Path, builder: str, params: dict[str, Any], rows: Rows, **more: Any
 ) -> list[Any]:
     """What the engine makes of the rows."""
     job = a_job(folder, builder, params, rows, **more)

@@ -27,7 +27,11 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def made(gpu: bool, scoring: bool = False, **options: Any) -> dict[str, Any]:
         taken: dict[str, Any] = {}
-        monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=lambda **given: taken.update(given)))
+        scheduler = SimpleNamespace(scheduler_config=SimpleNamespace(max_num_seqs=256))
+        llm = SimpleNamespace(
+            get_tokenizer=lambda: SimpleNamespace(), llm_engine=SimpleNamespace(vllm_config=scheduler)
+        )
+        monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=lambda **given: taken.update(given) or llm))
         monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
         models = ModelSettings(judge_base="x", max_tokens=512)
         VLLMEngine("folder", models, GenerationSettings(**options), 0, scoring)
