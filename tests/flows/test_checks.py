@@ -1,4 +1,4 @@
-"""What would stop a run later is said before anything is spent: the store, data, models, packages and GPUs."""
+"""What would stop a run later is said before anything is spent: the store, data, models and endpoints."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 
 from data.world.__main__ import main as write_world
-from flows.config.checks import check, check_planned
-from flows.config.parameters import BaselinesConfig, BenchmarkConfig, SelfTrainConfig
-from flows.config.recipes import ConfigError, checked, load_recipe_of, with_overrides
+from flows.config.checks import check
+from flows.config.parameters import BaselinesConfig, BenchmarkConfig
+from flows.config.recipes import checked, load_recipe_of, with_overrides
 from flows.plan import main
-from tests.conftest import ROOT, free_port
-from tests.support.planning import demo
+from tests.conftest import free_port
+from tests.support.checking import BASE, config, refusal
 
-BASE = ROOT / "data/world/base-judge"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 2747\n"
 
 
@@ -34,17 +33,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return Path(shutil.copytree(BASE, tmp_path / "model"))
-
-
-def config(world: Path, **overrides: Any) -> SelfTrainConfig:
-    bases = {"models.judge_base": str(BASE), "models.prover_base": str(ROOT / "data/world/base-prover")}
-    return demo(world, **{**bases, **overrides})
-
-
-def refusal(given: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
-        check(given)
-    return str(caught.value)
 
 
 def test_what_can_be_run_passes(world: Path, tmp_path: Path) -> None:
@@ -243,40 +231,6 @@ def test_every_seed_of_a_comparison_has_its_data(world: Path) -> None:
     recipe = load_recipe_of("baselines", "world").model_dump(mode="json")
     text = refusal(with_overrides(recipe, given, BaselinesConfig))
     assert text.startswith(f"data.heldout.0: path '{world}/held-2.jsonl'")
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"store": __file__}, "is a file: name a folder"),
-        ({"store": "s4://bucket/runs"}, "store = 's4://bucket/runs': Protocol not known: s4"),
-        (
-            {"training.report_to": ["wandb"]},
-            "training.report_to names wandb, which is not installed: pip install wandb",
-        ),
-        ({"training.processes": 3}, "training.processes = 3, but 2 GPUs are visible: 0, 1"),
-        ({"generation.tensor_parallel": 4}, "generation.tensor_parallel = 4, but 2 GPUs are visible: 0, 1"),
-        ({"training.attention": "flash_attention_2"}, "needs flash-attn: pip install flash-attn"),
-        ({"training.attention": "kernels-community/x"}, '"kernels-community/x" is a kernel of the hub: pip install'),
-        ({"training.liger_kernels": True}, "training.liger_kernels needs liger-kernel: pip install liger-kernel"),
-    ],
-)
-def test_what_this_machine_lacks_is_said(
-    changed: dict[str, Any], message: str, world: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert message in refusal(config(world, **changed))
-
-
-def test_a_plan_is_of_a_run_that_may_use_other_gpus(world: Path) -> None:
-    check_planned(config(world, **{"generation.tensor_parallel": 4, "training.attention": "flash_attention_2"}))
-
-
-@pytest.mark.parametrize(("name", "value"), [("kv_cache_dtype", "fp8"), ("quantization", "fp8_per_tensor")])
-def test_fp8_needs_a_gpu_on_this_machine(world: Path, name: str, value: str) -> None:
-    given = config(world, **{f"generation.{name}": value})
-    assert f'generation.{name} = "{value}" needs a GPU that computes in fp8, but no GPU is visible' in refusal(given)
-    check_planned(given)
 
 
 def test_the_smallest_configuration_is_checked_whole() -> None:
