@@ -136,8 +136,7 @@ class _Adaptation:
             return None
         assumed, facts = self.found.assumed, self.facts
         place = Place("round-0/proofs", "prove", None, ("round-0/proofs", "round-0/selected"))
-        k, orders = self.settings.proofs.k, proved_orders(self.settings)
-        proofs = Proofs(k, self._proof_tokens(), assumed.kept_proofs, orders)
+        proofs = Proofs.of(self.settings, self._proof_tokens(), assumed.kept_proofs)
         prompts, row_bytes = facts.labeled["prover"], facts.row_bytes["labeled"]
         return planned_proofs(place, facts.rows["labeled"], row_bytes, prompts, proofs, self.found.models["prover"])
 

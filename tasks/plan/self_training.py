@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tasks.model.orders import ORDERS
+from tasks.model.proofs import uses_score
 from tasks.model.voting import VotingRule, rounds_wanted
 from tasks.plan.assumptions import PlanAssumptions
 from tasks.plan.facts import HELD_OUT, Facts
@@ -55,12 +56,20 @@ def planned_data(facts: Facts, unlabeled: float = 0.0) -> PlannedStage:
 
 @dataclass(frozen=True)
 class Proofs:
-    """What a prover writes: `k` proofs of `tokens` tokens for each of `orders`; `kept` is the share of pairs with valid ones."""
+    """What a prover writes: `k` proofs of `tokens` tokens for each of `orders`; `kept` is the share of pairs with valid ones.
+
+    `scored` means that Eq. 5 is computed. That all proofs are read for it is an upper bound: those that break a rule are not.
+    """
 
     k: int
     tokens: float
     kept: float
-    orders: int = len(ORDERS)
+    orders: int
+    scored: bool
+
+    @classmethod
+    def of(cls, settings: Settings, tokens: float, kept: float) -> Proofs:
+        return cls(settings.proofs.k, tokens, kept, proved_orders(settings), uses_score(settings.proofs))
 
 
 def planned_proofs(
@@ -76,7 +85,7 @@ def planned_proofs(
         reply_tokens=proofs.tokens,
         kept=proofs.kept,
         row_bytes=row_bytes + _BYTES_OF_VOTES + proofs.orders * (_BYTES_A_PROOF + BYTES_A_TOKEN * proofs.tokens),
-        scored=True,
+        scored=proofs.scored,
     )
     return planned_generation(place, load, prover)
 
@@ -165,8 +174,7 @@ class _SelfTraining:
         place = Place(f"round-{round}/proofs", "prove", round, (f"round-{round}/proofs", selected))
         fits = then(lengths["judge"], lengths["prover"]) if judged else lengths["prover"].fits
         prompts = Lengths(fits, lengths["prover"].tokens)
-        k, tokens, kept = self.settings.proofs.k, self.proof_tokens, self.assumed.kept_proofs
-        proofs = Proofs(k, tokens, kept, proved_orders(self.settings))
+        proofs = Proofs.of(self.settings, self.proof_tokens, self.assumed.kept_proofs)
         return planned_proofs(place, pairs, row_bytes, prompts, proofs, self.models["prover"])
 
     def _voted(self, round: int, pairs: float) -> PlannedStage:

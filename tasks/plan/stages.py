@@ -19,7 +19,7 @@ training    tokens = examples × mean length × passes; passes = epochs, or step
             FLOPs = 6·N·tokens; LoRA 4·N·tokens; plus 2·N·tokens with gradient checkpointing
 generation  prompt tokens = requests × mean prompt, each read once; generated = requests × replies × mean reply
             if votes may end early, each order has one request for the first of them, and one for each later vote
-            FLOPs = 2·N·(prompt + generated); proofs are read once more for Eq. 5: 2·N·(prompt + 2·generated)
+            FLOPs = 2·N·(prompt + generated); proofs whose Eq. 5 is used are read once more: 2·N·(prompt + 2·generated)
 GPU time    tokens ÷ (tokens/s of one GPU) if a rate is known, else FLOPs ÷ (peak × utilization), separately for
             training, reading and writing. Startup of engines and trainers, loading and waiting are not included.
 disk        checkpoint = N × bytes per weight, plus the adapter in fp32; completions = 4 bytes per token + 60 each, or

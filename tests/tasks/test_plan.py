@@ -138,6 +138,14 @@ def test_votes_that_end_early_by_hand(voting: str, share: float | None, requests
     assert planned.generated_tokens == pytest.approx(80 * 2 * votes * 20)
 
 
+@pytest.mark.parametrize("proofs", [{"choose": "random"}, {"k": 1}])
+def test_proofs_are_read_again_only_where_their_score_is_used(proofs: dict[str, object]) -> None:
+    written = stages(proofs={**proofs, "min_score": None})["round-0/proofs"]
+    assert written.flops == pytest.approx(2000 * (written.prompt_tokens + written.generated_tokens))
+    used = stages(proofs={**proofs, "min_score": -1.0})["round-0/proofs"]
+    assert used.flops == pytest.approx(2000 * (used.prompt_tokens + 2 * used.generated_tokens))
+
+
 def test_without_proofs_examples_have_the_bare_reply() -> None:
     planned = stages(proofs={"write_for": "nothing"})
     assert "prover" not in planned
