@@ -17,7 +17,7 @@ from data.files import json_line, write_json
 from data.store.artifacts import SCRATCH
 from tasks.machine import child
 from tasks.model.chat import DATE, ChatEncoder, prefixed
-from tasks.training.distributed import world_size
+from tasks.training.distributed import leave, world_size
 from tasks.training.encoded import TRAIN, VALIDATION, EncodedSet
 from tasks.training.examples import ExampleCounts
 from tasks.training.job import COMPLETE, TrainingJob
@@ -155,7 +155,7 @@ def main() -> None:
 
     if dist.get_rank() == 0:
         write_json(Path(job.out) / SCRATCH / METRICS, metrics)
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

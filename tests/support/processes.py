@@ -20,6 +20,7 @@ from data.files import write_json
 from data.store.artifacts import SCRATCH
 from tasks.machine import child
 from tasks.training import objectives
+from tasks.training.distributed import leave
 from tasks.training.job import TrainingJob
 from tasks.training.rank import METRICS, train_part
 
@@ -62,7 +63,7 @@ def main() -> None:
         metrics = train_part(job)
         if dist.get_rank() == 0:
             write_json(scratch / METRICS, {**metrics, "reduced_in": sorted(_reduced_in)})
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":
