@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("job", type=Path)
     arguments = parser.parse_args()
     child.die_with_parent()
+    child.expect_many_objects()
     try:
         _carry_out(arguments)
     except (EndpointError, ConnectionError, ModelError, ChatTemplateError) as error:  # one line says it all

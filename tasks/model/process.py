@@ -160,6 +160,7 @@ def _answer_of(message: Mapping[str, Any]) -> Answer:
 def main() -> None:
     """Serves requests until the pipe is closed: ``python -m tasks.model.process REQUESTS_FD ANSWERS_FD``."""
     child.die_with_parent()
+    child.expect_many_objects()
     requests = os.fdopen(int(sys.argv[1]), encoding="utf-8")
     answers = os.fdopen(int(sys.argv[2]), "w", encoding="utf-8")
     described = json.loads(requests.readline())

@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("job", type=Path)
     arguments = parser.parse_args()
     child.die_with_parent()
+    child.expect_many_objects()
     carry_out(TrainingJob.read(arguments.job), arguments.job)
 
 

@@ -148,6 +148,7 @@ def main() -> None:
     parser.add_argument("job", type=Path)
     arguments = parser.parse_args()
     child.die_with_parent()
+    child.expect_many_objects()
     job = TrainingJob.read(arguments.job)
     metrics = train_part(job)
 
