@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(EXTRA)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup demo ui up test check test-slow test-all test-prefect chaos world adapt-data baselines real real-gram real-model benchmarks yaml clean clean-all
+.PHONY: help setup demo ui up test check test-slow test-all every-test test-prefect chaos world adapt-data baselines real real-gram real-model benchmarks yaml clean clean-all
 
 help:
 	@echo "make demo        set up, run self-train/demo with a real server, worker and vLLM, then stop everything"
@@ -82,7 +82,11 @@ test: check
 test-slow: $(READY)
 	$(BIN)/pytest -n 3 -m slow
 
-test-all: check
+# mypy takes most of half a minute and one core: it runs beside the tests.
+test-all: $(READY)
+	@$(MAKE) --no-print-directory --jobs=2 check every-test
+
+every-test: $(READY)
 	$(BIN)/pytest -n 3
 
 test-prefect: $(READY)
