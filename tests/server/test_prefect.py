@@ -20,10 +20,12 @@ import psutil
 import pytest
 import yaml
 
+from data.files import write_jsonl
+from data.world import taste
 from flows.running.lost import crash_lost_stages
 from flows.server.deployments import parts
 from flows.server.local import Services, start_deployment, start_server, start_worker
-from tests.chaos.subject import ENDED, Subject, flow_run_of
+from tests.chaos.subject import ENDED, Subject, flow_run_of, state_of_run
 from tests.conftest import ROOT, SECRET, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
@@ -51,13 +53,6 @@ def deployed(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return deploy
 
 
-def state(services: Services, run: str) -> str:
-    try:
-        return str(httpx.get(f"{services.ui}/api/flow_runs/{run}", timeout=5).json()["state"]["type"])
-    except httpx.HTTPError:
-        return "unknown"
-
-
 def process_of(run: str) -> psutil.Process | None:
     engines = (p for p in psutil.process_iter(["cmdline"]) if "prefect.engine" in (p.info["cmdline"] or []))
     return next((process for process in engines if flow_run_of(process) == run), None)
@@ -76,7 +71,7 @@ def test_a_killed_flow_is_crashed_at_once(services: Services, deployed: Any, tmp
     process = process_of(run)
     assert process is not None
     process.kill()
-    until(lambda: state(services, run) == "CRASHED", 10)
+    until(lambda: state_of_run(services, run) == "CRASHED", 10)
 
 
 @pytest.mark.prefect
@@ -91,12 +86,12 @@ def test_a_flow_outlives_its_worker_with_our_settings_only(services: Services, d
         killed = time.time()
         try:
             if goes_on:
-                until(lambda run=run: state(services, run) == "COMPLETED", 60)
+                until(lambda run=run: state_of_run(services, run) == "COMPLETED", 60)
                 assert alive.stat().st_mtime > killed + 5
             else:
                 until(lambda run=run: process_of(run) is None, 30)
                 assert alive.stat().st_mtime < killed + 5
-                assert state(services, run) != "COMPLETED"
+                assert state_of_run(services, run) != "COMPLETED"
         finally:
             start_worker(services)
 
@@ -110,7 +105,7 @@ def test_a_server_that_is_away_at_the_end_costs_nothing(services: Services, depl
         time.sleep(80)
     finally:
         start_server(services)
-    until(lambda: state(services, run) == "COMPLETED", 120)
+    until(lambda: state_of_run(services, run) == "COMPLETED", 120)
     services.stop("worker")  # it has given up listening for cancelled runs: see flows.running.cancelling
     start_worker(services)
 
@@ -136,7 +131,7 @@ def test_a_nested_parameter_is_replaced_whole(services: Services, deployed: Any,
     run = start_deployment(services, name, {"nested": {"a": 3}})
     parameters = httpx.get(f"{services.ui}/api/flow_runs/{run}").json()["parameters"]
     assert parameters["nested"] == {"a": 3}
-    until(lambda: state(services, run) in ENDED, 60)
+    until(lambda: state_of_run(services, run) in ENDED, 60)
 
 
 @pytest.mark.prefect
@@ -178,12 +173,30 @@ def whole_shards(subject: Subject) -> dict[str, bytes]:
     return found
 
 
+def to_be_cancelled(services: Services, folder: Path, spread: bool) -> Subject:
+    """A run that soon generates. Here it does nothing else: the world's judge plays several sets of pairs."""
+    if spread:  # only what a run has made itself is generated from on other workers
+        few = {"learning_rate": 3e-4, "max_steps": 3, "batch_size": 12}
+        return Subject(services, folder, "cancelled", spread, {"training.prover": few, "training.in_pool": False})
+    sets = []
+    for i in range(4):
+        write_jsonl(folder / f"{i}.jsonl", (pair.to_json() for pair in taste.draw_pairs(150, seed=21 + i)))
+        sets.append({"benchmark": "preferences", "data": str(folder / f"{i}.jsonl"), "name": f"set-{i}"})
+    subject = Subject(services, folder, "cancelled")
+    subject.deployment = "benchmark/demo"
+    subject.job["overrides"] = {
+        "judge.path": "data/world/base-judge", "judge.prompt": "compact", "benchmarks.votes": 2, "benchmarks.sets": sets,
+        "generation.shard_rows": 10,
+    }  # fmt: skip
+    return subject
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize("spread", [False, True], ids=["here", "on other workers"])
 def test_cancelling_ends_engines_within_seconds_and_keeps_what_is_whole(
     services: Services, tmp_path: Path, spread: bool
 ) -> None:
-    subject = Subject(services, tmp_path, "cancelled", spread)
+    subject = to_be_cancelled(services, tmp_path, spread)
     subject.start()
     try:
         until(lambda: len(subject.children("tasks.generation.worker")) == (2 if spread else 1), 180)
