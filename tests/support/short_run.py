@@ -28,7 +28,7 @@ _GRAM = {
     "generation.shard_rows": 20,
 }
 _ADAPT = {
-    "task.sizes": [4, 8],
+    "task.sizes": [8],
     "training.optimization": {
         "learning_rate": 3e-4, "max_steps": 6, "batch_size": 8, "early_stopping": {"every": 2, "patience": 1},
     },
@@ -37,6 +37,8 @@ _ADAPT = {
 _BASELINES = {
     **{name: value for name, value in _SHORT.items() if name != "training.final"},
     "labels.votes": 2,
+    "training.prover": {"learning_rate": 3e-4, "max_steps": 3, "batch_size": 8},
+    "training.first_judge": {"learning_rate": 1e-3, "max_steps": 3, "batch_size": 8},
     "baselines.discriminative": {"learning_rate": 1e-3, "max_steps": 3, "batch_size": 8},
     "baselines.label_only": {"learning_rate": 3e-4, "max_steps": 3, "batch_size": 8},
     "baselines.gram": {"learning_rate": 1e-3, "max_steps": 3, "batch_size": 8},
@@ -70,13 +72,13 @@ def short_gram(world: Path) -> dict[str, Any]:
 
 def short_adapt(world: Path, judge: Path) -> dict[str, Any]:
     """The overrides of adapt/demo: this judge, on other pairs of the world than it has seen."""
-    task, old = _sources(world / "task", seed=8), _sources(world)
+    task = _sources(world / "task", seed=8)
     return {
         **_ADAPT,
         "judge.path": str(judge),
         "task.pairs": task["labeled"],
         "task.heldout": task["heldout"],
-        "benchmarks.sets": [{"benchmark": "preferences", "data": old["heldout"][0]["path"], "name": "before"}],
+        "benchmarks.sets": [],
     }
 
 
