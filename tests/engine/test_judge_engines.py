@@ -163,31 +163,6 @@ def test_a_generation_stage_asks_an_endpoint(opened: Judge, endpoint: str, tmp_p
     assert all(verdict for *_, verdict in games["endpoint"])
 
 
-def test_two_judges_can_be_open_and_each_ends_as_it_says(opened: Judge) -> None:
-    """One whose engine dies, and one that is interrupted; neither leaves a process."""
-    before = engines_of_this_process()
-    with open_judge(JUDGE, **OPTIONS) as first, open_judge(JUDGE, **OPTIONS) as second:  # type: ignore[arg-type]
-        assert isinstance(first.engine, EngineProcess)
-        assert isinstance(second.engine, EngineProcess)
-        assert said(first.compare_many(TRIPLES[:2])) == said(second.compare_many(TRIPLES[:2]))
-        best = first.best_of_n(taste.QUESTION, [pair.pair.response_a for pair in PAIRS])
-        assert (best.matches, best.rounds) == (5, 3)
-        assert len(engines_of_this_process()) == len(before) + 2
-
-        first.engine.process.kill()
-        with pytest.raises(ChildError, match="the judge's engine ended with exit code -9"):
-            first.compare(*TRIPLES[0])
-
-        def interrupted(i: int, answer: object) -> None:
-            raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            second.engine.generate([Request("x", [1, 2, 3], Sampling(max_tokens=2))], interrupted)
-        with pytest.raises(ChildError, match="this judge is closed"):
-            second.compare(*TRIPLES[0])
-    assert engines_of_this_process() == before
-
-
 def engines_of_this_process() -> list[psutil.Process]:
     children = psutil.Process().children(recursive=True)
     return [child for child in children if "tasks.model.process" in " ".join(child.cmdline())]
@@ -233,3 +208,28 @@ def test_files_go_through_a_checkpoint(tmp_path: Path) -> None:
     assert [row["id"] for row in found] == [str(i) for i in range(len(PAIRS))]
     assert all(row["failed"] == {} for row in found)
     assert json.loads((tmp_path / "out.jsonl.run.json").read_text())["prompt"] == "compact"
+
+
+def test_two_judges_can_be_open_and_each_ends_as_it_says(opened: Judge) -> None:
+    """One whose engine dies, and one that is interrupted; neither leaves a process. The last test: it ends the shared one."""
+    before = engines_of_this_process()
+    with open_judge(JUDGE, **OPTIONS) as judge:  # type: ignore[arg-type]
+        assert isinstance(judge.engine, EngineProcess)
+        assert isinstance(opened.engine, EngineProcess)
+        assert len(engines_of_this_process()) == len(before) + 1 == 2
+        assert said(judge.compare_many(TRIPLES[:2])) == said(opened.compare_many(TRIPLES[:2]))
+        best = judge.best_of_n(taste.QUESTION, [pair.pair.response_a for pair in PAIRS])
+        assert (best.matches, best.rounds) == (5, 3)
+
+        judge.engine.process.kill()
+        with pytest.raises(ChildError, match="the judge's engine ended with exit code -9"):
+            judge.compare(*TRIPLES[0])
+
+        def interrupted(i: int, answer: object) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            opened.engine.generate([Request("x", [1, 2, 3], Sampling(max_tokens=2))], interrupted)
+        with pytest.raises(ChildError, match="this judge is closed"):
+            opened.compare(*TRIPLES[0])
+    assert engines_of_this_process() == []
