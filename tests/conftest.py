@@ -47,7 +47,7 @@ of our settings no longer holds; then this is set to it."""
 
 TOGETHER = (
     ("self_train", "benchmark_flow", "up", "kubernetes"),
-    ("other_flows", "workers", "prefect"),
+    ("other_flows", "workers", "training_workers", "prefect"),
     ("real_model_training",),
     ("elsewhere",),
     ("training_in_parts",),
