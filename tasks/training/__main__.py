@@ -1,45 +1,50 @@
-"""The child process that a training stage starts: ``python -m tasks.training JOB.json``."""
+"""The child process that a training stage starts: ``python -m tasks.training JOB.json``.
+
+Where another launcher (torchrun, or srun with torch's variables) starts it on every GPU, it is one of that launcher's processes.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
 import socket
+import time
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
-from data.files import flush, write_json
-from data.store.artifacts import SCRATCH
 from tasks.machine import child
 from tasks.machine.gpus import claim_gpus, enough_gpus, visible_gpus
 from tasks.machine.parallel import in_another_process
 from tasks.settings import Optimization
-from tasks.training.encoded import encode_sets
-from tasks.training.job import RESULT, TrainingJob
+from tasks.training.distributed import is_connected, world_size
+from tasks.training.encoded import encode_sets, found_sets
+from tasks.training.job import TrainingJob
 from tasks.training.objectives import batch_arguments
-from tasks.training.rank import METRICS, train_part
+from tasks.training.rank import finish, take_part, train_part
+
+_LOOK_EVERY_S = 1.0
 
 
-def run_training(job: TrainingJob, job_file: Path) -> dict[str, Any]:
-    """Encodes the examples and trains on them, in as many processes as the settings specify; returns counts and metrics."""
-    processes = job.settings()[1].processes or max(len(visible_gpus()), 1)
-    batch_arguments(Optimization.model_validate(job.optimization), processes)  # raises before the work starts
+def run_training(job: TrainingJob, job_file: Path) -> None:
+    """Encodes the examples and trains on them, in as many processes as the settings specify; the result is in its folder."""
+    _, mechanics, optimization = job.settings()
+    processes = mechanics.processes or max(len(visible_gpus()), 1)
+    batch_arguments(optimization, processes)  # raises before the work starts
     enough_gpus(processes)
     # Libraries look for GPUs as they are imported, which must not happen here before some are claimed.
-    encoded = in_another_process(encode_sets, job) if visible_gpus() else encode_sets(job)
+    if visible_gpus():
+        in_another_process(encode_sets, job)
+    else:
+        encode_sets(job)
     locks = claim_gpus(processes)
-    metrics = train_part(job) if processes == 1 else _train_in_parts(job, job_file, processes)
-    metrics["trainer_memory_mib"] = child.peak_memory_mib()
+    if processes == 1:
+        finish(job, train_part(job))
+    else:
+        _train_in_parts(job_file, processes)
     del locks
-    counts = encoded.counts
-    kept = counts.rows_in - counts.too_long
-    dropped = {"too_long": counts.too_long} if counts.too_long else {}
-    return {"counts": {"rows_in": counts.rows_in, "kept": kept, "dropped": dropped}, "metrics": metrics}
 
 
-def _train_in_parts(job: TrainingJob, job_file: Path, processes: int) -> dict[str, Any]:
+def _train_in_parts(job_file: Path, processes: int) -> None:
     """Trains in several processes, one per GPU if there are any. Raises ChildError if one of them fails."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -61,8 +66,21 @@ def _train_in_parts(job: TrainingJob, job_file: Path, processes: int) -> dict[st
         lambda line: print(line, flush=True),
         lambda _, facts: child.report_progress(**facts),
     )
-    metrics: dict[str, Any] = json.loads((Path(job.out) / SCRATCH / METRICS).read_text(encoding="utf-8"))
-    return metrics
+
+
+def train_as_launched(job: TrainingJob) -> NoReturn:
+    """Trains as one of the processes that another launcher has started and connected, on their GPUs, and ends this one.
+
+    Raises ValueError if it has not said which process on its machine this is: each would train alone.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        raise ValueError("RANK and WORLD_SIZE are set, but not LOCAL_RANK: with srun, it is $SLURM_LOCALID")
+    batch_arguments(Optimization.model_validate(job.optimization), world_size())
+    if os.environ["RANK"] == "0":
+        encode_sets(job)
+    while found_sets(job) is None:  # the first process is at it; if it fails, its launcher ends all
+        time.sleep(_LOOK_EVERY_S)
+    take_part(job)
 
 
 def main() -> None:
@@ -70,22 +88,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("job", type=Path)
     arguments = parser.parse_args()
-    child.die_with_parent()
+    if child.PARENT in os.environ:  # started by a run, not by hand
+        child.die_with_parent()
     child.expect_many_objects()
     carry_out(TrainingJob.read(arguments.job), arguments.job)
 
 
 def carry_out(job: TrainingJob, job_file: Path) -> None:
-    """Trains in this process, and writes the result into the job's folder, last of all."""
-    out = Path(job.out)
-    result = run_training(job, job_file)
-    made = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file() and path.name[0] != ".")
-    files = [path.as_posix() for path in made if path.parts[0] != SCRATCH]
-    for name in files:
-        flush(out / name)
-    # The result marks the training as finished; until then it can be resumed from its checkpoints.
-    write_json(out / RESULT, {"files": files, **result})
-    shutil.rmtree(out / SCRATCH, ignore_errors=True)  # the process that waited for the result may be doing this too
+    """Does what `main` does for a job that has been read."""
+    if is_connected():
+        train_as_launched(job)
+    else:
+        run_training(job, job_file)
 
 
 if __name__ == "__main__":

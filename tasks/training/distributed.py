@@ -18,6 +18,11 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_connected() -> bool:
+    """Whether a launcher has told this process which of several it is, and where they meet."""
+    return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
+
+
 def leave() -> NoReturn:
     """Ends a process that has trained its part: at once, as threads of libraries that outlive the interpreter may abort it."""
     import torch.distributed as dist
@@ -37,8 +42,8 @@ def distributed_arguments(gpu: bool, sharded: bool) -> dict[str, Any]:
     """The trainer's arguments for several processes; none for a single one."""
     if world_size() == 1:
         return {}
-    # The other processes wait for the first one to prepare the examples.
-    arguments: dict[str, Any] = {"ddp_timeout": 4 * 3600, "ddp_find_unused_parameters": False}
+    # The other processes wait while the first one reads the weights, and in the end while it writes them.
+    arguments: dict[str, Any] = {"ddp_timeout": 3600, "ddp_find_unused_parameters": False}
     if not gpu:
         arguments["ddp_backend"] = "gloo"
     if not sharded:

@@ -61,6 +61,23 @@ class EncodedSet:
         return found if all(has_size(Path(file), size) for file, size in found.files) else None
 
 
+def found_sets(job: TrainingJob) -> EncodedSet | None:
+    """What `encode_sets` returned in an earlier attempt or in another process, if all that it made is there."""
+    scratch, sets = Path(job.out) / SCRATCH, _sets(job)
+    found = {name: EncodedSet.found(scratch / name, _made_from(one)) for name, (one, _) in sets.items()}
+    there = None not in found.values() and all(dropped.exists() for _, dropped in sets.values())
+    return found[TRAIN] if there else None
+
+
+def _sets(job: TrainingJob) -> dict[str, tuple[TrainingJob, Path]]:
+    """A job for each set that is encoded, and where its examples that are too long are listed."""
+    out = Path(job.out)
+    sets = {TRAIN: (job, out / "dropped.jsonl")}
+    if job.validation:
+        sets[VALIDATION] = (replace(job, examples=job.validation), out / "validation-dropped.jsonl")
+    return sets
+
+
 def encode_sets(job: TrainingJob) -> EncodedSet:
     """Encodes the examples of a training and of its validation, for `train_part`; returns the former.
 
@@ -69,15 +86,10 @@ def encode_sets(job: TrainingJob) -> EncodedSet:
     """
     # The pool's processes are copies of this one, which tokenizes one text at a time anyway.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    out, scratch = Path(job.out), Path(job.out) / SCRATCH
-    sets = {TRAIN: (job, out / "dropped.jsonl")}
-    if job.validation:
-        sets[VALIDATION] = (replace(job, examples=job.validation), out / "validation-dropped.jsonl")
-    found = {name: EncodedSet.found(scratch / name, _made_from(one)) for name, (one, _) in sets.items()}
-    train = found[TRAIN]
-    if train is not None and None not in found.values() and all(dropped.exists() for _, dropped in sets.values()):
-        print(f"{_described(train.counts)}; encoded by an earlier attempt", flush=True)
-        return train
+    if (found := found_sets(job)) is not None:
+        print(f"{_described(found.counts)}; encoded by an earlier attempt", flush=True)
+        return found
+    scratch, sets = Path(job.out) / SCRATCH, _sets(job)
     cache = Path(job.cache) if job.cache else scratch / "encoded"
     with locked(cache):
         encoder = ChatEncoder.load(job.base, bool(job.settings()[0].trust_remote_code), job.settings()[0].system)

@@ -1,31 +1,30 @@
 """One process of a training: it does everything if it is the only one, or a part of each batch if there are several.
 
 ``python -m tasks.training.rank JOB.json`` is one of several, which are connected by torch's environment variables (RANK,
-WORLD_SIZE, MASTER_ADDR, MASTER_PORT); accelerate reads them.
+WORLD_SIZE, MASTER_ADDR, MASTER_PORT); accelerate reads them. The first one writes the result.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from data.files import json_line, write_json
+from data.files import flush, json_line, write_json
 from data.store.artifacts import SCRATCH
 from tasks.machine import child
 from tasks.model.chat import DATE, ChatEncoder, prefixed
 from tasks.training.distributed import leave, world_size
 from tasks.training.encoded import TRAIN, VALIDATION, EncodedSet
 from tasks.training.examples import ExampleCounts
-from tasks.training.job import COMPLETE, TrainingJob
+from tasks.training.job import COMPLETE, RESULT, TrainingJob
 from tasks.training.objectives import build_trainer
 from tasks.training.progress import last_checkpoint, progress_callback
-
-METRICS = "metrics.json"
-"""File in the scratch folder: the metrics of a training with several processes."""
 
 
 def train_part(job: TrainingJob) -> dict[str, Any]:
@@ -142,6 +141,33 @@ def _metrics(job: TrainingJob, counts: ExampleCounts, trainer: Any, seconds: flo
     return metrics
 
 
+def finish(job: TrainingJob, metrics: Mapping[str, Any]) -> None:
+    """Writes the result of a training into its folder, last of all."""
+    out = Path(job.out)
+    counts = EncodedSet.read(out / SCRATCH / TRAIN).counts
+    dropped = {"too_long": counts.too_long} if counts.too_long else {}
+    rows = {"rows_in": counts.rows_in, "kept": counts.rows_in - counts.too_long, "dropped": dropped}
+    made = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file() and path.name[0] != ".")
+    files = [path.as_posix() for path in made if path.parts[0] != SCRATCH]
+    for name in files:
+        flush(out / name)
+    metrics = {**metrics, "trainer_memory_mib": child.peak_memory_mib()}
+    # The result marks the training as finished; until then it can be resumed from its checkpoints.
+    write_json(out / RESULT, {"files": files, "counts": rows, "metrics": metrics})
+    shutil.rmtree(out / SCRATCH, ignore_errors=True)  # the process that waited for the result may be doing this too
+
+
+def take_part(job: TrainingJob) -> NoReturn:
+    """Trains as one of the processes that are connected, and ends this one; when any of them ends, the result is written."""
+    import torch.distributed as dist
+
+    metrics = train_part(job)
+    if dist.get_rank() == 0:
+        finish(job, metrics)
+    dist.barrier()
+    leave()
+
+
 def main() -> None:
     """One of several training processes: ``python -m tasks.training.rank JOB.json``."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -149,14 +175,7 @@ def main() -> None:
     arguments = parser.parse_args()
     child.die_with_parent()
     child.expect_many_objects()
-    job = TrainingJob.read(arguments.job)
-    metrics = train_part(job)
-
-    import torch.distributed as dist
-
-    if dist.get_rank() == 0:
-        write_json(Path(job.out) / SCRATCH / METRICS, metrics)
-    leave()
+    take_part(TrainingJob.read(arguments.job))
 
 
 if __name__ == "__main__":

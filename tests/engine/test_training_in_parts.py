@@ -22,8 +22,8 @@ from tasks.training.encoded import encode_sets
 from tasks.training.job import TrainingJob
 from tasks.training.objectives import batch_arguments
 from tasks.training.progress import last_checkpoint
-from tasks.training.rank import METRICS
 from tests.conftest import free_port
+from tests.support.processes import METRICS
 from tests.support.training_jobs import BASE, example_rows, losses, models_for, train_here, train_in_child, training_job
 
 pytestmark = pytest.mark.train

@@ -22,7 +22,10 @@ from tasks.machine import child
 from tasks.training import objectives
 from tasks.training.distributed import leave
 from tasks.training.job import TrainingJob
-from tasks.training.rank import METRICS, train_part
+from tasks.training.rank import train_part
+
+METRICS = "metrics.json"
+"""File in the scratch folder of each: what it reports."""
 
 _start = PartialState.__init__
 _reduce_scatter = dist.reduce_scatter_single
