@@ -70,25 +70,26 @@ def generate_shards(job: dict[str, Any], store: str, worker: int) -> None:
 
 @flow(name="train", log_prints=False, persist_result=False)
 def train_model(
-    job: dict[str, Any], store: str, base_model: dict[str, Any] | None = None, reserve_gib: float = 0.0
+    job: dict[str, Any], store: str, base_model: dict[str, Any] | None = None, reserve_gib: float = 0.0, node: int = 0
 ) -> None:
-    """Trains a prover or a judge, or resumes a training from its last checkpoint.
+    """Trains a prover or a judge, or resumes a training from its last checkpoint; with several machines, on one of them.
 
     Args:
         job: What to train, with paths inside the store.
         store: The folder or URL that holds run folders, as all machines see it.
         base_model: Where to find the base model, and what identifies it, if it is not in the store.
         reserve_gib: Disk space to leave free, in GiB.
+        node: Which of the training's machines this is.
     """
     tokens_from_blocks()
     runs = RunStore(store, _run_name(job))
     paths = {name: inside(runs.root, job[name]) for name in ("examples", "out", "validation", "cache") if job.get(name)}
     base = _the_same_model(base_model) if base_model is not None else inside(runs.root, job["base"])
-    training = TrainingJob(**{**job, **paths, "base": base})
-    work = Path(training.out)
-    log_file = runs.path / "logs" / f"{work.name}.train.log"
+    training = TrainingJob(**{**job, **paths, "base": base, "node": node})
+    work, part = Path(training.out), f".node-{node}" if node else ""
+    log_file = runs.path / "logs" / f"{work.name}.train{part}.log"
     # A run that was presumed lost may still be training: two would write the same checkpoint.
-    with cancellable(or_replaced=True), _alone(runs, work) as lease:
+    with cancellable(or_replaced=True), _alone(runs, work, part) as lease:
         if _has_ended(runs, work):
             return
         runs.bring_all(
@@ -120,13 +121,13 @@ def _has_ended(runs: RunStore, work: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _alone(runs: RunStore, work: Path) -> Iterator[Lease]:
-    """Holds a training's lease for this process alone, once no other process holds it."""
+def _alone(runs: RunStore, work: Path, part: str) -> Iterator[Lease]:
+    """Holds the lease of a training, or of its part on one machine, for this process alone, once no other process holds it."""
     say = get_run_logger().warning
     announced = False
     while True:
         try:
-            lease = runs.lease_on(work, say)
+            lease = runs.lease_on(work, say, part=part)
             break
         except LeaseError as error:
             if not announced:

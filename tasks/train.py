@@ -27,7 +27,7 @@ from tasks.run.space import check_room, encoding_bytes, training_bytes
 from tasks.run.stage import Context, Run
 from tasks.settings import Optimization, Role
 from tasks.training.examples import prompt_of
-from tasks.training.job import CACHE, RESULT, TrainingJob
+from tasks.training.job import CACHE, COMPLETE, RESULT, TrainingJob
 
 DEPLOYMENT = "train/model"
 STEPS = f".steps{DONE}"
@@ -185,18 +185,24 @@ def train_in_child(
 
     Raises ChildError if the process fails, StageError if the disk has too little room for its files.
     """
-    room = training_bytes(Path(job.base), Optimization.model_validate(job.optimization))
-    sets = [Path(examples) for examples in (job.examples, job.validation) if examples]
-    room += encoding_bytes(sets, Path(job.cache) if job.cache else None, job.packed_to() is not None)
-    check_room(Path(job.out), f"training the {job.role}", room, reserve_gib)
+    if job.node == 0:  # the others write into the same folder
+        _check_room(job, reserve_gib)
     job_file = log_file.with_suffix(".job.json")
     write_json(job_file, asdict(job))
     # On a CPU with shared cores, threads that busy-wait make training drastically slower.
     environment = {} if visible_gpus() else {"OMP_WAIT_POLICY": "PASSIVE"}
     if "TENSORBOARD_LOGGING_DIR" not in os.environ:
-        environment["TENSORBOARD_LOGGING_DIR"] = str(log_file.parent / "tensorboard" / log_file.stem)
+        shown = log_file.stem.removesuffix(f".node-{job.node}")  # on whichever machine the first process is
+        environment["TENSORBOARD_LOGGING_DIR"] = str(log_file.parent / "tensorboard" / shown)
     command = child.Command("tasks.training", [str(job_file)], environment, "train")
     child.run_children([command], log_file, on_line, lambda _, facts: on_progress(facts["done"], facts["total"]))
+
+
+def _check_room(job: TrainingJob, reserve_gib: float) -> None:
+    room = training_bytes(Path(job.base), Optimization.model_validate(job.optimization))
+    sets = [Path(examples) for examples in (job.examples, job.validation) if examples]
+    room += encoding_bytes(sets, Path(job.cache) if job.cache else None, job.packed_to() is not None)
+    check_room(Path(job.out), f"training the {job.role}", room, reserve_gib)
 
 
 def base_model(model: str, known: Mapping[str, str]) -> dict[str, Any]:
@@ -206,7 +212,11 @@ def base_model(model: str, known: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _train_in_pool(context: Context, job: TrainingJob, model: dict[str, Any] | None) -> None:
-    """Has a worker of the pool ``train`` run the job, and waits; `model` is the base model if it is not in the store."""
+    """Has workers of the pool ``train`` run the job, one on each machine, and waits; `model` is the base if it is not stored.
+
+    A part that fails twice ends the training, unless it has come to another checkpoint in between: when a machine is lost,
+    the processes of the others fail.
+    """
     store, work = context.run.store, context.work
     here = {"examples": job.examples, "out": job.out, "validation": job.validation, "base": "" if model else job.base}
     # In a shared folder; a worker with its own copies of the store encodes what it trains on.
@@ -222,14 +232,28 @@ def _train_in_pool(context: Context, job: TrainingJob, model: dict[str, Any] | N
     def left() -> str:
         return "" if (work / RESULT).exists() else "the training"
 
+    nodes = context.run.settings.training.nodes
+    labels = [f"node {i}" for i in range(nodes)] if nodes > 1 else ["training"]
+    parts = [Part(label, {**parameters, "node": i}, left) for i, label in enumerate(labels)]
+    seen = _checkpoints(work)
+
     def look() -> None:
         context.raise_if_lost()
         store.refresh(work, lambda name: name in (RESULT, STEPS))
         if (work / STEPS).exists():
             steps = json.loads((work / STEPS).read_text(encoding="utf-8"))
             context.progress(steps["done"], steps["total"])
+        if new := _checkpoints(work) - seen:
+            seen.update(new)
+            for part in parts:
+                part.failed = 0
 
-    run_parts(DEPLOYMENT, store, work, [Part("training", parameters, left)], look, context.watch.log)
+    run_parts(DEPLOYMENT, store, work, parts, look, context.watch.log)
+
+
+def _checkpoints(work: Path) -> set[str]:
+    """The complete checkpoints of a training in progress, by name; none of them is seen if the store is remote."""
+    return {path.parent.name for path in (work / SCRATCH / "trainer").glob(f"*/{COMPLETE}")}
 
 
 def _outcome(work: Path) -> Outcome:

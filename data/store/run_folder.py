@@ -65,9 +65,9 @@ class RunFolder:
             self.lease.release()
             self.lease = None
 
-    def lease_on(self, folder: Path, say: Say, ttl_s: float = TTL_S) -> Lease:
-        """Takes a lease on the run, or on one of its folders. Raises LeaseError if another process has it."""
-        name = f"{self._relative(folder)}/.lease.json"
+    def lease_on(self, folder: Path, say: Say, ttl_s: float = TTL_S, part: str = "") -> Lease:
+        """Takes a lease on the run, on one of its folders, or on a part of that. Raises LeaseError if another process has it."""
+        name = f"{self._relative(folder)}/.lease{part}.json"
         file = RemoteFile(self.remote, name) if self.remote else LocalFile(self.root / name)
         return Lease(file, f"the run {self.run_name!r}", ttl_s, say)
 

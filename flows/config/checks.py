@@ -26,6 +26,7 @@ from flows.config.parameters import (
     SelfTrainConfig,
 )
 from flows.config.recipes import ConfigError
+from flows.config.trainings import training_problems
 from tasks.machine.gpus import visible_gpus
 from tasks.model.chat import DATE
 from tasks.model.endpoint import EndpointEngine, is_endpoint
@@ -45,7 +46,7 @@ _ENDPOINT_S = 20.0
 def check(config: RunParameters) -> None:
     """Raises ConfigError with a line for everything that would stop this run later."""
     problems = [*_store(config), *_data(config), *_model_problems(config), *_asked(config)]
-    problems += [*_packages(config), *_engine(config), *_gpus(config)]
+    problems += [*_packages(config), *_engine(config), *training_problems(config), *_gpus(config)]
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
 
@@ -56,6 +57,7 @@ def check_planned(config: RunParameters, stand_ins: Mapping[str, str] = {}) -> N
     `stand_ins` names the models that are not looked at.
     """
     problems = [*_store(config), *_model_problems(config, stand_ins), *_packages(config), *_engine(config)]
+    problems += training_problems(config)
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
 

@@ -113,8 +113,18 @@ class Mechanics(Section):
         ge=0,
         le=64,
         title="Processes",
-        description="Per training, one GPU each: full fine-tuning is sharded over them (FSDP), LoRA is replicated (DDP). "
-        "0: all visible GPUs. Without GPUs: processes on the CPU; 0 means one.",
+        description="Of a training on one machine, one GPU each: full fine-tuning is sharded over them (FSDP), LoRA is "
+        "replicated (DDP). 0: all visible GPUs. Without GPUs: processes on the CPU; 0 means one.",
+    )
+    nodes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        title="Machines",
+        description="Of one training, with in_pool: as many workers of the pool train, with the store in a folder that all see. "
+        "Full fine-tuning is sharded over the GPUs of each machine and replicated across machines (HSDP); LoRA is replicated "
+        "(DDP). The batch is split over all processes.",
+        exclude_if=lambda value: value == 1,
     )
 
     @field_validator("attention")
@@ -135,6 +145,14 @@ class Mechanics(Section):
             )
         if self.pack_tokens is not None and not self.packing:
             raise ValueError("pack_tokens is the length of packed sequences: set packing = true, or leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _machines_are_workers(self) -> Self:
+        if self.nodes > 1 and not self.in_pool:
+            raise ValueError(
+                f"nodes = {self.nodes}: the machines of a training are workers of the pool train: set in_pool = true"
+            )
         return self
 
     @property

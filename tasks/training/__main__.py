@@ -19,6 +19,7 @@ from tasks.settings import Optimization
 from tasks.training.distributed import is_connected, world_size
 from tasks.training.encoded import encode_sets, found_sets
 from tasks.training.job import TrainingJob
+from tasks.training.nodes import train_on_node
 from tasks.training.objectives import batch_arguments
 from tasks.training.rank import finish, take_part, train_part
 
@@ -26,16 +27,23 @@ _LOOK_EVERY_S = 1.0
 
 
 def run_training(job: TrainingJob, job_file: Path) -> None:
-    """Encodes the examples and trains on them, in as many processes as the settings specify; the result is in its folder."""
+    """Encodes the examples and trains on them, in as many processes as the settings specify; the result is in its folder.
+
+    With several machines, this is one of them.
+    """
     _, mechanics, optimization = job.settings()
     processes = mechanics.processes or max(len(visible_gpus()), 1)
-    batch_arguments(optimization, processes)  # raises before the work starts
+    batch_arguments(optimization, mechanics.nodes * processes)  # raises before the work starts
     enough_gpus(processes)
-    # Libraries look for GPUs as they are imported, which must not happen here before some are claimed.
-    if visible_gpus():
-        in_another_process(encode_sets, job)
-    else:
-        encode_sets(job)
+    if job.node == 0:
+        # Libraries look for GPUs as they are imported, which must not happen here before some are claimed.
+        if visible_gpus():
+            in_another_process(encode_sets, job)
+        else:
+            encode_sets(job)
+    if mechanics.nodes > 1:
+        train_on_node(job, job_file, processes)
+        return
     locks = claim_gpus(processes)
     if processes == 1:
         finish(job, train_part(job))

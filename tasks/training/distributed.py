@@ -33,6 +33,11 @@ def leave() -> NoReturn:
     os._exit(0)
 
 
+def machines() -> int:
+    """On how many machines they are."""
+    return world_size() // int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+
+
 def is_sharded(gpu: bool, optimization: Optimization) -> bool:
     """Whether each process holds a part of the weights: in full fine-tuning on several GPUs. Adapters are replicated."""
     return world_size() > 1 and gpu and optimization.lora is None
@@ -48,6 +53,12 @@ def distributed_arguments(gpu: bool, sharded: bool) -> dict[str, Any]:
         arguments["ddp_backend"] = "gloo"
     if not sharded:
         return arguments
+    if 1 < machines() < world_size():
+        from accelerate import ParallelismConfig
+
+        # HSDP: weights are gathered within a machine; between machines only gradients are exchanged.
+        shards = world_size() // machines()
+        arguments["parallelism_config"] = ParallelismConfig(dp_replicate_size=machines(), dp_shard_size=shards)
     return {
         **arguments,
         "fsdp": True,

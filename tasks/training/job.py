@@ -39,6 +39,8 @@ class TrainingJob:
     label_smoothing: float = 0.0
     validation: str = ""
     cache: str = ""
+    node: int = 0
+    """Which of the training's machines this is, from 0 on; they share the other files, and may have `base` elsewhere."""
 
     def packed_to(self) -> int | None:
         """The length of packed sequences in tokens; None if examples are not packed, as for discriminative models."""

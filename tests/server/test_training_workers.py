@@ -1,7 +1,9 @@
-"""Trainings on other workers, with a real server and real workers."""
+"""Trainings on other workers, one machine or two for each, with a real server and real workers."""
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -89,6 +91,10 @@ def logs(folder: Path) -> str:
     return "".join(path.read_text() for path in (folder / "run/logs").glob("*.train*.log"))
 
 
+def losses(made: Artifact) -> list[float]:
+    return [json.loads(line)["loss"] for line in made.file("steps.jsonl").read_text().splitlines()]
+
+
 def test_a_training_goes_to_a_worker_and_from_a_lost_one_to_another(
     trainers: Services, here: Artifact, tmp_path: Path
 ) -> None:
@@ -116,6 +122,28 @@ def test_a_training_goes_to_a_worker_and_from_a_lost_one_to_another(
     weights = "checkpoint/model.safetensors"
     assert stage.result.manifest.files[weights] == here.manifest.files[weights], "byte for byte"
     assert stage.result.manifest.key == here.manifest.key, "where it runs is no part of what it is"
+
+
+def test_two_machines_train_together_and_go_on_when_one_is_lost(
+    trainers: Services, here: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two processes on each: the losses are those of one process, whatever was lost in between."""
+    caplog.set_level("INFO", logger="gram_r2")
+    stage = training(trainers, tmp_path, in_pool=True, nodes=2, processes=2)
+    stage.start()
+    until(lambda: list(tmp_path.rglob(COMPLETE)))
+    [second] = [process for process in trainer_processes(tmp_path) if ".node-1." in process.cmdline()[-1]]
+    second.parent().send_signal(signal.SIGKILL)
+    stage.join(timeout=240)
+    assert isinstance(stage.result, Artifact), stage.result
+    assert re.search(r"node 1: its run '.*' ended Crashed with the training left", caplog.text)
+    assert logs(tmp_path).count("resuming from checkpoint-") == 4
+    assert stage.result.manifest.metrics["processes"] == 4
+    assert losses(stage.result) == pytest.approx(losses(here), abs=1e-4)
+    assert len(losses(here)) == STEPS / 5
+    assert stage.result.manifest.key == here.manifest.key
+    assert sorted(stage.result.manifest.files) == sorted(here.manifest.files)
+    assert not list((tmp_path / "run").glob(".work/*"))
 
 
 def test_a_base_model_that_differs_on_the_worker_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""What is refused of trainings on several processes and machines, before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.config.checks import check, check_planned
+from flows.config.parameters import AdaptConfig, BaselinesConfig, GramConfig
+from flows.config.recipes import ConfigError, load_recipe_of, with_overrides
+from flows.config.trainings import training_problems
+from tests.conftest import ROOT
+from tests.support.planning import demo
+
+BASES = {f"models.{role}_base": str(ROOT / f"data/world/base-{role}") for role in ("judge", "prover")}
+SPREAD = {"training.in_pool": True, "training.nodes": 2}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("world")
+
+
+def test_machines_need_a_folder_that_all_of_them_see(world: Path) -> None:
+    config = demo(world, **{**BASES, **SPREAD, "store": "memory://runs"})
+    said = r"training.nodes = 2: the machines of a training write its checkpoints together, .* not 'memory://runs'"
+    for how in (check, check_planned):
+        with pytest.raises(ConfigError, match=said):
+            how(config)
+    assert not list(training_problems(demo(world, **{**BASES, "store": "memory://runs"})))
+    assert not list(training_problems(demo(world, **{**BASES, **SPREAD, "training.judge.batch_size": 16})))
+
+
+@pytest.mark.parametrize(
+    ("training", "processes"),
+    [({**SPREAD, "training.processes": 3}, 6), ({"training.processes": 5}, 5), ({**SPREAD, "training.nodes": 5}, 5)],
+)
+def test_a_batch_that_they_cannot_share_is_refused(world: Path, training: dict[str, Any], processes: int) -> None:
+    batch = {"training.judge.batch_size": 16, "training.judge.micro_batch_size": 1}
+    found = list(training_problems(demo(world, **{**BASES, **training, **batch})))
+    said = f"training.judge: a batch of 16 examples cannot be split into micro-batches of 1 for {processes} processes"
+    assert [line for line in found if line.startswith(said)]
+
+
+@pytest.mark.parametrize(
+    ("flow", "recipe", "kind", "batch"),
+    [
+        ("gram", "demo", GramConfig, "training.fine_tuning"),
+        ("adapt", "demo", AdaptConfig, "training.optimization"),
+        ("baselines", "world", BaselinesConfig, "baselines.gram"),
+    ],
+)
+def test_it_is_of_the_batches_of_every_flow(flow: str, recipe: str, kind: Any, batch: str) -> None:
+    values = load_recipe_of(flow, recipe).model_dump(mode="json")
+    for size, refused in ((7 * 8, False), (7 * 8 + 1, True)):
+        changes = {"training.processes": 7, f"{batch}.batch_size": size, f"{batch}.micro_batch_size": 1}
+        found = list(training_problems(with_overrides(values, changes, kind)))
+        assert any(line.startswith(f"{batch}: a batch of {size}") for line in found) == refused
