@@ -1,7 +1,11 @@
 """Training, label scoring and rationales on one GPU at the shapes of the paper's judges, with random weights.
 
-``python -m tests.benchmarks.gpu_training FOLDER``: FOLDER receives the bases (16 and 13 GB) and what is trained from them.
-``--tiny`` tries the script itself on small shapes, even without a GPU. It has not run on a GPU yet.
+``python -m tests.benchmarks.gpu_training FOLDER``: FOLDER receives the bases (16 and 6.4 GB; best in memory, /dev/shm).
+``--tiny`` tries the script itself on small shapes, even without a GPU. Of the trainings, each line is one way of training
+(`WAYS`); a second "all" at the end shows how far the machine drifts.
+
+A training's seconds are those between the ends of the first measured step and of the last: the first two, in which memory
+is allocated and kernels are chosen or compiled, are left out. The trained weights are not written.
 
 MFU counts the FLOPs that the model needs, not the recomputation of gradient checkpointing. A token costs 2 per weight
 in the forward pass, 2 for the gradient of the activations and 2 for that of the weight: 6·N in all, and 4·N for weights
@@ -13,8 +17,11 @@ do not see each other; not halved for causality).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import io
 import json
+import multiprocessing
 import os
 import random
 import subprocess
@@ -22,10 +29,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from data.records import RationalePair, ResponsePair, parse_preference
 from data.world import taste
@@ -39,6 +48,21 @@ from tasks.settings import GenerationSettings, LoraSettings, ModelSettings, Opti
 from tests.support.training_jobs import Setup
 
 MODULE = "tests.benchmarks.gpu_training"
+UNMEASURED = 2
+"""The first steps, which are slower than the others."""
+WAYS: dict[str, dict[str, Any]] = {
+    "all": {},
+    "sdpa": {"attention": "sdpa"},
+    "selective": {"gradient_checkpointing": "selective"},
+    "half": {"gradient_checkpointing": 0.5},
+    "off": {"gradient_checkpointing": False},
+    "liger": {"liger_kernels": True},
+    "compile": {"compile": True},
+}
+"""Settings of a training, over those of "all": packed, every layer computed again, FlashAttention if it is installed.
+
+Joined with a plus, as in "off+liger", several apply.
+"""
 
 
 @dataclass(frozen=True)
@@ -54,7 +78,7 @@ class Shape:
     tied: bool
     lora: LoraSettings | None
     context: int = 4096
-    steps: int = 12
+    steps: int = 8
     batch: int = 8
     words: int = 300
     pairs: int = 256
@@ -84,7 +108,7 @@ SHAPES = {
     "8B-lora": Shape(4096, 14336, 32, 32, 8, 128_256, tied=False, lora=LoraSettings()),
     "3B-full": Shape(3072, 8192, 28, 24, 8, 128_256, tied=True, lora=None),
 }
-_SMALL = {"context": 256, "steps": 2, "batch": 2, "words": 10, "pairs": 4, "rationale_tokens": 8}
+_SMALL = {"context": 256, "steps": 3, "batch": 2, "words": 10, "pairs": 4, "rationale_tokens": 8}
 TINY = {
     "tiny-lora": Shape(128, 256, 2, 4, 2, 1024, tied=False, lora=LoraSettings(r=4, alpha=8), **_SMALL),  # type: ignore[arg-type]
     "tiny-full": Shape(128, 256, 2, 4, 2, 1024, tied=True, lora=None, **_SMALL),  # type: ignore[arg-type]
@@ -127,30 +151,73 @@ def settings(shape: Shape, base: Path) -> ModelSettings:
     )
 
 
-def train(shape: Shape, base: Path, folder: Path, peak_tflops: float) -> dict[str, Any]:
-    """Figures of the training child; its seconds are those of `trainer.train()`, including the first steps."""
+class StepTimes(io.TextIOBase):
+    """Standard output that goes to standard error, and notes when each step is logged: the GPU has finished it by then."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+
+    def write(self, text: str) -> int:
+        if text.startswith("step "):
+            self.at.append(time.perf_counter())
+        return sys.stderr.write(text)
+
+
+def train(shape: Shape, base: Path, folder: Path, way: str, peak_tflops: float) -> dict[str, Any]:
+    """Figures of one training; `peak_gib` is what the GPU's driver reports, `allocated_gib` what torch has allocated."""
     flash = bool(visible_gpus()) and importlib.util.find_spec("flash_attn") is not None
-    attention = "flash_attention_2" if flash else "sdpa"
-    training = TrainingSettings(packing=True, attention=attention, gradient_checkpointing=True, log_every=1)  # type: ignore[arg-type]
+    switches: dict[str, Any] = {"attention": "flash_attention_2" if flash else "sdpa", "gradient_checkpointing": True}
+    for name in way.split("+"):
+        switches |= WAYS[name]
     optimization = Optimization(
         max_steps=shape.steps, batch_size=shape.batch, micro_batch_size=1, learning_rate=1e-5, lora=shape.lora
     )
+    training = TrainingSettings(packing=True, log_every=1, **switches)
     how = Setup(settings(shape, base), optimization, training, reply_tokens=2 * shape.words)
     needed = shape.steps * shape.batch * shape.context // (3 * shape.words) + 1
-    with peak_memory() as peak:
+    times = StepTimes()
+    not_written = patch("tasks.training.rank._save")  # 16 GB a training
+    with peak_memory() as peak, contextlib.redirect_stdout(times), not_written:
         metrics, steps = how.train(folder, example_rows(shape, needed))
-    tokens, seconds = steps[-1]["num_tokens"], metrics["train_seconds"]
+    seconds = times.at[-1] - times.at[UNMEASURED - 1]
+    tokens = steps[-1]["num_tokens"] - steps[UNMEASURED - 1]["num_tokens"]
     mean_length = metrics["tokens"] / needed  # with so few words, none is too long
     return {
-        "attention": attention,
-        "tokens": tokens,
+        "attention": switches["attention"],
         "tokens_per_s": round(tokens / seconds, 1),
         "mfu": round(tokens / seconds * shape.flops_a_token(mean_length) / (peak_tflops * 1e12), 4),
         "peak_gib": round(max(peak) / 2**30, 1) if peak else None,
+        "allocated_gib": metrics.get("peak_memory_gib"),
+        "seconds": [round(b - a, 2) for a, b in pairwise(times.at)],
+        "first_steps_s": round(metrics["train_seconds"] - seconds, 1),
+        "tokens": tokens,
+        "mean_length": round(mean_length),
+        "losses": [step["loss"] for step in steps],
     }
 
 
-@contextmanager
+def in_fork(*arguments: Any) -> dict[str, Any]:
+    """What `train` returns, in a process of its own, which has the libraries loaded; or why there is none."""
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as process:
+            return process.submit(train, *arguments).result()
+    except Exception as error:  # a way of training that does not fit ends none of the others
+        return {"failed": f"{type(error).__name__}: {error}"[:300]}
+
+
+def load_libraries() -> None:
+    """Loads what a training needs, without touching the GPU: forks could not use it then."""
+    import datasets  # noqa: F401
+    import peft  # noqa: F401
+    import torch
+    from trl import RewardTrainer, SFTTrainer  # noqa: F401
+
+    import tasks.training.__main__  # noqa: F401
+
+    assert not torch.cuda.is_initialized()
+
+
+@contextlib.contextmanager
 def peak_memory() -> Iterator[list[int]]:
     """Bytes in use on the first visible GPU, twice a second: as reported by its driver, including caches of the allocator."""
     seen: list[int] = []
@@ -218,6 +285,10 @@ def main() -> None:
     parser.add_argument(
         "--peak-tflops", type=float, default=989.0, help="of the GPU, dense bfloat16 (989, H100 and H200)"
     )
+    parser.add_argument("--shapes", nargs="+", default=[], help=f"of {', '.join(SHAPES)}; all if none is given")
+    parser.add_argument("--ways", nargs="+", default=[*WAYS, "all"], help="of training, see WAYS")
+    parser.add_argument("--steps", type=int, help="of a training")
+    parser.add_argument("--training-only", action="store_true", help="no generation, which needs vLLM")
     parser.add_argument("--part", nargs=2, metavar=("WHAT", "SHAPE"), help="for the script's own use")
     job = parser.parse_args()
     if job.part:
@@ -225,11 +296,26 @@ def main() -> None:
         shape, base = {**SHAPES, **TINY}[name], job.folder / name / "base"
         print(json.dumps(generate(shape, base) if what == "generate" else new_base(shape, base)))
         return
-    for name, shape in (TINY if job.tiny else SHAPES).items():
-        folder = job.folder / name
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # a forked process cannot use CUDA if this one has
+    load_libraries()
+    shapes = TINY if job.tiny else SHAPES
+    for name in job.shapes or shapes:
+        shape = replace(shapes[name], steps=job.steps or shapes[name].steps)
+        measure(name, shape, job)
+
+
+def measure(name: str, shape: Shape, job: argparse.Namespace) -> None:
+    """Prints the figures of a shape, a line of JSON each."""
+    base = job.folder / name / "base"
+    if not (base / "tokenizer.json").exists():  # written last
         in_child(str(job.folder), "--part", "base", name)
-        print(name, "training", train(shape, folder / "base", folder, job.peak_tflops), flush=True)
-        print(name, "generation", in_child(str(job.folder), "--part", "generate", name), flush=True)
+    for i, way in enumerate(job.ways):
+        folder = job.folder / name / f"{i}-{way}"
+        figures = in_fork(shape, base, folder, way, job.peak_tflops)
+        print(json.dumps({"shape": name, "training": way, **figures}), flush=True)
+    if not job.training_only:
+        figures = in_child(str(job.folder), "--part", "generate", name)
+        print(json.dumps({"shape": name, "generation": figures}), flush=True)
 
 
 if __name__ == "__main__":
