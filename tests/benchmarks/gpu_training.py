@@ -1,156 +1,133 @@
 """Training, label scoring and rationales on one GPU at the shapes of the paper's judges, with random weights.
 
-``python -m tests.benchmarks.gpu_training FOLDER``: FOLDER receives the bases (16 and 13 GB) and what is trained from them.
-``--tiny`` tries the script itself on small shapes, even without a GPU. It has not run on a GPU yet.
+``python -m tests.benchmarks.gpu_training FOLDER``: FOLDER receives the bases (16 and 6.4 GB; best in memory, /dev/shm).
+``--tiny`` tries the script itself on small shapes, even without a GPU. Of the trainings, each line is one way of training
+(`WAYS`); a second "all" at the end shows how far the machine drifts.
 
-MFU counts the FLOPs that the model needs, not the recomputation of gradient checkpointing. A token costs 2 per weight
-in the forward pass, 2 for the gradient of the activations and 2 for that of the weight: 6·N in all, and 4·N for weights
-that LoRA freezes, plus 6·N for the adapter's. N includes the output layer but not the embedding, which is a lookup.
-Attention adds 12·L·H·T per token (L layers, hidden size H; T is the mean length of an example, since packed neighbours
-do not see each other; not halved for causality).
+A training's seconds are those between the ends of the first measured step and of the last: the first two, in which memory
+is allocated and kernels are chosen or compiled, are left out. The trained weights are not written.
+
+The trainings have run on an H100, with `torch_flash` in place of flash-attn; generation has not run on a GPU yet.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import io
 import json
+import multiprocessing
 import os
-import random
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from data.records import RationalePair, ResponsePair, parse_preference
-from data.world import taste
-from data.world.tokenizer import build_tokenizer
+from data.records import parse_preference
 from prompts.judge import COMPACT
 from tasks.machine.gpus import claim_gpus, visible_gpus
 from tasks.model.chat import ChatEncoder
 from tasks.model.device import engine_environment
 from tasks.model.engine import Request, Sampling
-from tasks.settings import GenerationSettings, LoraSettings, ModelSettings, Optimization, TrainingSettings
+from tasks.settings import GenerationSettings, Optimization, TrainingSettings
+from tests.benchmarks.gpu_shapes import SHAPES, TINY, Shape, example_rows, new_base, settings
 from tests.support.training_jobs import Setup
 
 MODULE = "tests.benchmarks.gpu_training"
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A Llama's sizes, the context, and the amount of work."""
-
-    hidden: int
-    intermediate: int
-    layers: int
-    heads: int
-    kv_heads: int
-    vocabulary: int
-    tied: bool
-    lora: LoraSettings | None
-    context: int = 4096
-    steps: int = 12
-    batch: int = 8
-    words: int = 300
-    pairs: int = 256
-    rationale_tokens: int = 512
-
-    def linear_layers(self) -> list[tuple[int, int]]:
-        """(in, out) of the linear layers of one block. The size of a head is 128, as in both of Meta's; 32 in the tiny one."""
-        queries, keys = self.heads * self.head, self.kv_heads * self.head
-        attention = [(self.hidden, queries), (self.hidden, keys), (self.hidden, keys), (queries, self.hidden)]
-        return [*attention, *[(self.hidden, self.intermediate)] * 2, (self.intermediate, self.hidden)]
-
-    @property
-    def head(self) -> int:
-        return self.hidden // self.heads
-
-    def flops_a_token(self, mean_length: float) -> float:
-        """See the top of this file."""
-        weights = self.layers * sum(a * b for a, b in self.linear_layers()) + self.hidden * self.vocabulary
-        attention = 12 * self.layers * self.hidden * mean_length
-        if self.lora is None:
-            return 6 * weights + attention
-        adapter = self.layers * sum(self.lora.r * (a + b) for a, b in self.linear_layers())
-        return 4 * weights + 6 * adapter + attention
-
-
-SHAPES = {
-    "8B-lora": Shape(4096, 14336, 32, 32, 8, 128_256, tied=False, lora=LoraSettings()),
-    "3B-full": Shape(3072, 8192, 28, 24, 8, 128_256, tied=True, lora=None),
+UNMEASURED = 2
+"""The first steps, which are slower than the others."""
+WAYS: dict[str, dict[str, Any]] = {
+    "all": {},
+    "sdpa": {"attention": "sdpa"},
+    "selective": {"gradient_checkpointing": "selective"},
+    "half": {"gradient_checkpointing": 0.5},
+    "off": {"gradient_checkpointing": False},
+    "liger": {"liger_kernels": True},
+    "compile": {"compile": True},
+    "long": {"pack_tokens": 8192},
 }
-_SMALL = {"context": 256, "steps": 2, "batch": 2, "words": 10, "pairs": 4, "rationale_tokens": 8}
-TINY = {
-    "tiny-lora": Shape(128, 256, 2, 4, 2, 1024, tied=False, lora=LoraSettings(r=4, alpha=8), **_SMALL),  # type: ignore[arg-type]
-    "tiny-full": Shape(128, 256, 2, 4, 2, 1024, tied=True, lora=None, **_SMALL),  # type: ignore[arg-type]
-}
+"""Settings of a training, over those of "all": packed to the context, every layer recomputed, FlashAttention if installed.
+
+Joined with a plus, as in "off+liger", several apply.
+"""
 
 
-def new_base(shape: Shape, folder: Path) -> None:
-    """Random weights in bfloat16, with the tokenizer of the world: the time of a step does not depend on either."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+class StepTimes(io.TextIOBase):
+    """Standard output that goes to standard error, and notes when each step is logged: the GPU has finished it by then."""
 
-    tokenizer = build_tokenizer()
-    torch.set_default_dtype(torch.bfloat16)
-    config = LlamaConfig(
-        vocab_size=shape.vocabulary, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads,
-        max_position_embeddings=2 * shape.context, tie_word_embeddings=shape.tied,
-        pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    with torch.device("cuda" if visible_gpus() else "cpu"):
-        LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder, save_jinja_files=False)
+    def __init__(self) -> None:
+        self.at: list[float] = []
+
+    def write(self, text: str) -> int:
+        if text.startswith("step "):
+            self.at.append(time.perf_counter())
+        return sys.stderr.write(text)
 
 
-def example_rows(shape: Shape, n: int) -> Iterator[dict[str, Any]]:
-    """Seeded examples, whose two responses and rationale have `shape.words` words (tokens) each on average."""
-    rng = random.Random(7)
-
-    def text() -> str:
-        return " ".join(rng.choice(taste.WORDS) for _ in range(rng.randint(shape.words // 2, shape.words * 3 // 2)))
-
-    for i in range(n):
-        pair = ResponsePair(str(i), taste.draw_pairs(1, seed=i)[0].pair.prompt, text(), text())
-        yield RationalePair(pair, "A", text() + " So A is better.").to_json()
-
-
-def settings(shape: Shape, base: Path) -> ModelSettings:
-    return ModelSettings(
-        judge_base=str(base), prover_base=str(base), judge_prompt="compact", max_tokens=shape.context, dtype="auto"
-    )
-
-
-def train(shape: Shape, base: Path, folder: Path, peak_tflops: float) -> dict[str, Any]:
-    """Figures of the training child; its seconds are those of `trainer.train()`, including the first steps."""
+def train(shape: Shape, base: Path, folder: Path, way: str, peak_tflops: float) -> dict[str, Any]:
+    """Figures of one training; `peak_gib` is what the GPU's driver reports, `allocated_gib` what torch has allocated."""
     flash = bool(visible_gpus()) and importlib.util.find_spec("flash_attn") is not None
-    attention = "flash_attention_2" if flash else "sdpa"
-    training = TrainingSettings(packing=True, attention=attention, gradient_checkpointing=True, log_every=1)  # type: ignore[arg-type]
+    switches: dict[str, Any] = {"attention": "flash_attention_2" if flash else "sdpa", "gradient_checkpointing": True}
+    for name in way.split("+"):
+        switches |= WAYS[name]
     optimization = Optimization(
         max_steps=shape.steps, batch_size=shape.batch, micro_batch_size=1, learning_rate=1e-5, lora=shape.lora
     )
+    training = TrainingSettings(packing=True, log_every=1, **switches)
     how = Setup(settings(shape, base), optimization, training, reply_tokens=2 * shape.words)
-    needed = shape.steps * shape.batch * shape.context // (3 * shape.words) + 1
-    with peak_memory() as peak:
+    packed = switches.get("pack_tokens", shape.context)
+    needed = shape.steps * shape.batch * packed // (3 * shape.words) + 1
+    times = StepTimes()
+    not_written = patch("tasks.training.rank._save")  # 16 GB a training
+    with peak_memory() as peak, contextlib.redirect_stdout(times), not_written:
         metrics, steps = how.train(folder, example_rows(shape, needed))
-    tokens, seconds = steps[-1]["num_tokens"], metrics["train_seconds"]
+    seconds = times.at[-1] - times.at[UNMEASURED - 1]
+    tokens = steps[-1]["num_tokens"] - steps[UNMEASURED - 1]["num_tokens"]
     mean_length = metrics["tokens"] / needed  # with so few words, none is too long
     return {
-        "attention": attention,
-        "tokens": tokens,
+        "attention": switches["attention"],
         "tokens_per_s": round(tokens / seconds, 1),
         "mfu": round(tokens / seconds * shape.flops_a_token(mean_length) / (peak_tflops * 1e12), 4),
         "peak_gib": round(max(peak) / 2**30, 1) if peak else None,
+        "allocated_gib": metrics.get("peak_memory_gib"),
+        "seconds": [round(b - a, 2) for a, b in pairwise(times.at)],
+        "first_steps_s": round(metrics["train_seconds"] - seconds, 1),
+        "tokens": tokens,
+        "mean_length": round(mean_length),
+        "losses": [step["loss"] for step in steps],
     }
 
 
-@contextmanager
+def in_fork(*arguments: Any) -> dict[str, Any]:
+    """What `train` returns, in a process of its own, which has the libraries loaded; or why there is none."""
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as process:
+            return process.submit(train, *arguments).result()
+    except Exception as error:  # a way of training that does not fit ends none of the others
+        return {"failed": f"{type(error).__name__}: {error}"[:300]}
+
+
+def load_libraries() -> None:
+    """Loads what a training needs, without touching the GPU: forks could not use it then."""
+    import datasets  # noqa: F401
+    import peft  # noqa: F401
+    import torch
+    from trl import RewardTrainer, SFTTrainer  # noqa: F401
+
+    import tasks.training.__main__  # noqa: F401
+
+    assert not torch.cuda.is_initialized()
+
+
+@contextlib.contextmanager
 def peak_memory() -> Iterator[list[int]]:
     """Bytes in use on the first visible GPU, twice a second: as reported by its driver, including caches of the allocator."""
     seen: list[int] = []
@@ -218,6 +195,10 @@ def main() -> None:
     parser.add_argument(
         "--peak-tflops", type=float, default=989.0, help="of the GPU, dense bfloat16 (989, H100 and H200)"
     )
+    parser.add_argument("--shapes", nargs="+", default=[], help=f"of {', '.join(SHAPES)}; all if none is given")
+    parser.add_argument("--ways", nargs="+", default=[*WAYS, "all"], help="of training, see WAYS")
+    parser.add_argument("--steps", type=int, help="of a training")
+    parser.add_argument("--training-only", action="store_true", help="no generation, which needs vLLM")
     parser.add_argument("--part", nargs=2, metavar=("WHAT", "SHAPE"), help="for the script's own use")
     job = parser.parse_args()
     if job.part:
@@ -225,11 +206,26 @@ def main() -> None:
         shape, base = {**SHAPES, **TINY}[name], job.folder / name / "base"
         print(json.dumps(generate(shape, base) if what == "generate" else new_base(shape, base)))
         return
-    for name, shape in (TINY if job.tiny else SHAPES).items():
-        folder = job.folder / name
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # a forked process cannot use CUDA if this one has
+    load_libraries()
+    shapes = TINY if job.tiny else SHAPES
+    for name in job.shapes or shapes:
+        shape = replace(shapes[name], steps=job.steps or shapes[name].steps)
+        measure(name, shape, job)
+
+
+def measure(name: str, shape: Shape, job: argparse.Namespace) -> None:
+    """Prints the figures of a shape, a line of JSON each."""
+    base = job.folder / name / "base"
+    if not (base / "tokenizer.json").exists():  # written last
         in_child(str(job.folder), "--part", "base", name)
-        print(name, "training", train(shape, folder / "base", folder, job.peak_tflops), flush=True)
-        print(name, "generation", in_child(str(job.folder), "--part", "generate", name), flush=True)
+    for i, way in enumerate(job.ways):
+        folder = job.folder / name / f"{i}-{way}"
+        figures = in_fork(shape, base, folder, way, job.peak_tflops)
+        print(json.dumps({"shape": name, "training": way, **figures}), flush=True)
+    if not job.training_only:
+        figures = in_child(str(job.folder), "--part", "generate", name)
+        print(json.dumps({"shape": name, "generation": figures}), flush=True)
 
 
 if __name__ == "__main__":
