@@ -182,7 +182,8 @@ class _Splitter:
         for number, source in enumerate(sources):
             unread = unread_columns(source)
             unsaid = f"; its columns {', '.join(unread)} are not read" if unread else ""
-            self.context.watch.log(f"reading {source.path} as {kind}{unsaid}")
+            drawn = "" if source.sample is None else f" (up to {source.sample:,} rows, drawn at random)"
+            self.context.watch.log(f"reading {source.path} as {kind}{drawn}{unsaid}")
             for item in read_source(source, kind, derive_seed(self.seed, "order")):  # type: ignore[call-overload]
                 self.rows_in += 1
                 if isinstance(item, Dropped):
