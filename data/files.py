@@ -8,12 +8,21 @@ import os
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
+
+import orjson
 
 from data.records import canonical_json
 
+BLOCK_ROWS = 256
+"""Rows of a block: enough that handing it to another process costs little, few enough that many fit into memory."""
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_T = TypeVar("_T")
 
 
 class StoreError(RuntimeError):
@@ -116,6 +125,67 @@ def parse_line(line: str | bytes, path: Path, number: int) -> dict[str, Any]:
     return row
 
 
+@dataclass(frozen=True)
+class Lines:
+    """Consecutive lines of a JSONL file that this software wrote and that no longer changes, not read yet.
+
+    `first` is the number of the first one, from 1, `start` where it begins, in bytes, and `n` how many there are.
+    """
+
+    path: Path
+    first: int
+    start: int
+    n: int
+
+    @classmethod
+    def next_in(cls, stream: IO[bytes], path: Path, first: int, most: int) -> Lines:
+        """The next lines of an open file, up to `most`."""
+        start = stream.tell()
+        return cls(path, first, start, sum(1 for _ in islice(stream, most)))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows in these lines. Raises StoreError as `read_jsonl` does."""
+        with self.path.open("rb") as stream:
+            stream.seek(self.start)
+            for number, line in enumerate(islice(stream, self.n), start=self.first):
+                yield parse_own_line(line, self.path, number)
+
+
+def parse_own_line(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    """As `parse_line` in a third of its time, for a line without integers of more than 64 bits, which would be rounded."""
+    try:
+        row: dict[str, Any] = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        row = parse_line(line, path, number)
+    return row
+
+
+def line_blocks(path: Path) -> Iterator[Lines]:
+    """The lines of a JSONL file in blocks of BLOCK_ROWS, for `tasks.machine.parallel.over_blocks`."""
+    with path.open("rb") as stream:
+        block = Lines.next_in(stream, path, 1, BLOCK_ROWS)
+        while block.n:
+            yield block
+            block = Lines.next_in(stream, path, block.first + block.n, BLOCK_ROWS)
+
+
+def in_blocks(items: Iterable[_T]) -> Iterator[list[_T]]:
+    """The items in lists of BLOCK_ROWS, the last one shorter. If they end with an error, it comes after what was before it."""
+    block: list[_T] = []
+    try:
+        for item in items:
+            block.append(item)
+            if len(block) == BLOCK_ROWS:
+                yield block
+                block = []
+    except Exception:
+        if block:
+            yield block
+        raise
+    if block:
+        yield block
+
+
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Writes rows as JSONL, one at a time, and returns their number. Not atomic: writing the manifest commits."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,4 +198,25 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 
 
 def json_line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    """``json.dumps(row, ensure_ascii=False, allow_nan=False)`` and a line break, in a third of its time if texts are long."""
+    return _json(row) + "\n"
+
+
+def _json(value: object) -> str:
+    # orjson escapes texts exactly as json does, but writes no spaces between fields.
+    kind = type(value)
+    if kind is str:
+        try:
+            return orjson.dumps(value).decode()
+        except TypeError:  # half a surrogate pair, which json passes on
+            return _JSON.encode(value)
+    if kind is dict:
+        assert isinstance(value, dict)
+        if all(type(key) is str for key in value):
+            return "{" + ", ".join([f"{_json(key)}: {_json(item)}" for key, item in value.items()]) + "}"
+    if kind is list or kind is tuple:
+        assert isinstance(value, list | tuple)
+        return "[" + ", ".join([_json(item) for item in value]) + "]"
+    if kind is int or (isinstance(value, float) and kind is float and isfinite(value)):
+        return repr(value)
+    return _JSON.encode(value)

@@ -15,11 +15,11 @@ without spaces between words are found only as a whole.
 from __future__ import annotations
 
 import hashlib
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from data.benchmarks.items import Benchmark
 from data.records import Message, ResponsePair
+from data.words import words_in
 
 N = 13
 SHORTEST = 5
@@ -34,10 +35,10 @@ NEAR = 0.8
 
 Kind = Literal["exact", "near", "passage"]
 Hashes = NDArray[np.uint64]
-_WORD = re.compile(r"\w+")
 _BASE = 0x9E3779B97F4A7C15
-_CACHED = 1 << 20
-"""Maximum number of words whose hash is cached: training data has unboundedly many."""
+_INVERSE = pow(_BASE, -1, 1 << 64)
+_CACHED = 1 << 18
+"""Maximum number of words whose hash is cached: training data has unboundedly many, the frequent ones come first."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Hit:
 
 def words_of(text: str) -> list[str]:
     """The words of a text, normalized for comparison."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    return words_in(unicodedata.normalize("NFKC", text).casefold(), also="_")
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,16 @@ class _Text:
     benchmark: str
     item: str
     part: str
-    words: Counter[str]
+    text: str
     n_words: int
     digest: bytes
 
 
 class Index:
-    """An index of all texts of some benchmarks, for looking up training texts. Memory: 12 bytes per word, plus the words."""
+    """An index of all texts of some benchmarks, for looking up training texts. Memory: 25 to 45 bytes per word."""
 
     def __init__(self, benchmarks: Mapping[str, Benchmark]) -> None:
         self.texts: list[_Text] = []
-        self._known: dict[str, int] = {}
         hashes: list[Hashes] = []
         owners: list[NDArray[np.int32]] = []
         for name, benchmark in benchmarks.items():
@@ -81,14 +81,19 @@ class Index:
                 for part, text in parts:
                     words = words_of(text)
                     if len(words) >= SHORTEST:
-                        grams = self._grams(words)
+                        grams = _grams(words)
                         hashes.append(grams)
                         owners.append(np.full(len(grams), len(self.texts), dtype=np.int32))
-                        self.texts.append(_Text(name, item.id, part, Counter(words), len(words), _digest(words)))
+                        self.texts.append(_Text(name, item.id, part, text, len(words), _digest(words)))
         joined = np.concatenate(hashes) if hashes else np.array([], dtype=np.uint64)
         order = np.argsort(joined, kind="stable")
         self._hashes = joined[order]
         self._owners = (np.concatenate(owners) if owners else np.array([], dtype=np.int32))[order]
+        # Almost all runs of words are in no benchmark: a Bloom filter of two probes says so without a search.
+        bits = max(10, len(joined).bit_length() + 3)
+        self._shift, self._mask = np.uint64(64 - bits), np.uint64((1 << bits) - 1)
+        self._filter = np.zeros(1 << bits, dtype=bool)
+        self._filter[joined >> self._shift] = self._filter[joined & self._mask] = True
 
     def find(self, pair: ResponsePair) -> list[Hit]:
         """The hits of a pair: the strongest kind for each of its texts and each part of an item."""
@@ -101,7 +106,7 @@ class Index:
         words = words_of(text)
         if len(words) < SHORTEST:
             return
-        sharing = self._sharing(self._grams(words))
+        sharing = self._sharing(_grams(words))
         if not sharing:
             return
         digest, counted = _digest(words), Counter(words)
@@ -110,7 +115,7 @@ class Index:
             kind: Kind = "passage"
             if known.digest == digest:
                 kind = "exact"
-            elif (counted & known.words).total() >= NEAR * max(len(words), known.n_words) or (
+            elif _shares_most(counted, len(words), known) or (
                 known.n_words >= N and n_shared >= NEAR * (known.n_words - N + 1)
             ):
                 kind = "near"
@@ -118,29 +123,73 @@ class Index:
 
     def _sharing(self, grams: Hashes) -> dict[int, int]:
         """The texts (by index) that contain some of these runs of words → how many of the runs."""
+        grams = grams[self._filter[grams >> self._shift]]
+        grams = grams[self._filter[grams & self._mask]]
+        if not len(grams):
+            return {}
         grams = np.unique(grams)
         starts = np.searchsorted(self._hashes, grams, side="left")
-        ends = np.searchsorted(self._hashes, grams, side="right")
+        known = self._hashes[np.minimum(starts, len(self._hashes) - 1)] == grams
+        if not known.any():
+            return {}
+        starts, ends = starts[known], np.searchsorted(self._hashes, grams[known], side="right")
         found: Counter[int] = Counter()
-        for start, end in zip(starts[ends > starts], ends[ends > starts], strict=True):
+        for start, end in zip(starts, ends, strict=True):
             found.update(set(map(int, self._owners[start:end])))
         return dict(sorted(found.items()))
 
-    def _grams(self, words: Sequence[str]) -> Hashes:
-        """A hash for each run of 13 words; a shorter text gets a single hash of all its words."""
-        known = self._known
-        hashes = np.array([known[word] if word in known else self._hash(word) for word in words], dtype=np.uint64)
-        n = min(N, len(words))
-        windows = np.lib.stride_tricks.sliding_window_view(hashes, n)
-        powers = np.array([pow(_BASE, i + 1, 1 << 64) for i in range(n)], dtype=np.uint64)
-        # The length is hashed too, so that a short text is not mistaken for the end of a run.
-        return np.asarray((windows * powers).sum(axis=1, dtype=np.uint64) ^ np.uint64(n))
 
-    def _hash(self, word: str) -> int:
-        hashed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
-        if len(self._known) < _CACHED:
-            self._known[word] = hashed
+def _shares_most(counted: Counter[str], n_words: int, known: _Text) -> bool:
+    """Whether two texts share 80% of the longer one's words."""
+    fewer, more = sorted((n_words, known.n_words))
+    return fewer >= NEAR * more and (counted & _counted(known.text)).total() >= NEAR * more
+
+
+# Of the few texts that are found at all, the same ones are found again and again.
+@lru_cache(maxsize=1024)
+def _counted(text: str) -> Counter[str]:
+    return Counter(words_of(text))
+
+
+class _WordHashes(dict[str, bytes]):
+    """The hash of each word. It depends on nothing but the word, so that all processes have the same index."""
+
+    def __missing__(self, word: str) -> bytes:
+        hashed = hashlib.blake2b(word.encode(), digest_size=8).digest()
+        if len(self) < _CACHED:
+            self[word] = hashed
         return hashed
+
+
+_WORD_HASHES = _WordHashes()
+
+
+def _grams(words: Sequence[str]) -> Hashes:
+    """A hash for each run of 13 words, Σ hash(word i) · base^i from i = 1; a shorter text gets one of all its words.
+
+    All arithmetic is modulo 2⁶⁴.
+    """
+    count, n = len(words), min(N, len(words))
+    hashes = np.frombuffer(b"".join(map(_WORD_HASHES.__getitem__, words)), dtype=np.uint64)
+    # A run's sum is the difference of two sums from the text's first word on, less the powers of the words before it.
+    sums = np.cumsum(hashes * _powers(_BASE, count)[1:], dtype=np.uint64)
+    runs = sums[n - 1 :].copy()
+    runs[1:] -= sums[:-n]
+    runs *= _powers(_INVERSE, count)[: len(runs)]
+    # The length is hashed too, so that a short text is not mistaken for the end of a run.
+    return runs ^ np.uint64(n)
+
+
+def _powers(base: int, count: int) -> Hashes:
+    """base^0 to base^count."""
+    return _all_powers(base, count.bit_length())[: count + 1]
+
+
+@lru_cache(maxsize=64)
+def _all_powers(base: int, bits: int) -> Hashes:
+    factors = np.full(1 << bits, base, dtype=np.uint64)
+    factors[0] = 1
+    return np.cumprod(factors, dtype=np.uint64)
 
 
 def _joined(prompt: Sequence[Message]) -> str:

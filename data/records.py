@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+import orjson
+
 Label = Literal["A", "B"]
 """The better response, by the position it is shown in."""
 
@@ -31,6 +33,9 @@ class RecordError(ValueError):
         super().__init__(f"field {field!r}: {problem}")
         self.field = field
         self.problem = problem
+
+    def __reduce__(self) -> tuple[Any, ...]:  # it may be raised in another process
+        return type(self), (self.field, self.problem)
 
 
 def flip(label: Label) -> Label:
@@ -122,14 +127,23 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def text_id(*parts: object) -> str:
+    """`content_id` of parts that hold nothing but texts, a tenth of the time: there, orjson's output is canonical JSON."""
+    try:
+        content = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # half a surrogate pair
+        return content_id(*parts)
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def prompt_key(prompt: tuple[Message, ...]) -> str:
     """Identifies a prompt by its content; splits of data "by prompt" compare these keys."""
-    return content_id([message.to_json() for message in prompt])
+    return text_id([message.to_json() for message in prompt])
 
 
 def pair_key(pair: ResponsePair) -> str:
     """Identifies a pair by its content, regardless of the order its responses are shown in."""
-    return content_id([m.to_json() for m in pair.prompt], sorted([pair.response_a, pair.response_b]))
+    return text_id([m.to_json() for m in pair.prompt], sorted([pair.response_a, pair.response_b]))
 
 
 def parse_messages(value: object, field: str = "prompt") -> tuple[Message, ...]:
@@ -166,7 +180,7 @@ def parse_pair(row: Mapping[str, Any]) -> ResponsePair:
     prompt = parse_messages(row.get("prompt"))
     identity = row.get("id")
     if identity is None:
-        identity = content_id([m.to_json() for m in prompt], response_a, response_b)
+        identity = text_id([m.to_json() for m in prompt], response_a, response_b)
     return ResponsePair(str(identity), prompt, response_a, response_b, source=str(row.get("source", "")))
 
 

@@ -102,11 +102,12 @@ class JudgePrompt:
         """
         if not rationale.strip():
             return "empty"
-        if any(tag in rationale for tag in ("<think>", "</think>", "<answer>", "</answer>")):
+        if _REPLY_TAG.search(rationale):
             return "contains_reply_tags"
-        if self.shape == "headings" and split_headings(rationale) is None:
+        parts = split_headings(rationale) if self.shape == "headings" else None
+        if self.shape == "headings" and parts is None:
             return "missing_headings"
-        concluded = conclusion(rationale, self.shape)
+        concluded = _only_claim(parts[2]) if parts else conclusion(rationale, self.shape)
         if concluded is None:
             return "no_conclusion"
         return None if concluded == label else "concludes_for_other"
@@ -155,7 +156,7 @@ def _parse_reasoned(reply: str) -> Judgement:
 HEADINGS = ("Feedback", "Comparision", "Conclusion")
 """Spelled as in the released prompt."""
 
-_HEADING = re.compile(r"^[ \t]*(Feedback|Comparision|Conclusion):[ \t]*$", re.MULTILINE)
+_REPLY_TAG = re.compile(r"</?(?:think|answer)>")
 _WHO = r"(?:Response|Assistant|Answer)"
 _BETTER = r"(?:better|preferred|preferable|superior)"
 _CLAIM = re.compile(
@@ -172,12 +173,26 @@ _COMPACT_CLAIM = re.compile(r"\bSo\s+([AB])\s+is\s+better\.\s*\Z")
 def split_headings(rationale: str) -> tuple[str, str, str] | None:
     """The texts under Feedback, Comparision and Conclusion, or None unless each occurs once, in order, with text."""
     text = rationale.strip()
-    found = list(_HEADING.finditer(text))
-    if tuple(match[1] for match in found) != HEADINGS or found[0].start() != 0:
+    found = _headings(text)
+    if tuple(name for _, _, name in found) != HEADINGS or found[0][0] != 0:
         return None
-    ends = [match.start() for match in found[1:]] + [len(text)]
-    feedback, comparison, concluded = (text[match.end() : end].strip() for match, end in zip(found, ends, strict=True))
+    ends = [start for start, _, _ in found[1:]] + [len(text)]
+    feedback, comparison, concluded = (text[begin:end].strip() for (_, begin, _), end in zip(found, ends, strict=True))
     return (feedback, comparison, concluded) if feedback and comparison and concluded else None
+
+
+def _headings(text: str) -> list[tuple[int, int, str]]:
+    """Start, end and name of each heading: a line of nothing else. Searched as texts: a pattern is tried at every character."""
+    found = []
+    for name in HEADINGS:
+        place = -1
+        while (place := text.find(f"{name}:", place + 1)) >= 0:
+            start, end = text.rfind("\n", 0, place) + 1, place + len(name) + 1
+            line_end = text.find("\n", end)
+            rest = text[end:] if line_end < 0 else text[end:line_end]
+            if not (text[start:place] + rest).strip(" \t"):
+                found.append((start, end, name))
+    return sorted(found)
 
 
 def join_headings(feedback: str, comparison: str, conclusion_text: str) -> str:
@@ -193,9 +208,11 @@ def conclusion(rationale: str, shape: Literal["headings", "compact", "none"]) ->
         last = _COMPACT_CLAIM.search(rationale.strip())
         return _as_label(last.group(1)) if last else None
     parts = split_headings(rationale)
-    if parts is None:
-        return None
-    claims = _claims(parts[2])
+    return None if parts is None else _only_claim(parts[2])
+
+
+def _only_claim(text: str) -> Label | None:
+    claims = _claims(text)
     return claims.pop() if len(claims) == 1 else None
 
 

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,17 @@ from data.files import json_line, read_jsonl
 from data.records import parse_pair
 from data.seeds import derive_seed
 from data.store.artifacts import WARNINGS, Artifact, Counts, FileRef, Input, Outcome, StageError
+from tasks.machine.parallel import over_blocks
 from tasks.model.chat import ChatEncoder
 from tasks.model.device import head_facts, resolved_dtype
 from tasks.model.engine import Request
 from tasks.model.judging import JudgeQuery, build_request
-from tasks.model.malformed import UselessReplies
 from tasks.model.orders import ORDERS, shown
 from tasks.model.requests import PROMPT_TOO_LONG, Skip
 from tasks.model.votes import Tally, Vote, mean_probability, read_votes, tally
 from tasks.model.voting import VotingRule, confidence_bounds, rounds_wanted, verdict_on
-from tasks.run.rows import generate_rows, generated_for
+from tasks.run.rows import GeneratedBlock, generate_rows, generated_blocks
+from tasks.run.sorting import SortedRows, written
 from tasks.run.stage import Context, Run
 from tasks.settings import LabelSettings
 
@@ -140,8 +142,8 @@ def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef) -> Artifa
         config["votes"] = rule.planned
 
     def body(context: Context) -> Outcome:
-        rows = generated_for(context.artifact("votes"), context.file("batch"))
-        outcome = _split_labels(context.work, rows, vote_query(params), labels, rule)
+        blocks = generated_blocks(context.artifact("votes"), context.file("batch"))
+        outcome = _split_labels(context.work, blocks, vote_query(params), labels, rule)
         _check_labels(outcome, labels)
         return outcome
 
@@ -149,64 +151,53 @@ def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef) -> Artifa
 
 
 def _split_labels(
-    work: Path,
-    rows: Iterator[tuple[dict[str, Any], dict[str, Any]]],
-    query: JudgeQuery,
-    settings: LabelSettings,
-    rule: VotingRule,
+    work: Path, blocks: Iterable[GeneratedBlock], query: JudgeQuery, settings: LabelSettings, rule: VotingRule
 ) -> Outcome:
-    dropped: Counter[str] = Counter()
-    failed: Counter[str] = Counter()
-    sides: Counter[str] = Counter()
-    margins: Counter[int] = Counter()
-    cast: Counter[int] = Counter()
-    malformed = UselessReplies()
-    n_rows = n_agree = 0
-    with (
-        (work / "labels.jsonl").open("w", encoding="utf-8") as kept_file,
-        (work / "dropped.jsonl").open("w", encoding="utf-8") as dropped_file,
-    ):
-        for row, line in rows:
-            n_rows += 1
-            if "requests" not in line:
-                reason = line.get("dropped") or line["failed"]
-                (dropped if "dropped" in line else failed)[reason] += 1
-                dropped_file.write(json_line({**row, "reason": reason}))
-                continue
-            votes = read_votes(query, line["requests"])
-            if rule.voting != "all" and rounds_wanted(votes, rule):
-                raise StageError(
-                    f"row {row['id']!r} has {len(votes)} of {rule.planned} votes, and the others could change its label: "
-                    "remove the folder of this round's votes, so that they are cast again"
-                )
-            counted = tally(votes)
-            cast[len(votes)] += 1
-            n_agree += counted.orders_agree
-            replies = (completion for request in line["requests"] for completion in request["completions"])
-            for vote, reply in zip(votes, replies, strict=True):
-                if vote.malformed:
-                    malformed.add(vote.malformed, reply["text"])
-            margins[abs(counted.for_a - counted.for_b)] += 1
-            facts = _label_facts(votes, counted, rule)
-            reason = verdict_on(counted, settings)
-            if reason is None and counted.label is not None:
-                sides[counted.label] += 1
-                kept_file.write(json_line({**row, **facts}))
-            else:
-                dropped[str(reason)] += 1
-                dropped_file.write(json_line({**row, **facts, "reason": reason}))
+    total = SortedRows()
+    for made in written(work, "labels.jsonl", over_blocks(partial(_labels_of, query, settings, rule), blocks)):
+        total.include(made)
+    cast, sides, margins = (total.tallies[name] for name in ("cast", "sides", "margins"))
     n_votes = sum(n * pairs for n, pairs in cast.items())
     metrics = {
         "votes": n_votes,
         "votes_planned": cast.total() * len(ORDERS) * query.replies,
         "pairs_by_votes": {str(n): cast[n] for n in sorted(cast)},
-        "malformed": dict(malformed.reasons.most_common()),
-        "orders_agree": n_agree,
+        "malformed": dict(total.useless.reasons.most_common()),
+        "orders_agree": total.tallies["orders_agree"][True],
         "label_balance": {"A": sides["A"], "B": sides["B"]},
         "vote_margins": {str(margin): margins[margin] for margin in sorted(margins)},
     }
-    outcome = Outcome(Counts(n_rows, sides.total(), dict(dropped), dict(failed)), metrics)
-    return outcome.warning(malformed.warnings(n_votes, "votes"))
+    return Outcome(total.counts, metrics).warning(total.useless.warnings(n_votes, "votes"))
+
+
+def _labels_of(query: JudgeQuery, settings: LabelSettings, rule: VotingRule, block: GeneratedBlock) -> SortedRows:
+    made = SortedRows()
+    for row, line in block.pairs():
+        if "requests" not in line:
+            made.leave_out(row, line)
+            continue
+        votes = read_votes(query, line["requests"])
+        if rule.voting != "all" and rounds_wanted(votes, rule):
+            raise StageError(
+                f"row {row['id']!r} has {len(votes)} of {rule.planned} votes, and the others could change its label: "
+                "remove the folder of this round's votes, so that they are cast again"
+            )
+        counted = tally(votes)
+        made.tallies["cast"][len(votes)] += 1
+        made.tallies["orders_agree"][counted.orders_agree] += 1
+        replies = (completion for request in line["requests"] for completion in request["completions"])
+        for vote, reply in zip(votes, replies, strict=True):
+            if vote.malformed:
+                made.useless.add(vote.malformed, reply["text"])
+        made.tallies["margins"][abs(counted.for_a - counted.for_b)] += 1
+        facts = _label_facts(votes, counted, rule)
+        reason = verdict_on(counted, settings)
+        if reason is None and counted.label is not None:
+            made.tallies["sides"][counted.label] += 1
+            made.keep({**row, **facts})
+        else:
+            made.drop({**row, **facts}, str(reason))
+    return made
 
 
 def _label_facts(votes: Sequence[Vote], counted: Tally, rule: VotingRule) -> dict[str, Any]:

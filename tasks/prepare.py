@@ -7,36 +7,45 @@ Files of its artifact: ``rationale.jsonl`` (D_p), ``labeled.jsonl`` (D_r), ``hel
 from __future__ import annotations
 
 import random
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
+from functools import partial
+from itertools import chain
 from typing import IO, Any
 
+import orjson
+
 from data.files import json_line
-from data.overlap import Index, leaked
-from data.records import (
-    PreferencePair,
-    RationalePair,
-    Record,
-    ResponsePair,
-    flip,
-    pair_key,
-    parse_pair,
-    prompt_key,
-)
+from data.overlap import Index
+from data.records import flip, parse_pair
 from data.seeds import derive_seed
+from data.sources.adapters import Kind
 from data.sources.ids import Ids, clash_of_ids
 from data.sources.mixture import Mixture, needs_drawing
+from data.sources.prepared import Prepared, prepared_in
 from data.sources.rows import DataError
-from data.sources.sources import Dropped, Source, as_published, assign_order, read_source
+from data.sources.sources import (
+    Dropped,
+    Reading,
+    Source,
+    as_published,
+    assign_order,
+    blocks_as,
+    name_of,
+    within_allowance,
+)
 from data.sources.unread import unread_columns
 from data.store.artifacts import Artifact, Counts, FileRef, Input, Outcome
+from tasks.machine.parallel import over_blocks
 from tasks.overlap import index_of
 from tasks.run.stage import Context, Run
 from tasks.settings import DataSettings, RoundSettings
 
-Numbered = tuple[int, Mapping[str, Any]]
-"""The number of a source among those of its kind, and a row from it."""
+Numbered = tuple[int, Prepared]
+"""The number of a source among those of its kind, and a pair from it."""
 
 
 def prepare(run: Run, sets: Sequence[Artifact] = ()) -> Artifact:
@@ -52,28 +61,31 @@ def prepare(run: Run, sets: Sequence[Artifact] = ()) -> Artifact:
     inputs |= {made.manifest.name: made for made in kept_out}
 
     def body(context: Context) -> Outcome:
-        benchmarks = index_of(context.artifact(made.manifest.name) for made in kept_out)
+        benchmarks = index_of(context.artifact(made.manifest.name) for made in kept_out) if kept_out else None
         return _Splitter(context, data, rounds, run.seed, benchmarks).split()
 
     return run.find_or_make("data", "data", config, inputs, body)
 
 
 class _Splitter:
-    """Reads every source once and writes each row to the one file it belongs in, or to the dropped rows."""
+    """Reads every source once and writes each row to the one file it belongs in, or to the dropped rows.
+
+    Memory: about 0.3 GB a million rows, to tell copies and ids apart; texts are held a few hundred rows at a time.
+    """
 
     def __init__(
-        self, context: Context, data: DataSettings, rounds: RoundSettings, seed: int, benchmarks: Index
+        self, context: Context, data: DataSettings, rounds: RoundSettings, seed: int, benchmarks: Index | None
     ) -> None:
         self.context, self.work, self.data, self.rounds, self.seed = context, context.work, data, rounds, seed
         self.benchmarks = benchmarks
-        self.better: dict[str, bool] = {}
-        self.conflicting: set[str] = set()
+        self.better: dict[int, bool] = {}
+        self.conflicting: set[int] = set()
         self.rows_in = self.kept = 0
         self.reasons: Counter[str] = Counter()
         self.sizes: dict[str, int] = {}
         self.mixtures: dict[str, list[dict[str, Any]]] = {}
         self.heldout_prompts: set[str] = set()
-        self.heldout_pairs: set[str] = set()
+        self.heldout_pairs: set[int] = set()
 
     def split(self) -> Outcome:
         if self.data.conflicts == "drop":
@@ -81,49 +93,45 @@ class _Splitter:
         with (self.work / "dropped.jsonl").open("w", encoding="utf-8") as self.dropped:
             # Held-out pairs first: their content is kept out of everything else.
             self._write("heldout.jsonl", self._given_heldout())
-            self._write("labeled.jsonl", self._mixed("labeled", self._labeled()))
-            self._write("rationale.jsonl", self._mixed("rationale", self._fresh("rationale", self.data.rationale)))
+            self._write_mixed("labeled", self._labeled())
+            self._write_mixed("rationale", self._fresh("rationale", self.data.rationale))
             if self.data.pretraining:
-                self._write("pretraining.jsonl", self._mixed("pretraining", self._fresh("pair", self.data.pretraining)))
+                self._write_mixed("pretraining", self._fresh("pair", self.data.pretraining))
             self._cut_batches()
         self._check()
         metrics = {"sizes": self.sizes} | ({"mixtures": self.mixtures} if self.mixtures else {})
         return Outcome(Counts(self.rows_in, self.kept, dict(sorted(self.reasons.items()))), metrics)
 
-    def _given_heldout(self) -> Iterator[Mapping[str, Any]]:
-        given = ((n, record.to_json()) for n, record in self._read("preference", self.data.heldout))
-        for row in self._mixed("heldout", given):
-            self._hold_out(parse_pair(row))
-            yield row
+    def _given_heldout(self) -> Iterator[bytes]:
+        for pair in self._mixed("heldout", self._read("preference", self.data.heldout)):
+            self._hold_out(pair)
+            yield pair.line
 
     def _labeled(self) -> Iterator[Numbered]:
         """Labeled pairs; if no held-out source is given, a share of their prompts is split off on the way."""
         split_off = not self.data.heldout
-        with (self.work / "heldout.jsonl").open("a", encoding="utf-8") as heldout:
-            for n, record in self._read("preference", self.data.labeled):
-                pair = _pair(record)
-                draw = derive_seed(self.seed, "heldout", prompt_key(pair.prompt)) / 2**31
+        with (self.work / "heldout.jsonl").open("ab") as heldout:
+            for n, pair in self._read("preference", self.data.labeled):
+                draw = derive_seed(self.seed, "heldout", pair.prompt) / 2**31
                 if split_off and draw < self.data.heldout_share:
                     self._hold_out(pair)
-                    heldout.write(json_line(record.to_json()))
+                    heldout.write(pair.line)
                     self.sizes["heldout.jsonl"] += 1
                     self.kept += 1
                 elif not self._overlaps(pair):
-                    yield n, record.to_json()
+                    yield n, pair
 
-    def _fresh(self, kind: str, sources: tuple[Source, ...]) -> Iterator[Numbered]:
-        for n, record in self._read(kind, sources):
-            if not self._overlaps(_pair(record)):
-                yield n, record.to_json()
+    def _fresh(self, kind: Kind, sources: tuple[Source, ...]) -> Iterator[Numbered]:
+        return (numbered for numbered in self._read(kind, sources) if not self._overlaps(numbered[1]))
 
-    def _mixed(self, kind: str, rows: Iterator[Numbered]) -> Iterator[Mapping[str, Any]]:
-        """The usable rows of a kind after its sources' caps and weights are applied. The surplus is dropped and counted."""
+    def _mixed(self, kind: str, pairs: Iterator[Numbered]) -> Iterator[Prepared]:
+        """The usable pairs of a kind after its sources' caps and weights are applied. The surplus is dropped and counted."""
         sources: tuple[Source, ...] = getattr(self.data, kind)
         if not needs_drawing(sources):
-            yield from (row for _, row in rows)
+            yield from (pair for _, pair in pairs)
             return
         mixture = Mixture(sources, self.seed, self.work / "mixture.tmp")
-        taken = mixture.fill(rows)
+        taken = mixture.fill(pairs)
         for source, take in zip(sources, taken, strict=True):
             if source.weight is not None and not take.found:
                 raise DataError(
@@ -136,20 +144,20 @@ class _Splitter:
             {"source": source.path, "usable": take.found, "kept": take.kept}
             for source, take in zip(sources, taken, strict=True)
         ]
-        yield from mixture.rows(taken)
+        yield from mixture.pairs(taken)
 
     def _cut_batches(self) -> None:
         """Unlabeled pairs in a seeded order, one batch per round. Adding rounds leaves the earlier batches unchanged."""
         pool, truth = self.work / "pool.tmp", self.work / "truth.jsonl"
-        offsets: list[int] = []
+        offsets = array("q")
         with pool.open("wb") as stream, truth.open("w", encoding="utf-8") as truths:
-            for index, row in enumerate(self._mixed("unlabeled", self._unlabeled())):
-                pair, label = parse_pair(row), row["label"]
+            for index, pair in enumerate(self._mixed("unlabeled", self._unlabeled())):
+                line, label = pair.line, pair.truth
                 # Files that pair two models' answers always show the same one first; a seeded coin undoes that.
                 if assign_order(index, self.seed) == "B":
-                    pair, label = pair.swapped(), flip(label) if label else None
+                    line, label = _swapped(line), flip(label) if label else None
                 offsets.append(stream.tell())
-                stream.write(json_line(pair.to_json()).encode())
+                stream.write(line)
                 if label is not None:
                     truths.write(json_line({"id": pair.id, "label": label}))
         random.Random(derive_seed(self.seed, "batches")).shuffle(offsets)
@@ -167,79 +175,82 @@ class _Splitter:
 
     def _unlabeled(self) -> Iterator[Numbered]:
         """Unlabeled pairs, each with its true label if those are read."""
-        for n, item in self._read("pair_with_truth" if self.data.unlabeled_truth else "pair", self.data.unlabeled):
-            pair, label = item if isinstance(item, tuple) else (_pair(item), None)
-            if not self._overlaps(pair):
-                yield n, {**pair.to_json(), "label": label}
+        return self._fresh("pair_with_truth" if self.data.unlabeled_truth else "pair", self.data.unlabeled)
 
-    def _read(self, kind: str, sources: tuple[Source, ...]) -> Iterator[tuple[int, Any]]:
-        """Records of one kind from all its sources, each with its source's number, without exact duplicates.
+    def _read(self, kind: Kind, sources: tuple[Source, ...]) -> Iterator[Numbered]:
+        """Pairs of one kind from all its sources, each with its source's number, without exact duplicates.
 
         Raises DataError if two different pairs have the same id.
         """
-        seen_pairs: set[str] = set()
+        seen: set[int] = set()
         ids = Ids()
         for number, source in enumerate(sources):
             unread = unread_columns(source)
             unsaid = f"; its columns {', '.join(unread)} are not read" if unread else ""
-            self.context.watch.log(f"reading {source.path} as {kind}{unsaid}")
-            for item in read_source(source, kind, derive_seed(self.seed, "order")):  # type: ignore[call-overload]
+            drawn = "" if source.sample is None else f" (up to {source.sample:,} rows, drawn at random)"
+            self.context.watch.log(f"reading {source.path} as {kind}{drawn}{unsaid}")
+            for item in self._prepared(source, kind, self.benchmarks):
                 self.rows_in += 1
                 if isinstance(item, Dropped):
                     self._drop(item.reason, item.id, where=item.where, detail=item.detail)
-                    continue
-                pair = item[0] if isinstance(item, tuple) else _pair(item)
-                key = pair_key(pair)
-                if self._contradicts(item, key):
-                    self._drop("conflicting_labels", pair.id, where=source.path)
-                    continue
-                if key in seen_pairs:
-                    self._drop("duplicate", pair.id, where=source.path)
-                    continue
-                if ids.clash(pair.id, key):
-                    raise DataError(clash_of_ids(source.path, pair.id, kind))
-                seen_pairs.add(key)
-                yield number, item
+                elif self._contradicts(item):
+                    self._drop("conflicting_labels", item.id, where=source.path)
+                elif item.key in seen:
+                    self._drop("duplicate", item.id, where=source.path)
+                else:
+                    if ids.clash(item.id, item.key):
+                        raise DataError(clash_of_ids(source.path, item.id, kind))
+                    seen.add(item.key)
+                    yield number, item
 
-    def _contradicts(self, item: Any, key: str) -> bool:
+    def _prepared(self, source: Source, kind: Kind, kept_out: Index | None) -> Iterator[Prepared | Dropped]:
+        """Everything in a source, in order, prepared on all cores."""
+        reading = Reading(source, kind, name_of(source), derive_seed(self.seed, "order"))
+        with closing(over_blocks(partial(prepared_in, reading, kept_out), blocks_as(source, kind))) as blocks:
+            items: Iterator[Prepared | Dropped] = within_allowance(chain.from_iterable(blocks), source)
+            yield from items
+
+    def _contradicts(self, pair: Prepared) -> bool:
         """Whether a labeled pair has both labels: it was read earlier with the other one, or is known to occur with both."""
-        if not isinstance(item, PreferencePair | RationalePair):
+        if pair.better is None:
             return False
-        return key in self.conflicting or self.better.setdefault(key, _better(item)) != _better(item)
+        return pair.key in self.conflicting or self.better.setdefault(pair.key, pair.better) != pair.better
 
     def _find_conflicts(self) -> None:
         """Reads all labeled pairs in an extra pass beforehand, to find those that occur with both labels."""
-        seen: dict[str, bool] = {}
+        seen: dict[int, bool] = {}
         for kind in ("rationale", "labeled", "heldout"):
             for source in getattr(self.data, kind):
-                for item in read_source(source, "preference", derive_seed(self.seed, "order")):
-                    if isinstance(item, PreferencePair):
-                        key = pair_key(item.pair)
-                        if seen.setdefault(key, _better(item)) != _better(item):
-                            self.conflicting.add(key)
+                for item in self._prepared(source, "preference", None):
+                    if isinstance(item, Dropped) or item.better is None:
+                        continue
+                    if seen.setdefault(item.key, item.better) != item.better:
+                        self.conflicting.add(item.key)
 
-    def _overlaps(self, pair: ResponsePair) -> bool:
-        if self.data.overlap == "prompt" and prompt_key(pair.prompt) in self.heldout_prompts:
+    def _overlaps(self, pair: Prepared) -> bool:
+        if self.data.overlap == "prompt" and pair.prompt in self.heldout_prompts:
             self._drop("prompt_is_held_out", pair.id)
             return True
-        if pair_key(pair) in self.heldout_pairs:
+        if pair.key in self.heldout_pairs:
             self._drop("pair_is_held_out", pair.id)
             return True
-        hit = leaked(self.benchmarks.find(pair))
-        if hit is not None:
-            self._drop(f"in_{hit.benchmark}", pair.id, **asdict(hit))
+        if pair.hit is not None:
+            self._drop(f"in_{pair.hit.benchmark}", pair.id, **asdict(pair.hit))
             return True
         return False
 
-    def _hold_out(self, pair: ResponsePair) -> None:
-        self.heldout_prompts.add(prompt_key(pair.prompt))
-        self.heldout_pairs.add(pair_key(pair))
+    def _hold_out(self, pair: Prepared) -> None:
+        self.heldout_prompts.add(pair.prompt)
+        self.heldout_pairs.add(pair.key)
 
-    def _write(self, name: str, rows: Iterator[Mapping[str, Any]]) -> None:
+    def _write_mixed(self, kind: str, pairs: Iterator[Numbered]) -> None:
+        self._write(f"{kind}.jsonl", (pair.line for pair in self._mixed(kind, pairs)))
+
+    def _write(self, name: str, lines: Iterator[bytes]) -> None:
         self.sizes.setdefault(name, 0)
-        with (self.work / name).open("w", encoding="utf-8") as stream:
-            for row in rows:
-                stream.write(json_line(row))
+        with (self.work / name).open("wb") as stream:
+            for line in lines:
+                stream.write(line)
                 self.sizes[name] += 1
                 self.kept += 1
 
@@ -268,22 +279,14 @@ class _Splitter:
             )
 
 
-def _pair(record: Record) -> ResponsePair:
-    return record.pair if isinstance(record, PreferencePair | RationalePair) else record
+def _swapped(line: bytes) -> bytes:
+    """The line of the same pair shown in the other order."""
+    return json_line(parse_pair(orjson.loads(line)).swapped().to_json()).encode()
 
 
-def _better(item: PreferencePair | RationalePair) -> bool:
-    """Which response is preferred, whatever the display order: True if it is the one that sorts first as a string."""
-    chosen, other = item.pair.response_a, item.pair.response_b
-    return (chosen < other) == (item.label == "A")
-
-
-def _line_at(stream: IO[bytes], offset: int) -> Mapping[str, Any]:
-    import json
-
+def _line_at(stream: IO[bytes], offset: int) -> bytes:
     stream.seek(offset)
-    row: Mapping[str, Any] = json.loads(stream.readline())
-    return row
+    return stream.readline()
 
 
 def batch_of(data: Artifact, round: int) -> FileRef:

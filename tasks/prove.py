@@ -7,9 +7,9 @@ nothing if the settings do not use the score.
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,16 @@ from data.store.artifacts import WARNINGS, Artifact, Counts, FileRef, Input, Out
 from prompts.catalog import PROVER_PROMPTS, prover_for
 from prompts.judge import JudgePrompt
 from prompts.quotes import RULE
+from tasks.machine.parallel import over_blocks
 from tasks.model.chat import ChatEncoder
 from tasks.model.device import head_facts, resolved_dtype
 from tasks.model.engine import Request, Sampling
 from tasks.model.location import Checkpoint
-from tasks.model.malformed import UselessReplies
 from tasks.model.orders import ORDERS, orders_of, requests_in_orders, shown
 from tasks.model.proofs import Proof, read_proofs, uses_score
 from tasks.model.requests import Skip
-from tasks.run.rows import generate_rows, generated_for
+from tasks.run.rows import GeneratedBlock, generate_rows, generated_blocks
+from tasks.run.sorting import SortedRows, written
 from tasks.run.stage import Context, Run
 from tasks.settings import ProofSettings
 
@@ -121,8 +122,8 @@ def select_proofs(run: Run, round: int, proofs_made: Artifact, labeled: FileRef)
     }
 
     def body(context: Context) -> Outcome:
-        rows = generated_for(context.artifact("proofs"), context.file("labeled"))
-        outcome = _select(context.work, rows, judge, proofs, seed)
+        blocks = generated_blocks(context.artifact("proofs"), context.file("labeled"))
+        outcome = _select(context.work, blocks, judge, proofs, seed)
         if outcome.counts.kept == 0:
             raise StageError(
                 f"no pair has a valid proof: {outcome.counts.rows_in} pairs, rejected proofs {outcome.metrics['rejected']}. "
@@ -136,50 +137,49 @@ def select_proofs(run: Run, round: int, proofs_made: Artifact, labeled: FileRef)
     )
 
 
+@dataclass
+class _Selected(SortedRows):
+    """`valid` has the score, if there is one, and the tokens of each valid proof, in order."""
+
+    candidates: int = 0
+    valid: list[tuple[float | None, int]] = field(default_factory=list)
+
+
 def _select(
-    work: Path,
-    rows: Iterator[tuple[dict[str, Any], dict[str, Any]]],
-    judge: JudgePrompt,
-    proofs: ProofSettings,
-    seed: int | None,
+    work: Path, blocks: Iterable[GeneratedBlock], judge: JudgePrompt, proofs: ProofSettings, seed: int | None
 ) -> Outcome:
-    dropped: Counter[str] = Counter()
-    failed: Counter[str] = Counter()
-    rejected = UselessReplies()
-    stats = _ProofStats()
-    n_rows = kept = 0
-    with (
-        (work / "selected.jsonl").open("w", encoding="utf-8") as kept_file,
-        (work / "dropped.jsonl").open("w", encoding="utf-8") as dropped_file,
-    ):
-        for row, line in rows:
-            n_rows += 1
-            if "requests" not in line:
-                (dropped if "dropped" in line else failed)[line.get("dropped") or line["failed"]] += 1
-                dropped_file.write(json_line({**row, "reason": line.get("dropped") or line["failed"]}))
-                continue
-            found = list(read_proofs(row, line, judge, proofs))
-            for _, text, proof in found:
-                if proof.rejected:
-                    rejected.add(proof.rejected, text)
-            valid = [(order, proof) for order, _, proof in found if proof.rejected is None]
-            stats.add(len(found), [proof for _, proof in valid])
-            chosen: dict[str, Any] = {}
-            for order in ORDERS:
-                if of_order := [proof for shown_in, proof in valid if shown_in == order]:
-                    chosen[order] = asdict(_choose(of_order, seed, row["id"], order))
-            proved = {order for order, _, _ in found}
-            if chosen and (len(chosen) == len(proved) or not proofs.both_orders):
-                kept += 1
-                kept_file.write(json_line({**row, "proofs": chosen}))
-            else:
-                reason = "no_valid_proof" if not chosen else "no_valid_proof_in_one_order"
-                dropped[reason] += 1
-                candidates = [{"order": order, **asdict(proof)} for order, _, proof in found]
-                dropped_file.write(json_line({**row, "reason": reason, "candidates": candidates}))
-    metrics = {**stats.to_json(), "rejected": dict(rejected.reasons.most_common())}
-    outcome = Outcome(Counts(n_rows, kept, dict(dropped), dict(failed)), metrics)
-    return outcome.warning(rejected.warnings(stats.candidates, "proofs"))
+    total, stats = SortedRows(), _ProofStats()
+    for made in written(work, "selected.jsonl", over_blocks(partial(_selected_of, judge, proofs, seed), blocks)):
+        total.include(made)
+        stats.add(made.candidates, made.valid)
+    metrics = {**stats.to_json(), "rejected": dict(total.useless.reasons.most_common())}
+    return Outcome(total.counts, metrics).warning(total.useless.warnings(stats.candidates, "proofs"))
+
+
+def _selected_of(judge: JudgePrompt, proofs: ProofSettings, seed: int | None, block: GeneratedBlock) -> _Selected:
+    made = _Selected()
+    for row, line in block.pairs():
+        if "requests" not in line:
+            made.leave_out(row, line)
+            continue
+        found = list(read_proofs(row, line, judge, proofs))
+        for _, text, proof in found:
+            if proof.rejected:
+                made.useless.add(proof.rejected, text)
+        valid = [(order, proof) for order, _, proof in found if proof.rejected is None]
+        made.candidates += len(found)
+        made.valid += [(proof.score, proof.n_tokens) for _, proof in valid]
+        chosen: dict[str, Any] = {}
+        for order in ORDERS:
+            if of_order := [proof for shown_in, proof in valid if shown_in == order]:
+                chosen[order] = vars(_choose(of_order, seed, row["id"], order))
+        proved = {order for order, _, _ in found}
+        if chosen and (len(chosen) == len(proved) or not proofs.both_orders):
+            made.keep({**row, "proofs": chosen})
+        else:
+            reason = "no_valid_proof" if not chosen else "no_valid_proof_in_one_order"
+            made.drop(row, reason, candidates=[{"order": order, **vars(proof)} for order, _, proof in found])
+    return made
 
 
 def _choose(valid: list[Proof], seed: int | None, identity: str, order: str) -> Proof:
@@ -196,15 +196,16 @@ class _ProofStats:
         self.total = 0.0
         self.lowest, self.highest = 0.0, float("-inf")
 
-    def add(self, candidates: int, valid: list[Proof]) -> None:
+    def add(self, candidates: int, valid: Iterable[tuple[float | None, int]]) -> None:
+        """Some candidates, of which the valid ones have these scores and tokens."""
         self.candidates += candidates
-        for proof in valid:
+        for score, n_tokens in valid:
             self.valid += 1
-            self.tokens += proof.n_tokens
-            if proof.score is not None:
+            self.tokens += n_tokens
+            if score is not None:
                 self.scored += 1
-                self.total += proof.score
-                self.lowest, self.highest = min(self.lowest, proof.score), max(self.highest, proof.score)
+                self.total += score  # one by one: sums of blocks would round otherwise
+                self.lowest, self.highest = min(self.lowest, score), max(self.highest, score)
 
     def to_json(self) -> dict[str, Any]:
         if not self.valid:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any
 
-from data.files import json_line, read_jsonl
+from data.files import Lines, json_line, line_blocks, read_jsonl
 from data.records import RationalePair, parse_preference, parse_rationale
 from data.store.artifacts import Artifact, Counts, Outcome, StageError
+from tasks.machine.parallel import over_blocks
 from tasks.model.malformed import UselessReplies
 from tasks.model.orders import ORDERS, shown
 from tasks.run.stage import Context, Run
@@ -77,33 +79,26 @@ def judge_examples(run: Run, round: int, selected: Sequence[Artifact], human: Ar
     config = {"labeled_share": training.labeled_share}
 
     def body(context: Context) -> Outcome:
-        n_labeled = sum(1 for _ in _all_examples(context, labeled))
-        n_pseudo = sum(1 for _ in _all_examples(context, pseudo))
-        extra = repeats(n_labeled, n_pseudo, training.labeled_share)
         labels: Counter[str] = Counter()
-        with (context.work / "examples.jsonl").open("w", encoding="utf-8") as stream:
-            for example in _mixed(context, labeled, pseudo, n_labeled, extra):
-                labels[example["label"]] += 1
-                stream.write(json_line(example))
+        with (context.work / "examples.jsonl").open("wb") as stream:
+
+            def write(examples: Iterable[tuple[str, bytes]]) -> int:
+                before = labels.total()
+                for label, line in examples:
+                    labels[label] += 1
+                    stream.write(line)
+                return labels.total() - before
+
+            n_labeled = write(_all_examples(context, labeled))
+            n_pseudo = write(_all_examples(context, pseudo))
+            extra = repeats(n_labeled, n_pseudo, training.labeled_share)
+            for repeat, done in enumerate(range(0, extra, n_labeled or 1), start=1):
+                write(islice(_all_examples(context, labeled, repeat), extra - done))
         n = n_labeled + n_pseudo + extra
         metrics = {"labeled": n_labeled, "pseudo_labeled": n_pseudo, "repeated": extra, "label_balance": dict(labels)}
         return Outcome(Counts(n, n), metrics)
 
     return run.find_or_make(f"round-{round}/training-set", "training-set", config, inputs, body, round)
-
-
-def _mixed(
-    context: Context, labeled: Sequence[str], pseudo: Sequence[str], n_labeled: int, extra: int
-) -> Iterator[dict[str, Any]]:
-    yield from _all_examples(context, labeled)
-    yield from _all_examples(context, pseudo)
-    left = extra
-    while left > 0:
-        for i, example in enumerate(_all_examples(context, labeled)):
-            if i >= left:
-                break
-            yield {**example, "origin": {**example["origin"], "repeat": 1 + (extra - left) // n_labeled}}
-        left -= n_labeled
 
 
 def repeats(n_labeled: int, n_pseudo: int, share: float) -> int:
@@ -113,17 +108,26 @@ def repeats(n_labeled: int, n_pseudo: int, share: float) -> int:
     return max(0, math.ceil(share / (1 - share) * n_pseudo - 1e-9) - n_labeled)
 
 
-def _all_examples(context: Context, roles: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The examples of the inputs "human" (already examples) and "round-i" (selected pairs of round i)."""
+def _all_examples(context: Context, roles: Sequence[str], repeat: int = 0) -> Iterator[tuple[str, bytes]]:
+    """Label and line of each example of the inputs "human" (already examples) and "round-i" (selected pairs of round i).
+
+    `repeat` says how often they have been in the set before.
+    """
     for role in roles:
-        if role == "human":
-            yield from read_jsonl(context.file(role))
-        else:
-            yield from _selected_examples(context.file(role), int(role.removeprefix("round-")))
+        round = None if role == "human" else int(role.removeprefix("round-"))
+        for examples in over_blocks(partial(_examples_in, round, repeat), line_blocks(context.file(role))):
+            yield from examples
 
 
-def _selected_examples(path: Path, round: int) -> Iterator[dict[str, Any]]:
-    for row in read_jsonl(path):
+def _examples_in(round: int | None, repeat: int, lines: Lines) -> list[tuple[str, bytes]]:
+    examples = lines.rows() if round is None else _selected_examples(lines.rows(), round)
+    if repeat:
+        examples = ({**one, "origin": {**one["origin"], "repeat": repeat}} for one in examples)
+    return [(one["label"], json_line(one).encode()) for one in examples]
+
+
+def _selected_examples(rows: Iterable[Mapping[str, Any]], round: int) -> Iterator[dict[str, Any]]:
+    for row in rows:
         for order in ORDERS:
             if order in row["proofs"]:
                 yield _example(row, order, row["proofs"][order], round)

@@ -31,6 +31,9 @@ class NotShowable(RecordError):
         super().__init__(field, problem)
         self.reason: Literal["not_text", "tools"] = reason
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.reason, self.field, self.problem)
+
 
 def reach(row: Row, path: str) -> Any:
     """The value at a dotted path. A column named like the whole path takes precedence. Raises RecordError if missing."""

@@ -1,17 +1,22 @@
-"""Raw rows of data sets on the hub, streamed through `datasets`."""
+"""Rows of data sets on the hub, streamed through `datasets`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data.sources.raw import RawRow, SourceError
-from data.sources.tables import rows_of
-
-_BATCH = 256
+from data.files import BLOCK_ROWS
+from data.sources.raw import RawRow, RowBlock, SourceError
+from data.sources.tables import Batch, rows_of
 
 
 def read_hub(name: str, *, subset: str | None, split: str, revision: str | None) -> Iterator[RawRow]:
-    """The rows of a hub data set, streamed in order; `number` counts them from 1.
+    """The rows of a hub data set, streamed in order. Raises SourceError as `hub_blocks` does."""
+    for block in hub_blocks(name, subset=subset, split=split, revision=revision):
+        yield from block.rows()
+
+
+def hub_blocks(name: str, *, subset: str | None, split: str, revision: str | None) -> Iterator[RowBlock]:
+    """The rows of a hub data set, streamed in order, not parsed yet; their numbers count from 1.
 
     Raises SourceError if the data set, subset or split does not exist, or if its files cannot be read. A connection error is
     raised unchanged, because a retry may succeed.
@@ -30,12 +35,17 @@ def read_hub(name: str, *, subset: str | None, split: str, revision: str | None)
     number = 0
     try:
         # As Arrow tables, since `datasets` itself fails at the first value that Python cannot represent.
-        for table in rows.with_format("arrow").iter(batch_size=_BATCH):
-            for value in rows_of(table):
-                number += 1
-                yield RawRow(file, number, value)
+        for table in rows.with_format("arrow").iter(batch_size=BLOCK_ROWS):
+            numbers = range(number + 1, number + 1 + table.num_rows)
+            yield RowBlock(file, numbers, Batch(table), rows_of)
+            number += table.num_rows
     except (ValueError, TypeError, NotImplementedError) as error:  # of pyarrow, and of types that differ between files
         raise SourceError(f"{file}: cannot be read after row {number} ({error})") from error
+
+
+def count_hub(name: str, *, subset: str | None, split: str, revision: str | None) -> int:
+    """How many rows `read_hub` yields, by streaming them: a page can be silent about it, or wrong."""
+    return sum(map(len, hub_blocks(name, subset=subset, split=split, revision=revision)))
 
 
 def declared_rows(name: str, subset: str | None, split: str, revision: str | None) -> int | None:

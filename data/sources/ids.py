@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 from data.records import ResponsePair, pair_key
 
@@ -11,10 +11,10 @@ class Ids:
     """Which pair each id stands for."""
 
     def __init__(self) -> None:
-        self._pairs: dict[str, str] = {}
+        self._pairs: dict[str, Hashable] = {}
 
-    def clash(self, identity: str, key: str) -> bool:
-        """Whether the id stands for another pair already, by `pair_key`; from now on it stands for this one if not."""
+    def clash(self, identity: str, key: Hashable) -> bool:
+        """Whether the id stands for another pair already, by its key; from now on it stands for this one if not."""
         return self._pairs.setdefault(identity, key) != key
 
 

@@ -8,20 +8,17 @@ proportion to the weights, with no pair repeated. With 1000 and 300 pairs found,
 
 from __future__ import annotations
 
-import json
+import pickle
 import random
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-from data.files import json_line
 from data.seeds import derive_seed
+from data.sources.prepared import Prepared
 from data.sources.sources import Source
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ def takes(found: Sequence[int], sources: Sequence[Source]) -> list[Take]:
 class Mixture:
     """The usable pairs of some sources, kept in a file until it is known how many are taken from each.
 
-    Only one number per pair is in memory. The rows come out in input order. Which pairs are taken from a source depends on
+    Only one number per pair is in memory. They come out in input order. Which pairs are taken from a source depends on
     its own pairs and seed and on how many are taken, not on the other sources' pairs.
     """
 
@@ -60,22 +57,22 @@ class Mixture:
         self.sources, self.seed, self.spool = sources, seed, spool
         self.offsets = [array("q") for _ in sources]
 
-    def fill(self, rows: Iterable[tuple[int, Row]]) -> list[Take]:
-        """Reads all rows, each with the number of its source, and returns how much is taken from each source."""
+    def fill(self, pairs: Iterable[tuple[int, Prepared]]) -> list[Take]:
+        """Reads all pairs, each with the number of its source, and returns how much is taken from each source."""
         with self.spool.open("wb") as stream:
-            for number, row in rows:
+            for number, pair in pairs:
                 self.offsets[number].append(stream.tell())
-                stream.write(json_line(row).encode())
+                pickle.dump(pair, stream)
         return takes([len(offsets) for offsets in self.offsets], self.sources)
 
-    def rows(self, taken: Sequence[Take]) -> Iterator[Row]:
-        """The rows of the mixture. The file is deleted once they have been read."""
+    def pairs(self, taken: Sequence[Take]) -> Iterator[Prepared]:
+        """The pairs of the mixture. The file is deleted once they have been read."""
         with self.spool.open("rb") as stream:
             for source, offsets, take in zip(self.sources, self.offsets, taken, strict=True):
                 for offset in self._drawn(source, offsets, take.kept):
                     stream.seek(offset)
-                    row: Row = json.loads(stream.readline())
-                    yield row
+                    pair: Prepared = pickle.load(stream)
+                    yield pair
         self.spool.unlink()
 
     def _drawn(self, source: Source, offsets: array[int], kept: int) -> Sequence[int]:

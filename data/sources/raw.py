@@ -7,7 +7,9 @@ One row, as it is passed to a format of `data.sources.adapters`::
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 
 class SourceError(ValueError):
@@ -44,3 +46,28 @@ class RawRow:
     @property
     def where(self) -> str:
         return f"{self.file}:{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class RowBlock:
+    """Consecutive rows of a file, read but not parsed: parsing them costs more than reading, and another process can do it.
+
+    `parse` turns `content`, a list or a `data.sources.tables.Batch`, into the rows' values.
+    """
+
+    file: str
+    numbers: Sequence[int]
+    content: Any
+    parse: Callable[[Any], Sequence[object]]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def rows(self) -> Iterator[RawRow]:
+        for number, value in zip(self.numbers, self.parse(self.content), strict=True):
+            yield RawRow(self.file, number, value)
+
+    def only(self, places: Sequence[int]) -> RowBlock:
+        """The rows in these places of the block, from 0, in their order."""
+        taken = [self.content[i] for i in places] if isinstance(self.content, list) else self.content.only(places)
+        return replace(self, numbers=[self.numbers[i] for i in places], content=taken)

@@ -1,4 +1,4 @@
-"""Raw rows from JSONL, JSON, CSV, Parquet and Arrow files, not yet interpreted."""
+"""Rows of JSONL, JSON, CSV, Parquet and Arrow files, not yet interpreted."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-from data.files import is_lfs_pointer
+from data.files import in_blocks, is_lfs_pointer
 from data.sources.folders import SUFFIXES, SUPPORTED, files_in, usable
-from data.sources.hub import declared_rows, read_hub
-from data.sources.raw import BrokenRow, DataError, RawRow, SourceError
-from data.sources.tables import arrow_rows, count_arrow, count_parquet, csv_rows, parquet_rows
+from data.sources.hub import count_hub, declared_rows, hub_blocks, read_hub
+from data.sources.raw import BrokenRow, DataError, RawRow, RowBlock, SourceError
+from data.sources.tables import Batch, arrow_batches, count_arrow, count_parquet, csv_rows, parquet_batches, rows_of
 
 __all__ = [
     "BrokenRow",
     "DataError",
     "RawRow",
+    "RowBlock",
     "SourceError",
+    "count_hub",
     "count_rows",
     "data_set_name",
     "declared_rows",
     "expand_path",
+    "hub_blocks",
     "local_files",
+    "read_blocks",
     "read_file",
     "read_hub",
     "sha256_by_file",
@@ -114,13 +118,30 @@ def sha256_by_file(path: str) -> dict[str, str]:
 
 def read_file(file: str) -> Iterator[RawRow]:
     """The rows of one file in file order. Raises SourceError if the file as a whole cannot be read."""
+    for block in read_blocks(file):
+        yield from block.rows()
+
+
+def read_blocks(file: str) -> Iterator[RowBlock]:
+    """The rows of one file in file order, not parsed yet. Raises SourceError as `read_file` does, after the rows before."""
     kind = _kind(file)
     with _as_source_errors(file):
         if kind == ".jsonl":
-            yield from _read_json_lines(file)
+            for lines in in_blocks(_json_lines(file)):
+                yield RowBlock(file, [number for number, _ in lines], [line for _, line in lines], _json_values)
+        elif kind in (".parquet", ".arrow"):
+            yield from _numbered(file, parquet_batches(file) if kind == ".parquet" else arrow_batches(file), rows_of)
         else:
-            for number, value in enumerate(_values(file, kind), start=1):
-                yield RawRow(file, number, value)
+            yield from _numbered(file, in_blocks(_values(file, kind)), list)
+
+
+def _numbered(
+    file: str, contents: Iterable[list[object] | Batch], parse: Callable[[Any], Sequence[object]]
+) -> Iterator[RowBlock]:
+    first = 1
+    for content in contents:
+        yield RowBlock(file, range(first, first + len(content)), content, parse)
+        first += len(content)
 
 
 def count_rows(file: str) -> int:
@@ -144,11 +165,7 @@ def _kind(file: str) -> str:
 
 
 def _values(file: str, kind: str) -> Iterator[object]:
-    if kind == ".parquet":
-        yield from parquet_rows(file)
-    elif kind == ".arrow":
-        yield from arrow_rows(file)
-    elif kind == ".json":
+    if kind == ".json":
         yield from _read_json(file)
     else:
         with _open(file) as stream, _text(stream, errors="surrogateescape", newline="") as text:
@@ -211,11 +228,13 @@ def _lines(stream: io.BufferedReader) -> IO[Any]:
     return stream if _encoding(stream) == "utf-8-sig" else _text(stream, errors="strict", newline="\n")
 
 
-def _read_json_lines(file: str) -> Iterator[RawRow]:
+def _json_lines(file: str) -> Iterator[tuple[int, bytes | str]]:
     with _open(file) as stream, _lines(stream) as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield RawRow(file, number, _json_value(line))
+        yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+
+
+def _json_values(lines: Sequence[bytes | str]) -> list[object]:
+    return [_json_value(line) for line in lines]
 
 
 def _json_value(line: bytes | str) -> object:

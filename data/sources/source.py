@@ -78,6 +78,15 @@ class Source(BaseModel):
         description="At most this many rows are read, in file order, including those that are dropped.",
         ge=1,
     )
+    sample: int | None = Field(
+        default=None,
+        title="Sample",
+        description="At most this many rows are read, drawn at random from the whole source (from its first rows, if there is "
+        "a limit), in file order, including those that are dropped. The rows must be counted first: a hub data set is "
+        "streamed twice.",
+        ge=1,
+        exclude_if=lambda value: value is None,
+    )
     cap: int | None = Field(
         default=None,
         title="Cap",
@@ -97,7 +106,8 @@ class Source(BaseModel):
     seed: int = Field(
         default=0,
         title="Seed of the draw",
-        description="Changes which pairs cap and weight keep from this source; other sources are not affected.",
+        description="Changes which rows sample draws, and which pairs cap and weight keep from this source; other sources are "
+        "not affected.",
         exclude_if=lambda value: value == 0,
     )
     max_chars: int | None = Field(

@@ -14,13 +14,11 @@ match the format raises `SourceError`, unless the source allows some such rows (
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
-from pathlib import Path
-from typing import Any, Literal, overload
+from itertools import chain
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
-from data.files import sha256_file
 from data.records import (
     Label,
     PreferencePair,
@@ -28,16 +26,24 @@ from data.records import (
     Record,
     RecordError,
     ResponsePair,
-    content_id,
     flip,
+    text_id,
 )
-from data.sources import rows
 from data.sources.adapters import Candidate, DropReason, Format, Kind, Unusable, adapt
 from data.sources.columns import ColumnMap
 from data.sources.fields import NotShowable, got, reach, same
-from data.sources.folders import all_data_in
 from data.sources.formats.rationales import name_by_label, names_positions
-from data.sources.rows import BrokenRow, RawRow, SourceError
+from data.sources.reading import (
+    Published,
+    as_published,
+    name_of,
+    read_rows,
+    row_blocks,
+    source_files,
+    source_fingerprint,
+    unread_files,
+)
+from data.sources.rows import BrokenRow, RawRow, RowBlock, SourceError
 from data.sources.source import Source
 
 __all__ = [
@@ -46,20 +52,28 @@ __all__ = [
     "Dropped",
     "Format",
     "Kind",
+    "Malformed",
+    "Published",
+    "Reading",
     "Source",
     "SourceError",
+    "as_published",
     "assign_order",
+    "blocks_as",
     "candidates_in",
     "check_kind",
     "identity_of",
+    "name_of",
     "placed_rationale",
     "problem_of",
     "read_rows",
     "read_source",
+    "row_blocks",
     "source_files",
     "source_fingerprint",
     "unread_files",
     "unusable_as",
+    "within_allowance",
 ]
 
 
@@ -73,8 +87,17 @@ class Dropped:
     detail: str
 
 
+class Malformed(NamedTuple):
+    """A row that does not match its format. Whether it may be dropped depends on how many there are."""
+
+    file: str
+    number: int
+    problem: str
+
+
 Truth = tuple[ResponsePair, Label | None]
 _Item = Record | Truth | Dropped
+_T = TypeVar("_T")
 
 
 @overload
@@ -92,73 +115,25 @@ def read_source(source: Source, kind: Kind, seed: int) -> Iterator[Any]:
     is None for a tie and for a row without one. `seed` decides the order of responses that have no positions.
     Raises SourceError at once if the source cannot provide this kind, and at the first malformed row beyond `max_malformed`.
     """
-    check_kind(source, kind)
-    name = _name(source)
-    return _records(read_rows(source), source, kind, name, seed)
+    reading = Reading(source, kind, name_of(source), seed)
+    blocks = blocks_as(source, kind)
+    return within_allowance(chain.from_iterable(reading.items_in(first, block) for first, block in blocks), source)
 
 
-def read_rows(source: Source) -> Iterator[RawRow]:
-    """The raw rows of a source in file order, up to its limit. Raises SourceError if it has none."""
-    if source.hub_name is not None:
-        name = rows.expand_path(source.hub_name)
-        raw = rows.read_hub(name, subset=source.subset, split=source.split, revision=source.revision)
-    else:
-        files = source_files(source)
-        raw = (row for file in files for row in rows.read_file(file))
-    first = next(raw, None)
-    if first is None:
-        raise SourceError(f"{source.path}: holds no rows")
-    return islice(chain([first], raw), source.limit)
+def blocks_as(source: Source, kind: Kind) -> Iterator[tuple[int, RowBlock]]:
+    """The rows of a source for `Reading`: blocks, each with the number of its first row among all that are read, from 0.
 
-
-def _name(source: Source) -> str:
-    """The source name for the records of a source, if they do not have their own."""
-    if source.dataset is not None:
-        return source.dataset
-    if source.hub_name is None:
-        return rows.data_set_name(rows.expand_path(source.path))
-    name = rows.expand_path(source.hub_name)
-    return Path(name).name if Path(name).is_dir() else name
-
-
-def source_files(source: Source) -> list[str]:
-    """The local files of a source, sorted; none for a hub data set. Raises SourceError if the path has none."""
-    return [] if source.hub_name is not None else rows.local_files(rows.expand_path(source.path))
-
-
-def unread_files(source: Source) -> list[str]:
-    """The data files in a source's folder, or in its sub-folders, that are not read; none for a file, a glob or the hub."""
-    folder = None if source.hub_name is not None else Path(rows.expand_path(source.path))
-    if folder is None or not folder.is_dir():
-        return []
-    return sorted({str(file) for file in all_data_in(folder)} - set(source_files(source)))
-
-
-@dataclass(frozen=True)
-class Published:
-    """A source as an input of a stage: what to read, and the hash of its current content."""
-
-    source: Source
-    content: str
-
-
-def as_published(source: Source) -> Published:
-    """A source with the hash of its current content. Raises SourceError as `source_fingerprint` does."""
-    return Published(source, content_id(source_fingerprint(source)))
-
-
-def source_fingerprint(source: Source) -> dict[str, Any]:
-    """What the rows of a source depend on, for a stage's key: sha256 by file name, or the hub's coordinates.
-
-    `datasets` takes a name that is a local folder for that folder: then both.
+    Raises SourceError at once if the source cannot provide this kind, or has no rows.
     """
-    if source.hub_name is None:
-        return dict(rows.sha256_by_file(rows.expand_path(source.path)))
-    where = {"hub": source.hub_name, "subset": source.subset, "split": source.split, "revision": source.revision}
-    folder = Path(rows.expand_path(source.hub_name))
-    if not folder.is_dir():
-        return where
-    return {**where, "files": {str(file.relative_to(folder)): sha256_file(file) for file in all_data_in(folder)}}
+    check_kind(source, kind)
+    return _numbered(row_blocks(source))
+
+
+def _numbered(blocks: Iterator[RowBlock]) -> Iterator[tuple[int, RowBlock]]:
+    first = 0
+    for block in blocks:
+        yield first, block
+        first += len(block)
 
 
 def assign_order(row_index: int, seed: int) -> Label:
@@ -186,22 +161,66 @@ def check_kind(source: Source, kind: Kind) -> None:
         )
 
 
-def _records(raw_rows: Iterator[RawRow], source: Source, kind: Kind, name: str, seed: int) -> Iterator[_Item]:
-    n_malformed = 0
-    for index, raw in enumerate(raw_rows):
-        try:
-            candidates = candidates_in(raw, source, kind)
-        except RecordError as error:
-            n_malformed += 1
-            if n_malformed > source.max_malformed:
-                raise _too_many_malformed(raw, error, source.max_malformed) from error
-            yield Dropped(raw.where, None, "malformed", problem_of(error))
+@dataclass(frozen=True)
+class Reading:
+    """What a source's rows are read as: each by itself, wherever and in whatever order."""
+
+    source: Source
+    kind: Kind
+    name: str
+    seed: int
+
+    def items_in(self, first: int, block: RowBlock) -> Iterator[_Item | Malformed]:
+        """The pairs in some rows; `first` is the number of the first among all that are read, from 0."""
+        for index, raw in enumerate(block.rows(), start=first):
+            try:
+                candidates = candidates_in(raw, self.source, self.kind)
+            except RecordError as error:
+                yield Malformed(raw.file, raw.number, problem_of(error))
+                continue
+            for place, candidate in enumerate(candidates):
+                if isinstance(candidate, Unusable):
+                    yield Dropped(raw.where, candidate.id, candidate.reason, candidate.detail)
+                else:
+                    yield self._finish(candidate, raw.where, assign_order(index + place, self.seed))
+
+    def _finish(self, candidate: Candidate, where: str, order: Label) -> _Item:
+        """The record of a candidate, after the filters. `order` is the position of the first of two unpositioned responses."""
+        kind, (first, second) = self.kind, candidate.responses
+        identity = identity_of(candidate, self.source)
+        unusable = unusable_as(candidate, kind, self.source.max_chars)
+        if unusable is not None:
+            return Dropped(where, identity, *unusable)
+        pair = ResponsePair(identity, candidate.prompt, first, second, source=candidate.source or self.name)
+        truth = None if candidate.truth == "tie" else candidate.truth
+        if not candidate.positioned and order == "B":
+            pair, truth = pair.swapped(), flip(truth) if truth else None
+        if kind == "pair":
+            return pair
+        if kind == "pair_with_truth":
+            return pair, truth
+        if truth is None:
+            raise AssertionError(f"{where}: a row without a label passed the filters for labeled rows")
+        if kind == "preference":
+            return PreferencePair(pair, truth)
+        return RationalePair(pair, truth, placed_rationale(candidate.rationale, candidate, truth) or "")
+
+
+def within_allowance(items: Iterable[_T | Malformed], source: Source) -> Iterator[_T | Dropped]:
+    """The items, with malformed rows as `Dropped`. Raises SourceError at the first beyond the source's `max_malformed`."""
+    n_malformed, allowed = 0, source.max_malformed
+    for item in items:
+        if not isinstance(item, Malformed):
+            yield item
             continue
-        for place, candidate in enumerate(candidates):
-            if isinstance(candidate, Unusable):
-                yield Dropped(raw.where, candidate.id, candidate.reason, candidate.detail)
-            else:
-                yield _finish(candidate, raw.where, kind, source, name, assign_order(index + place, seed))
+        n_malformed += 1
+        if n_malformed > allowed:
+            before = f" (the {allowed} malformed rows that max_malformed allows came before it)" if allowed else ""
+            raise SourceError(
+                f"{item.file}, row {item.number}: {item.problem}{before}. Correct the row, the format or the column map; or "
+                "raise max_malformed to drop and count such rows."
+            )
+        yield Dropped(f"{item.file}:{item.number}", None, "malformed", item.problem)
 
 
 def candidates_in(raw: RawRow, source: Source, kind: Kind) -> tuple[Candidate | Unusable, ...]:
@@ -228,7 +247,7 @@ def identity_of(candidate: Candidate, source: Source) -> str:
     """The id of a pair: its row's own, or a hash of its content in the file's order, so that no seed changes it."""
     if candidate.id and source.id_from == "row":
         return candidate.id
-    return content_id([m.to_json() for m in candidate.prompt], *candidate.responses)
+    return text_id([m.to_json() for m in candidate.prompt], *candidate.responses)
 
 
 def placed_rationale(text: str | None, candidate: Candidate, label: Label | None) -> str | None:
@@ -238,38 +257,6 @@ def placed_rationale(text: str | None, candidate: Candidate, label: Label | None
 
 def problem_of(error: RecordError) -> str:
     return str(error) if error.field else error.problem  # a row that is not an object has no field to name
-
-
-def _too_many_malformed(raw: RawRow, error: RecordError, allowed: int) -> SourceError:
-    before = f" (the {allowed} malformed rows that max_malformed allows came before it)" if allowed else ""
-    return SourceError(
-        f"{raw.file}, row {raw.number}: {problem_of(error)}{before}. Correct the row, the format or the column map; or "
-        "raise max_malformed to drop and count such rows."
-    )
-
-
-def _finish(
-    candidate: Candidate, where: str, kind: Kind, source: Source, name: str, order: Label
-) -> Record | Truth | Dropped:
-    """The record of a candidate, after the filters. `order` is the position of the first of two unpositioned responses."""
-    first, second = candidate.responses
-    identity = identity_of(candidate, source)
-    unusable = unusable_as(candidate, kind, source.max_chars)
-    if unusable is not None:
-        return Dropped(where, identity, *unusable)
-    pair = ResponsePair(identity, candidate.prompt, first, second, source=candidate.source or name)
-    truth = None if candidate.truth == "tie" else candidate.truth
-    if not candidate.positioned and order == "B":
-        pair, truth = pair.swapped(), flip(truth) if truth else None
-    if kind == "pair":
-        return pair
-    if kind == "pair_with_truth":
-        return pair, truth
-    if truth is None:
-        raise AssertionError(f"{where}: a row without a label passed the filters for labeled rows")
-    if kind == "preference":
-        return PreferencePair(pair, truth)
-    return RationalePair(pair, truth, placed_rationale(candidate.rationale, candidate, truth) or "")
 
 
 def unusable_as(candidate: Candidate, kind: Kind, max_chars: int | None) -> tuple[DropReason, str] | None:

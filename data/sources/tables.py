@@ -14,31 +14,61 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
+from data.files import BLOCK_ROWS
 from data.sources.raw import BrokenRow, SourceError, Unreadable
 
 Row = dict[str, Any]
-_BATCH = 1024
 _LONGEST_CELL = 2**31 - 1
 """Characters; the default of the module csv, 131,072, is less than some conversations have."""
 
 
-def parquet_rows(file: str) -> Iterator[Row]:
+class Batch:
+    """Rows of a table, as pyarrow holds them (a record batch or a table)."""
+
+    def __init__(self, table: Any) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def only(self, places: Sequence[int]) -> Batch:
+        import pyarrow as pa
+
+        return Batch(self.table.take(pa.array(places, pa.int64())))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # pyarrow itself would pickle all of the file's rows that are in memory, not only the batch's.
+        import pyarrow as pa
+
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.table.schema) as stream:
+            stream.write(self.table)
+        return _read_batch, (sink.getvalue().to_pybytes(),)
+
+
+def _read_batch(content: bytes) -> Batch:
+    import pyarrow as pa
+
+    with pa.ipc.open_stream(content) as stream:
+        return Batch(stream.read_all())
+
+
+def parquet_batches(file: str) -> Iterator[Batch]:
     """Raises SourceError for columns of the same name, and pyarrow's errors for a file that is not Parquet."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(file) as table:
         _check_names(file, table.schema_arrow.names)
-        for batch in table.iter_batches(batch_size=_BATCH):
-            yield from rows_of(batch)
+        yield from map(Batch, table.iter_batches(batch_size=BLOCK_ROWS))
 
 
-def arrow_rows(file: str) -> Iterator[Row]:
-    """Like `parquet_rows`, for both of Arrow's formats: streams, as `datasets` writes them, and IPC files."""
+def arrow_batches(file: str) -> Iterator[Batch]:
+    """Like `parquet_batches`, for both of Arrow's formats: streams, as `datasets` writes them, and IPC files."""
     with _arrow(file) as (schema, batches):
         _check_names(file, schema.names)
         for batch in batches:
-            for start in range(0, batch.num_rows, _BATCH):
-                yield from rows_of(batch.slice(start, _BATCH))
+            for start in range(0, batch.num_rows, BLOCK_ROWS):
+                yield Batch(batch.slice(start, BLOCK_ROWS))
 
 
 def count_parquet(file: str) -> int:
@@ -72,8 +102,9 @@ def _check_names(file: str, names: Sequence[str]) -> None:
         raise SourceError(f"{file}: has several columns named {', '.join(map(repr, twice))}; rename them")
 
 
-def rows_of(batch: Any) -> list[Row]:
-    """The rows of a pyarrow batch or table; a value that Python cannot represent is `Unreadable`, the others are kept."""
+def rows_of(rows_read: Batch) -> list[Row]:
+    """The rows of a batch; a value that Python cannot represent is `Unreadable`, the others are kept."""
+    batch = rows_read.table
     try:
         rows: list[Row] = batch.to_pylist()
     except _conversion_errors():

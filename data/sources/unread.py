@@ -35,7 +35,8 @@ def unread_columns(source: Source) -> list[str]:
     Raises SourceError if the source cannot be read.
     """
     unread: dict[str, None] = {}
-    for raw in islice(read_rows(source), COLUMN_ROWS):
+    # Not those of a sample: the whole source would be counted for them.
+    for raw in islice(read_rows(source.model_copy(update={"sample": None})), COLUMN_ROWS):
         if isinstance(raw.value, Mapping):
             read = read_in(raw, source)
             unread |= {str(name): None for name, value in raw.value.items() if name not in read and not is_empty(value)}

@@ -22,6 +22,12 @@ class UselessReplies:
         self.reasons[reason] += 1
         self._first.setdefault(reason, reply)
 
+    def include(self, others: UselessReplies) -> None:
+        """Counts the replies that came after these."""
+        self.reasons.update(others.reasons)
+        for reason, reply in others._first.items():
+            self._first.setdefault(reason, reply)
+
     def warnings(self, of: int, what: str) -> list[str]:
         """One line if more than half of all `of` replies fell to one reason, otherwise none. `what` names them: "votes"."""
         return [

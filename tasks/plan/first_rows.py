@@ -1,4 +1,4 @@
-"""The first rows of a source as a run reads them: its usable pairs, and why the others are not."""
+"""A source's first rows, or some drawn from it, as a run reads them: the usable pairs, and why the others are not."""
 
 from __future__ import annotations
 
@@ -43,8 +43,10 @@ class First:
 
 
 def first_rows(source: Source, part: Part, n: int, seen: set[str]) -> First:
-    """Reads the first `n` rows. `seen` has the content of the part's pairs so far: a run drops further copies."""
-    some = source.model_copy(update={"limit": min(n, source.limit or n)})
+    """Reads the first `n` rows, or draws them if the run will. `seen` has the content of the part's pairs so far: a run drops
+    further copies.
+    """
+    some = _some(source, n)
     try:
         items: list[Any] = list(read_source(some, READ_AS[part], seed=0))
         n_rows = sum(1 for _ in read_rows(some))
@@ -63,6 +65,17 @@ def first_rows(source: Source, part: Part, n: int, seen: set[str]) -> First:
             seen.add(key)
             pairs.append(item)
     return First(pairs, len(items), n_rows, dropped)
+
+
+def is_drawn(source: Source) -> bool:
+    """Whether a plan draws its rows from a source as the run does: not from the hub, which is too far away for it."""
+    return source.sample is not None and source.hub_name is None
+
+
+def _some(source: Source, n: int) -> Source:
+    if is_drawn(source):
+        return source.model_copy(update={"sample": min(n, source.sample or n)})
+    return source.model_copy(update={"limit": min(n, source.limit or n), "sample": None})
 
 
 def check_usable(part: Part, firsts: Sequence[tuple[Source, First]], n: int) -> None:

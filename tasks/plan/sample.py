@@ -27,7 +27,7 @@ from data.sources.sources import Source, source_files
 from data.sources.unread import unread_columns
 from tasks.benchmark.sets import load_set
 from tasks.plan.assumptions import PlanAssumptions, PlanError
-from tasks.plan.first_rows import PARTS, First, Part, Row, check_ids, check_usable, first_rows, unreadable
+from tasks.plan.first_rows import PARTS, First, Part, Row, check_ids, check_usable, first_rows, is_drawn, unreadable
 from tasks.settings import BenchmarkSet, DataSettings
 
 _PARSERS: Mapping[Part, Callable[[Mapping[str, Any]], Row]] = {
@@ -154,8 +154,14 @@ def _sample_part(
         unread = unread_columns(source.model_copy(update={"limit": min(n, source.limit or n)}))
         if unread:
             notes.append(f"data.{part}: nothing reads the columns {', '.join(unread)} of {source.path}")
+        some = "" if is_drawn(source) else "the first "
         if first.dropped and first.pairs:
-            notes.append(f"data.{part}: of the first {first.losses}; these are not used, in {source.path}")
+            notes.append(f"data.{part}: of {some}{first.losses}; these are not used, in {source.path}")
+        if source.sample is not None and not is_drawn(source):
+            notes.append(
+                f"data.{part}: lengths come from the first {first.n_rows} rows of {source.path}, but the run draws its rows from "
+                "all of them, which may differ if they are in some order; a local copy in path is drawn from here, too"
+            )
         samples.append(Sample(first.pairs, count * first.n_pairs / first.n_rows, count * len(first.pairs) / first.n_rows)
                        if first.n_rows else Sample([], 0.0, 0.0))  # fmt: skip
     check_usable(part, firsts, n)
@@ -188,8 +194,10 @@ def _rows_in(source: Source, part: Part) -> tuple[int | None, str]:
             how = "as declared on its hub page" if count is not None else "its hub page does not state it"
     except (SourceError, OSError) as error:
         raise unreadable(part, error) from error
-    if source.limit is not None and (count is None or count > source.limit):
-        return source.limit, "its limit, assumed to be reached" if count is None else ""
+    most = min((number for number in (source.limit, source.sample) if number is not None), default=None)
+    if most is not None and (count is None or count > most):
+        which = "limit" if most == source.limit else "sample"
+        return most, f"its {which}, assumed to be reached" if count is None else ""
     return count, how
 
 

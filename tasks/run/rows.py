@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from data.files import read_jsonl
+from data.files import BLOCK_ROWS, Lines, StoreError, line_blocks, read_jsonl
 from data.store.artifacts import SHARDS, Artifact, Counts, Outcome, StageError
 from tasks.generation.claims import rows_a_shard
 from tasks.generation.local import GenerationStats, generate_in_children
@@ -121,19 +122,70 @@ def _carry_out(context: Context, job: GenerationJob) -> GenerationStats:
 
 def generated_for(generated: Artifact, rows: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Each row of `rows` with what a finished generation stage generated for it, streamed."""
+    return with_rows(_finished_job(generated, rows))
+
+
+@dataclass(frozen=True)
+class GeneratedBlock:
+    """Some rows and what was generated for each, not read yet."""
+
+    rows: Lines
+    made: Sequence[Lines]
+
+    def pairs(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """As `generated_for`."""
+        lines = chain.from_iterable(part.rows() for part in self.made)
+        for row, made in zip(self.rows.rows(), lines, strict=True):
+            if str(row["id"]) != made["id"]:
+                raise StoreError(
+                    f"row {made['row']} of {self.rows.path} is not the row {made['id']!r} that was generated for"
+                )
+            yield row, made
+
+
+def generated_blocks(generated: Artifact, rows: Path) -> Iterator[GeneratedBlock]:
+    """As `generated_for`, in blocks that other processes can read."""
+    job, n = _finished_job(generated, rows), 0
+    with rows.open("rb") as stream:
+        for made in _together(part for shard in job.shards() for part in line_blocks(shard.path)):
+            wanted = sum(part.n for part in made)
+            lines = Lines.next_in(stream, rows, n + 1, wanted)
+            n += lines.n
+            if lines.n < wanted:
+                raise StoreError(f"{rows} has only {n} rows, but more were generated for")
+            yield GeneratedBlock(lines, made)
+        if next(stream, None) is not None:
+            raise StoreError(f"{rows} has more rows than the {n} that were generated for")
+
+
+def _together(parts: Iterable[Lines]) -> Iterator[list[Lines]]:
+    """Lines of small shards, in blocks of BLOCK_ROWS or more."""
+    block: list[Lines] = []
+    for part in parts:
+        block.append(part)
+        if sum(one.n for one in block) >= BLOCK_ROWS:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _finished_job(generated: Artifact, rows: Path) -> GenerationJob:
     manifest = generated.manifest
     if manifest.counts.rows_in:
         generated.folder(f"{SHARDS}{manifest.metrics['shard_rows']}")
-    return read_generated(generated.path, rows, Outcome(manifest.counts, manifest.metrics))
+    return _job_of(generated.path, rows, Outcome(manifest.counts, manifest.metrics))
 
 
 def read_generated(folder: Path, rows: Path, outcome: Outcome) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Like `generated_for`, but inside the stage that has just generated."""
+    return with_rows(_job_of(folder, rows, outcome))
+
+
+def _job_of(folder: Path, rows: Path, outcome: Outcome) -> GenerationJob:
     shard_rows = int(outcome.metrics["shard_rows"])
     shards = str(folder / f"{SHARDS}{shard_rows}")
-    return with_rows(
-        GenerationJob("", {}, str(rows), outcome.counts.rows_in, "", shards, {}, {"shard_rows": shard_rows})
-    )
+    return GenerationJob("", {}, str(rows), outcome.counts.rows_in, "", shards, {}, {"shard_rows": shard_rows})
 
 
 def _shard_folder(work: Path, shard_rows: int) -> Path:

@@ -41,6 +41,8 @@ def main() -> None:
     small, large = (measure("tests.benchmarks.memory", str(n)) for n in (10_000, 200_000))
     growth = large["peak_mib"] / small["peak_mib"] - 1
     print(f"peak memory of label + prove + select: {small} → {large}, {growth:+.1%} (goal within 10%)")
+    stages = measure("tests.benchmarks.data", "100000")
+    print(f"stages without a model, minutes a million rows: {stages} (goal ≤ 15 of CPU in all)", flush=True)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ SELF_TRAINING = {"rows_rationale": 40_500, "rows_labeled": 1_000_000, "rows_unla
 ROWS: Mapping[str, Mapping[str, int]] = {
     "llama-3.2-3b": SELF_TRAINING,
     "llama-3.1-8b": SELF_TRAINING,
-    "llama-3.2-3b-lora": SELF_TRAINING,
-    "llama-3.1-8b-lora": SELF_TRAINING,
+    "llama-3.2-3b-lora": {**SELF_TRAINING, "rows_labeled": 60_000},
+    "llama-3.1-8b-lora": {**SELF_TRAINING, "rows_labeled": 42_000},
     "gram/gram-qwen3-1.7b": {"rows_pretraining": 566_000, "rows_labeled": 65_000},
 }
 """The recipes, and how many rows their data has where they do not say it themselves."""

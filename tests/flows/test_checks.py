@@ -251,7 +251,7 @@ def test_nothing_is_fetched_from_the_hub_for_the_checks(world: Path, monkeypatch
     def fetch(*_: Any, **__: Any) -> None:
         pytest.fail("the hub was asked")
 
-    monkeypatch.setattr("data.sources.rows.read_hub", fetch)
+    monkeypatch.setattr("data.sources.rows.hub_blocks", fetch)
     check(config(world, **{"data.labeled": [{"dataset": "helpsteer3"}]}))
     text = refusal(config(world, **{"data.rationale": [{"path": "hub:o/n", "format": "chosen-rejected"}]}))
     assert "rationales were requested, but this source" in text

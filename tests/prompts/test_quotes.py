@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data.world import taste
 from prompts.judge import COMPACT, GRAM_R2
-from prompts.quotes import ungrounded_quote
+from prompts.quotes import _QUOTED, _quotations, ungrounded_quote
 from tests.conftest import make
 
 PAIR = make(
@@ -119,3 +119,12 @@ def test_a_degenerate_rationale_is_checked_in_no_time(text: str) -> None:
     started = time.process_time()
     COMPACT.ungrounded_quote(text, make())
     assert time.process_time() - started < 0.5
+
+
+marks = st.text(st.sampled_from("ab \n“”„«»「」『』\"'‘’(.5"), max_size=30)
+
+
+@given(marks)
+def test_quotations_are_found_wherever_the_pattern_finds_them(text: str) -> None:
+    quotes = [next(group for group in match.groups() if group is not None) for match in _QUOTED.finditer(text)]
+    assert list(_quotations(text)) == [quote for quote in quotes if any(map(str.isalnum, quote))]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data.records import Label
 from data.sources.formats.helpsteer3 import name_by_position
-from prompts.judge import COMPACT, GRAM_R2, conclusion, join_headings
+from prompts.judge import COMPACT, GRAM_R2, HEADINGS, conclusion, join_headings, split_headings
 from prompts.prove import PROVE, ProverPrompt
 from tests.conftest import real_file
 from tests.support.prompts import LABELS, PROVERS
@@ -211,3 +211,18 @@ def test_a_degenerate_rationale_is_checked_in_no_time(rationale: str) -> None:
     started = time.process_time()
     assert GRAM_R2.check_rationale(rationale, "A") is not None
     assert time.process_time() - started < 0.25
+
+
+heading_lines = st.sampled_from(
+    [*(f"{name}:" for name in HEADINGS), " Feedback: ", "\tConclusion:", "Feedback", "a:", "b", "", " ", "\r"]
+)
+
+
+@given(st.lists(heading_lines, max_size=9))
+def test_headings_are_lines_of_their_own(lines: list[str]) -> None:
+    text = "\n".join(lines).strip()
+    found = list(re.finditer(r"^[ \t]*(Feedback|Comparision|Conclusion):[ \t]*$", text, re.MULTILINE))
+    ends = [*(match.start() for match in found[1:]), len(text)]
+    parts = [text[match.end() : end].strip() for match, end in zip(found, ends, strict=False)]
+    whole = tuple(match[1] for match in found) == HEADINGS and found[0].start() == 0 and all(parts)
+    assert split_headings("\n".join(lines)) == (tuple(parts) if whole else None)

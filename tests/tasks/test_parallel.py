@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from tasks.machine.child import ChildError
-from tasks.machine.parallel import in_another_process, in_order
+from tasks.machine.parallel import in_another_process, in_order, over_blocks
 from tests.conftest import ROOT
+from tests.support.blocks import multiplied
 from tests.tasks.test_child import is_alive, within
 
 CORES = len(os.sched_getaffinity(0))
@@ -60,6 +62,18 @@ def test_what_the_function_raises_is_raised(most: int) -> None:
             next(made)
 
 
+@pytest.mark.parametrize("most", [1, 2])
+def test_an_error_of_reading_comes_after_the_results_before_it(most: int) -> None:
+    def items() -> Iterator[int]:
+        yield from (1, 2)
+        raise OSError("the disk is gone")
+
+    with in_order(squared, items(), most) as made:
+        assert [next(made)[0] for _ in range(2)] == [1, 4]
+        with pytest.raises(OSError, match="the disk is gone"):
+            next(made)
+
+
 @several
 def test_a_process_that_is_killed_is_told() -> None:
     with in_order(killed, range(4), 2) as made, pytest.raises(ChildError, match="was killed"):
@@ -96,3 +110,70 @@ def test_the_processes_do_not_outlive_the_one_that_started_them() -> None:
         parent.kill()
         parent.wait()
         assert within(10, lambda: not any(map(is_alive, pids)))
+
+
+# ---- blocks, by processes that are no copies -----------------------------------------------------------------------------
+
+
+def test_a_few_blocks_are_worked_on_here_each_as_it_is_asked_for() -> None:
+    read = []
+
+    def blocks() -> Iterator[int]:
+        for i in range(20, 52):
+            read.append(i)
+            yield i
+
+    for n, made in enumerate(over_blocks(partial(multiplied, 10), blocks())):
+        assert made[:2] == (10 * (20 + n), os.getpid())
+        assert len(read) == n + 1
+    assert len(read) == 32
+
+
+@pytest.fixture
+def two_first_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.machine.parallel._FIRST_BLOCKS", 2)
+
+
+@several
+@pytest.mark.usefixtures("two_first_blocks")
+def test_many_blocks_are_worked_on_in_order_by_processes_that_are_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.support.blocks.NOTES", ["written here"])
+    read = []
+
+    def blocks() -> Iterator[int]:
+        for i in range(20, 80):
+            read.append(i)
+            yield i
+
+    pids = []
+    for n, (result, pid, notes) in enumerate(over_blocks(partial(multiplied, 10), blocks())):
+        assert result == 10 * (20 + n)
+        assert notes == (["written here"] if pid == os.getpid() else [])
+        assert len(read) <= n + 2 * CORES + 2
+        pids.append(pid)
+    assert pids[:2] == [os.getpid()] * 2
+    others = set(pids[2:])
+    assert len(pids) == 60
+    assert os.getpid() not in others
+    assert len(others) > 1
+    assert not any(map(is_alive, others))
+
+
+@pytest.mark.usefixtures("two_first_blocks")
+def test_the_first_error_is_raised_after_the_results_before_it() -> None:
+    def blocks(n: int) -> Iterator[int]:
+        yield from range(n)
+        raise OSError("the disk is gone")
+
+    for n, message in ((30, "13 is unlucky"), (9, "the disk is gone")):
+        results = []
+        with pytest.raises((ValueError, OSError), match=message):
+            results.extend(result for result, _, _ in over_blocks(partial(multiplied, 10), blocks(n)))
+        assert results == [10 * i for i in range(min(n, 13))]
+
+
+@several
+@pytest.mark.usefixtures("two_first_blocks")
+def test_a_new_process_that_is_killed_is_told() -> None:
+    with pytest.raises(ChildError, match="was killed"):
+        list(over_blocks(partial(multiplied, 10), [1, 2, 99, *range(12)]))

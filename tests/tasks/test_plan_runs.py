@@ -61,7 +61,8 @@ def test_only_flows_that_train_and_know_their_work_are_planned() -> None:
 def test_a_plan_of_the_paper_has_the_sizes_of_its_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = {"rows_rationale": 40_500, "rows_labeled": 1_000_000, "rows_unlabeled": 3_000_000}
     given = [word for name, n in rows.items() for word in ("--assume", f"{name}={n}")]
-    assert main([*options("llama-3.1-8b-lora", tmp_path), *given, "--json", "--set", "labels.votes=16"]) == 0
+    given += ["--set", "labels.votes=16", "--set", "rounds.pairs=500000"]
+    assert main([*options("llama-3.1-8b-lora", tmp_path), *given, "--json"]) == 0
     plan = Plan.from_json(json.loads(capsys.readouterr().out))
     stages = {stage.place.name: stage for stage in plan.stages}
     assert stages["data"].rows_in == sum(rows.values())

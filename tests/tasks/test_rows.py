@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tasks.generation.shards import GenerationJob
 from tasks.generation.worker import run_shards
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import FakeEngine, Request
-from tasks.run.rows import generated_for
+from tasks.run.rows import generated_blocks, generated_for
 from tasks.run.stage import Run
 from tests.conftest import FlakyEngine, InProcess, Reply, run_with, settings_with
 from tests.support.generating import BUILDER, N_ROWS, echo, row_ids, stage
@@ -135,6 +136,40 @@ def test_a_damaged_shard_of_a_finished_stage_alone_is_made_again(
     assert not mended.reused
     [aside] = (tmp_path / "run/.damaged").iterdir()
     assert "ab60.2" in (aside / "shards-3/000002.jsonl").read_text().split("ab60.0")[1]
+
+
+# ---- in blocks ----------------------------------------------------------------------------------------------------------
+
+
+def test_blocks_have_the_rows_of_several_small_shards_and_what_was_generated_for_each(
+    tmp_path: Path, job: GenerationJob, encoder: ChatEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = stage(run_with(tmp_path, encoder, echo, generation={"shard_rows": 2}), Path(job.rows))
+    monkeypatch.setattr("tasks.run.rows.BLOCK_ROWS", 5)
+    blocks = list(generated_blocks(made, Path(job.rows)))
+    assert [block.rows.n for block in blocks] == [6, 5]
+    assert [pair for block in blocks for pair in block.pairs()] == list(generated_for(made, Path(job.rows)))
+
+
+def test_rows_that_are_not_those_that_were_generated_for_are_an_error(
+    tmp_path: Path, job: GenerationJob, encoder: ChatEncoder
+) -> None:
+    made, rows = stage(run_with(tmp_path, encoder, echo), Path(job.rows)), Path(job.rows)
+    lines = rows.read_text(encoding="utf-8").splitlines(keepends=True)
+
+    def refusal(text: str) -> str:
+        rows.write_text(text, encoding="utf-8")
+        with pytest.raises(StoreError) as error:
+            list(chain.from_iterable(block.pairs() for block in generated_blocks(made, rows)))
+        return str(error.value)
+
+    assert refusal("".join(lines[:-1])) == f"{rows} has only 10 rows, but more were generated for"
+    assert refusal("".join([*lines, lines[0]])) == f"{rows} has more rows than the 11 that were generated for"
+    assert (
+        refusal("".join([lines[1], lines[0], *lines[2:]]))
+        == f"row 0 of {rows} is not the row '0' that was generated for"
+    )
+    assert refusal("".join([*lines[:9], "{\n", lines[10]])).startswith(f"{rows}, line 10: not JSON (")
 
 
 # ---- seeds ------------------------------------------------------------------------------------------------------------
