@@ -1,4 +1,4 @@
-"""The planned GPU hours of the recipes in the README: ``python -m tests.benchmarks.costs``.
+"""The planned GPU hours of the recipes in the README: ``python -m tests.benchmarks.costs``, with options of ``flows.plan``.
 
 Neither models nor data of these recipes are here. What stands in for them: the models' shapes, with a tokenizer of 32K tokens
 trained on public pairs (the 300 of LLaMA-Factory's ``dpo_en_demo.json``, found through GRAM_R2_DATA); these pairs as every
@@ -13,8 +13,10 @@ import io
 import itertools
 import json
 import os
+import shutil
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -71,6 +73,36 @@ def rationale(words: Iterator[str], n: int, headings: bool) -> str:
     return join_headings(text, "One says more of what was asked.", "Response A is better.") if headings else text
 
 
+def stand_ins(
+    recipe: str, folder: Path, pairs: Sequence[ResponsePair], words: Iterator[str], n_words: int
+) -> list[str]:
+    """The options that name what stands in for a recipe's models and data; its rationales have `n_words` words."""
+    found = target(recipe, folder)
+    headings = found.settings.judge_prompt.shape == "headings"
+    rows = [RationalePair(pair, "A", rationale(words, n_words, headings)).to_json() for pair in pairs]
+    write_jsonl(folder / "rows.jsonl", rows)
+    given = []
+    for model in set(found.models.values()):
+        made = write_model(folder, model)
+        shutil.copytree(folder / "tokenizer", made, dirs_exist_ok=True)
+        given += ["--stand-in", f"{model}={made}"]
+    for part in ("rationale", "labeled", "unlabeled", "pretraining", "heldout"):
+        if getattr(RECIPES[recipe].data, part, None):
+            given += ["--data-stand-in", f"{part}={folder / 'rows.jsonl'}"]
+    return given
+
+
+def hours_of(given: Sequence[str]) -> dict[str, float]:
+    """GPU hours by kind of stage, in the plan with these options."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        plan([*given, "--json"])
+    hours: dict[str, float] = {}
+    for stage in json.loads(out.getvalue())["stages"]:
+        hours[stage["kind"]] = hours.get(stage["kind"], 0.0) + stage["gpu_seconds"] / 3600
+    return hours
+
+
 def main() -> None:
     pairs = public_pairs()
     texts = [
@@ -79,34 +111,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_tokenizer(folder / "tokenizer", iter(texts))
-        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-        words = itertools.cycle(word for text in texts for word in text.split())
-        n_words = (
-            sum(len(text.split()) for text in texts) * RATIONALE_TOKENS // sum(map(len, tokenizer(texts)["input_ids"]))
-        )
+        tokens = sum(map(len, AutoTokenizer.from_pretrained(folder / "tokenizer")(texts)["input_ids"]))
+        words = [word for text in texts for word in text.split()]
+        n_words = len(words) * RATIONALE_TOKENS // tokens
         for recipe, rows in ROWS.items():
-            found = target(recipe, folder)
-            headings = found.settings.judge_prompt.shape == "headings"
-            written = [RationalePair(pair, "A", rationale(words, n_words, headings)).to_json() for pair in pairs]
-            write_jsonl(folder / "rows.jsonl", written)
-            given = [recipe, "--json"]
-            for model in set(found.models.values()):
-                made = write_model(folder, model)
-                for file in (folder / "tokenizer").iterdir():
-                    (made / file.name).write_bytes(file.read_bytes())
-                given += ["--stand-in", f"{model}={made}"]
-            for part in ("rationale", "labeled", "unlabeled", "pretraining", "heldout"):
-                if getattr(RECIPES[recipe].data, part, None):
-                    given += ["--data-stand-in", f"{part}={folder / 'rows.jsonl'}"]
-            given += [word for key, n in rows.items() for word in ("--assume", f"{key}={n}")]
-            out = io.StringIO()
-            with contextlib.redirect_stdout(out):
-                plan(given)
-            planned = json.loads(out.getvalue())
-            hours: dict[str, float] = {}
-            for stage in planned["stages"]:
-                kind = stage["kind"]
-                hours[kind] = hours.get(kind, 0.0) + stage["gpu_seconds"] / 3600
+            given = [recipe, *sys.argv[1:], *stand_ins(recipe, folder, pairs, itertools.cycle(words), n_words)]
+            hours = hours_of([*given, *(word for key, n in rows.items() for word in ("--assume", f"{key}={n}"))])
             shown = {kind: round(h) for kind, h in sorted(hours.items(), key=lambda one: -one[1]) if h >= 0.5}
             print(f"{recipe}: {sum(hours.values()):,.0f} h {shown}", flush=True)
 
