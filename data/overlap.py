@@ -127,12 +127,11 @@ class Index:
         grams = grams[self._filter[grams & self._mask]]
         if not len(grams):
             return {}
-        grams = np.unique(grams)
-        starts = np.searchsorted(self._hashes, grams, side="left")
-        known = self._hashes[np.minimum(starts, len(self._hashes) - 1)] == grams
-        if not known.any():
+        places = np.searchsorted(self._hashes, grams)
+        grams = np.unique(grams[self._hashes[np.minimum(places, len(self._hashes) - 1)] == grams])
+        if not len(grams):
             return {}
-        starts, ends = starts[known], np.searchsorted(self._hashes, grams[known], side="right")
+        starts, ends = (np.searchsorted(self._hashes, grams, side=side) for side in ("left", "right"))
         found: Counter[int] = Counter()
         for start, end in zip(starts, ends, strict=True):
             found.update(set(map(int, self._owners[start:end])))
