@@ -100,6 +100,12 @@ def test_rows_that_nobody_declares_are_asked_for_or_bounded_by_the_limit(world: 
     limited = planned(demo(world, **{"data.labeled": [{"path": path, "limit": 5000}]}))
     assert limited.stages[2].rows_in == 5000
     assert any("5,000 rows in hub:" in note and "its limit, assumed to be reached" in note for note in limited.notes)
+    drawn = planned(demo(world, **{"data.labeled": [{"path": path, "sample": 4000}]}))
+    assert drawn.stages[2].rows_in == 4000
+    assert any("4,000 rows in hub:" in note and "its sample, assumed to be reached" in note for note in drawn.notes)
+    assert any(
+        "lengths come from the first" in note and "draws its rows from all of them" in note for note in drawn.notes
+    )
     given = planned(demo(world, **{"data.labeled": [{"path": path}]}), assume(("given", {"rows_labeled": 300})))
     assert given.stages[2].rows_in == 300
     assert "data.labeled: 300 rows, as given" in given.notes

@@ -52,6 +52,18 @@ def test_nothing_usable_is_said_with_its_reasons(
     assert str(caught.value) == f"data.labeled: {message.format(**names)}"
 
 
+def test_a_plan_draws_its_rows_where_the_run_will(world: Path, tmp_path: Path) -> None:
+    """The first half is unusable: a plan that took the first rows would stop."""
+    rows = list(read_jsonl(world / "labeled.jsonl"))
+    write_jsonl(tmp_path / "sorted.jsonl", [{**row, "label": "tie"} for row in rows] + rows)
+    source = {"path": f"{tmp_path}/sorted.jsonl", "where": {"label": ["A", "B"]}, "sample": 30}
+    plan = planned(demo(world, **{"data.labeled": [source]}), n=15)
+    everything = planned(demo(world, **{"data.labeled": [{"path": f"{world}/labeled.jsonl"}]}), n=15)
+    assert everything.stages[0].rows_in - plan.stages[0].rows_in == len(rows) - 30
+    assert 5 < plan.stages[2].rows_in < 25
+    assert any("data.labeled: of 15 rows" in note for note in plan.notes)
+
+
 def test_rows_that_were_not_sampled_may_still_be_usable(world: Path, tmp_path: Path) -> None:
     rows = list(read_jsonl(world / "labeled.jsonl"))
     write_jsonl(tmp_path / "late.jsonl", [*({**row, "label": "tie"} for row in rows[:10]), *rows[10:]])
