@@ -33,6 +33,7 @@ from tasks.model.engine import Completion, Engine, Failure, FakeEngine, OnAnswer
 from tasks.run.stage import Run
 from tasks.settings import Settings
 from tests.chaos.subject import Subject
+from tests.support.scheduling import ByGroup, place_of
 
 ROOT = Path(__file__).parent.parent
 REAL = Path(os.environ.get("GRAM_R2_DATA", ROOT / "../shared/data")).expanduser()
@@ -44,19 +45,6 @@ hypothesis_settings.load_profile("gram-r2")
 WATCHED = "3.7.7"
 """The version of Prefect on which the tests marked `prefect` last passed. With another one they run, and pass, or tell what
 of our settings no longer holds; then this is set to it."""
-
-TOGETHER = (
-    ("self_train", "benchmark_flow", "up", "kubernetes"),
-    ("other_flows", "workers", "training_workers", "prefect"),
-    ("real_model_training",),
-    ("elsewhere",),
-    ("training_in_parts",),
-    ("real_model",),
-)
-"""The files whose tests take longest: several processes are done soonest when these are begun first.
-
-Those of a group are for the same process. The first two groups share a Prefect server each, whose start takes half a minute.
-"""
 
 SECRET = "hf_planted4711secret"
 """Stands in the environment of the worker for tokens that must never be written anywhere."""
@@ -72,19 +60,18 @@ def real_file(name: str) -> Path:
     return REAL / name
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
+    return ByGroup(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The longest files first, each file for one process; without the tests that only watch a known Prefect."""
+    """The longest files first; without the tests that only watch a known Prefect."""
     if version("prefect") == WATCHED and "prefect" not in config.option.markexpr:
         reason = f"Prefect {WATCHED} was watched already; `make test-prefect` does it again"
         for item in items:
             if item.get_closest_marker("prefect"):
                 item.add_marker(pytest.mark.skip(reason=reason))
-    places = {f"test_{name}": place for place, names in enumerate(TOGETHER) for name in names}
-    items.sort(key=lambda item: places.get(item.path.stem, len(TOGETHER)))
-    for item in items:
-        place = places.get(item.path.stem)
-        item.add_marker(pytest.mark.xdist_group(item.path.stem if place is None else TOGETHER[place][0]))
+    items.sort(key=lambda item: place_of(item.path))
 
 
 def free_port() -> int:
