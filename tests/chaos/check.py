@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from data.files import read_jsonl
-from data.store.artifacts import MANIFEST, Artifact, Manifest
-from tests.chaos.subject import LOG_EVERY, Subject
+from data.store.artifacts import Manifest
+from tests.chaos.subject import LOG_EVERY, Subject, artifacts, manifests
 
 _MOST_TOKENS = 1.05
 _ENDING_S = 30.0
@@ -36,13 +36,15 @@ class Checked:
 
 @dataclass
 class Evidence:
-    """The rows of unfinished shards that were on disk after their engine was killed: none may be lost."""
+    """What was on disk after a fault, none of which may be lost or made again: finished stages, rows of unfinished shards."""
 
     rows: dict[tuple[str, int], bytes] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    finished: dict[str, Manifest] = field(default_factory=dict)
 
     def take(self, subject: Subject) -> None:
-        """Records the unfinished shards, once no engine is writing any."""
+        """Records the finished stages and, once no engine is writing any, the unfinished shards."""
+        self.finished |= {name: made for name, made in manifests(subject.folder).items() if name not in self.finished}
         if subject.children("tasks.generation.worker"):
             return
         for partial in subject.folder.glob(".work/*/shards-*/.*.partial"):
@@ -60,11 +62,13 @@ class Evidence:
         return sum(c["n_tokens"] for line in lines for r in line.get("requests", ()) for c in r["completions"])
 
 
-def check(subject: Subject, evidence: Evidence, undisturbed_tokens: int | None, n_kills: int = 0) -> Checked:
-    """Checks every row, file and process of a run that has ended."""
+def check(
+    subject: Subject, evidence: Evidence, undisturbed_tokens: Mapping[str, int] | None, n_kills: int = 0
+) -> Checked:
+    """Checks every row, file and process of a run that has ended. The undisturbed run may have stages that this one has not."""
     run, problems = subject.folder, list(evidence.problems)
     lost = doubled = 0
-    for artifact in _artifacts(run):
+    for artifact in artifacts(run):
         problems += [f"{artifact.path / name} {what}" for name, what in artifact.damage().items()]
         if artifact.manifest.kind in _GENERATING:
             shards = sorted(artifact.path.glob("shards-*/*.jsonl"))
@@ -73,8 +77,7 @@ def check(subject: Subject, evidence: Evidence, undisturbed_tokens: int | None, 
             doubled += len(made) - len(set(made))
         if artifact.manifest.counts.failed:
             problems.append(f"{artifact.manifest.name}: {artifact.manifest.counts.failed} failed")
-    names = [line["name"] for line in read_jsonl(run / "metrics.jsonl")]
-    problems += [f"metrics.jsonl has {name} twice" for name, n in Counter(names).items() if n > 1]
+    problems += _made_again(subject, evidence)
     problems += [f"{path} is left over" for path in run.glob(".work/*")]
     # On other workers, processes that have written their work may take some seconds to exit.
     _, left = psutil.wait_procs(
@@ -86,10 +89,14 @@ def check(subject: Subject, evidence: Evidence, undisturbed_tokens: int | None, 
             problems.append(f"{shard} was finished {times} times")
         if shard in evidence.rows and there < evidence.n_rows(shard):
             problems.append(f"{evidence.n_rows(shard)} rows of {shard} were on disk, but only {there} were kept")
-    tokens = logged_tokens(run) + evidence.tokens()
-    if undisturbed_tokens and tokens > _MOST_TOKENS * undisturbed_tokens:
-        problems.append(f"{tokens} tokens, but {undisturbed_tokens} in the undisturbed run")
-    share = tokens / undisturbed_tokens if undisturbed_tokens else 1.0
+    logged = logged_tokens(run)
+    tokens, wanted = (
+        logged.total() + evidence.tokens(),
+        sum((undisturbed_tokens or {}).get(stage, 0) for stage in logged),
+    )
+    if undisturbed_tokens and tokens > _MOST_TOKENS * wanted:
+        problems.append(f"{tokens} tokens, but {wanted} in the undisturbed run")
+    share = tokens / wanted if undisturbed_tokens else 1.0
     again = _steps_again(run)
     # A checkpoint is taken at every logged step; one being written at the time of a kill does not count.
     if again > 2 * LOG_EVERY * n_kills:
@@ -97,10 +104,17 @@ def check(subject: Subject, evidence: Evidence, undisturbed_tokens: int | None, 
     return Checked(lost, doubled, share, again, problems)
 
 
-def _artifacts(run: Path) -> Iterator[Artifact]:
-    for path in sorted(run.rglob(MANIFEST)):
-        if not any(part.startswith(".") for part in path.relative_to(run).parts):
-            yield Artifact(path.parent, Manifest.load(path))
+def _made_again(subject: Subject, evidence: Evidence) -> list[str]:
+    """The stages that were made again, or are said to have been, although they had been finished."""
+    made, lines = manifests(subject.folder), list(read_jsonl(subject.folder / "metrics.jsonl"))
+    problems = [f"{name} was made again" for name, before in evidence.finished.items() if made.get(name) != before]
+    listed = Counter(line["name"] for line in lines)
+    if listed != Counter(list(made)):
+        problems.append(f"metrics.jsonl lists {sorted(listed.elements())}, finished are {sorted(made)}")
+    reused = {line["name"] for line in lines if line["reused"]}
+    if evidence.finished and reused != subject.found.keys():
+        problems.append(f"metrics.jsonl says that {sorted(reused)} were reused, but it was {sorted(subject.found)}")
+    return problems
 
 
 def _logs(run: Path) -> Iterator[tuple[str, str]]:
@@ -120,9 +134,12 @@ def finished_shards(run: Path) -> dict[tuple[str, int], tuple[int, int]]:
     return found
 
 
-def logged_tokens(run: Path) -> int:
-    """The tokens of all attempts that finished a shard."""
-    return sum(int(n) for _, text in _logs(run) for n in re.findall(r"rows made, \d+ there, (\d+) tokens", text))
+def logged_tokens(run: Path) -> Counter[str]:
+    """The tokens of all attempts that finished a shard, by stage."""
+    tokens: Counter[str] = Counter()
+    for stage, text in _logs(run):
+        tokens[stage] += sum(int(n) for n in re.findall(r"rows made, \d+ there, (\d+) tokens", text))
+    return tokens
 
 
 def _steps_again(run: Path) -> int:

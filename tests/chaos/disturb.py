@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -37,10 +38,12 @@ def chaos(
     seed: int,
     per_run: int = 5,
     undisturbed: Subject | None = None,
+    changes: Mapping[str, Any] = {},
 ) -> list[Kill]:
     """Injects all of these faults in a seeded order, `per_run` into each run, and compares with an undisturbed run.
 
-    If none is given, a first run is left undisturbed.
+    If none is given, a first run is left undisturbed. `changes` are overrides of the disturbed runs, which may leave out
+    stages of the undisturbed one.
     """
     rng = random.Random(seed)
     first = undisturbed or Subject(services, folder, "undisturbed")
@@ -49,7 +52,7 @@ def chaos(
         _finish(first, rng)
     tokens = logged_tokens(first.folder)
     found = check(first, Evidence(), None)
-    print(f"undisturbed: {tokens} tokens, {found}", flush=True)
+    print(f"undisturbed: {tokens.total()} tokens, {found}", flush=True)
     assert found.is_sound(), found
     wanted = list(faults)
     rng.shuffle(wanted)
@@ -57,7 +60,8 @@ def chaos(
     runs = 0
     while wanted:
         runs += 1
-        subject = Subject(services, folder, f"run-{runs}", spread=not set(OF_MACHINES).isdisjoint(wanted[:per_run]))
+        spread = not set(OF_MACHINES).isdisjoint(wanted[:per_run])
+        subject = Subject(services, folder, f"run-{runs}", spread, changes)
         struck, evidence = _disturb(subject, wanted, per_run, rng)
         checked = check(subject, evidence, tokens, len(struck))
         for kill in struck:

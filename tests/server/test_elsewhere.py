@@ -77,7 +77,8 @@ def test_a_run_on_s3_and_postgresql_goes_through_and_is_found_by_another_machine
 ) -> None:
     """The flow, two workers that generate and share the copies of their machine, and one that trains, each with a cache."""
     keep = {"retention.judges": "last_and_best", "retention.completions": "last_round"}
-    spread = {"generation.workers": 2, "generation.shard_rows": 30, "training.in_pool": True}
+    # Of the stages that generate, only the votes have more rows than one worker's shard.
+    spread = {"generation.workers": 2, "generation.shard_rows": 35, "training.in_pool": True}
     told: dict[str, Any] = {
         "store": "s3://runs/all",
         "run_name": "far",

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from data.files import read_jsonl
-from flows.server.local import Services, run_deployment, start_deployment, start_worker, state_of
+from flows.server.local import Services, run_deployment, state_of
 from tests.chaos.disturb import chaos
 from tests.chaos.faults import QUICK
 from tests.chaos.subject import Subject, manifests
@@ -40,6 +39,7 @@ def test_a_short_run_goes_through_and_shows_itself(services: Services, undisturb
     assert {"config.json", "model.safetensors", "prompt.json", "README.md"} <= {
         p.name for p in (run / "final").iterdir()
     }
+    assert not (run / ".encoded").exists(), "no training needs the encoded examples any more"
     report = (run / "report.html").read_text()
     assert "<svg" in report
     assert "Planned and actual" in report
@@ -78,44 +78,6 @@ def test_a_dry_run_only_plans(services: Services, parameters: dict[str, Any], tm
     assert "| round-1/votes |" in shown["data"]
     of_run = {"flow_runs": {"id": {"any_": [flow_run]}}}
     assert httpx.post(f"{services.ui}/api/task_runs/filter", json=of_run).json() == []
-
-
-def test_a_killed_worker_loses_nothing_that_was_finished(
-    services: Services, parameters: dict[str, Any], tmp_path: Path
-) -> None:
-    """Kills the worker and the flow in the middle of a round; the second start redoes no finished stage.
-
-    In the end every stage has, byte for byte, the content that it has in the run that nobody disturbed.
-    """
-    undisturbed = manifests(Path(parameters["store"]) / "short")
-    run = tmp_path / "killed"
-    told = {**parameters, "store": str(tmp_path), "run_name": "killed"}
-    start_deployment(services, "self-train/demo", told)
-    until(lambda: list(run.glob(".work/round-1--*")), 300)
-    started = services.processes.pop("worker")
-    worker = psutil.Process(started.pid)
-    family = [worker, *worker.children(recursive=True)]
-    for process in family:
-        process.kill()
-    started.wait()
-    psutil.wait_procs(family, timeout=10)
-    left = [p.pid for p in psutil.process_iter(["cmdline"]) if str(run) in " ".join(p.info["cmdline"] or [])]
-    assert left == [], "a child of the killed flow is still running"
-    finished = manifests(run)
-    assert {"data", "prover", "round-0/judge", "round-0/benchmark"} <= finished.keys()
-
-    start_worker(services)
-    _, state = run_deployment(services, "self-train/demo", told)
-    assert state == "Completed"
-    assert not (run / ".encoded").exists(), "no training needs the encoded examples any more"
-    after = manifests(run)
-    assert {name: after[name] for name in finished} == finished
-    assert {name: after[name].content for name in undisturbed if name != "final"} == {
-        name: undisturbed[name].content for name in undisturbed if name != "final"
-    }  # the card in final/ names the run
-    lines = list(read_jsonl(run / "metrics.jsonl"))
-    assert sorted(line["name"] for line in lines) == sorted(after)
-    assert {line["name"] for line in lines if line["reused"]} == finished.keys()
 
 
 def test_a_server_that_knows_nothing_of_the_run_and_a_retry_find_all_that_is_done(
@@ -161,8 +123,11 @@ def test_wrong_values_are_refused_before_anything_starts(services: Services, par
 
 @pytest.mark.chaos
 def test_five_kills_lose_nothing_and_do_nothing_twice(services: Services, undisturbed: Subject, tmp_path: Path) -> None:
-    """One of each quick kind; `make chaos` strikes with all kinds, as often as it is told."""
-    kills = chaos(services, tmp_path, QUICK, seed=1, undisturbed=undisturbed)
+    """One of each quick kind, in a run without the last training; `make chaos` strikes with all kinds, as often as it is told.
+
+    That a resumed run's results are those of an undisturbed one is in tests/tasks/test_interrupted_run.py.
+    """
+    kills = chaos(services, tmp_path, QUICK, seed=1, undisturbed=undisturbed, changes={"training.final": None})
     assert sorted(kill.fault for kill in kills) == sorted(QUICK)
     for kill in kills:
         assert kill.checked is not None
