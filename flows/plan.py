@@ -21,7 +21,7 @@ from data.store.store import RunStore
 from flows.config.checks import check_planned
 from flows.config.every_run import PlannedParameters
 from flows.config.parameters import FLOWS, AdaptConfig, BaselinesConfig, GramConfig, SelfTrainConfig
-from flows.config.recipes import ConfigError, find_recipe, load_file, with_overrides
+from flows.config.recipes import ConfigError, find_recipe, load_run
 from tasks.machine.terminal import printing
 from tasks.model.chat import ChatTemplateError
 from tasks.model.endpoint import is_endpoint
@@ -186,7 +186,9 @@ def _recipe(name: str, overrides: Mapping[str, Any]) -> PlannedParameters:
     flow, path = find_recipe(name)
     if flow not in _PLANNED:
         raise ConfigError(f"{name}: recipes of {flow} cannot be planned; those of {', '.join(_PLANNED)} can")
-    return with_overrides(load_file(flow, path).model_dump(mode="json"), overrides, _PLANNED[flow])
+    config = load_run(flow, path, {"overrides": overrides})
+    assert isinstance(config, PlannedParameters)
+    return config
 
 
 def _read_rates(path: Path) -> Mapping[str, Any]:

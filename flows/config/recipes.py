@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from flows.config.every_run import RunParameters
 from flows.config.parameters import FLOWS, SelfTrainConfig
+from flows.config.recipe_paths import absolute_overrides, absolute_values
 from flows.config.recipe_text import RecipeTextError, line_of, read_text, shown, values_in
 from tasks.settings.wording import (
     Place,
@@ -41,27 +43,51 @@ def _folder(flow: str) -> Path:
     return RECIPES if flow == _DEFAULT else RECIPES / flow
 
 
+def own(path: Path) -> bool:
+    """Whether a recipe is the user's: its relative paths start in its own folder, those of a built-in one in the checkout."""
+    return path.parent.resolve() not in {_folder(flow).resolve() for flow in FLOWS}
+
+
 def find_recipe(name: str) -> tuple[str, Path]:
-    """(flow, file) of a recipe by its path, by FLOW/NAME, or by NAME alone, each with or without ``.toml``.
+    """(flow, file) of a recipe by FLOW/NAME or NAME of a built-in one, by its path, or by a folder that holds no other.
 
     A name alone is self-training's recipe or, if there is none, that of the only flow that has one. A file elsewhere
-    belongs to the flow that its folder is named after, else to the first flow that has all of its sections.
+    belongs to the first flow that has all of its settings; if several have, rather to the one that its folder is named after.
     Raises ConfigError if there is none.
     """
     path = Path(name).expanduser()
     if path.suffix == ".toml" and path.is_file():
         return _flow_of(path), path
-    flow, _, own = name.removesuffix(".toml").rpartition("/")
-    having = [kind for kind, path in recipe_files() if path.stem == own]
+    flow, _, stem = name.removesuffix(".toml").rpartition("/")
+    having = [kind for kind, path in recipe_files() if path.stem == stem]
+    if path.is_dir() and (path := _only_recipe(name, path, (flow in having) if flow else bool(having))):
+        return _flow_of(path), path
     if not flow:
         flow = _DEFAULT if _DEFAULT in having or len(having) != 1 else having[0]
     if flow not in FLOWS and path.suffix == ".toml":
         raise ConfigError(f"{name}: there is no such file")
     if flow not in FLOWS:
         near = difflib.get_close_matches(flow, FLOWS, n=1)
-        hint = f"did you mean {near[0]}/{own}?" if near else f"the flows are {', '.join(FLOWS)}"
+        hint = f"did you mean {near[0]}/{stem}?" if near else f"the flows are {', '.join(FLOWS)}"
         raise ConfigError(f"{name}: there is no flow {flow!r}; {hint}")
-    return flow, _recipe_named(flow, own)
+    return flow, _recipe_named(flow, stem)
+
+
+def _only_recipe(name: str, folder: Path, built_in: bool) -> Path | None:
+    """The recipe in a folder; None if a built-in one is meant. Raises ConfigError if that is not clear."""
+    recipes = sorted(folder.glob("*.toml"))
+    if built_in and not recipes:
+        return None
+    if built_in and not name.startswith((".", "/", "~")) and not name.endswith("/"):
+        raise ConfigError(f"{name} is a built-in recipe and a folder with recipes: for the folder, write ./{name}")
+    if len(recipes) == 1:
+        return recipes[0]
+    found = (
+        f"holds {len(recipes)} recipes: name one of {', '.join(map(str, recipes))}"
+        if recipes
+        else "holds no .toml file"
+    )
+    raise ConfigError(f"the folder {name} {found}")
 
 
 def _recipe_named(flow: str, name: str) -> Path:
@@ -77,13 +103,27 @@ def _recipe_named(flow: str, name: str) -> Path:
 
 def _flow_of(path: Path) -> str:
     folder = path.resolve().parent
-    if folder == RECIPES.resolve() or folder.name in FLOWS:
+    if not own(path):
         return folder.name if folder.name in FLOWS else _DEFAULT
     try:
-        sections = values_in(path, read_text(path)).keys()
+        values = values_in(path, read_text(path))
     except RecipeTextError as error:
         raise ConfigError(str(error)) from error
-    return next((flow for flow, kind in FLOWS.items() if sections <= kind.model_fields.keys()), _DEFAULT)
+
+    def fits(flow: str) -> tuple[bool, ...]:
+        kind, required = FLOWS[flow], {name for name, field in FLOWS[flow].model_fields.items() if field.is_required()}
+        known = [all(annotation_at(kind, place) is not None for place in _places(values, depth)) for depth in (1, 2)]
+        return (*known, required <= {"run_name", *values}, flow == folder.name)
+
+    return max(FLOWS, key=fits)
+
+
+def _places(values: Mapping[str, Any], depth: int) -> Iterator[Place]:
+    """The places of the values, down to a depth."""
+    for key, value in values.items():
+        yield (key,)
+        if isinstance(value, Mapping) and depth > 1:
+            yield from ((key, *place) for place in _places(value, depth - 1))
 
 
 def load_recipe(name: str, **changes: Any) -> SelfTrainConfig:
@@ -97,7 +137,11 @@ def load_recipe_of(flow: str, name: str, **changes: Any) -> RunParameters:
 
 
 def load_file(flow: str, path: Path, **changes: Any) -> RunParameters:
-    """A recipe of a flow, from any file. Raises ConfigError with the file, the line and the name of each invalid value."""
+    """A recipe of a flow, from any file. In a user's recipe, relative paths become absolute against its folder.
+
+    `changes` count as if they were written in it. Raises ConfigError with the file, the line and the name of each invalid
+    value.
+    """
     try:
         text = read_text(path)
         name = path.stem
@@ -105,6 +149,8 @@ def load_file(flow: str, path: Path, **changes: Any) -> RunParameters:
         values = {"run_name": run_name, **values_in(path, text), **changes}
     except RecipeTextError as error:
         raise ConfigError(str(error)) from error
+    if own(path):
+        values = absolute_values({"store": FLOWS[flow].model_fields["store"].default, **values}, folder_of(path))
 
     def where(place: Place) -> str:
         line = None if place[:1] and place[0] in changes else line_of(text, place)
@@ -112,6 +158,39 @@ def load_file(flow: str, path: Path, **changes: Any) -> RunParameters:
 
     config: RunParameters = _valid(values, FLOWS[flow], where)
     return config
+
+
+def load_run(flow: str, path: Path, parameters: Mapping[str, Any] = {}) -> RunParameters:
+    """The configuration of a recipe's flow run with these parameters, whose relative paths start where the recipe's do.
+
+    As in Prefect, a parameter replaces a whole section; single values are in `overrides`. It holds in this process, whatever
+    the current folder is. Raises ConfigError as `load_file` does.
+    """
+    values = {**load_file(flow, path).model_dump(mode="json"), **absolute_parameters(path, parameters)}
+    overrides = values.pop("overrides", None) or {}
+    if not own(path) and Path.cwd() != (folder := folder_of(path)):
+        values, overrides = absolute_values(values, folder), absolute_overrides(overrides, folder)
+    return with_overrides(values, overrides, FLOWS[flow])
+
+
+def absolute_parameters(path: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters for a flow run of a recipe, with their paths as if they were written in it: absolute for a user's recipe."""
+    if not own(path):
+        return dict(parameters)
+    made = absolute_values(parameters, folder_of(path))
+    return (
+        {**made, "overrides": absolute_overrides(made["overrides"], folder_of(path))} if "overrides" in made else made
+    )
+
+
+def folder_of(path: Path) -> Path:
+    """Where the relative paths of a recipe start."""
+    return path.parent.resolve() if own(path) else checkout()
+
+
+def checkout() -> Path:
+    """The folder in which flow runs work: GRAM_R2_HOME, or the checkout that this code is in."""
+    return Path(os.environ.get("GRAM_R2_HOME") or RECIPES.parents[1]).resolve()
 
 
 @overload

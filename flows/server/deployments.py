@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +11,9 @@ import yaml
 
 from flows.config.checks import check, check_planned
 from flows.config.every_run import PlannedParameters, RunParameters
-from flows.config.parameters import ENTRYPOINTS, FLOWS
+from flows.config.parameters import ENTRYPOINTS
 from flows.config.recipe_text import read_text
-from flows.config.recipes import ConfigError, load_file, load_recipe_of, recipe_files, with_overrides
+from flows.config.recipes import ConfigError, checkout, find_recipe, load_file, load_run, recipe_files
 
 POOLS = {
     "ctl": "The flow runs themselves: they need no GPU if generation and training go to the other pools.",
@@ -36,7 +34,7 @@ def enter_project() -> dict[str, str]:
     Each worker uses its own checkout, so that no machine's paths are stored on the server. GRAM_R2_HOME names another
     folder, for a worker without an editable install.
     """
-    folder = Path(os.environ.get("GRAM_R2_HOME") or Path(__file__).parents[2]).resolve()
+    folder = checkout()
     if not (folder / "prefect.yaml").is_file():
         raise FileNotFoundError(f"{folder} has no prefect.yaml: set GRAM_R2_HOME to the checkout of this project")
     return {"directory": str(folder)}
@@ -68,20 +66,14 @@ def _deployment(flow: str, recipe: Path, config: RunParameters) -> dict[str, Any
     }
 
 
-def check_run(name: str, parameters: Mapping[str, Any]) -> None:
-    """Makes the checks of a deployment's run before anything is started. Raises ConfigError if it cannot be run.
+def check_run(name: str, parameters: Mapping[str, Any]) -> RunParameters:
+    """The configuration of a recipe's run with these parameters, once it has passed all checks. Raises ConfigError if not.
 
-    As in Prefect, a parameter replaces a whole section of the recipe.
+    `name` is what `find_recipe` takes, and relative paths in the parameters start where the recipe's do.
     """
-    flow, _, recipe = name.partition("/")
-    if flow not in FLOWS or not recipe:
-        raise ConfigError(f"{name!r} is not a deployment: give FLOW/RECIPE, such as self-train/demo")
-    values = load_recipe_of(flow, recipe).model_dump(mode="json")
-    overrides = parameters.get("overrides") or {}
-    given = {key: value for key, value in parameters.items() if key != "overrides"}
-    with contextlib.chdir(enter_project()["directory"]):  # where the run will work
-        config = with_overrides({**values, **given}, overrides, FLOWS[flow])
-        (check_planned if isinstance(config, PlannedParameters) and config.dry_run else check)(config)
+    config = load_run(*find_recipe(name), parameters)
+    (check_planned if isinstance(config, PlannedParameters) and config.dry_run else check)(config)
+    return config
 
 
 def _job_variables() -> dict[str, Any]:

@@ -254,6 +254,10 @@ def main() -> int:
     try:
         parameters = _parameters(arguments.param)
         if arguments.command == "run":
+            if "/" not in arguments.deployment:
+                raise ConfigError(
+                    f"{arguments.deployment!r} is not a deployment: give FLOW/NAME, such as self-train/demo"
+                )
             check_run(arguments.deployment, parameters)
     except ConfigError as error:
         print(error, file=sys.stderr)

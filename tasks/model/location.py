@@ -53,13 +53,13 @@ def model_folder(model: str, weights: bool = True) -> str:
         return snapshot_download(name, revision=revision or None, ignore_patterns=skipped)
     except HFValidationError as error:
         raise FileNotFoundError(
-            f"the model {model!r} is neither a local folder (relative paths start in {Path.cwd()}) nor a name on the hub, such "
-            "as Qwen/Qwen3-14B"
+            f"the model {model!r} is neither a local folder (relative paths start in {Path.cwd()}; in a recipe of your "
+            "own, ./FOLDER is beside the recipe) nor a name on the hub, such as Qwen/Qwen3-14B"
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise FileNotFoundError(
             f"the model {model!r} is neither a local folder nor available from the hub: {' '.join(str(error).split())} For gated "
-            f"models, set HF_TOKEN; relative paths start in {Path.cwd()}"
+            f"models, set HF_TOKEN; relative paths start in {Path.cwd()}; in a recipe of your own, ./FOLDER is beside the recipe"
         ) from error
 
 

@@ -151,7 +151,6 @@ def test_a_bad_recipe_does_not_stop_the_deployment_of_the_others(tmp_path: Path)
 @pytest.mark.parametrize(
     ("deployment", "parameters", "message"),
     [
-        ("demo", {}, "'demo' is not a deployment: give FLOW/RECIPE, such as self-train/demo"),
         ("self-train/dmeo", {}, "there is no recipe 'dmeo'; did you mean demo?"),
         (
             "self-train/demo",
