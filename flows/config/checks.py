@@ -5,9 +5,9 @@ The plan, a run on a local server and every flow make the same checks, so that e
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from data.sources.source import HUB
 from data.sources.sources import Kind, Source, check_kind, read_source
 from data.store.remote import is_remote
 from flows.config.every_run import RunParameters
+from flows.config.machine_checks import gpu_problems, package_problems
 from flows.config.parameters import (
     AdaptConfig,
     BaselinesConfig,
@@ -27,7 +28,6 @@ from flows.config.parameters import (
 )
 from flows.config.recipes import ConfigError
 from flows.config.trainings import training_problems
-from tasks.machine.gpus import visible_gpus
 from tasks.model.chat import DATE
 from tasks.model.endpoint import EndpointEngine, is_endpoint
 from tasks.model.endpoint_errors import EndpointError
@@ -37,18 +37,28 @@ from tasks.model.location import model_folder
 from tasks.plan.first_rows import READ_AS
 from tasks.plan.plan import roles
 from tasks.rank import prompt_of
-from tasks.settings import BenchmarkSettings, DataSettings, GenerationSettings, Mechanics, ModelSettings
-from tasks.settings.mechanics import KERNELS
+from tasks.settings import BenchmarkSettings, DataSettings, GenerationSettings, ModelSettings
 
+THIS_MACHINE = "this machine"
 _ENDPOINT_S = 20.0
+
+
+def problems(config: RunParameters) -> dict[str, list[str]]:
+    """A line for everything that would stop this run later, by what it is about; `THIS_MACHINE` lacks GPUs or packages."""
+    found = {
+        "store": _store(config),
+        "data": _data(config),
+        "models": chain(_model_problems(config), _asked(config)),
+        "settings": chain(_engine(config), training_problems(config)),
+        THIS_MACHINE: chain(package_problems(config), gpu_problems(config)),
+    }
+    return {part: list(dict.fromkeys(lines)) for part, lines in found.items()}
 
 
 def check(config: RunParameters) -> None:
     """Raises ConfigError with a line for everything that would stop this run later."""
-    problems = [*_store(config), *_data(config), *_model_problems(config), *_asked(config)]
-    problems += [*_packages(config), *_engine(config), *training_problems(config), *_gpus(config)]
-    if problems:
-        raise ConfigError("\n".join(dict.fromkeys(problems)))
+    if lines := list(chain.from_iterable(problems(config).values())):
+        raise ConfigError("\n".join(lines))
 
 
 def check_planned(config: RunParameters, stand_ins: Mapping[str, str] = {}) -> None:
@@ -56,10 +66,10 @@ def check_planned(config: RunParameters, stand_ins: Mapping[str, str] = {}) -> N
 
     `stand_ins` names the models that are not looked at.
     """
-    problems = [*_store(config), *_model_problems(config, stand_ins), *_packages(config), *_engine(config)]
-    problems += training_problems(config)
-    if problems:
-        raise ConfigError("\n".join(dict.fromkeys(problems)))
+    lines = [*_store(config), *_model_problems(config, stand_ins), *package_problems(config), *_engine(config)]
+    lines += training_problems(config)
+    if lines:
+        raise ConfigError("\n".join(dict.fromkeys(lines)))
 
 
 def _store(config: RunParameters) -> Iterator[str]:
@@ -78,7 +88,7 @@ def _store(config: RunParameters) -> Iterator[str]:
 def _data(config: RunParameters) -> Iterator[str]:
     """Files that are not there, and sources that cannot be what they are read as. Nothing is fetched from the hub."""
     seen = set()
-    for name, kind, source in _sources(config):
+    for name, kind, source in sources_of(config):
         if (kind, known := source.model_dump_json()) in seen:
             continue  # seeds share sources
         seen.add((kind, known))
@@ -100,7 +110,7 @@ def _data(config: RunParameters) -> Iterator[str]:
             yield f"benchmarks.sets.{i}.data: there is no file or folder {path!r}"
 
 
-def _sources(config: RunParameters) -> Iterator[tuple[str, Kind, Source]]:
+def sources_of(config: RunParameters) -> Iterator[tuple[str, Kind, Source]]:
     """(setting, what it is read as, source) for everything that a run reads."""
     if isinstance(config, AdaptConfig):
         for name in ("pairs", "heldout"):
@@ -119,7 +129,7 @@ def _sources(config: RunParameters) -> Iterator[tuple[str, Kind, Source]]:
 
 def _model_problems(config: RunParameters, stand_ins: Mapping[str, str] = {}) -> Iterator[str]:
     """What is wrong with the models that a run is given, except for those in `stand_ins`."""
-    for name, model, context, models in _models(config):
+    for name, model, context, models in models_of(config):
         if model in stand_ins:
             continue
         if is_endpoint(model):
@@ -163,7 +173,7 @@ def _asked(config: RunParameters) -> Iterator[str]:
         yield str(error)
 
 
-def _models(config: RunParameters) -> Iterator[tuple[str, str, str, ModelSettings]]:
+def models_of(config: RunParameters) -> Iterator[tuple[str, str, str, ModelSettings]]:
     """(setting, model, setting of the context, models as given to the stages) for every model that is not made by the run."""
     if isinstance(config, AdaptConfig | BenchmarkConfig):
         models = config.judge.as_models()
@@ -232,59 +242,10 @@ def _endpoint_problem(judge: str) -> str | None:
     return None
 
 
-# ---- this machine ---------------------------------------------------------------------------------------------------------
-
-
-def _packages(config: RunParameters) -> Iterator[str]:
-    """Services that the trainings report to on this machine, and that are not installed."""
-    training: Mechanics = getattr(config, "training", Mechanics())
-    for service in () if training.in_pool else training.report_to:
-        modules = ("tensorboard", "tensorboardX") if service == "tensorboard" else (service,)
-        if not any(map(importlib.util.find_spec, modules)):
-            yield f"training.report_to names {service}, which is not installed: pip install {service}, or leave it out"
+# ---- settings -------------------------------------------------------------------------------------------------------------
 
 
 def _engine(config: RunParameters) -> Iterator[str]:
     """Options for vLLM that it does not have."""
     generation: GenerationSettings = getattr(config, "generation", GenerationSettings())
     yield from engine_option_problems(generation.engine)
-
-
-def _gpus(config: RunParameters) -> Iterator[str]:
-    """What the run wants of this machine's GPUs and cannot get."""
-    training: Mechanics = getattr(config, "training", Mechanics())
-    generation: GenerationSettings = getattr(config, "generation", GenerationSettings())
-    gpus = visible_gpus()
-    in_fp8 = {"kv_cache_dtype": generation.kv_cache_dtype, "quantization": generation.quantization}
-    for name, value in in_fp8.items() if not gpus and not generation.workers else ():
-        if value not in ("auto", None):
-            yield f'generation.{name} = "{value}" needs a GPU that computes in fp8, but no GPU is visible: leave it out'
-    if gpus and not training.in_pool and training.processes > len(gpus):
-        yield f"training.processes = {training.processes}, but {len(gpus)} GPUs are visible: {', '.join(gpus)}"
-    if not generation.workers and generation.tensor_parallel > max(len(gpus), 1):
-        visible = f"{len(gpus)} GPUs are visible: {', '.join(gpus)}" if gpus else "no GPU is visible"
-        yield f"generation.tensor_parallel = {generation.tensor_parallel}, but {visible}"
-    yield from () if training.in_pool else _kernels(training)
-
-
-_FLASH = {
-    "flash_attention_2": "flash_attn",
-    "flash_attention_3": "flash_attn_interface",
-    "flash_attention_4": "flash_attn",
-}
-"""The modules of what transformers finds under these names; where one is missing, it takes a kernel of the hub."""
-
-
-def _kernels(training: Mechanics) -> Iterator[str]:
-    """Faster kernels that trainings are to use, and that are not installed."""
-    from_hub = importlib.util.find_spec("kernels") is not None
-    if training.attention.startswith(KERNELS) and not from_hub:
-        yield f'training.attention = "{training.attention}" is a kernel of the hub: pip install "kernels>=0.17,<0.18"'
-    module = _FLASH.get(training.attention)
-    if module is not None and not from_hub and not importlib.util.find_spec(module):
-        yield (
-            f'training.attention = "{training.attention}" needs flash-attn: pip install flash-attn --no-build-isolation; or a '
-            'kernel of the hub: pip install "kernels>=0.17,<0.18"'
-        )
-    if training.liger_kernels and not importlib.util.find_spec("liger_kernel"):
-        yield "training.liger_kernels needs liger-kernel: pip install liger-kernel, or leave it out"
