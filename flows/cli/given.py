@@ -1,0 +1,90 @@
+"""What several commands are given: a recipe with changes to it, and a run; with completion of their names in the shell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.values import values
+
+if TYPE_CHECKING:
+    from flows.config.every_run import RunParameters
+
+_RECIPES = Path(__file__).parents[1] / "recipes"  # flows.config.recipes takes longer to import than a completion may
+
+
+def built_in_recipes() -> list[str]:
+    """The names of the built-in recipes: NAME for self-training, FLOW/NAME for the other flows."""
+    found = (path.relative_to(_RECIPES).with_suffix("").as_posix() for path in _RECIPES.rglob("*.toml"))
+    return sorted((name for name in found if not name.startswith("own/")), key=lambda name: ("/" in name, name))
+
+
+def recipe_names(incomplete: str) -> list[str]:
+    """Completions of a recipe; none for a path, which the shell completes by itself."""
+    return [name for name in built_in_recipes() if name.startswith(incomplete)]
+
+
+def run_names(incomplete: str) -> list[str]:
+    """Completions of a run: the names of those below the current folder."""
+    from flows.cli.folders import run_folders
+
+    return sorted({path.name for path in run_folders(Path()) if path.name.startswith(incomplete)})
+
+
+Recipe = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        autocompletion=recipe_names,
+        show_default=False,
+        help="A built-in recipe (demo, gram/demo; see `gram-r2 recipes`), a .toml file, or a folder that holds one.",
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        show_default=False,
+        help="A setting by its dotted name, as if it were written in the recipe, such as labels.votes=16. Repeatable.",
+    ),
+]
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="RUN", autocompletion=run_names, show_default=False, help="A run's name, or its folder."),
+]
+
+
+@dataclass(frozen=True)
+class GivenRun:
+    """A recipe's run with changes: its flow, the recipe's file, its configuration, and the parameters of its flow run.
+
+    Paths in `config` hold in this process, whatever the current folder is; in `parameters` they are as the recipe has them,
+    since results depend on the settings.
+    """
+
+    flow: str
+    path: Path
+    config: RunParameters
+    parameters: Mapping[str, Any]
+
+    @property
+    def deployment(self) -> str:
+        return f"{self.flow}/{self.path.stem}"
+
+
+def recipe_with(recipe: str, changes: Sequence[str] | None, **others: Any) -> GivenRun:
+    """A recipe's run with changes, and with `others` that are not None. Raises ConfigError or InputError."""
+    from flows.config.parameters import FLOWS
+    from flows.config.recipes import absolute_parameters, find_recipe, load_file, load_run, with_overrides
+
+    flow, path = find_recipe(recipe)
+    overrides = {**values(changes), **{name: value for name, value in others.items() if value is not None}}
+    config = load_run(flow, path, {"overrides": overrides})
+    written = absolute_parameters(path, {"overrides": overrides})["overrides"]
+    parameters = with_overrides(load_file(flow, path).model_dump(mode="json"), written, FLOWS[flow])
+    return GivenRun(flow, path, config, parameters.model_dump(mode="json"))

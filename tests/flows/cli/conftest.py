@@ -1,0 +1,45 @@
+"""A recipe of the user's, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+RECIPE = f"""
+[models]
+judge_base = "{ROOT}/data/world/base-judge"
+prover_base = "{ROOT}/data/world/base-prover"
+judge_prompt = "compact"
+max_tokens = 128
+
+[proofs]
+max_tokens = 64
+
+[labels]
+max_tokens = 64
+
+[data]
+rationale = [{{ path = "rationale.jsonl" }}]
+labeled = [{{ path = "labeled.jsonl" }}]
+unlabeled = [{{ path = "unlabeled.jsonl" }}]
+"""
+LABELED = {"prompt": "q", "response_a": "x", "response_b": "y", "label": "A"}
+ROWS = {
+    "rationale": {**LABELED, "rationale": "x is longer"},
+    "labeled": LABELED,
+    "unlabeled": {**LABELED, "label": None},
+}
+
+
+@pytest.fixture
+def recipe_folder(tmp_path: Path) -> Path:
+    """A user's recipe with three rows in each of its files."""
+    (tmp_path / "mine.toml").write_text(RECIPE)
+    for name, row in ROWS.items():
+        rows = [json.dumps({**row, "prompt": f"q{i}"}) for i in range(3)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
+    return tmp_path
