@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from flows.cli import check
+from flows.cli import check, run
 
 _START = "Start here"
 
@@ -22,10 +22,15 @@ app = typer.Typer(
 
 @app.callback()
 def gram_r2() -> None:
-    """Self-training of generative reward models that reason: GRAM-R² and GRAM, as resumable runs."""
+    """Self-training of generative reward models that reason: GRAM-R² and GRAM, as resumable runs.
+
+    Try it: `gram-r2 run demo`. With your own data: `gram-r2 init my-run/`,
+    `gram-r2 check my-run/`, `gram-r2 run my-run/`.
+    """
 
 
 app.command("check", rich_help_panel=_START)(check.check)
+app.command("run", rich_help_panel=_START)(run.run)
 
 
 def main() -> None:
