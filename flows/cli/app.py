@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import typer
 
-from flows.cli import check, run
+from flows.cli import check, listing, run, serve, status
 
-_START = "Start here"
+_START, _RUNS, _MODELS, _SERVER = "Start here", "Runs", "Models and data", "Server"
 
 app = typer.Typer(
     name="gram-r2",
@@ -29,8 +29,19 @@ def gram_r2() -> None:
     """
 
 
+app.command("recipes", rich_help_panel=_START)(serve.recipes)
 app.command("check", rich_help_panel=_START)(check.check)
 app.command("run", rich_help_panel=_START)(run.run)
+
+app.command("status", rich_help_panel=_RUNS)(status.status)
+app.command("list", rich_help_panel=_RUNS)(listing.list_runs)
+app.command("open", rich_help_panel=_RUNS)(listing.open_report)
+
+app.command("ui", rich_help_panel=_SERVER)(serve.ui)
+app.command("up", rich_help_panel=_SERVER)(serve.up)
+app.command("down", rich_help_panel=_SERVER)(serve.down)
+app.command("deploy", rich_help_panel=_SERVER)(serve.deploy)
+app.command("undeploy", rich_help_panel=_SERVER)(serve.undeploy)
 
 
 def main() -> None:

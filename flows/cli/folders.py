@@ -1,0 +1,127 @@
+"""Run folders as they are on disk: which there are, what is done in them, and who works on them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from flows.cli.errors import InputError
+
+_METRICS, _COMPARISON, _LEASE, _PLAN = "metrics.jsonl", "comparison.json", ".lease.json", "plan.json"
+_PAGES = ("report.html", "comparison.html")
+_DEEPEST = 4
+_NOT_SEARCHED = ("node_modules", "__pycache__", "site-packages")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @cached_property
+    def stages(self) -> Sequence[Mapping[str, Any]]:
+        """The finished stages: name, kind (as "stage"), round, counts and metrics, in the order in which they were finished."""
+        try:
+            lines = (self.path / _METRICS).read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return ()
+        return [json.loads(line) for line in lines]
+
+    @property
+    def measured(self) -> Sequence[Mapping[str, Any]]:
+        """Those that measured a judge on held-out pairs."""
+        return [one for one in self.stages if one["stage"] == "benchmark" and one.get("accuracy") is not None]
+
+    @property
+    def rounds(self) -> int | None:
+        """The last round whose judge was measured; None for a run without rounds."""
+        return max((one["round"] for one in self.measured if one["round"] is not None), default=None)
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.measured[-1]["accuracy"] if self.measured else None
+
+    @property
+    def report(self) -> Path | None:
+        return next((self.path / page for page in _PAGES if (self.path / page).is_file()), None)
+
+    @property
+    def flow(self) -> str:
+        """The flow that the stages tell of; "–" if they do not."""
+        kinds = {str(one["stage"]) for one in self.stages}
+        if (self.path / _COMPARISON).exists() or any(str(one["name"]).startswith("label-only/") for one in self.stages):
+            return "baselines"
+        for kind, flow in {"task": "adapt", "prove": "self-train", "vote": "self-train", "train-judge": "gram"}.items():
+            if kind in kinds:
+                return flow
+        return "benchmark" if any(kind.startswith("benchmark-") for kind in kinds - {"benchmark-data"}) else "–"
+
+    @property
+    def holder(self) -> str | None:
+        """The living process that works on the run."""
+        from data.store.lease import Holder
+
+        try:
+            holder = Holder(**json.loads((self.path / _LEASE).read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+        return None if holder.gone() else str(holder)
+
+    @property
+    def state(self) -> str:
+        if self.holder:
+            return "running"
+        if self.report is not None or (self.path / "final").is_dir():
+            return "finished"
+        return "stopped" if self.stages else "planned"
+
+    @property
+    def begun(self) -> Sequence[str]:
+        """The stages in progress, or that were when the run was stopped."""
+        work = sorted((self.path / ".work").glob("*/.stage.done"))
+        return [marker.parent.name.rpartition("-")[0].replace("--", "/") for marker in work]
+
+    @property
+    def changed(self) -> float:
+        """When something was last finished in it, in seconds since 1970."""
+        files = [self.path / name for name in (_METRICS, _COMPARISON, _PLAN)]
+        return max((file.stat().st_mtime for file in files if file.exists()), default=self.path.stat().st_mtime)
+
+
+def run_folders(below: Path) -> Iterator[Path]:
+    """The run folders in a folder, down to a few levels, sorted; hidden folders are not searched, nor is what is in a run."""
+    root = below.resolve()
+    for folder, folders, files in os.walk(root):
+        path = Path(folder)
+        # A plan alone is a run's if it lies where runs do: other programs have files of that name, too.
+        planned = _PLAN in files and path.parent.name == "runs"
+        if planned or not {_METRICS, _COMPARISON, _LEASE}.isdisjoint(files):
+            yield path
+            folders.clear()
+        if len(path.relative_to(root).parts) >= _DEEPEST:
+            folders.clear()
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NOT_SEARCHED)
+
+
+def find_run(run: str, below: Path | None = None) -> RunFolder:
+    """A run by its folder, or by its name below the current folder. Raises InputError if there is none, or several."""
+    if (path := Path(run).expanduser()).is_dir():
+        return RunFolder(path.resolve())
+    found = [path for path in run_folders(below or Path()) if path.name == run]
+    if len(found) > 1:
+        raise InputError(f"there are several runs {run!r}: give the folder of one: {', '.join(map(str, found))}")
+    if not found:
+        raise InputError(
+            f"there is no run {run!r} below {(below or Path()).resolve()}: give its folder; `gram-r2 list` shows all"
+        )
+    return RunFolder(found[0])
