@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from prompts.gram import COMPACT_PRETRAINING, GRAM, GRAM_CARD, GRAM_PRETRAINING, PretrainingPrompt
 from prompts.judge import COMPACT, COMPACT_LABEL, GRAM_R2, JudgePrompt
 from prompts.prove import PROVE, PROVE_COMPACT, ProverPrompt
 
+JudgePromptName = Literal["gram-r2", "compact", "compact-label", "gram", "gram-card"]
 JUDGE_PROMPTS: dict[str, JudgePrompt] = {p.name: p for p in (GRAM_R2, COMPACT, COMPACT_LABEL, GRAM, GRAM_CARD)}
 PROVER_PROMPTS: dict[str, ProverPrompt] = {p.name: p for p in (PROVE, PROVE_COMPACT)}
 

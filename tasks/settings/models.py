@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from prompts.catalog import JudgePromptName
 from tasks.settings.section import Role, Section
 
 
@@ -23,7 +24,7 @@ class ModelSettings(Section):
         description="Folder or hub name of the model that the prover is trained from. Paper: Qwen3-14B. Not needed if no "
         "proofs are written.",
     )
-    judge_prompt: Literal["gram-r2", "compact", "compact-label", "gram", "gram-card"] = Field(
+    judge_prompt: JudgePromptName = Field(
         "gram-r2",
         title="Judge prompt",
         description="gram-r2: the prompt of the released checkpoints, byte for byte. compact: a short one with the same reply "
