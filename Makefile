@@ -50,13 +50,13 @@ $(READY): pyproject.toml
 	@touch $@
 
 runs/world/seed-0/heldout.jsonl:
-	$(BIN)/python -m data.world --out runs/world/seed-0 --seed 0
+	$(BIN)/gram-r2 world --out runs/world/seed-0 --seed 0
 
 adapt-data: $(READY)
-	$(BIN)/python -m data.world --out runs/world/adapt --seed 50 --labeled 60 --heldout 100 --unlabeled 4
+	$(BIN)/gram-r2 world --out runs/world/adapt --seed 50 --labeled 60 --heldout 100 --unlabeled 4
 
 baselines: $(READY)
-	for seed in 0 1 2; do $(BIN)/python -m data.world --out runs/world/seed-$$seed --seed $$seed || exit 1; done
+	for seed in 0 1 2; do $(BIN)/gram-r2 world --out runs/world/seed-$$seed --seed $$seed || exit 1; done
 	$(BIN)/python -m flows.server.local run baselines/world
 	@cat runs/baselines-world/comparison.md
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import typer
 
-from flows.cli import check, listing, run, serve, status
+from flows.cli import benchmark, check, describe, listing, plan, rank, run, serve, status, world
+from tasks.machine.terminal import print_anything
 
 _START, _RUNS, _MODELS, _SERVER = "Start here", "Runs", "Models and data", "Server"
 
@@ -31,11 +32,17 @@ def gram_r2() -> None:
 
 app.command("recipes", rich_help_panel=_START)(serve.recipes)
 app.command("check", rich_help_panel=_START)(check.check)
+app.command("plan", rich_help_panel=_START)(plan.plan)
 app.command("run", rich_help_panel=_START)(run.run)
 
 app.command("status", rich_help_panel=_RUNS)(status.status)
 app.command("list", rich_help_panel=_RUNS)(listing.list_runs)
 app.command("open", rich_help_panel=_RUNS)(listing.open_report)
+
+app.command("describe", rich_help_panel=_MODELS)(describe.describe)
+app.command("rank", rich_help_panel=_MODELS)(rank.rank)
+app.add_typer(benchmark.app, name="benchmark", rich_help_panel=_MODELS)
+app.command("world", rich_help_panel=_MODELS)(world.world)
 
 app.command("ui", rich_help_panel=_SERVER)(serve.ui)
 app.command("up", rich_help_panel=_SERVER)(serve.up)
@@ -46,6 +53,7 @@ app.command("undeploy", rich_help_panel=_SERVER)(serve.undeploy)
 
 def main() -> None:
     """The console script."""
+    print_anything()
     app(prog_name="gram-r2")
 
 

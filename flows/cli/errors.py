@@ -9,7 +9,7 @@ from typing import ParamSpec
 
 import typer
 
-from tasks.machine.terminal import print_anything
+from tasks.machine.terminal import printing
 
 _Given = ParamSpec("_Given")
 FAILED, BAD_INPUT, CANCELLED = 1, 2, 130
@@ -28,11 +28,13 @@ def bad_input() -> tuple[type[Exception], ...]:
     from data.files import StoreError
     from data.sources.rows import SourceError
     from flows.config.recipes import ConfigError
+    from tasks.benchmark.games import GamesError
     from tasks.model.chat import ChatTemplateError
     from tasks.model.folder import ModelError
     from tasks.plan.assumptions import PlanError
 
-    return InputError, ConfigError, SourceError, PlanError, ModelError, ChatTemplateError, StoreError, OSError
+    known = (InputError, ConfigError, SourceError, PlanError, ModelError, ChatTemplateError, GamesError)
+    return *known, StoreError, OSError
 
 
 def command(function: Callable[_Given, None]) -> Callable[_Given, None]:
@@ -43,11 +45,9 @@ def command(function: Callable[_Given, None]) -> Callable[_Given, None]:
 
     @functools.wraps(function)
     def run(*given: _Given.args, **named: _Given.kwargs) -> None:
-        print_anything()
         try:
-            function(*given, **named)
-        except BrokenPipeError:
-            raise
+            with printing():
+                function(*given, **named)
         except ServerError as error:
             print(error, file=sys.stderr)
             raise typer.Exit(FAILED) from error

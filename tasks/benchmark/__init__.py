@@ -2,5 +2,5 @@
 
 A game is one judgment of two responses, shown in one order.
 
-``python -m tasks.benchmark score --benchmark rm-bench --data PATH --games games.jsonl`` scores the games of any judge.
+``gram-r2 benchmark score games.jsonl --benchmark rm-bench --data PATH`` scores the games of any judge.
 """

@@ -5,7 +5,7 @@ A line of ``games.jsonl``; `tasks.benchmark.games` describes each field::
     {"benchmark": "rm-bench", "id": "chat/8", "cell": "0-1", "order": "chosen_first", "vote": 0, "verdict": "A",
      "p_first": null, "malformed": null, "truncated": false, "n_tokens": 212}
 
-``scores.json`` is what ``python -m tasks.benchmark score`` prints for them. A game whose prompt does not fit, or on which
+``scores.json`` is what ``gram-r2 benchmark score`` prints for them. A game whose prompt does not fit, or on which
 the engine fails, has no verdict; the benchmark's own rules decide how that is scored.
 """
 

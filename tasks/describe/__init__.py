@@ -1,1 +1,1 @@
-"""``python -m tasks.describe``: what is in a data set, before a run reads it."""
+"""What is in a data set, before a run reads it: ``gram-r2 describe``."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import io
 import os
+import select
 import sys
-from collections.abc import Callable
-from typing import ParamSpec
-
-_Given = ParamSpec("_Given")
+from collections.abc import Iterator
 
 
 def print_anything() -> None:
@@ -21,18 +19,21 @@ def print_anything() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def printing(main: Callable[_Given, int]) -> Callable[_Given, int]:
-    """`main`, with an output that may be of any encoding, and that its reader may close before the end, as `head` does."""
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """For an output that may be of any encoding, and that its reader may close before the end, as `head` does.
 
-    @functools.wraps(main)
-    def command(*given: _Given.args, **named: _Given.kwargs) -> int:
-        print_anything()
-        try:
-            code = main(*given, **named)
-            sys.stdout.flush()
-            return code
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-
-    return command
+    What the reader does not want is then not made: the block ends there, without an error. A BrokenPipeError of any other
+    pipe is raised.
+    """
+    print_anything()
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        output = sys.stdout.fileno()
+        pipe = select.poll()
+        pipe.register(output, 0)
+        if not pipe.poll(0):  # it has a reader
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)

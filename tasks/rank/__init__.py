@@ -11,7 +11,7 @@ Each method has a variant for many prompts at once (``compare_many``, …), whos
 per round. Every pair is shown in both orders by default. Ties, cycles and replies without a verdict are reported in the
 result, never hidden; a null verdict is never a win.
 
-``python -m tasks.rank`` does the same for files; see `tasks.rank.files`.
+``gram-r2 rank`` does the same for files; see `tasks.rank.files`.
 """
 
 from tasks.rank.judge import Judge

@@ -1,4 +1,4 @@
-"""Judge a file of prompts and responses: ``python -m tasks.rank best-of-n|rank|compare IN.jsonl OUT.jsonl --judge …``.
+"""Judge a file of prompts and responses, as ``gram-r2 rank`` does.
 
 An input row, and its output row::
 
@@ -6,34 +6,28 @@ An input row, and its output row::
     {"id": "q7", "of": "5d1e…", "best": 0, "matches": 1, "rounds": 1, "ties": [], "nulls": 0, "failed": {}}
 
 ``prompt`` may be chat messages and a response an assistant's message, in the shapes of `tasks.rank.inputs`. ``id`` may be
-omitted: it is then the row's number, from 0. Started again, the command
-keeps the rows in OUT and continues; failed rows are retried. What OUT was made with is recorded beside it
-(`tasks.rank.output`): another judge, another setting, or other rows with the same ids need another file.
+omitted: it is then the row's number, from 0. Started again, `judge_file` keeps the rows in OUT and continues; failed rows
+are retried. What OUT was made with is recorded beside it (`tasks.rank.output`): another judge, another setting, or other
+rows with the same ids need another file.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
-
-from pydantic import ValidationError
+from typing import Any, Literal, cast, get_args
 
 from data.files import json_line
 from data.records import RecordError
 from data.sources import rows
 from data.sources.fields import as_id, contents
 from data.sources.rows import BrokenRow, SourceError
-from prompts.catalog import JUDGE_PROMPTS
-from tasks.machine.child import ChildError
-from tasks.machine.terminal import print_anything
 from tasks.model.folder import base_of_adapter
 from tasks.rank import Best, Comparison, Judge, open_judge
 from tasks.rank.inputs import read_messages, read_responses
@@ -41,73 +35,97 @@ from tasks.rank.opening import DEFAULTS, Dtype, settings_of
 from tasks.rank.output import begin, check_same, fingerprint, hash_of, held, rows_done
 from tasks.rank.tournaments import Method, RankMethod
 from tasks.settings import GenerationSettings
-from tasks.settings.wording import in_one_line
 
 Row = dict[str, Any]
 Opened = Callable[..., AbstractContextManager[Judge]]
-FAILED, BAD_INPUT = 1, 2
-_FACTS = (
-    "command", "judge", "prompt", "method", "votes", "temperature", "max_tokens", "context", "overlong", "one_order", "seed",
-    "dtype",
-)  # fmt: skip
-"""The options that a result depends on."""
-_AT_ONCE = 256
-"""Rows whose comparisons go to the engine together: at most this many are lost when the command is stopped."""
+Command = Literal["compare", "best-of-n", "rank"]
+METHODS: Mapping[Command, tuple[str, ...]] = {
+    "compare": (),
+    "best-of-n": get_args(Method),
+    "rank": get_args(RankMethod),
+}
+"""The methods of each command, its default first."""
+_FACTS = ("judge", "prompt", "votes", "temperature", "max_tokens", "context", "overlong", "one_order", "seed", "dtype")
+"""The settings that a result depends on, besides the command and its method."""
 
 
-def main(arguments: Sequence[str] | None = None, opened: Opened = open_judge) -> int:
-    """Returns 2, with a message, for input that cannot be used, and 1 if rows or the judge failed.
+@dataclass(frozen=True)
+class RankSettings:
+    """What is asked of which judge, and how: see `open_judge`, also for what None stands for.
 
-    `opened` opens the judge, as `tasks.rank.open_judge` does.
+    At most `at_once` rows have their comparisons in the engine together; so many are lost when the command is stopped.
+    Raises ValueError for a method that the command does not have.
     """
-    print_anything()
-    options = _parser().parse_args(arguments)
-    try:
-        wanted = list(read_rows(options.input, options.command))
-        if options.output.resolve() == options.input.resolve():
-            raise ValueError(f"{options.output} is the input: write the results to another file")
-        if Path(options.judge).is_dir() and base_of_adapter(options.judge) is None:
-            for name, value in settings_of(options.judge).items():
-                setattr(options, name, getattr(options, name) or value)
-        facts = {name: getattr(options, name) for name in _FACTS if hasattr(options, name)}
-        # Of a judge that is not here, its own settings are known only once it is opened.
-        facts = {name: value for name, value in facts.items() if value is not None or name not in DEFAULTS}
-        facts["checkpoint"] = fingerprint(options.judge)
-        with held(options.output):
-            check_same(options.output, facts)
-            done = rows_done(options.output, wanted)
-            todo = [row for row in wanted if row["id"] not in done]
-            if not todo:
-                print(f"{options.output}: all {len(wanted)} rows are already done", file=sys.stderr)
-                return 0
-            with _open(options, opened) as judge:
-                begin(options.output, facts)
-                failed = _write(judge, todo, options, len(wanted) - len(todo))
-    except ValidationError as error:
-        print(in_one_line(GenerationSettings, error), file=sys.stderr)
-        return BAD_INPUT
-    except (ValueError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return BAD_INPUT
-    except (ChildError, OSError, RuntimeError) as error:
-        print(f"the judge failed; finished rows are kept: {error}", file=sys.stderr)
-        return FAILED
-    return FAILED if failed else 0
+
+    command: Command
+    judge: str
+    method: str | None = None
+    prompt: str | None = None
+    votes: int = 1
+    temperature: float = 0.0
+    max_tokens: int | None = None
+    context: int | None = None
+    overlong: Literal["drop", "truncate"] = "drop"
+    one_order: bool = False
+    seed: int = 0
+    dtype: Dtype | None = None
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    at_once: int = 256
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        known = METHODS[self.command]
+        if self.method is not None and self.method not in known:
+            rule = f"must be {' or '.join(known)}" if known else "is only for best-of-n and rank"
+            raise ValueError(f"method: {rule}, got {self.method!r}")
+        object.__setattr__(self, "method", self.method or next(iter(known), None))
+
+    def facts(self) -> dict[str, Any]:
+        """What a result depends on. Of a judge that is not here, its own settings are known only once it is opened."""
+        method = {"method": self.method} if self.method else {}
+        given = {name: getattr(self, name) for name in _FACTS}
+        known = {name: value for name, value in given.items() if value is not None or name not in DEFAULTS}
+        return {"command": self.command, **method, **known, "checkpoint": fingerprint(self.judge)}
 
 
-def _open(options: argparse.Namespace, opened: Opened) -> AbstractContextManager[Judge]:
+def judge_file(source: Path, output: Path, settings: RankSettings, opened: Opened = open_judge) -> int:
+    """Judges the rows of `source` that are not in `output` yet; returns how many rows failed.
+
+    `opened` opens the judge, as `tasks.rank.open_judge` does. Raises ValueError or FileNotFoundError for bad input, and
+    ChildError, OSError or RuntimeError if the judge fails; rows that are finished are kept.
+    """
+    wanted = list(read_rows(source, settings.command))
+    if output.resolve() == source.resolve():
+        raise ValueError(f"{output} is the input: write the results to another file")
+    if Path(settings.judge).is_dir() and base_of_adapter(settings.judge) is None:
+        trained = settings_of(settings.judge)
+        settings = replace(settings, **{name: getattr(settings, name) or value for name, value in trained.items()})
+    facts = settings.facts()
+    with held(output):
+        check_same(output, facts)
+        done = rows_done(output, wanted)
+        todo = [row for row in wanted if row["id"] not in done]
+        if not todo:
+            print(f"{output}: all {len(wanted)} rows are already done", file=sys.stderr)
+            return 0
+        with _open(settings, opened) as judge:
+            begin(output, facts)
+            return _write(judge, todo, output, settings, len(wanted) - len(todo))
+
+
+def _open(settings: RankSettings, opened: Opened) -> AbstractContextManager[Judge]:
     return opened(
-        options.judge,
-        prompt=options.prompt,
-        votes=options.votes,
-        temperature=options.temperature,
-        max_tokens=options.max_tokens,
-        context=options.context,
-        overlong=options.overlong,
-        both_orders=not options.one_order,
-        seed=options.seed,
-        generation=GenerationSettings(gpu_memory_share=options.gpu_memory_share),
-        dtype=options.dtype,
+        settings.judge,
+        prompt=settings.prompt,
+        votes=settings.votes,
+        temperature=settings.temperature,
+        max_tokens=settings.max_tokens,
+        context=settings.context,
+        overlong=settings.overlong,
+        both_orders=not settings.one_order,
+        seed=settings.seed,
+        generation=settings.generation,
+        dtype=settings.dtype,
     )
 
 
@@ -161,17 +179,17 @@ def _list_of(value: object) -> object:
 # ---- the work -------------------------------------------------------------------------------------------------------------
 
 
-def _write(judge: Judge, todo: Sequence[Row], options: argparse.Namespace, n_done: int) -> int:
+def _write(judge: Judge, todo: Sequence[Row], output: Path, settings: RankSettings, n_done: int) -> int:
     """Judges all rows, writes the results, and prints what they cost; returns how many rows failed."""
     from tqdm import tqdm
 
     started = time.monotonic()
-    bar = tqdm(total=n_done + len(todo), initial=n_done, unit="row", disable=options.quiet)
+    bar = tqdm(total=n_done + len(todo), initial=n_done, unit="row", disable=not settings.progress)
     seen: Counter[str] = Counter()
-    with bar, options.output.open("a", encoding="utf-8") as stream:
-        for start in range(0, len(todo), options.at_once):
-            some = todo[start : start + options.at_once]
-            for row, found in zip(some, _results(judge, some, options), strict=True):
+    with bar, output.open("a", encoding="utf-8") as stream:
+        for start in range(0, len(todo), settings.at_once):
+            some = todo[start : start + settings.at_once]
+            for row, found in zip(some, _results(judge, some, settings), strict=True):
                 stream.write(json_line({"id": row["id"], "of": hash_of(row), **found}))
                 seen.update(name for name in ("ties", "cycles", "failed") if found.get(name))
                 seen["ties"] += "winner" in found and _is_tie(found)
@@ -190,14 +208,14 @@ def _write(judge: Judge, todo: Sequence[Row], options: argparse.Namespace, n_don
     return seen["failed"]
 
 
-def _results(judge: Judge, some: Sequence[Row], options: argparse.Namespace) -> list[Row]:
-    if options.command == "compare":
+def _results(judge: Judge, some: Sequence[Row], settings: RankSettings) -> list[Row]:
+    if settings.command == "compare":
         compared = judge.compare_many([(row["prompt"], *row["responses"]) for row in some])
         return [_comparison(one) for one in compared]
     asked = [(row["prompt"], row["responses"]) for row in some]
-    if options.command == "best-of-n":
-        return [_best(best) for best in judge.best_of_n_many(asked, options.method)]
-    return [asdict(ranked) for ranked in judge.rank_many(asked, options.method)]
+    if settings.command == "best-of-n":
+        return [_best(best) for best in judge.best_of_n_many(asked, cast(Method, settings.method))]
+    return [asdict(ranked) for ranked in judge.rank_many(asked, cast(RankMethod, settings.method))]
 
 
 def _best(best: Best) -> Row:
@@ -223,45 +241,3 @@ def _comparison(compared: Comparison) -> Row:
 
 def _without(fields: Row, name: str) -> Row:
     return {key: value for key, value in fields.items() if key != name}
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return number
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tasks.rank", description=(__doc__ or "").split("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, text, methods in (
-        ("compare", "which of two responses is better", None),
-        ("best-of-n", "the best response of each row", Method),
-        ("rank", "all responses of each row, best first", RankMethod),
-    ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("input", type=Path, help="rows with prompt and responses (.jsonl, .json, .parquet, .gz)")
-        command.add_argument("output", type=Path, help="where to write the results, as .jsonl")
-        command.add_argument("--judge", required=True, help="folder, hub name, or endpoint URL (…/v1#MODEL)")
-        command.add_argument("--prompt", choices=JUDGE_PROMPTS, help="default: the judge's training prompt")
-        if methods is not None:
-            command.add_argument("--method", choices=get_args(methods), default=get_args(methods)[0])
-        command.add_argument("--votes", type=_positive, default=1, help="sampled judgments per order; default: 1")
-        command.add_argument("--temperature", type=float, default=0.0, help="above 0 for several votes; default: 0")
-        command.add_argument("--max-tokens", type=_positive, help="maximum reply tokens; default: as trained, or 1024")
-        command.add_argument(
-            "--context", type=_positive, help="tokens of prompt plus reply; default: as trained, or 4096"
-        )
-        command.add_argument(
-            "--overlong",
-            choices=("drop", "truncate"),
-            default="drop",
-            help="what to do with a prompt that does not fit; default: drop",
-        )
-        command.add_argument("--one-order", action="store_true", help="show each pair in one order only")
-        command.add_argument("--seed", type=int, default=0)
-        command.add_argument("--dtype", choices=get_args(Dtype), help="default: as trained, or auto")
-        command.add_argument("--gpu-memory-share", type=float, default=0.9)
-        command.add_argument("--at-once", type=_positive, default=_AT_ONCE, help=f"rows per batch; default: {_AT_ONCE}")
-        command.add_argument("--quiet", action="store_true", help="no progress bar")
-    return parser

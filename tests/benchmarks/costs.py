@@ -1,4 +1,4 @@
-"""The planned GPU hours of the recipes in the README: ``python -m tests.benchmarks.costs``, with options of ``flows.plan``.
+"""The planned GPU hours of the recipes in the README: ``python -m tests.benchmarks.costs``, with options of ``gram-r2 plan``.
 
 Neither models nor data of these recipes are here. What stands in for them: the models' shapes, with a tokenizer of 32K tokens
 trained on public pairs (the 300 of LLaMA-Factory's ``dpo_en_demo.json``, found through GRAM_R2_DATA); these pairs as every
@@ -8,8 +8,6 @@ else is what a plan assumes by itself.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
 import json
 import os
@@ -24,8 +22,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from data.files import write_jsonl
 from data.records import Message, RationalePair, ResponsePair
-from flows.plan import main as plan
 from prompts.judge import join_headings
+from tests.support.commands import gram_r2
 from tests.support.plan_fixtures import write_model
 from tests.support.planning import RECIPES, target
 
@@ -94,11 +92,9 @@ def stand_ins(
 
 def hours_of(given: Sequence[str]) -> dict[str, float]:
     """GPU hours by kind of stage, in the plan with these options."""
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        plan([*given, "--json"])
+    done = gram_r2("plan", *given, "--json")
     hours: dict[str, float] = {}
-    for stage in json.loads(out.getvalue())["stages"]:
+    for stage in json.loads(done.out)["stages"]:
         hours[stage["kind"]] = hours.get(stage["kind"], 0.0) + stage["gpu_seconds"] / 3600
     return hours
 

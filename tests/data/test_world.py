@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import data.world
 from data.records import pair_key, parse_preference, parse_rationale
 from data.world import taste
-from data.world.__main__ import SIZES, main
+from data.world.splits import SIZES, write_splits
 from data.world.tokenizer import END, FORM, SPECIAL, TAGS, build_tokenizer
 from prompts.judge import COMPACT
 from prompts.prove import PROVE_COMPACT
@@ -155,9 +155,8 @@ def test_audit_reports_tastes_only_of_words_in_their_place() -> None:
 
 
 def test_the_files_are_the_same_bytes_for_the_same_seed_and_disjoint(tmp_path: Path) -> None:
-    arguments = ["--seed", "3", "--unlabeled", "60", "--heldout", "80"]
     for out in ("one", "two", "two"):
-        main(["--out", str(tmp_path / out), *arguments])
+        write_splits(tmp_path / out, 3, {**SIZES, "unlabeled": 60, "heldout": 80})
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert files == sorted(f"{name}.jsonl" for name in SIZES)
     keys: list[str] = []
@@ -177,13 +176,6 @@ def test_more_unlabeled_pairs_leave_the_other_files_as_they_are() -> None:
     small, large = (taste.draw_splits({**SIZES, "unlabeled": n}, seed=0) for n in (10, 20))
     assert {**small, "unlabeled": None} == {**large, "unlabeled": None}
     assert large["unlabeled"][:10] == small["unlabeled"]
-
-
-def test_a_negative_size_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--out", str(tmp_path), "--seed", "0", "--labeled", "-1"])
-    assert "can't be negative" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
 
 
 # ---- the tokenizer -------------------------------------------------------------------------------------------------

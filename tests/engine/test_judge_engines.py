@@ -33,9 +33,9 @@ from tasks.model.folder import ModelError
 from tasks.model.judging import JudgeQuery
 from tasks.model.process import EngineProcess
 from tasks.rank import Comparison, Judge, open_judge
-from tasks.rank import files as rank_files
 from tasks.settings import GenerationSettings
 from tests.conftest import ROOT, free_port, rows_of
+from tests.support.commands import gram_r2
 
 pytestmark = pytest.mark.engine
 
@@ -200,9 +200,9 @@ def test_files_go_through_a_checkpoint(tmp_path: Path) -> None:
     rows = [{"prompt": taste.QUESTION, "responses": [pair.pair.response_a, pair.pair.response_b]} for pair in PAIRS]
     write_jsonl(tmp_path / "in.jsonl", rows)
     options = ["--judge", JUDGE, "--prompt", "compact", "--max-tokens", "60", "--context", "128", "--dtype", "float32"]
-    command = ["compare", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), *options]
+    command = ["rank", "compare", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), *options]
     before = engines_of_this_process()
-    assert rank_files.main(command) == 0
+    assert gram_r2(*command).code == 0
     assert engines_of_this_process() == before
     found = rows_of(tmp_path / "out.jsonl")
     assert [row["id"] for row in found] == [str(i) for i in range(len(PAIRS))]

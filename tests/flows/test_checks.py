@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from data.world.__main__ import main as write_world
+from data.world.splits import write_splits
 from flows.config.checks import check
 from flows.config.parameters import BaselinesConfig, BenchmarkConfig
 from flows.config.recipes import checked, load_recipe_of, with_overrides
-from flows.plan import main
 from tests.conftest import free_port
 from tests.support.checking import BASE, config, refusal
+from tests.support.commands import gram_r2
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 2747\n"
 
@@ -26,7 +26,7 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 274
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    write_world(["--out", str(folder), "--seed", "0"])
+    write_splits(folder, seed=0)
     return folder
 
 
@@ -136,12 +136,11 @@ def test_an_adapter_whose_base_is_at_hand_passes(world: Path, model: Path, tmp_p
     check(with_overrides(given, {"judge.prompt": ""}, BenchmarkConfig))
 
 
-def test_the_plan_refuses_it_too_in_one_line(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plan_refuses_it_too_in_one_line(model: Path) -> None:
     break_lfs(model)
-    assert main(["demo", "--set", f"models.judge_base={model}"]) == 2
-    out, error = capsys.readouterr()
-    assert (out, error.count("\n")) == ("", 1)
-    assert "is a Git LFS pointer" in error
+    done = gram_r2("plan", "demo", "--set", f"models.judge_base={model}")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "is a Git LFS pointer" in done.err
 
 
 def test_an_endpoint_cannot_be_trained(world: Path) -> None:

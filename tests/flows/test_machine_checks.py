@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from data.world.__main__ import main as write_world
+from data.world.splits import write_splits
 from flows.config.checks import check_planned
 from tests.support.checking import config, refusal
 
@@ -15,7 +15,7 @@ from tests.support.checking import config, refusal
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    write_world(["--out", str(folder), "--seed", "0"])
+    write_splits(folder, seed=0)
     return folder
 
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
-from collections.abc import Callable
 
 import pytest
 
-from flows import plan
 from flows.server import local
-from tasks.benchmark import __main__ as benchmark
-from tasks.describe import command as describe
-from tasks.machine.terminal import print_anything
-from tasks.rank import files as rank
+from tasks.machine.terminal import print_anything, printing
 
 
 def ascii_output(monkeypatch: pytest.MonkeyPatch) -> io.TextIOWrapper:
@@ -32,10 +28,21 @@ def test_what_cannot_be_encoded_is_replaced(monkeypatch: pytest.MonkeyPatch) -> 
     assert output.buffer.getvalue() == b"50 ? 60%: ?, ?\n"  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("main", [plan.main, local.main, benchmark.main, describe.main, rank.main])
-def test_every_command_prints_to_any_output(main: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_local_command_prints_to_any_output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["command", "--help"])
     output = ascii_output(monkeypatch)
     with pytest.raises(SystemExit) as ended:
-        main()
+        local.main()
     assert (ended.value.code, output.errors) == (0, "replace")
+
+
+def test_only_an_output_without_a_reader_ends_a_command_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        with pytest.raises(BrokenPipeError, match="to an engine"), printing():
+            raise BrokenPipeError("to an engine")
+        os.close(reader)
+        with printing():
+            print("x" * 1_000_000)
+            pytest.fail("goes on")

@@ -9,7 +9,6 @@ import pytest
 
 from flows.config.recipe_text import line_of
 from flows.config.recipes import ConfigError, find_recipe, load_file
-from flows.plan import main
 from flows.server import deployments
 from tests.conftest import ROOT
 
@@ -53,14 +52,6 @@ def refusal(path: Path) -> str:
 def test_what_is_wrong_is_said_with_file_and_line(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_bytes(content)
     assert refusal(tmp_path / "mine.toml") == f"{tmp_path}/mine.toml, {message}"
-
-
-def test_the_command_says_it_in_one_line_without_a_traceback(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "mine.toml").write_text("votes = \n")
-    assert main([str(tmp_path / "mine.toml")]) == 2
-    assert capsys.readouterr().err == f"{tmp_path}/mine.toml, line 1: is not TOML (Invalid value)\n"
 
 
 def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command `describe` on rows that a test writes."""
+"""``gram-r2 describe`` on rows that a test writes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tasks.describe.command import main
+from tests.support.commands import gram_r2
 
 Rows = Sequence[object]
 
@@ -19,20 +17,30 @@ def write(path: Path, rows: Rows) -> str:
     return str(path)
 
 
-class Describe:
-    """Runs the command in this process."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.capsys = capsys
-
-    def __call__(self, *arguments: str, code: int = 0) -> str:
-        assert main(arguments) == code
-        out, err = self.capsys.readouterr()
-        said = any(text in out for text in ("No known format", "Several formats", "A run would stop"))
-        assert bool(err) == bool(code and not said)
-        return str(err or out)
+def describe(*arguments: str, code: int = 0) -> str:
+    """What ``gram-r2 describe`` says: on stderr where it only refuses, else on stdout."""
+    done = gram_r2("describe", *arguments)
+    assert done.code == code, done.out + done.err
+    said = any(text in done.out for text in ("No known format", "Several formats", "A run would stop"))
+    assert bool(done.err) == bool(code and not said)
+    return str(done.err or done.out)
 
 
 def own(n: int, label: str | None = "A", **changes: Any) -> dict[str, Any]:
     row = {"prompt": f"Question {n}?", "response_a": f"good {n}", "response_b": f"bad {n}", **changes}
     return row if label is None else {**row, "label": label}
+
+
+MIXED = [
+    own(0),
+    own(1, "B"),
+    own(1, "B", id="again"),
+    own(0, "B", response_a="bad 0", response_b="good 0"),  # the same pair and label, shown the other way round
+    own(1, "A"),  # the other label
+    own(2, None),
+    own(3, response_b=" "),
+    own(4, "neither"),
+    "no row",
+    own(5, rationale="Feedback:\nOne.\n\nComparision:\nTwo.\n\nConclusion:\nResponse A is better."),
+    own(6, rationale="It is the better one."),
+]

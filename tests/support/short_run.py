@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data.world.__main__ import main as write_world
+from data.world.splits import SIZES, write_splits
 
 _SHORT = {
     "rounds.count": 1,
@@ -54,7 +54,7 @@ def short_run(world: Path) -> dict[str, Any]:
 def _sources(world: Path, seed: int = 7) -> dict[str, list[dict[str, str]]]:
     """The sources of each kind in a draw of the world, which is made where it is not there."""
     if not (world / "heldout.jsonl").exists():
-        write_world(["--out", str(world), "--seed", str(seed), "--unlabeled", "60", "--heldout", "30"])
+        write_splits(world, seed, {**SIZES, "unlabeled": 60, "heldout": 30})
     kinds = ("rationale", "labeled", "unlabeled", "heldout")
     return {kind: [{"path": f"{world}/{kind}.jsonl"}] for kind in kinds}
 

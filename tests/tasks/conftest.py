@@ -13,14 +13,13 @@ from data.benchmarks import judgebench
 from data.benchmarks.items import Benchmark
 from data.files import write_jsonl
 from data.store.store import RunStore
-from data.world.__main__ import main as write_world
+from data.world.splits import write_splits
 from tasks.generation.shards import GenerationJob
 from tasks.model.chat import ChatEncoder
 from tasks.run.changes import announce
 from tasks.run.stage import Run
 from tests.conftest import run_with, settings_with
 from tests.support.changing import algorithm, made
-from tests.support.describing import Describe
 from tests.support.families import (
     FAMILIES,
     build_tokenizer,
@@ -57,7 +56,7 @@ def job(tmp_path: Path) -> GenerationJob:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    write_world(["--out", str(folder), "--seed", "0"])
+    write_splits(folder, seed=0)
     return folder
 
 
@@ -110,11 +109,6 @@ def logged() -> Iterator[list[logging.LogRecord]]:
     yield records
     logger.removeHandler(handler)
     logger.setLevel(before)
-
-
-@pytest.fixture
-def describe(capsys: pytest.CaptureFixture[str]) -> Describe:
-    return Describe(capsys)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from tests.conftest import run_with, true_judge
 from tests.support.playing import ALWAYS_A, heldout_of, judge_of
 from tests.support.scoring import DRAWS
 from tests.support.scoring_rows import game_rows, judgebench_row, played, ppe_row, right_always, says, write_rows
-from tests.tasks.test_games import run_command
 
 
 def test_a_judge_that_says_one_side_is_doubted(jb: Benchmark) -> None:
@@ -70,14 +68,6 @@ def test_a_game_without_verdict_is_no_tie(jb: Benchmark) -> None:
     assert (found["ties"], found["unparsed"]) == (0.0, 1.0)
     found = score(played(jb, says({"verdict": "tie"})), draws=DRAWS)["games"]
     assert (found["ties"], found["unparsed"]) == (1.0, 0.0)
-
-
-def test_the_command_warns(tmp_path: Path, jb: Benchmark) -> None:
-    games = write_rows(tmp_path / "games.jsonl", game_rows(jb, says({"verdict": "A"})))
-    done = run_command("score", "--benchmark", "judgebench", "--data", str(tmp_path / "jb.jsonl"), "--games", games)
-    assert done.returncode == 0
-    assert done.stderr.startswith("warning: A in 12 of 12 verdicts")
-    assert json.loads(done.stdout)["doubts"][0].startswith("A in 12 of 12 verdicts")
 
 
 # ---- in a run ---------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""``python -m tasks.describe``: what it says of files written here, and of real ones where they are present."""
+"""What is counted in a data set, and how texts, columns and lengths are shown."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from data.sources.catalog import DATASETS
 from data.sources.sources import Dropped, Source, read_source
 from prompts.judge import COMPACT, GRAM_R2
 from tasks.describe.columns import Columns
 from tasks.describe.layout import named, quoted, shortened, width
 from tasks.describe.survey import Survey, survey
 from tests.support.data_sets import ROWS
-from tests.support.describing import Describe, Rows, own, write
+from tests.support.describing import MIXED, Rows, own, write
 
 
 def surveyed(tmp_path: Path, rows: Rows, **config: Any) -> Survey:
@@ -23,21 +20,6 @@ def surveyed(tmp_path: Path, rows: Rows, **config: Any) -> Survey:
 
 
 # ---- what is counted ---------------------------------------------------------------------------------------------------
-
-
-MIXED = [
-    own(0),
-    own(1, "B"),
-    own(1, "B", id="again"),
-    own(0, "B", response_a="bad 0", response_b="good 0"),  # the same pair and label, shown the other way round
-    own(1, "A"),  # the other label
-    own(2, None),
-    own(3, response_b=" "),
-    own(4, "neither"),
-    "no row",
-    own(5, rationale="Feedback:\nOne.\n\nComparision:\nTwo.\n\nConclusion:\nResponse A is better."),
-    own(6, rationale="It is the better one."),
-]
 
 
 def test_everything_that_a_run_would_count(tmp_path: Path) -> None:
@@ -85,11 +67,6 @@ def test_lengths(tmp_path: Path) -> None:
     assert whole[9] - whole[0] == 9
 
 
-def test_lengths_are_said_in_quantiles(tmp_path: Path, describe: Describe) -> None:
-    text = describe(write(tmp_path / "rows.jsonl", [own(0, prompt="x" * n) for n in range(101, 0, -1)]))
-    assert re.search(r"prompt +1 +11 +51 +91 +100 +101\n", text)
-
-
 def test_tokens_are_counted_of_the_same_texts(tmp_path: Path) -> None:
     source = Source(path=write(tmp_path / "rows.jsonl", [own(n) for n in range(400)]))
     found = survey(source, GRAM_R2, lambda texts: [len(text.split()) for text in texts])
@@ -100,65 +77,6 @@ def test_tokens_are_counted_of_the_same_texts(tmp_path: Path) -> None:
 
 
 # ---- what is said --------------------------------------------------------------------------------------------------------
-
-
-def test_a_file_is_described(tmp_path: Path, describe: Describe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "120")
-    text = describe(write(tmp_path / "rows.jsonl", MIXED))
-    assert "Format detected: only records reads 9 of the first 11 rows." in text
-    for line in (
-        "11 rows\n",
-        "5 usable as unlabeled pairs (labels ignored)",
-        "4 usable as labeled pairs\n",
-        "2 usable as labeled pairs with a rationale",
-        "2 duplicates of an earlier pair; first: rows.jsonl:3",
-        "1 contradicting an earlier pair (opposite label); first: rows.jsonl:5",
-        "2 malformed; first: rows.jsonl:8: field 'label': must be",
-        "with max_malformed = 2 it drops and counts them",
-        "1 empty_response; first: rows.jsonl:7: the second response is empty",
-        "4   50.0%  first is better (A)",
-        "1   12.5%  no label",
-        "A run keeps the positions.",
-        "5 without a rationale; first: rows.jsonl:1: no text argues for the label",
-        "1 not in the format that the prompt gram-r2 requires; first: rows.jsonl:11: missing_headings",
-        "│ Question 0?",
-        "Correct answer:\n│ A",
-    ):
-        assert line in text, line
-    assert "max_malformed = 2" in text
-    assert text.count("[The Start of Assistant A's Response]") == 2
-
-
-def test_the_examples_are_what_the_judge_sees(tmp_path: Path, describe: Describe) -> None:
-    text = describe(
-        write(tmp_path / "rows.jsonl", [own(1, rationale="Good is said. So A is better.")]), "--prompt", "compact"
-    )
-    example = text.split("rows.jsonl:1:\n")[-1]
-    shown, target = example.split("Correct answer:\n")
-    lines = [line.removeprefix("│").removeprefix(" ") for line in shown.splitlines()]
-    assert lines == ["Question 1?", "A: good 1", "B: bad 1", "Better?"]
-    assert target.strip() == "│ <think> Good is said. So A is better. </think><answer>A</answer>"
-
-
-def test_sets_that_name_the_better_response_have_no_balance(tmp_path: Path, describe: Describe) -> None:
-    text = describe(write(tmp_path / "rows.jsonl", ROWS["hh-rlhf"] * 4))
-    assert "no positions and no label balance" in " ".join(text.split())
-    assert "first is better (A)" not in text
-    assert "3 duplicates" in text
-
-
-def test_sets_with_places_of_no_meaning(tmp_path: Path, describe: Describe) -> None:
-    text = describe(write(tmp_path / "rows.jsonl", ROWS["code-ultrafeedback"]))
-    assert "3 rows, 8 pairs (a row can hold several)" in text
-    assert "1 few_responses" in text
-    assert re.search(r"\b1 +14\.3% +tie", text)
-    assert "A run draws positions with its seed." in text
-
-
-@pytest.mark.parametrize("name", [name for name in ROWS if DATASETS[name].format != "records"])
-def test_the_format_of_every_known_set_is_found(tmp_path: Path, describe: Describe, name: str) -> None:
-    text = describe(write(tmp_path / "rows.jsonl", ROWS[name]))  # type: ignore[index]
-    assert f"only {DATASETS[name].format} reads" in text  # type: ignore[index]
 
 
 def test_columns_are_named_with_their_types() -> None:
@@ -199,20 +117,6 @@ def test_very_many_columns_are_cut() -> None:
     assert lines[60].strip().startswith("… and ")
 
 
-def test_control_characters_of_the_data_reach_no_terminal(tmp_path: Path, describe: Describe) -> None:
-    changes = {"prompt": "\x1b[2J\x07Hello\r\nthere?", "\x1b[31mred\n": {"\x07": 1}}
-    text = describe(write(tmp_path / "rows.jsonl", [own(1, **changes), own(2, "\x1b")]))
-    assert "\x1b" not in text
-    assert "\x07" not in text
-    assert "[2J" in text
-
-
-def test_every_line_fits_the_terminal(tmp_path: Path, describe: Describe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "72")
-    text = describe(write(tmp_path / "rows.jsonl", [*ROWS["helpsteer3"], {"a long column of no use": "word " * 300}]))
-    assert max(len(line) for line in text.splitlines() if str(tmp_path) not in line) <= 72
-
-
 def test_texts_are_cut_in_their_middle_at_a_space() -> None:
     text = " ".join(f"word{i}" for i in range(1000))
     short = shortened(text, 300)
@@ -227,8 +131,3 @@ def test_texts_are_cut_in_their_middle_at_a_space() -> None:
     assert quoted("a\n\nb") == "│ a\n│\n│ b"
     assert max(map(len, quoted("字" * 500).splitlines())) <= 2 + (width() - 2) // 2
     assert named("x" * 30, "text", 10) == f"  {'x' * 30}\n          text"
-
-
-def test_a_preference_set_as_a_benchmark_says_which_columns_are_read(tmp_path: Path, describe: Describe) -> None:
-    path = write(tmp_path / "rows.jsonl", [{**own(i), "votes": 3} for i in range(3)])
-    assert "Not read: votes. All other columns are read." in describe(path, "--benchmark", "preferences")

@@ -1,10 +1,7 @@
-"""Games in files, and the command that scores them: what is refused, by line, and what is left to --partial."""
+"""Games in files: what is refused, by line, and what is left to --partial."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,6 @@ from data.benchmarks import judgebench
 from data.benchmarks.items import Benchmark
 from tasks.benchmark.games import GamesError, read_games
 from tasks.benchmark.score import score
-from tests.conftest import ROOT
 from tests.support.scoring_rows import (
     Row,
     game_rows,
@@ -34,7 +30,7 @@ def jb(tmp_path: Path) -> Benchmark:
     return judgebench.load(write_rows(tmp_path / "jb.jsonl", rows))
 
 
-# ---- files and the command --------------------------------------------------------------------------------------------
+# ---- files --------------------------------------------------------------------------------------------
 
 
 def write_games(tmp_path: Path, rows: list[Row]) -> Path:
@@ -130,44 +126,3 @@ def test_a_category_without_games_is_no_gap(jb: Benchmark, tmp_path: Path) -> No
     path = write_games(tmp_path, [r for r in game_rows(jb, right_always) if r["id"] != "p5"])
     scored = score(read_games(jb, path), draws=DRAWS)
     assert (scored["missing"], scored["total"], scored["macro"]) == (["coding"], None, None)
-
-
-def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tasks.benchmark", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-
-
-def test_the_command_prints_json(jb: Benchmark, tmp_path: Path) -> None:
-    data, games = tmp_path / "jb.jsonl", write_games(tmp_path, game_rows(jb, right_always))
-    done = run_command("score", "--benchmark", "judgebench", "--data", str(data), "--games", str(games))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["micro"] == 1.0
-    both = run_command(
-        "compare", "--benchmark", "judgebench", "--data", str(data), "--games", str(games), str(games),
-        "--chart", str(tmp_path / "chart.svg"),
-    )  # fmt: skip
-    assert "| macro | 100.0% | 100.0% | +0.0 |" in both.stdout
-    assert "<svg" in (tmp_path / "chart.svg").read_text()
-
-
-def test_the_command_ends_with_2_for_bad_games_and_says_why(jb: Benchmark, tmp_path: Path) -> None:
-    data, games = tmp_path / "jb.jsonl", write_games(tmp_path, game_rows(jb, right_always)[1:])
-    command = ["score", "--benchmark", "judgebench", "--data", str(data), "--games", str(games)]
-    done = run_command(*command)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "1 game is missing" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert run_command(*command, "--partial").returncode == 0
-    assert run_command(*command[:-1], str(tmp_path / "none.jsonl")).returncode == 2
-    assert run_command(*command[:4], str(tmp_path / "none"), *command[5:]).returncode == 2
-    for wrong, message in (
-        (["--split", "test"], "split: judgebench has gpt and claude, got 'test'"),
-        (["--format", "columns"], "format, columns and subset are only for preferences"),
-        (["--columns", "{"], "--columns: is not JSON"),
-        (["--limit", "2"], "a limit of 2 leaves some of its parts without an item; at least 4 are needed"),
-    ):
-        done = run_command(*command, *wrong)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert message in done.stderr
-        assert len(done.stderr.splitlines()) == 1

@@ -13,11 +13,11 @@ import pytest
 from data.files import read_jsonl, write_jsonl
 from data.store.artifacts import Artifact
 from data.store.store import RunStore
-from data.world.__main__ import main as write_world
+from data.world.splits import write_splits
 from flows.config.every_run import PlannedParameters
 from flows.config.parameters import AdaptConfig, BaselinesConfig
 from flows.config.recipes import load_recipe_of, with_overrides
-from flows.plan import main, plan_target, target_of, write_plan
+from flows.plan import plan_target, target_of, write_plan
 from flows.self_train import self_training
 from tasks.adapt import task_examples, train_file
 from tasks.baselines import labeled_pairs, preference_examples, response_pairs
@@ -40,6 +40,7 @@ from tasks.settings import Optimization, Role
 from tasks.training.examples import ExampleCounts, encode_rows
 from tasks.training.job import TrainingJob
 from tests.conftest import ROOT, settings_with
+from tests.support.commands import gram_r2
 
 PARTS = ("rationale", "labeled", "unlabeled", "heldout")
 
@@ -50,7 +51,7 @@ PARTS = ("rationale", "labeled", "unlabeled", "heldout")
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    write_world(["--out", str(folder), "--seed", "0"])
+    write_splits(folder, seed=0)
     return folder
 
 
@@ -275,23 +276,10 @@ def test_each_response_of_a_set_is_read_once_and_in_knockouts_once_a_match(tmp_p
 # ---- the command line --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["benchmark/demo"], "recipes of benchmark cannot be planned; those of self-train, gram, baselines, adapt can"),
-        (["adapt/demo", "--set", "judge.path=http://host/v1#m"], "is an endpoint: only a checkpoint can be adapted"),
-        (["adapt/demo", "--stand-in", "runs/gram-demo/final=data/world/base-judge"], "Set the prompt to one of"),
-        (["adapt/nothing"], "there is no recipe 'nothing' of adapt; available: demo"),
-    ],
-)
-def test_what_cannot_be_planned_is_said(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_a_recipe_that_one_flow_has_needs_no_flow(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_that_one_flow_has_needs_no_flow(world: Path) -> None:
     given = [word for part in PARTS for word in ("--set", f"data.{part}={json.dumps(sources(world, part))}")]
-    assert main(["world", *given]) == 0
-    text = capsys.readouterr().out
+    done = gram_r2("plan", "world", *given)
+    assert done.code == 0
+    text = done.out
     assert text.startswith("Plan of baselines-world-seed-0\n")
     assert "\ndiscriminative/judge " in text

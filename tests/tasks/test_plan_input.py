@@ -1,4 +1,4 @@
-"""What cannot be planned is said in one line; how many rows a source has; and what an earlier run says of the next."""
+"""How many rows a source has, and what an earlier run says of the next."""
 
 from __future__ import annotations
 
@@ -11,62 +11,13 @@ import pytest
 from data.files import json_line, write_json, write_jsonl
 from data.sources.rows import SourceError, count_rows, declared_rows, read_file
 from flows.config.recipes import load_recipe
-from flows.plan import main
 from tasks.plan.assumptions import PlanError, assume
 from tasks.plan.measured import measured_in
 from tasks.plan.plan import Plan
+from tests.support.commands import gram_r2
 from tests.support.planning import demo, planned
 
-# ---- what cannot be planned -------------------------------------------------------------------------------------------------
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert main(list(arguments)) == 2
-    out, error = capsys.readouterr()
-    assert out == ""
-    return error
-
-
-def test_a_model_that_is_not_there_is_refused_with_what_to_do(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = refusal(capsys, "demo", "--set", "models.prover_base=../no/such/folder")
-    assert "is neither a local folder (relative paths start in " in text
-    assert "--stand-in ../no/such/folder=FOLDER" in text
-    assert "the model 'README.md' is a file: give the folder" in refusal(
-        capsys, "demo", "--set", "models.judge_base=README.md"
-    )
-    judge = refusal(capsys, "adapt/demo", "--set", "judge.path=../no/such/folder")
-    assert "--stand-in ../no/such/folder=FOLDER" in judge
-    assert "judge.prompt" not in judge
-
-
-def test_data_that_is_not_there_is_refused_with_what_to_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    sources = json.dumps([{"path": f"{tmp_path}/none.jsonl"}])
-    text = refusal(capsys, "demo", "--set", f"data.rationale={sources}")
-    assert "there is no such file" in text
-    assert "--data-stand-in rationale=FILE" in text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["dmeo"], "there is no recipe 'dmeo'"),
-        (["demo", "--set", "labels.votes=7"], "votes must be even"),
-        (["demo", "--set", "labels.votes"], "'labels.votes' is not NAME=VALUE"),
-        (["demo", "--assume", "kept=0.5"], "invalid assumption: kept: no such assumption; did you mean kept_labels or"),
-        (["demo", "--stand-in", "org/x=."], "no model of this recipe is called org/x"),
-        (["demo", "--stand-in", "data/world/base-judge=tests"], "has no config.json: pass a model folder"),
-        (
-            ["demo", "--data-stand-in", "label=x.jsonl"],
-            "no data is called label: a stand-in can replace one of rationale",
-        ),
-        (["demo", "--like", "tests"], "tests has no metrics.jsonl: pass a run folder"),
-        (["demo", "--rates", "none.toml"], "none.toml cannot be read as TOML"),
-    ],
-)
-def test_what_cannot_be_planned_is_said(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert message in refusal(capsys, *arguments)
+# ---- what the sample must hold ------------------------------------------------------------------------------------------------
 
 
 def test_rationales_of_another_shape_are_refused(world: Path) -> None:
@@ -197,7 +148,7 @@ def test_rates_of_other_models_are_not_taken(tmp_path: Path) -> None:
     assert len(notes) == 2
 
 
-def test_given_rates_win_over_measured_ones(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_given_rates_win_over_measured_ones(world: Path, tmp_path: Path) -> None:
     (tmp_path / "rates.toml").write_text("judge_training = 50\nprover_training = 40\n")
     sources = {
         part: json.dumps([{"path": f"{world}/{part}.jsonl"}])
@@ -205,8 +156,8 @@ def test_given_rates_win_over_measured_ones(world: Path, tmp_path: Path, capsys:
     }
     settings = [word for part, value in sources.items() for word in ("--set", f"data.{part}={value}")]
     like = ["--like", str(run_folder(tmp_path / "run")), "--rates", str(tmp_path / "rates.toml")]
-    assert main(["demo", *settings, *like, "--assume", "prover_training=20", "--json"]) == 0
-    plan = Plan.from_json(json.loads(capsys.readouterr().out))
+    done = gram_r2("plan", "demo", *settings, *like, "--assume", "prover_training=20", "--json")
+    plan = Plan.from_json(json.loads(done.out))
     taken = {one["name"]: (one["value"], one["origin"]) for one in plan.assumptions}
     assert taken["judge_training"] == (50, f"given in {tmp_path}/rates.toml")
     assert taken["prover_training"] == (20, "given")

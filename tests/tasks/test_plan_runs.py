@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from flows.config.parameters import AdaptConfig, BaselinesConfig, GramConfig, SelfTrainConfig
-from flows.plan import main, target_of
+from flows.plan import target_of
 from tasks.plan.plan import Plan
 from tasks.plan.show import COLUMNS, as_text
+from tests.support.commands import gram_r2
 from tests.support.planning import RECIPES, demo, options, planned, target
 
 PARAMETERS = {
@@ -35,11 +36,10 @@ def trainings(recipe: str) -> list[str]:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_can_be_planned_from_stand_ins_and_says_so(
-    recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(options(recipe, tmp_path)) == 0
-    text, models = capsys.readouterr().out, target(recipe, tmp_path).models.values()
+def test_every_recipe_can_be_planned_from_stand_ins_and_says_so(recipe: str, tmp_path: Path) -> None:
+    done = gram_r2("plan", *options(recipe, tmp_path))
+    assert done.code == 0, done.err
+    text, models = done.out, target(recipe, tmp_path).models.values()
     assert "ESTIMATES FROM STAND-INS" in text
     assert set(models) <= set(" ".join(text.split("\n\n")[1].split()).split("for: ")[1].split(", "))
     assert max(map(len, text.splitlines())) <= COLUMNS
@@ -58,12 +58,13 @@ def test_only_flows_that_train_and_know_their_work_are_planned() -> None:
     assert {type(config) for config in RECIPES.values()} == {SelfTrainConfig, GramConfig, BaselinesConfig, AdaptConfig}
 
 
-def test_a_plan_of_the_paper_has_the_sizes_of_its_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_of_the_paper_has_the_sizes_of_its_settings(tmp_path: Path) -> None:
     rows = {"rows_rationale": 40_500, "rows_labeled": 1_000_000, "rows_unlabeled": 3_000_000}
     given = [word for name, n in rows.items() for word in ("--assume", f"{name}={n}")]
     given += ["--set", "labels.votes=16", "--set", "rounds.pairs=500000"]
-    assert main([*options("llama-3.1-8b-lora", tmp_path), *given, "--json"]) == 0
-    plan = Plan.from_json(json.loads(capsys.readouterr().out))
+    done = gram_r2("plan", *options("llama-3.1-8b-lora", tmp_path), *given, "--json")
+    assert done.code == 0, done.err
+    plan = Plan.from_json(json.loads(done.out))
     stages = {stage.place.name: stage for stage in plan.stages}
     assert stages["data"].rows_in == sum(rows.values())
     assert stages["prover"].rows_in == 40_500
@@ -157,12 +158,11 @@ def test_a_round_that_finds_too_few_pairs_is_noted(world: Path) -> None:
 # ---- judges that give the label alone ------------------------------------------------------------------------------------
 
 
-def test_gram_is_planned_with_its_pretraining_and_one_token_a_judgment(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_gram_is_planned_with_its_pretraining_and_one_token_a_judgment(tmp_path: Path) -> None:
     given = ["--assume", "rows_pretraining=566000", "--assume", "rows_labeled=65000", "--json"]
-    assert main([*options("gram/gram-qwen3-1.7b", tmp_path), *given]) == 0
-    plan = Plan.from_json(json.loads(capsys.readouterr().out))
+    done = gram_r2("plan", *options("gram/gram-qwen3-1.7b", tmp_path), *given)
+    assert done.code == 0, done.err
+    plan = Plan.from_json(json.loads(done.out))
     stages = {stage.place.name: stage for stage in plan.stages}
     assert list(stages) == ["data", "pretrained", "round-0/selected", "round-0/judge", "round-0/benchmark", "final"]
     assert stages["pretrained"].rows_in == 566_000

@@ -15,8 +15,9 @@ from data.files import write_jsonl
 from tasks.benchmark.games import read_games
 from tasks.benchmark.score import score
 from tests.conftest import REAL, real_file
+from tests.support.commands import gram_r2
 from tests.support.scoring_rows import Row, game_rows, played, right_always
-from tests.tasks.test_games import DRAWS, run_command
+from tests.tasks.test_games import DRAWS
 
 
 @pytest.mark.parametrize(
@@ -107,11 +108,10 @@ def test_the_command_scores_a_whole_benchmark(tmp_path: Path, name: BenchmarkNam
     benchmark = load(name, str(REAL / name))
     write_jsonl(tmp_path / "games.jsonl", game_rows(benchmark, right_always))
     started = time.monotonic()
-    done = run_command(
-        "score", "--benchmark", name, "--data", str(REAL / name), "--games", str(tmp_path / "games.jsonl")
-    )
+    games = str(tmp_path / "games.jsonl")
+    done = gram_r2("benchmark", "score", games, "--benchmark", name, "--data", str(REAL / name))
     print(f"{name}: {time.monotonic() - started:.1f} s")
-    assert (done.returncode, done.stderr) == (0, "")
-    scored = json.loads(done.stdout)
+    assert (done.code, done.err) == (0, "")
+    scored = json.loads(done.out)
     assert scored["games"]["games"] == len(game_rows(benchmark, right_always))
     assert scored["total"] == (None if name == "rm-bench" else 1.0)  # math is missing from the files here

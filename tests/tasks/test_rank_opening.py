@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tasks.rank import files as rank_files
 from tasks.rank import open_judge, prompt_of
 from tasks.rank.opening import settings_of
 
@@ -72,10 +71,3 @@ def test_a_judge_whose_prompt_is_not_known_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(ValueError, match="there is no judge prompt 'new'"), open_judge(tmp_path, prompt="new"):
         pass
-
-
-def test_an_option_out_of_its_range_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "in.jsonl").write_text('{"prompt": "Why?", "responses": ["a", "b"]}\n')
-    files = [str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")]
-    assert rank_files.main(["rank", *files, "--judge", "x", "--gpu-memory-share", "5"]) == 2
-    assert capsys.readouterr().err == "gpu_memory_share: must be at most 1, got 5.0\n"

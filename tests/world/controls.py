@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import read_jsonl
-from data.world.__main__ import main as write_world
+from data.world.splits import write_splits
 from flows.config.recipes import load_recipe, with_overrides
 from flows.running.carry_out import opened
 from flows.self_train import self_training
@@ -58,7 +58,7 @@ def further_controls() -> list[Control]:
 def run_one(control: Control, seed: int) -> None:
     """Executes one run to its end."""
     folder = STORE / f"data-{seed}"
-    write_world(["--out", str(folder), "--seed", str(seed)])
+    write_splits(folder, seed)
     kinds = ("rationale", "labeled", "unlabeled", "heldout")
     sources = {f"data.{kind}": [{"path": f"{folder}/{kind}.jsonl"}] for kind in kinds}
     recipe = load_recipe("demo", store=str(STORE), run_name=run_name(control, seed), seed=seed)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,14 @@ from data.sources.sources import ColumnMap, Source
 from prompts.judge import GRAM_R2
 from tasks.describe.survey import survey
 from tests.conftest import ROOT, real_file
+from tests.support.commands import COMMAND, gram_r2
 from tests.support.data_sets import ROWS
-from tests.support.describing import Describe, own, write
+from tests.support.describing import describe, own, write
 
 # ---- which format ----------------------------------------------------------------------------------------------------------
 
 
-def test_rows_that_no_format_reads_are_shown_and_a_column_map_is_asked_for(tmp_path: Path, describe: Describe) -> None:
+def test_rows_that_no_format_reads_are_shown_and_a_column_map_is_asked_for(tmp_path: Path) -> None:
     path = write(
         tmp_path / "rows.jsonl", [{"q": "Why?", "first": "a", "second": "b", "winner": 1 + i % 2} for i in range(9)]
     )
@@ -44,7 +44,7 @@ def test_rows_that_no_format_reads_are_shown_and_a_column_map_is_asked_for(tmp_p
     assert "8 contradicting an earlier pair (opposite label)" not in mapped
 
 
-def test_several_formats_that_read_the_rows_are_asked_about(tmp_path: Path, describe: Describe) -> None:
+def test_several_formats_that_read_the_rows_are_asked_about(tmp_path: Path) -> None:
     rows = [{**own(i), "chosen": "x", "rejected": "y"} for i in range(4)]
     text = describe(write(tmp_path / "rows.jsonl", rows), code=2)
     assert "Several formats read the first 4 rows: records, chosen-rejected" in text
@@ -53,12 +53,12 @@ def test_several_formats_that_read_the_rows_are_asked_about(tmp_path: Path, desc
     assert "no positions and no label balance" in " ".join(chosen.split())
 
 
-def test_a_format_that_reads_a_few_rows_only_is_not_one_of_several(tmp_path: Path, describe: Describe) -> None:
+def test_a_format_that_reads_a_few_rows_only_is_not_one_of_several(tmp_path: Path) -> None:
     text = describe(write(tmp_path / "rows.jsonl", [own(i) for i in range(8)] + ROWS["hh-rlhf"] * 3))
     assert "only records reads 8 of the first 11 rows" in text
 
 
-def test_a_benchmarks_file_is_recognised_and_described(tmp_path: Path, describe: Describe) -> None:
+def test_a_benchmarks_file_is_recognised_and_described(tmp_path: Path) -> None:
     rows = [
         {"id": i, "prompt": f"Question {i}?", "subset": "s", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "f"]}
         for i in range(3)
@@ -76,12 +76,10 @@ def test_a_benchmarks_file_is_recognised_and_described(tmp_path: Path, describe:
     assert re.search(r"Processed_FairEval +1 +1 +2", describe(str(extra), "--benchmark", "llmbar"))
 
 
-def test_a_named_set_says_what_its_card_says(
-    tmp_path: Path, describe: Describe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_named_set_says_what_its_card_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And where the hub cannot be reached, how a local copy is described."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    command = [sys.executable, "-m", "tasks.describe", "pku-saferlhf"]
+    command = [*COMMAND, "describe", "pku-saferlhf"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     assert done.returncode == 2
@@ -95,7 +93,7 @@ def test_a_named_set_says_what_its_card_says(
 # ---- what is read ------------------------------------------------------------------------------------------------------------
 
 
-def test_each_column_is_said_to_be_read_or_not(tmp_path: Path, describe: Describe) -> None:
+def test_each_column_is_said_to_be_read_or_not(tmp_path: Path) -> None:
     rows = [{**own(i), "context": "A passage.", "note": None, "images": []} for i in range(4)]
     text = describe(write(tmp_path / "rows.jsonl", rows))
     assert re.search(r"context +text: 'A passage\.'; not read\n", text)
@@ -108,13 +106,13 @@ def test_each_column_is_said_to_be_read_or_not(tmp_path: Path, describe: Describ
     assert "All columns are read." in describe(write(tmp_path / "own.jsonl", [own(1), own(2)]))
 
 
-def test_columns_beyond_those_that_are_shown_are_said_to_be_unread(tmp_path: Path, describe: Describe) -> None:
+def test_columns_beyond_those_that_are_shown_are_said_to_be_unread(tmp_path: Path) -> None:
     more = {f"more_{i}": i for i in range(40)}
     text = " ".join(describe(write(tmp_path / "rows.jsonl", [{**own(1), **more}])).split())
     assert f"Not read: {', '.join(more)}. All" in text
 
 
-def test_rows_that_no_judge_can_be_shown_have_their_own_reason(tmp_path: Path, describe: Describe) -> None:
+def test_rows_that_no_judge_can_be_shown_have_their_own_reason(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Weather?"}, {"role": "tool", "content": "12"}]
     rows = [{"prompt": turns, "chosen": f"{i}", "rejected": "?"} for i in range(3)]
     text = describe(write(tmp_path / "rows.jsonl", [*rows, {**rows[0], "prompt": "Weather?"}]))
@@ -124,7 +122,7 @@ def test_rows_that_no_judge_can_be_shown_have_their_own_reason(tmp_path: Path, d
     assert "malformed" not in text
 
 
-def test_ids_at_which_a_run_would_stop(tmp_path: Path, describe: Describe) -> None:
+def test_ids_at_which_a_run_would_stop(tmp_path: Path) -> None:
     folder = tmp_path / "both"
     folder.mkdir()
     for name in ("one", "two"):
@@ -136,7 +134,7 @@ def test_ids_at_which_a_run_would_stop(tmp_path: Path, describe: Describe) -> No
     assert "same id" not in describe(str(folder / "one.jsonl"))
 
 
-def test_a_rationale_that_names_positions_of_its_own_is_counted(tmp_path: Path, describe: Describe) -> None:
+def test_a_rationale_that_names_positions_of_its_own_is_counted(tmp_path: Path) -> None:
     texts = ["The chosen response is right.", "Response B is right."]
     rows = [{"q": f"Why {i}?", "c": "a", "r": "b", "why": text} for i, text in enumerate(texts)]
     columns = json.dumps({"prompt": "q", "chosen": "c", "rejected": "r", "rationale": "why"})
@@ -163,13 +161,13 @@ def test_a_rationale_that_names_positions_of_its_own_is_counted(tmp_path: Path, 
         (["https://example.org/rows.jsonl"], r"is a URL"),
     ],
 )
-def test_wrong_arguments_are_a_clear_error(describe: Describe, arguments: list[str], message: str) -> None:
+def test_wrong_arguments_are_a_clear_error(arguments: list[str], message: str) -> None:
     error = describe(*arguments, code=2)
     assert re.search(message, error)
     assert "Traceback" not in error
 
 
-def test_a_file_that_is_no_list_of_rows_is_a_clear_error(tmp_path: Path, describe: Describe) -> None:
+def test_a_file_that_is_no_list_of_rows_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text('{"data": []}')
     assert "must be a list of rows, is an object with the keys 'data'" in describe(str(tmp_path / "rows.json"), code=2)
     (tmp_path / "empty.jsonl").write_text("")
@@ -177,7 +175,7 @@ def test_a_file_that_is_no_list_of_rows_is_a_clear_error(tmp_path: Path, describ
         assert describe(str(tmp_path / "empty.jsonl"), *arguments, code=2) == f"{tmp_path}/empty.jsonl: holds no rows\n"
 
 
-def test_the_files_of_a_folder_are_named(tmp_path: Path, describe: Describe) -> None:
+def test_the_files_of_a_folder_are_named(tmp_path: Path) -> None:
     for name in ("pairs/a.jsonl", "pairs/b.jsonl", "pairs/older/c.jsonl"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         write(tmp_path / name, [own(1), own(2)])
@@ -188,7 +186,7 @@ def test_the_files_of_a_folder_are_named(tmp_path: Path, describe: Describe) -> 
     assert "  files" not in describe(f"{tmp_path}/pairs/a.jsonl")
 
 
-def test_a_folder_with_its_data_in_sub_folders(tmp_path: Path, describe: Describe) -> None:
+def test_a_folder_with_its_data_in_sub_folders(tmp_path: Path) -> None:
     for split in ("train", "test"):
         (tmp_path / "set" / split).mkdir(parents=True)
         write(tmp_path / "set" / split / "0.jsonl", [own(1)])
@@ -198,27 +196,27 @@ def test_a_folder_with_its_data_in_sub_folders(tmp_path: Path, describe: Describ
     assert "1 usable as labeled pairs" in describe(str(tmp_path / "set"))
 
 
-def test_a_problem_of_the_row_itself_is_said_once(tmp_path: Path, describe: Describe) -> None:
+def test_a_problem_of_the_row_itself_is_said_once(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(" ".join(json.dumps(own(i)) for i in range(3)))
     text = describe(str(tmp_path / "rows.jsonl"), code=2)
     assert text.count("the line holds more than one JSON value; a JSONL file has one object per line.") == 1
     assert "--columns" not in text
 
 
-def test_half_of_the_rows_suffice_for_a_format(tmp_path: Path, describe: Describe) -> None:
+def test_half_of_the_rows_suffice_for_a_format(tmp_path: Path) -> None:
     text = describe(write(tmp_path / "rows.jsonl", [own(1), own(2, prompt=7)]))
     assert "only records reads 1 of the first 2 rows" in text
     assert "1 malformed; first: rows.jsonl:2: field 'prompt'" in text
 
 
-def test_only_malformed_rows_are_no_crash(tmp_path: Path, describe: Describe) -> None:
+def test_only_malformed_rows_are_no_crash(tmp_path: Path) -> None:
     text = describe(write(tmp_path / "rows.jsonl", [1, None, [2]]), "--format", "multipref", code=2)
     assert "  A run would stop: No row is usable (3 malformed).\n" in text
     said = "3 malformed; first: rows.jsonl:1: the row must be an object with columns, got int"
     assert said in " ".join(text.split())
 
 
-def test_a_limit(tmp_path: Path, describe: Describe) -> None:
+def test_a_limit(tmp_path: Path) -> None:
     text = describe(write(tmp_path / "rows.jsonl", [own(i) for i in range(30)]), "--limit", "7")
     assert "at most 7 rows are read" in text
     assert "7 usable as labeled pairs" in text
@@ -227,7 +225,7 @@ def test_a_limit(tmp_path: Path, describe: Describe) -> None:
 @pytest.mark.parametrize("n", [1, 5])
 def test_a_reader_that_stops_early_is_no_error(tmp_path: Path, n: int) -> None:
     path = write(tmp_path / "rows.jsonl", [own(i, prompt="word " * 2000 * (n - 1) + "?") for i in range(n)])
-    command = f"set -o pipefail; {sys.executable} -m tasks.describe {path} | true"
+    command = f"set -o pipefail; {shlex.join([*COMMAND, 'describe', path])} | true"
     buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, env=buffered, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -236,15 +234,9 @@ def test_a_reader_that_stops_early_is_no_error(tmp_path: Path, n: int) -> None:
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_what_the_output_cannot_show_is_replaced(tmp_path: Path, encoding: str) -> None:
     path = write(tmp_path / "rows.jsonl", [own(1, **{"half \ud83d of a pair": 1, "prompt": "Question 字?"})])
-    done = subprocess.run(
-        [sys.executable, "-m", "tasks.describe", path],
-        capture_output=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONIOENCODING": encoding},
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-    text = done.stdout.decode(encoding)
+    done = gram_r2("describe", path, charset=encoding)
+    assert (done.code, done.err) == (0, "")
+    text = done.out
     shown = "\ufffd" if encoding == "utf-8" else "?"
     assert f"half {shown} of a pair  integer: 1" in text
     assert "Question 字?" in text if encoding == "utf-8" else "Question ??" in text
@@ -291,5 +283,5 @@ REAL: list[Case] = [
 
 
 @pytest.mark.parametrize(("file", "arguments", "code", "expected"), REAL)
-def test_real_files(describe: Callable[..., str], file: str, arguments: list[str], code: int, expected: str) -> None:
+def test_real_files(file: str, arguments: list[str], code: int, expected: str) -> None:
     assert re.search(expected, describe(str(real_file(file)), *arguments, code=code))

@@ -1,0 +1,27 @@
+"""Writes one draw of the world as JSONL files in our own format, for ``gram-r2 world``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from data.world import taste
+
+SIZES = {"rationale": 12, "labeled": 20, "unlabeled": 450, "heldout": 500}
+"""Our choice, used by the demo: three rounds of 150 unlabeled pairs, and enough held-out pairs to detect 4 points."""
+
+
+def write_splits(out: Path, seed: int, sizes: dict[str, int] = SIZES) -> list[Path]:
+    """Writes ``<split>.jsonl`` for every split, the same bytes for the same arguments, and returns the paths.
+
+    The unlabeled rows carry the true label too: readers of unlabeled pairs ignore it, a report may use it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, rows in taste.draw_splits(sizes, seed).items():
+        path = out / f"{name}.jsonl"
+        text = "".join(json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in rows)
+        path.write_bytes(text.encode())
+        print(f"{path}: {len(rows)} pairs, {sum(row.label == 'A' for row in rows)} labeled A")
+        paths.append(path)
+    return paths

@@ -1,0 +1,23 @@
+"""``gram-r2 world``: the files are tested in tests/data/test_world.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data.world.splits import SIZES
+from tests.support.commands import gram_r2
+
+
+def test_each_file_has_as_many_pairs_as_are_asked_for(tmp_path: Path) -> None:
+    done = gram_r2("world", "--out", str(tmp_path), "--seed", "3", "--unlabeled", "6", "--heldout", "0")
+    assert done.code == 0
+    rows = {file.stem: len(file.read_text().splitlines()) for file in tmp_path.iterdir()}
+    assert rows == {**SIZES, "unlabeled": 6, "heldout": 0}
+    assert f"{tmp_path}/unlabeled.jsonl: 6 pairs, 3 labeled A\n" in done.out
+
+
+def test_a_negative_size_is_refused(tmp_path: Path) -> None:
+    done = gram_r2("world", "--out", str(tmp_path), "--seed", "0", "--labeled", "-1")
+    assert (done.code, done.out) == (2, "")
+    assert "--labeled" in done.err
+    assert not list(tmp_path.iterdir())
