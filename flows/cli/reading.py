@@ -78,13 +78,19 @@ class Look:
 
 @dataclass
 class FlowRun:
-    """A flow run that is looked at again and again: what has been seen of it is not asked for a second time."""
+    """A flow run that is looked at again and again: what has been seen of it is not asked for a second time.
+
+    Only after `patience` looks is it said what a run waits for that no worker has taken: a worker that has just been started
+    takes some seconds to appear.
+    """
 
     ask: Ask
     id: str
+    patience: int = 15
     _stages: dict[str, Stage] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
     _since: datetime | None = None
+    _waited: int = 0
 
     def look(self, with_log: bool = True) -> Look:
         """Raises httpx.HTTPError if the server does not answer, and prefect's ObjectNotFound if it knows no such run."""
@@ -93,7 +99,8 @@ class FlowRun:
             self._stages[task["id"]] = _stage(task)
         self._add_progress()
         state, parameters = run["state"] or {}, run["parameters"] or {}
-        waits = state.get("type") == "SCHEDULED" and run.get("work_pool_name")
+        self._waited = self._waited + 1 if state.get("type") == "SCHEDULED" else 0
+        waits = self._waited > self.patience and run.get("work_pool_name")
         return Look(
             name=run["name"],
             type=state.get("type", "SCHEDULED"),

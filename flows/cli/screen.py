@@ -13,14 +13,10 @@ if TYPE_CHECKING:
 
 _WARNING, _ERROR = 30, 40
 _PREFECTS_OWN = (
-    "Beginning ",
-    "Finished in state",
-    "Created task run",
-    "View at ",
-    "Downloading flow",
-    "Executing ",
-    "Opening ",
-)
+    "Beginning ", "Finished in state", "Created task run", "View at ", "Downloading flow", "Executing ", "Opening ",
+    "Running 1 deployment pull step", "Deployment step ", "All deployment steps",
+)  # fmt: skip
+"""How lines begin that Prefect itself writes to the logs of flow and task runs."""
 _BAR = 24
 _WARNED = "; WARNING: "
 

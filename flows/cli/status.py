@@ -71,7 +71,7 @@ def _in_short(ask: Ask, run: Any) -> Iterator[str]:
     from flows.cli.screen import accuracies, waiting_for
     from tasks.page.rendering import duration
 
-    look = FlowRun(ask, run["id"]).look(with_log=False)
+    look = FlowRun(ask, run["id"], patience=0).look(with_log=False)
     yield f"{look.name}: {waiting_for(look) or look.state.lower()}, {duration(look.seconds)}"
     for stage in look.stages:
         if stage.type == "RUNNING":

@@ -31,6 +31,7 @@ LINES = [
     (20, TASK, "data: started, key 12ab"),
     (20, TASK, "[engine 0] loaded"),
     (20, FLOW, "Beginning flow run 'demo' for flow 'self-train'"),
+    (20, FLOW, "Deployment step 'enter_project' completed successfully"),
     (20, TASK, "data: done in 0.1 s; 482 in, 482 kept"),
     (30, FLOW, "labels.votes 8 → 16, will redo: round-1/votes"),
     (40, FLOW, "Encountered an exception during execution: no space left"),
@@ -50,7 +51,7 @@ def test_a_terminal_shows_a_line_for_each_stage_that_ended_and_what_runs_below()
     shown = console()
     below = []
     screen = LiveScreen(shown)
-    begun = Moment(tasks=[DATA, JUDGE, FIRST, VOTES], lines=LINES[:5])
+    begun = Moment(tasks=[DATA, JUDGE, FIRST, VOTES], lines=LINES[:6])
     ended = Moment(
         "COMPLETED",
         message="93.6% after 3 rounds",
@@ -97,7 +98,7 @@ def test_the_round_after_the_last_is_the_final_fine_tuning() -> None:
 
 def test_what_is_no_terminal_gets_the_lines_of_the_log_once_each() -> None:
     shown = console(terminal=False)
-    moments = [Moment(lines=LINES[:4]), Moment(lines=LINES[:4]), Moment("COMPLETED", lines=LINES)]
+    moments = [Moment(lines=LINES[:5]), Moment(lines=LINES[:5]), Moment("COMPLETED", lines=LINES)]
     followed(Answers(moments), PlainScreen(shown))
     lines = [line.partition("  ")[2] for line in shown.export_text().splitlines()]
     assert lines == [
@@ -147,7 +148,11 @@ def test_a_server_that_does_not_answer_is_shown_and_waited_for(terminal: bool) -
 def test_a_run_that_no_worker_takes_says_how_to_start_one() -> None:
     shown = console(terminal=False)
     waiting = Moment("SCHEDULED", name="Scheduled", workers=0)
-    followed(Answers([waiting, waiting, Moment("SCHEDULED", workers=2), Moment("COMPLETED")]), PlainScreen(shown))
+    new = [Moment("SCHEDULED", workers=0)] * 15
+    moments = [*new, waiting, waiting, Moment("SCHEDULED", workers=2), Moment("COMPLETED")]
+    answers = Answers(moments)
+    followed(answers, PlainScreen(shown))
+    assert sum(path.endswith("/workers/filter") for path, _ in answers.asked) == 3, "not while one may just be starting"
     said = shown.export_text().splitlines()
     assert said[0].endswith("prefect worker start --pool ctl --work-queue default --limit 1")
     assert said[0].startswith("no worker is listening to the work pool 'ctl', queue 'default'")
