@@ -76,7 +76,7 @@ def connected(say: Say) -> Iterator[Server]:
     Raises InputError if the one that is named does not answer, and ServerError if this machine's cannot be started.
     """
     if url := named_server():
-        with _asking() as ask:
+        with asking() as ask:
             _see_that_it_answers(ask, url)
             yield Server(url, _ui(), ask, local=False)
         return
@@ -87,7 +87,7 @@ def connected(say: Say) -> Iterator[Server]:
         running = services(home_folder(), say=say)
     except RuntimeError as error:  # with the name of its log
         raise ServerError(str(error)) from error
-    with _at(running.environment["PREFECT_API_URL"]), _asking() as ask:
+    with asking(running.environment["PREFECT_API_URL"]) as ask:
         server = Server(_api(), running.ui, ask, True, running.started, lost=lambda: _lost(running))
         try:
             yield server
@@ -108,7 +108,7 @@ def connected_if_running() -> Iterator[Server | None]:
     if not local and not named_server():
         yield None
         return
-    with _at(local), _asking() as ask:
+    with asking(local) as ask:
         try:
             ask("/health")
         except (httpx.HTTPError, ValueError):
@@ -150,12 +150,13 @@ def _at(api: str | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _asking() -> Iterator[Ask]:
+def asking(api: str | None = None) -> Iterator[Ask]:
+    """Asks the server at this address, which is meanwhile that of this process and of its children; None: the one named."""
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     # Who polls tries again anyway, and says meanwhile that the server does not answer.
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
+    with _at(api), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
 
         def ask(path: str, body: Mapping[str, Any] | None = None) -> Any:
             if body is None:

@@ -120,9 +120,9 @@ def asker(console: Console) -> Callable[[KeyboardInterrupt], Answer]:
 def _asked(console: Console) -> Answer:
     from rich.prompt import Prompt
 
-    console.print("\nCancel the run (c), let it go on without you (d), or go on watching (w)?", markup=False)
+    question = "\nCancel the run (c), let it go on without you (d), or go on watching (w)?"
     try:
-        answer = Prompt.ask("", console=console, choices=list(_ANSWERS), default="w")
+        answer = Prompt.ask(question, console=console, choices=list(_ANSWERS), default="w")
     except (KeyboardInterrupt, EOFError):
         return "detach"
     return _ANSWERS[answer]

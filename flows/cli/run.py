@@ -241,5 +241,5 @@ def _results(folder: str, name: str) -> Sequence[str]:
     if "report" in there:
         lines.append(f"next:    gram-r2 open {name}")
     if "judge" in there:
-        lines.append(f"         gram-r2 rank {there['judge']} --help")
+        lines.append(f"         gram-r2 rank best-of-n IN.jsonl OUT.jsonl --judge {there['judge']}")
     return lines

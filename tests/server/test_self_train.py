@@ -9,6 +9,9 @@ import httpx
 import pytest
 
 from data.files import read_jsonl
+from flows.cli.connection import asking
+from flows.cli.reading import FlowRun
+from flows.cli.screen import accuracies, told
 from flows.server.local import Services, run_deployment, state_of
 from tests.chaos.disturb import chaos
 from tests.chaos.faults import QUICK
@@ -48,6 +51,19 @@ def test_a_short_run_goes_through_and_shows_itself(services: Services, undisturb
     artifacts = httpx.post(f"{services.ui}/api/artifacts/filter", json=of_run).json()
     kinds = {artifact["type"] for artifact in artifacts}
     assert {"progress", "table", "markdown"} <= kinds, f"flow run {flow_run} left {kinds}"
+
+
+def test_a_terminal_shows_what_the_server_knows_of_a_run(services: Services, undisturbed: Subject) -> None:
+    """The answers of a real server, in place of those that tests/support/answering.py makes up."""
+    with asking(services.environment["PREFECT_API_URL"]) as ask:
+        look = FlowRun(ask, undisturbed.flow_run).look()
+    assert (look.name, look.type, look.rounds, look.pool) == ("short", "COMPLETED", 1, "ctl")
+    assert [stage.name for stage in look.stages][:2] == ["data", "benchmarks/held-out"]
+    assert {stage.name for stage in look.stages} == manifests(undisturbed.folder).keys()
+    assert all(stage.said and stage.type == "COMPLETED" for stage in look.stages)
+    assert list(accuracies(look.stages, look.rounds)) == ["round 0", "round 1", "final"]
+    assert any(line.text.startswith("round-1/benchmark: done in") for line in told(look.lines))
+    assert look.seconds > 0
 
 
 def test_no_secret_of_the_environment_is_written_anywhere_and_nothing_is_pickled(

@@ -114,7 +114,7 @@ def test_the_end_says_where_judge_and_report_are_and_what_to_do_next(recipe_fold
         f"judge:   {there}/final",
         f"report:  {there}/report.html",
         "next:    gram-r2 open mine",
-        f"         gram-r2 rank {there}/final --help",
+        f"         gram-r2 rank best-of-n IN.jsonl OUT.jsonl --judge {there}/final",
     ]
 
 
