@@ -141,12 +141,15 @@ def _at(api: str | None) -> Iterator[None]:
     if api is None:
         yield
         return
+    before = os.environ.get("PREFECT_API_URL")
     os.environ["PREFECT_API_URL"] = api
     try:
         with temporary_settings({PREFECT_API_URL: api}):
             yield
     finally:
         os.environ.pop("PREFECT_API_URL")
+        if before is not None:
+            os.environ["PREFECT_API_URL"] = before
 
 
 @contextlib.contextmanager

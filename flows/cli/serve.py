@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
 from typing import Annotated
@@ -58,18 +57,14 @@ def up() -> None:
     import httpx
 
     from flows.cli.connection import connected
-    from flows.server.deployments import gone
     from flows.server.up import bring_up
 
     with connected(_say) as server:
         server.keep = True
         try:
-            problems = asyncio.run(bring_up(_say))
-            left = gone()
+            problems = bring_up(_say)
         except (httpx.HTTPError, RuntimeError) as error:  # Prefect's own words
             raise ServerError(str(error)) from error
-    for name in left:
-        _say(f"deployment {name}: its recipe is gone; `gram-r2 undeploy {name}` removes it")
     for problem in problems:
         _say(f"left out: {problem}")
     if problems:

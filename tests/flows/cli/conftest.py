@@ -43,3 +43,15 @@ def recipe_folder(tmp_path: Path) -> Path:
         rows = [json.dumps({**row, "prompt": f"q{i}"}) for i in range(3)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
     return tmp_path
+
+
+@pytest.fixture
+def no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine on which no Prefect server is named or recorded, with an empty current folder; returns the checkout."""
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    (checkout / "prefect.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("GRAM_R2_HOME", str(checkout))
+    return checkout

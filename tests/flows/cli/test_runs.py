@@ -44,8 +44,8 @@ def make_run(folder: Path, *stages: dict[str, Any], hours_ago: float = 0.0) -> P
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a store in it: a finished run, a stopped one, and a plan. No server is named or recorded."""
+def store(tmp_path: Path, no_server: Path) -> Path:
+    """The current folder, with a store in it: a finished run, a stopped one, and a plan."""
     make_run(tmp_path / "runs/done", *STAGES, hours_ago=30)
     (tmp_path / "runs/done/report.html").touch()
     stopped = make_run(tmp_path / "runs/stopped", *STAGES[:2], hours_ago=2)
@@ -54,11 +54,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "runs/only").mkdir()
     (tmp_path / "runs/only/plan.json").write_text("{}")
     os.utime(tmp_path / "runs/only/plan.json", (NOW, NOW))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    (tmp_path / "checkout").mkdir()
-    (tmp_path / "checkout/prefect.yaml").touch()
-    monkeypatch.setenv("GRAM_R2_HOME", str(tmp_path / "checkout"))
     return tmp_path
 
 
