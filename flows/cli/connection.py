@@ -110,7 +110,8 @@ def connected_if_running() -> Iterator[Server | None]:
         return
     with asking(local) as ask:
         try:
-            ask("/health")
+            with retrying(0):
+                ask("/health")
         except (httpx.HTTPError, ValueError):
             yield None
             return
@@ -156,10 +157,8 @@ def _at(api: str | None) -> Iterator[None]:
 def asking(api: str | None = None) -> Iterator[Ask]:
     """Asks the server at this address, which is meanwhile that of this process and of its children; None: the one named."""
     from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-    # Who polls tries again anyway, and says meanwhile that the server does not answer.
-    with _at(api), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
+    with _at(api), get_client(sync_client=True) as client:
 
         def ask(path: str, body: Mapping[str, Any] | None = None) -> Any:
             if body is None:
@@ -167,6 +166,18 @@ def asking(api: str | None = None) -> Iterator[Ask]:
             return client.request("POST", cast("Any", path), json=dict(body)).json()
 
         yield ask
+
+
+@contextlib.contextmanager
+def retrying(times: int) -> Iterator[None]:
+    """How often Prefect's client tries again, which takes it minutes: not at all for whoever asks again anyway.
+
+    To be entered seldom: it takes a tenth of a second.
+    """
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: times}):
+        yield
 
 
 def _api() -> str:
@@ -183,7 +194,8 @@ def _ui() -> str:
 
 def _see_that_it_answers(ask: Ask, url: str) -> None:
     try:
-        ask("/health")
+        with retrying(0):
+            ask("/health")
     except httpx.HTTPStatusError as error:
         raise InputError(f"the Prefect server at PREFECT_API_URL = {url} refuses to answer ({error})") from error
     except (httpx.HTTPError, ValueError) as error:

@@ -37,6 +37,12 @@ def bad_input() -> tuple[type[Exception], ...]:
     return *known, StoreError, OSError
 
 
+def _no_answer() -> type[Exception]:
+    import httpx
+
+    return httpx.HTTPError
+
+
 def command(function: Callable[_Given, None]) -> Callable[_Given, None]:
     """The function as a sub-command: it prints to any output, and bad input ends it with one line and exit code 2.
 
@@ -50,6 +56,9 @@ def command(function: Callable[_Given, None]) -> Callable[_Given, None]:
                 function(*given, **named)
         except ServerError as error:
             print(error, file=sys.stderr)
+            raise typer.Exit(FAILED) from error
+        except _no_answer() as error:
+            print(f"the server: {error}".partition("\n")[0], file=sys.stderr)  # then httpx says where to read about it
             raise typer.Exit(FAILED) from error
         except bad_input() as error:
             print(error, file=sys.stderr)

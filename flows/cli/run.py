@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SHORT = "short"
 """The queue of runs that must not wait behind a run of days."""
+_CANCEL_RETRIES = 3
 
 
 @dataclass(frozen=True)
@@ -134,18 +135,20 @@ def carry_on(given: GivenRun, server: Server, act: Actions, console: Console, de
 
 def to_its_end(given: GivenRun, server: Server, run_id: str, act: Actions, console: Console) -> int:
     """Follows the flow run, and says how it ended; returns the exit code."""
+    from flows.cli.connection import retrying
     from flows.cli.follow import asker, follow, watch
     from flows.cli.reading import FlowRun
     from flows.cli.screen import LiveScreen, PlainScreen
 
     screen = LiveScreen(console) if console.is_terminal else PlainScreen(console)
     flow_run = FlowRun(server.ask, run_id)
-    watched = watch(
-        lambda: follow(flow_run, screen, server.lost, server.sleep),
-        lambda: act.cancel(run_id),
-        asker(console),
-        screen.say,
-    )
+
+    def cancel() -> None:
+        with retrying(_CANCEL_RETRIES):
+            act.cancel(run_id)
+
+    with retrying(0):
+        watched = watch(lambda: follow(flow_run, screen, server.lost, server.sleep), cancel, asker(console), screen.say)
     if watched.last is None:
         screen.say("the run is being cancelled" if watched.cancelled else how_to_go_on(given, server))
         server.keep = not watched.cancelled

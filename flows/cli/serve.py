@@ -54,8 +54,6 @@ def up() -> None:
     Examples:
       PREFECT_API_URL=http://gpu-1:4200/api gram-r2 up
     """
-    import httpx
-
     from flows.cli.connection import connected
     from flows.server.up import bring_up
 
@@ -63,7 +61,7 @@ def up() -> None:
         server.keep = True
         try:
             problems = bring_up(_say)
-        except (httpx.HTTPError, RuntimeError) as error:  # Prefect's own words
+        except RuntimeError as error:  # Prefect's own words
             raise ServerError(str(error)) from error
     for problem in problems:
         _say(f"left out: {problem}")
@@ -88,7 +86,7 @@ def down() -> None:
             for run in runs_under_way(server.ask) if server else ():
                 _say(f"{run['name']} is {run['state']['name'].lower()}: it stops, and can be resumed")
     stopped = stop_services(home_folder())
-    _say("the Prefect server and worker have been stopped" if stopped else "no Prefect server runs on this machine")
+    _say("the Prefect server and workers have been stopped" if stopped else "no Prefect server runs on this machine")
 
 
 @command

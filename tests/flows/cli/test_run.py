@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
 from rich.console import Console
 
 from flows.cli.connection import Say, Server, is_elsewhere
@@ -150,6 +151,36 @@ def test_what_the_form_started_is_the_same_run_though_it_gave_fewer_parameters()
     }
     theirs = {"id": RUN, "name": "demo", "parameters": {**few, "overrides": {"labels.votes": 4}}}
     assert run(given, under_way=[theirs])[2].started == []
+
+
+def test_only_looking_is_not_tried_again() -> None:
+    """A server whose database is locked for a moment must not keep a run from being started or cancelled."""
+    usual, tried = PREFECT_CLIENT_MAX_RETRIES.value(), {}
+    given, answers = recipe_with("demo", []), Answers([Moment(), Moment("CANCELLED")])
+
+    class Tried(Done):
+        def start(self, deployment: str, parameters: Mapping[str, Any], queue: str | None) -> str:
+            tried["start"] = PREFECT_CLIENT_MAX_RETRIES.value()
+            return RUN
+
+        @property
+        def actions(self) -> Actions:
+            def cancel(run_id: str) -> None:
+                tried["cancel"] = PREFECT_CLIENT_MAX_RETRIES.value()
+
+            return Actions(self.deploy, self.start, cancel)
+
+    interrupts = iter([KeyboardInterrupt()])
+
+    def sleep(seconds: float) -> None:
+        tried["look"] = PREFECT_CLIENT_MAX_RETRIES.value()
+        for interrupt in interrupts:
+            raise interrupt
+
+    server = Server("http://127.0.0.1:4200/api", "http://127.0.0.1:4200", answers, local=True, sleep=sleep)
+    assert carry_on(given, server, Tried().actions, Console(file=io.StringIO()), detach=False) == 130
+    assert tried == {"start": usual, "look": 0, "cancel": 3}
+    assert usual > 0
 
 
 # ---- before anything is started --------------------------------------------------------------------------------------------

@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
+import typer
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from typer.testing import CliRunner
 
 from flows.cli.connection import asking, connected_if_running
+from flows.cli.errors import command
 from tests.conftest import free_port
 from tests.support.commands import gram_r2
 
@@ -37,7 +41,7 @@ class _Healthy(BaseHTTPRequestHandler):
 def port() -> Iterator[int]:
     """Where something answers that it is healthy."""
     with HTTPServer(("127.0.0.1", 0), _Healthy) as http:
-        threading.Thread(target=http.serve_forever, daemon=True).start()
+        threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
         yield http.server_address[1]
         http.shutdown()
 
@@ -90,3 +94,19 @@ def test_a_recipe_that_is_not_there_is_said_before_a_server_is_looked_for(no_ser
     done = gram_r2("deploy", "demo", "nothing")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("there is no recipe 'nothing'")
+
+
+def test_a_server_that_fails_for_long_is_said_in_one_line() -> None:
+    request = httpx.Request("POST", "http://127.0.0.1:4200/api/deployments/")
+    locked = httpx.HTTPStatusError(
+        "Server error '503'\nMore", request=request, response=httpx.Response(503, request=request)
+    )
+
+    @command
+    def fails() -> None:
+        raise locked
+
+    app = typer.Typer()
+    app.command()(fails)
+    done = CliRunner().invoke(app, [])
+    assert (done.exit_code, done.stderr) == (1, "the server: Server error '503'\n")
