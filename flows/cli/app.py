@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from flows.cli import benchmark, check, describe, listing, plan, rank, run, serve, status, world
+from flows.cli import benchmark, check, describe, listing, plan, push, rank, run, serve, status, world
 from tasks.machine.terminal import print_anything
 
 _START, _RUNS, _MODELS, _SERVER = "Start here", "Runs", "Models and data", "Server"
@@ -38,6 +38,7 @@ app.command("run", rich_help_panel=_START)(run.run)
 app.command("status", rich_help_panel=_RUNS)(status.status)
 app.command("list", rich_help_panel=_RUNS)(listing.list_runs)
 app.command("open", rich_help_panel=_RUNS)(listing.open_report)
+app.command("push", rich_help_panel=_RUNS)(push.push)
 
 app.command("describe", rich_help_panel=_MODELS)(describe.describe)
 app.command("rank", rich_help_panel=_MODELS)(rank.rank)
