@@ -17,7 +17,8 @@ def package_problems(config: RunParameters) -> Iterator[str]:
     for service in () if training.in_pool else training.report_to:
         modules = ("tensorboard", "tensorboardX") if service == "tensorboard" else (service,)
         if not any(map(importlib.util.find_spec, modules)):
-            yield f"training.report_to names {service}, which is not installed: pip install {service}, or leave it out"
+            package = service if service == "trackio" else f'-e ".[{service}]"'
+            yield f"training.report_to names {service}, which is not installed: pip install {package}, or leave it out"
 
 
 def gpu_problems(config: RunParameters) -> Iterator[str]:

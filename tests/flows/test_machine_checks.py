@@ -26,7 +26,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"store": "s4://bucket/runs"}, "store = 's4://bucket/runs': Protocol not known: s4"),
         (
             {"training.report_to": ["wandb"]},
-            "training.report_to names wandb, which is not installed: pip install wandb",
+            'training.report_to names wandb, which is not installed: pip install -e ".[wandb]", or leave it out',
         ),
         ({"training.processes": 3}, "training.processes = 3, but 2 GPUs are visible: 0, 1"),
         ({"generation.tensor_parallel": 4}, "generation.tensor_parallel = 4, but 2 GPUs are visible: 0, 1"),
