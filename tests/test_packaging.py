@@ -1,8 +1,13 @@
-"""What others build on: the wheel's types, and the extras."""
+"""What others build on: the wheel's types, the extras, the image. Each must agree with what it names."""
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
 from typing import Any, get_args
 
 from tasks.settings import Mechanics
@@ -16,6 +21,27 @@ def read(name: str) -> str:
 PROJECT: dict[str, Any] = tomllib.loads(read("pyproject.toml"))
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 PACKAGES: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+PYTHON = re.search(r"^PYTHON \?= python(3\.\d+)$", read("Makefile"), re.MULTILINE)
+TARGETS = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+
+
+def instructions() -> Iterator[tuple[str, str]]:
+    """(name, value) of each instruction of the Dockerfile, with continued lines joined."""
+    lines = [line for line in read("Dockerfile").splitlines() if not line.startswith("#")]
+    for line in re.sub(r"\s*\\\n\s*", " ", "\n".join(lines)).splitlines():
+        if line.strip():
+            name, _, value = line.partition(" ")
+            yield name, value
+
+
+def the(name: str) -> str:
+    """The value of an instruction that there is once."""
+    [value] = [value for one, value in instructions() if one == name]
+    return value
+
+
+ARGUMENTS = dict(value.split("=", 1) for name, value in instructions() if name == "ARG")
+ENVIRONMENT = dict(pair.split("=", 1) for pair in shlex.split(the("ENV")))
 
 
 def test_each_package_says_that_it_is_typed() -> None:
@@ -27,3 +53,57 @@ def test_each_package_says_that_it_is_typed() -> None:
 def test_there_is_an_extra_for_each_service_that_trainings_report_to() -> None:
     services = get_args(get_args(Mechanics.model_fields["report_to"].annotation)[0])
     assert set(services) - EXTRAS.keys() == {"trackio"}  # installed under its own name
+
+
+# ---- the image -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_image_is_set_up_as_a_machine_is() -> None:
+    assert PYTHON is not None
+    packages = next(value for name, value in instructions() if "apt-get install" in value).split()
+    assert {f"python{PYTHON[1]}-venv", f"python{PYTHON[1]}-dev", "python3-pip", "make", "util-linux"} <= set(packages)
+    assert "bookworm" in the("FROM")  # the Debian whose Python this is
+    [setup] = [value for name, value in instructions() if "make setup" in value]
+    assert PROJECT["tool"]["hatch"]["build"]["dev-mode-dirs"] == ["."]  # else the install would miss the packages
+    target, *given = shlex.split(setup.partition("make ")[2])
+    assert target in TARGETS
+    assert {one.partition("=")[0] for one in given} == {"VENV", "EXTRA", "EXTRAS"}
+    assert all(f"$({one.partition('=')[0]})" in read("Makefile") for one in given)
+    assert f"{ENVIRONMENT['PATH'].partition('/bin:')[0]}" == dict(one.split("=", 1) for one in given)["VENV"]
+
+
+def test_the_image_has_extras_that_there_are() -> None:
+    assert {"cpu", "gpu", ARGUMENTS["EXTRA"], *ARGUMENTS["EXTRAS"].split(",")} <= EXTRAS.keys()
+    said = job_template()["variables"]["properties"]["image"]["description"]
+    assert re.search(r"docker build", said)
+    assert {"s3", "kubernetes"} <= set(ARGUMENTS["EXTRAS"].split(","))
+
+
+def job_template() -> dict[str, Any]:
+    template: dict[str, Any] = json.loads(read("flows/server/kubernetes/gpu-pool.json"))
+    return template
+
+
+def test_the_image_suits_the_jobs_of_kubernetes() -> None:
+    [container] = job_template()["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["containers"]
+    # Its arguments are Prefect's command; a command of the container would take the place of the entrypoint.
+    assert "command" not in container
+    assert json.loads(the("ENTRYPOINT"))[-1] == "--"
+    assert json.loads(the("CMD"))[0] in PROJECT["project"]["scripts"]
+    assert int(the("USER")) > 0
+    assert ENVIRONMENT["GRAM_R2_HOME"] == the("WORKDIR")
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert ENVIRONMENT["GRAM_R2_CACHE"] == mounts["cache"]
+    assert ENVIRONMENT["HF_HOME"].startswith(f"{mounts['cache']}/")
+    assert f"{ENVIRONMENT['GRAM_R2_HOME']} {mounts['cache']}" in next(v for _, v in instructions() if "useradd" in v)
+
+
+def test_the_image_gets_what_it_needs_and_nothing_of_a_checkout_s_own() -> None:
+    kept = {line[1:] for line in read(".dockerignore").splitlines() if line.startswith("!")}
+    assert "*" in read(".dockerignore").splitlines()
+    assert {*PACKAGES, "prefect.yaml", "pyproject.toml", "Makefile"} <= kept
+    copied = [path for name, value in instructions() if name == "COPY" for path in value.split()[:-1]]
+    assert {path for path in copied if path != "." and not path.startswith("--")} <= kept
+    assert all((ROOT / name).exists() for name in kept)
+    assert not {name for name in kept if any(fnmatch(name, one) for one in ("runs", ".*", "tests"))}
+    assert {PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]} <= kept
