@@ -1,14 +1,20 @@
-"""What others build on: the wheel's types, the extras, the image. Each must agree with what it names."""
+"""What others build on: the wheel's types, the extras, the image, the workflow. Each must agree with what it names."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any, get_args
+
+import pytest
+import yaml
 
 from tasks.settings import Mechanics
 from tests.conftest import ROOT
@@ -107,3 +113,48 @@ def test_the_image_gets_what_it_needs_and_nothing_of_a_checkout_s_own() -> None:
     assert all((ROOT / name).exists() for name in kept)
     assert not {name for name in kept if any(fnmatch(name, one) for one in ("runs", ".*", "tests"))}
     assert {PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]} <= kept
+
+
+# ---- the workflow --------------------------------------------------------------------------------------------------------
+
+
+def steps() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """(job, step) of the workflow."""
+    for job in yaml.safe_load(read(".github/workflows/checks.yml"))["jobs"].values():
+        for step in job["steps"]:
+            yield job, step
+
+
+def test_the_workflow_runs_checks_that_there_are() -> None:
+    [(job, step)] = [(job, step) for job, step in steps() if ".ci/run" in step.get("run", "")]
+    assert step["run"] == ".ci/run ${{ matrix.target }}"
+    assert job["strategy"]["matrix"]["target"] == ["check", "test", "test-slow"]
+    assert set(job["strategy"]["matrix"]["target"]) <= TARGETS
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+    [python] = [step["with"]["python-version"] for _, step in steps() if "setup-python" in step.get("uses", "")]
+    assert PYTHON is not None
+    assert python == PYTHON[1]
+
+
+def test_the_workflow_builds_the_image_and_runs_it() -> None:
+    commands = [shlex.split(step["run"]) for _, step in steps() if step.get("run", "").startswith("docker")]
+    build, *runs = commands
+    assert build[:2] == ["docker", "build"]
+    assert build[build.index("--build-arg") + 1].partition("=")[0] in ARGUMENTS
+    tag = build[build.index("--tag") + 1]
+    assert runs
+    assert all(run[:4] == ["docker", "run", "--rm", tag] for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("given", "made"), [((), "test-all"), (("check",), "check"), (("test", "chaos"), "test chaos")]
+)
+def test_ci_makes_the_targets_that_it_is_given(given: tuple[str, ...], made: str, tmp_path: Path) -> None:
+    for name in ("make", "apt-get"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [ROOT / ".ci/run", *given], env=environment, capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.splitlines()[-1] == f"make {made}"
