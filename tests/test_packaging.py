@@ -158,3 +158,14 @@ def test_ci_makes_the_targets_that_it_is_given(given: tuple[str, ...], made: str
         [ROOT / ".ci/run", *given], env=environment, capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout.splitlines()[-1] == f"make {made}"
+
+
+# ---- how it is cited -----------------------------------------------------------------------------------------------------
+
+
+def test_the_citation_is_of_this_version_and_of_the_papers_in_the_readme() -> None:
+    cited = yaml.safe_load(read("CITATION.cff"))
+    assert (cited["version"], cited["license"]) == (PROJECT["project"]["version"], PROJECT["project"]["license"])
+    papers = {paper["url"] for paper in cited["references"]}
+    assert papers == {"https://arxiv.org/abs/2509.02492", "https://arxiv.org/abs/2506.14175"}
+    assert papers == set(re.findall(r"https://arxiv\.org/abs/(?:2509\.02492|2506\.14175)", read("README.md")))
