@@ -1,35 +1,32 @@
-"""Writes ``prefect.yaml`` from the recipes, so that the two cannot differ: ``python -m flows.server.deployments``."""
+"""Recipes as deployments: checked, registered on a server, removed from it.
+
+``python -m flows.server.deployments`` writes ``prefect.yaml`` from the recipes, so that the two cannot differ.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flows.config.checks import check, check_planned
 from flows.config.every_run import PlannedParameters, RunParameters
-from flows.config.parameters import ENTRYPOINTS
-from flows.config.recipe_text import read_text
-from flows.config.recipes import ConfigError, checkout, find_recipe, load_file, load_run, recipe_files
+from flows.config.recipes import (
+    checkout,
+    find_recipe,
+    load_run,
+    recipe_files,
+)
+from flows.server.entries import prefect_yaml, recipe_deployments
 
-POOLS = {
-    "ctl": "The flow runs themselves: they need no GPU if generation and training go to the other pools.",
-    "gpu": "Generation, one engine per run: one worker per machine, with --limit set to its number of GPUs.",
-    "train": "Training, one run per machine: a worker with --limit 1 that sees all GPUs.",
-}
-"""The work pools by name: parents must not take the slots that their children need."""
-
-_HEADER = """\
-# Generated from flows/recipes by `python -m flows.server.deployments`; change the recipes, not this file.
-# Register with `prefect deploy --all`. Relative paths are relative to the folder of this file.
-"""
+_PAGE = 200
 
 
-def enter_project() -> dict[str, str]:
+def enter_project(recipe: str = "") -> dict[str, str]:
     """The Prefect pull step of every deployment: a flow run works in this checkout, and relative paths start here.
+
+    `recipe` only tells where a user's recipe lies: its paths are absolute.
 
     Each worker uses its own checkout, so that no machine's paths are stored on the server. GRAM_R2_HOME names another
     folder, for a worker without an editable install.
@@ -40,32 +37,6 @@ def enter_project() -> dict[str, str]:
     return {"directory": str(folder)}
 
 
-def recipe_deployments(recipes: Iterable[tuple[str, Path]]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The entries of prefect.yaml for the recipes (flow, file) that can be run, and what is wrong with the others."""
-    made, problems = [], []
-    for flow, path in recipes:
-        try:
-            made.append(_deployment(flow, path, load_file(flow, path)))
-        except ConfigError as error:
-            problems += str(error).splitlines()
-    return made, problems
-
-
-def _deployment(flow: str, recipe: Path, config: RunParameters) -> dict[str, Any]:
-    """One entry of prefect.yaml: a flow with a recipe's values as its parameters."""
-    first = read_text(recipe).partition("\n")[0]
-    return {
-        "name": recipe.stem,
-        "description": first.lstrip("# ") if first.startswith("#") else f"flows/recipes: {recipe.name}",
-        "entrypoint": ENTRYPOINTS[flow],
-        "parameters": config.model_dump(mode="json"),
-        "work_pool": {
-            "name": "ctl",
-            "job_variables": _job_variables(),
-        },
-    }
-
-
 def check_run(name: str, parameters: Mapping[str, Any]) -> RunParameters:
     """The configuration of a recipe's run with these parameters, once it has passed all checks. Raises ConfigError if not.
 
@@ -74,41 +45,6 @@ def check_run(name: str, parameters: Mapping[str, Any]) -> RunParameters:
     config = load_run(*find_recipe(name), parameters)
     (check_planned if isinstance(config, PlannedParameters) and config.dry_run else check)(config)
     return config
-
-
-def _job_variables() -> dict[str, Any]:
-    return {
-        # Logs reach the UI anyway; a flow whose worker is gone must not die at its next line of output.
-        "stream_output": False,
-        # Heartbeats distinguish a run on a lost machine from a busy one; Prefect's default is 180 s.
-        # A server that is away for a minute or two must not kill a run that has worked for days.
-        "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "PREFECT_CLIENT_MAX_RETRIES": "8"},
-    }
-
-
-def parts() -> list[dict[str, Any]]:
-    """The entries of prefect.yaml for the parts of a run that other machines execute; `tasks.machine.remote_runs` starts them."""
-    return [
-        {
-            "name": "shards",
-            "description": "A part of a generation stage; started by runs with generation.workers, not by people.",
-            "entrypoint": "flows.workers.generate_shards",
-            "work_pool": {"name": "gpu", "job_variables": _job_variables()},
-        },
-        {
-            "name": "model",
-            "description": "A training; started by runs with training.in_pool, not by people.",
-            "entrypoint": "flows.workers.train_model",
-            "work_pool": {"name": "train", "job_variables": _job_variables()},
-        },
-    ]
-
-
-def prefect_yaml(recipes: Sequence[dict[str, Any]]) -> str:
-    """The whole file, from the entries of the recipes."""
-    pull: list[dict[str, Any]] = [{"flows.server.deployments.enter_project": {}}]
-    content = {"name": "gram-r2", "pull": pull, "deployments": [*recipes, *parts()]}
-    return _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from flows.config.recipes import recipe_files
-from flows.server.deployments import POOLS, prefect_yaml, recipe_deployments
+from flows.server.entries import POOLS, prefect_yaml, recipe_deployments
 from tasks.machine.terminal import print_anything
 
 if TYPE_CHECKING:

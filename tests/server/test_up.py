@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from flows.server.deployments import POOLS
+from flows.server.entries import POOLS
 from flows.server.local import Services
 from tests.conftest import free_port, put
 
