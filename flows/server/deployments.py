@@ -5,20 +5,38 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from data.store.run_folder import wrong_run_name
 from flows.config.checks import check, check_planned
 from flows.config.every_run import PlannedParameters, RunParameters
+from flows.config.parameters import FLOWS
+from flows.config.recipe_text import shown
 from flows.config.recipes import (
+    ConfigError,
     checkout,
     find_recipe,
     load_run,
+    own,
     recipe_files,
 )
-from flows.server.entries import prefect_yaml, recipe_deployments
+from flows.server.entries import (
+    OWN,
+    PULL,
+    TAG,
+    prefect_yaml,
+    recipe_deployment,
+    recipe_deployments,
+)
+from flows.server.runs import not_ended
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
 
 _PAGE = 200
 
@@ -45,6 +63,136 @@ def check_run(name: str, parameters: Mapping[str, Any]) -> RunParameters:
     config = load_run(*find_recipe(name), parameters)
     (check_planned if isinstance(config, PlannedParameters) and config.dry_run else check)(config)
     return config
+
+
+# ---- on a server -------------------------------------------------------------------------------------------------------
+
+
+def register(client: SyncPrefectClient, entry: Mapping[str, Any], recipe: Path | None = None) -> None:
+    """Creates the deployment of an entry, or brings it up to date, as `prefect deploy` does.
+
+    `recipe` is where a user's recipe lies: a parameter of the pull step keeps it. Raises RuntimeError without its work pool.
+    """
+    from prefect.exceptions import ObjectNotFound
+    from prefect.utilities.callables import parameter_schema
+
+    module, _, function = entry["entrypoint"].rpartition(".")
+    flow = getattr(importlib.import_module(module), function)
+    pool = entry["work_pool"]
+    try:
+        client.create_deployment(
+            client.create_flow_from_name(flow.name),
+            entry["name"],
+            description=entry["description"],
+            tags=entry["tags"],
+            entrypoint=entry["entrypoint"],
+            parameters=entry.get("parameters"),
+            work_pool_name=pool["name"],
+            work_queue_name=pool.get("work_queue_name"),
+            job_variables=pool["job_variables"],
+            pull_steps=[{PULL: {"recipe": str(recipe)} if recipe else {}}],
+            parameter_openapi_schema=parameter_schema(flow).model_dump(exclude_unset=True),
+            enforce_parameter_schema=True,
+        )
+    except ObjectNotFound as error:
+        raise RuntimeError(f"the server has no work pool {pool['name']}: create it with `gram-r2 up`") from error
+
+
+def deploy_recipe(flow: str, path: Path, say: Callable[[str], None]) -> str:
+    """Registers a recipe on the server at PREFECT_API_URL, and returns its deployment's name, FLOW/NAME.
+
+    Says so if it takes the place of another file's. Raises ConfigError if it cannot be run, or has a built-in one's name.
+    """
+    from prefect.client.orchestration import get_client
+
+    entry, name = recipe_deployment(flow, path), f"{flow}/{path.stem}"
+    if not own(path):
+        recipe = None
+    elif (flow, path.stem) in {(kind, one.stem) for kind, one in recipe_files()}:
+        raise ConfigError(f"{shown(path)}: {name} is the deployment of a built-in recipe: give the file another name")
+    elif problem := wrong_run_name(path.stem):
+        raise ConfigError(f"{shown(path)}: its deployment would have the file's name; {problem}")
+    else:
+        recipe = path.parent.resolve() / path.name
+    with get_client(sync_client=True) as client:
+        found = _deployment_named(client, name)
+        register(client, entry, recipe)
+    if found is None:
+        say(f"deployment {name}: created")
+    elif recipe and recipe_of(found) != recipe:
+        say(f"deployment {name}: takes the place of that of {recipe_of(found) or 'something else'}")
+    return name
+
+
+def undeploy(name: str) -> None:
+    """Removes the deployment FLOW/NAME of a user's recipe, or of a recipe that is gone, from the server at PREFECT_API_URL.
+
+    Raises ConfigError for another one, or while its runs have not ended.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+
+    with get_client(sync_client=True) as client:
+        ours = {_name(one): one for one in _recipe_deployments(client)}
+        removable = sorted(each for each, one in ours.items() if OWN in one.tags or _is_gone(one))
+        if name not in removable:
+            what = "is of a built-in recipe" if name in ours else "is not the deployment of a recipe on this server"
+            raise ConfigError(f"{name} {what}; these can be removed: {', '.join(removable) or 'none'}")
+        found = DeploymentFilter(id=DeploymentFilterId(any_=[ours[name].id]))
+        if runs := client.read_flow_runs(deployment_filter=found, flow_run_filter=not_ended()):
+            raise ConfigError(
+                f"{name}: cancel its runs first, or wait for their end: {', '.join(run.name for run in runs)}"
+            )
+        client.delete_deployment(ours[name].id)
+
+
+def gone() -> list[str]:
+    """The names of our deployments, on the server at PREFECT_API_URL, whose recipe no longer exists on this machine."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return sorted(_name(one) for one in _recipe_deployments(client) if _is_gone(one))
+
+
+def recipe_of(deployment: DeploymentResponse) -> Path | None:
+    """Where the user's recipe of a deployment lies, or lay; None if it is not of such a recipe."""
+    for step in deployment.pull_steps or []:
+        if recipe := (step.get(PULL) or {}).get("recipe"):
+            return Path(recipe)
+    return None
+
+
+def _is_gone(deployment: DeploymentResponse) -> bool:
+    if recipe := recipe_of(deployment):
+        return not recipe.is_file()
+    return _name(deployment) not in {f"{flow}/{path.stem}" for flow, path in recipe_files()}
+
+
+def _name(deployment: DeploymentResponse) -> str:
+    return f"{next(tag for tag in deployment.tags if tag in FLOWS)}/{deployment.name}"
+
+
+def _deployment_named(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        return client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        return None
+
+
+def _recipe_deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    """Those with our tag and a flow's, however many."""
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+    found: list[DeploymentResponse] = []
+    while page := client.read_deployments(deployment_filter=ours, offset=len(found), limit=_PAGE):
+        found += page
+    return [one for one in found if not FLOWS.keys().isdisjoint(one.tags)]
+
+
+# ---- the file ----------------------------------------------------------------------------------------------------------
 
 
 def main() -> int:

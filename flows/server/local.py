@@ -24,6 +24,7 @@ from typing import Any
 
 from flows.config.recipes import ConfigError
 from flows.server.deployments import check_run
+from flows.server.runs import start_run
 from flows.server.up import BAD_RECIPE, LEFT_OUT, run_module
 from tasks.machine.terminal import print_anything
 
@@ -134,12 +135,10 @@ def start_worker(services: Services, name: str = "worker", pool: str = "ctl") ->
 
 def start_deployment(services: Services, name: str, parameters: dict[str, Any]) -> str:
     """Starts a deployment; returns the flow run's id."""
-    from prefect.deployments import run_deployment
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with temporary_settings({PREFECT_API_URL: services.environment["PREFECT_API_URL"]}):
-        run: Any = run_deployment(name, parameters=parameters, timeout=0, as_subflow=False)
-    return str(run.id)
+        return start_run(name, parameters)
 
 
 def run_deployment(services: Services, name: str, parameters: dict[str, Any]) -> tuple[str, str]:
