@@ -66,9 +66,10 @@ def recipe_deployment(flow: str, path: Path) -> dict[str, Any]:
     if FLOWS[flow].model_fields["run_name"].is_required():
         values = {"run_name": name_for_run(flow, path), **values}
     first = read_text(path).partition("\n")[0]
+    what = first.lstrip("# ") if first.startswith("#") else f"The recipe {path.name}."
     return {
         "name": path.stem,
-        "description": first.lstrip("# ") if first.startswith("#") else f"The recipe {path.name}.",
+        "description": f"{what}\n\nRecipe: `{path.resolve()}`" if own(path) else what,
         "tags": [TAG, OWN if own(path) else BUILT_IN, flow],
         "entrypoint": ENTRYPOINTS[flow],
         "parameters": values,

@@ -138,8 +138,8 @@ def test_a_bad_recipe_does_not_stop_the_deployment_of_the_others(tmp_path: Path)
         files[-1][1].write_text(text)
     made, problems = entries.recipe_deployments(files)
     assert [(one["name"], one["description"]) for one in made] == [
-        ("good", DEMO.partition("\n")[0].removeprefix("# ")),
-        ("plain", "The recipe plain.toml."),
+        ("good", DEMO.partition("\n")[0].removeprefix("# ") + f"\n\nRecipe: `{tmp_path}/good.toml`"),
+        ("plain", f"The recipe plain.toml.\n\nRecipe: `{tmp_path}/plain.toml`"),
     ]
     assert problems == [
         f"{tmp_path}/a.toml: models: is required",

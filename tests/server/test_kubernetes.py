@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from flows.server.entries import parts
-from flows.server.local import Services
+from flows.server.processes import Services
 
 TEMPLATE = Path("flows/server/kubernetes/gpu-pool.json")
 

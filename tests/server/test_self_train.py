@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from data.files import read_jsonl
-from flows.server.local import Services, run_deployment, state_of
+from flows.server.following import run_deployment, state_of
+from flows.server.processes import Services
 from tests.chaos.disturb import chaos
 from tests.chaos.faults import QUICK
 from tests.chaos.subject import Subject, manifests

@@ -17,11 +17,13 @@ import psutil
 import pytest
 
 from flows.config.recipes import ConfigError, find_recipe
-from flows.server.deployments import deploy_recipe, gone, undeploy
-from flows.server.entries import POOLS
-from flows.server.local import Services
+from flows.server.deployments import deploy_recipe, gone, register, undeploy
+from flows.server.entries import POOLS, SHORT
+from flows.server.local import services as services_of
+from flows.server.local import stop_services
+from flows.server.processes import Services, is_alive
 from flows.server.runs import cancel_run, start_run, under_way
-from tests.conftest import ROOT, free_port, put
+from tests.conftest import ROOT, free_port, put, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
@@ -124,6 +126,53 @@ def test_a_users_recipe_is_a_deployment_until_it_is_removed(services: Services, 
     undeploy("self-train/mine")
     assert gone() == []
     assert httpx.get(f"{services.ui}/api/deployments/name/self-train/mine").status_code == httpx.codes.NOT_FOUND
+
+
+BEGIN = """
+import sys
+from pathlib import Path
+from flows.server.local import services
+found = services(Path(sys.argv[1]), int(sys.argv[2]))
+print(found.started, {name: process.pid for name, process in sorted(found.processes.items())})
+"""
+
+
+def test_services_in_the_background_are_started_once_and_serve_both_queues(tmp_path: Path) -> None:
+    """Two commands begin at once, and both end; then a short run does not wait for a long one."""
+    home, port = tmp_path / "home", free_port()
+    command = [sys.executable, "-c", BEGIN, str(home), str(port)]
+    begun = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        said = sorted(process.communicate(timeout=300)[0].split(" ", 1) for process in begun)
+        assert [one[0] for one in said] == ["False", "True"]
+        assert said[0][1] == said[1][1], "the same processes"
+        from prefect.client.orchestration import get_client
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        flow = {
+            "entrypoint": "tests.support.prefect_flows.writes_lines",
+            "description": "",
+            "tags": [],
+            "parameters": {},
+        }
+        pool = {"name": "ctl", "job_variables": {"env": {"PYTHONPATH": str(ROOT)}}}
+        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
+            with get_client(sync_client=True) as client:
+                register(client, {"name": "waits", "work_pool": pool, **flow})
+            long, short = tmp_path / "long", tmp_path / "short"
+            start_run("writes-lines/waits", {"seconds": 600, "alive": str(long)})
+            until(long.exists, 60)
+            start_run("writes-lines/waits", {"seconds": 600, "alive": str(short)}, queue=SHORT)
+            until(short.exists, 60)
+        begun_again = services_of(home)
+        assert not begun_again.started
+        assert begun_again.port == port
+    finally:
+        assert stop_services(home)
+    assert not any(map(is_alive, begun_again.processes.values()))
+    touched = long.stat().st_mtime
+    time.sleep(1.5)
+    assert long.stat().st_mtime == touched, "runs end with their workers"
 
 
 def test_what_is_no_server_is_said_in_one_line() -> None:
