@@ -10,12 +10,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(EXTRA)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup demo ui up test check test-slow test-all every-test test-prefect chaos world adapt-data baselines real real-gram real-model benchmarks yaml clean clean-all
+.PHONY: help setup demo ui up down test check test-slow test-all every-test test-prefect chaos world adapt-data baselines real real-gram real-model benchmarks yaml clean clean-all
 
 help:
 	@echo "make demo        set up, run self-train/demo with a real server, worker and vLLM, then stop everything"
 	@echo "make test        set up, check types and style, run the quick tests"
-	@echo "make ui          start server and worker, to look at finished runs and start new ones; Ctrl-C stops both"
+	@echo "make ui          start server and workers, to look at finished runs and start new ones; Ctrl-C stops them"
+	@echo "make down        stop a server and workers that run in the background"
 	@echo "make up          create pools, automations and deployments on the Prefect server at PREFECT_API_URL"
 	@echo "make test-slow   run the tests with a real server and workers: short runs end to end, kills, resuming"
 	@echo "make test-all    check, and run quick and slow tests side by side"
@@ -71,6 +72,10 @@ ui: $(READY)
 up: $(READY)
 	$(BIN)/python -m flows.server.up
 
+# What runs in the background must not lose its environment and its database.
+down:
+	@if [ -e .prefect/services.json ] && [ -x $(BIN)/python ]; then $(BIN)/python -m flows.server.local down; fi
+
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -120,6 +125,7 @@ yaml: $(READY)
 # Other runs stay, and .prefect/ too: it holds the history of all runs, and tokens saved in its blocks.
 clean:
 	@if [ -e $(VENV) ] && [ ! -e $(VENV)/pyvenv.cfg ]; then echo "$(VENV) is not a Python environment: nothing was removed"; exit 1; fi
+	@$(MAKE) --no-print-directory down
 	rm -rf $(VENV) runs/demo runs/world/seed-0
 	@rmdir runs/world runs 2>/dev/null || true
 	@for kept in runs/* .prefect; do if [ -e "$$kept" ]; then echo "kept: $$kept"; fi; done
@@ -131,4 +137,5 @@ clean-all:
 	if [ ! -t 0 ]; then echo "nothing was removed: run this in a terminal, where it can ask, or use make clean-all YES=1"; exit 1; fi; \
 	printf 'Remove all of these? [y/N] '; read -r answer; \
 	case "$$answer" in [yY]|[yY][eE][sS]) ;; *) echo "nothing was removed"; exit 1;; esac; fi
+	@$(MAKE) --no-print-directory down
 	rm -rf $(VENV) .prefect runs

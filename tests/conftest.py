@@ -24,7 +24,9 @@ from data.store.artifacts import Artifact, Counts, Outcome
 from data.store.store import RunStore
 from data.world.taste import make_pair, rationale, verdict
 from data.world.tokenizer import build_tokenizer
-from flows.server.local import Services, local_services, run_deployment, start_worker
+from flows.server.following import run_deployment
+from flows.server.local import local_services
+from flows.server.processes import Services, start_worker
 from tasks.generation.local import GenerationStats
 from tasks.generation.shards import GenerationJob
 from tasks.generation.worker import run_shards

@@ -60,8 +60,8 @@ def find_recipe(name: str) -> tuple[str, Path]:
         return _flow_of(path), path
     flow, _, stem = name.removesuffix(".toml").rpartition("/")
     having = [kind for kind, path in recipe_files() if path.stem == stem]
-    if path.is_dir() and (path := _only_recipe(name, path, (flow in having) if flow else bool(having))):
-        return _flow_of(path), path
+    if path.is_dir() and (only := _only_recipe(name, path, (flow in having) if flow else bool(having))):
+        return _flow_of(only), only
     if not flow:
         flow = _DEFAULT if _DEFAULT in having or len(having) != 1 else having[0]
     if flow not in FLOWS and path.suffix == ".toml":
@@ -136,24 +136,33 @@ def load_recipe_of(flow: str, name: str, **changes: Any) -> RunParameters:
     return load_file(flow, _recipe_named(flow, name), **changes)
 
 
-def load_file(flow: str, path: Path, **changes: Any) -> RunParameters:
-    """A recipe of a flow, from any file. In a user's recipe, relative paths become absolute against its folder.
+def recipe_values(flow: str, path: Path) -> dict[str, Any]:
+    """What a recipe says. In a user's recipe, relative paths become absolute against its folder, and its store is given.
 
-    `changes` count as if they were written in it. Raises ConfigError with the file, the line and the name of each invalid
-    value.
+    Raises ConfigError if the file is not a recipe's text; the values are not checked.
     """
     try:
-        text = read_text(path)
-        name = path.stem
-        run_name = name if flow == _DEFAULT or name.startswith(f"{flow}-") else f"{flow}-{name}"
-        values = {"run_name": run_name, **values_in(path, text), **changes}
+        values = values_in(path, read_text(path))
     except RecipeTextError as error:
         raise ConfigError(str(error)) from error
-    if own(path):
-        values = absolute_values({"store": FLOWS[flow].model_fields["store"].default, **values}, folder_of(path))
+    store = FLOWS[flow].model_fields["store"].default
+    return absolute_values({"store": store, **values}, folder_of(path)) if own(path) else values
+
+
+def name_for_run(flow: str, path: Path) -> str:
+    """The run name of a recipe that sets none: the recipe's, with that of its flow unless it is self-training."""
+    return path.stem if flow == _DEFAULT or path.stem.startswith(f"{flow}-") else f"{flow}-{path.stem}"
+
+
+def load_file(flow: str, path: Path, **changes: Any) -> RunParameters:
+    """A recipe of a flow, from any file; `changes` count as if they were written in it.
+
+    Raises ConfigError with the file, the line and the name of each invalid value.
+    """
+    values = {"run_name": name_for_run(flow, path), **recipe_values(flow, path), **absolute_parameters(path, changes)}
 
     def where(place: Place) -> str:
-        line = None if place[:1] and place[0] in changes else line_of(text, place)
+        line = None if place[:1] and place[0] in changes else line_of(read_text(path), place)
         return f"{shown(path)}, line {line}: " if line else f"{shown(path)}: "
 
     config: RunParameters = _valid(values, FLOWS[flow], where)

@@ -1,35 +1,50 @@
-"""Writes ``prefect.yaml`` from the recipes, so that the two cannot differ: ``python -m flows.server.deployments``."""
+"""Recipes as deployments: checked, registered on a server, removed from it.
+
+``python -m flows.server.deployments`` writes ``prefect.yaml`` from the recipes, so that the two cannot differ.
+"""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from data.store.run_folder import wrong_run_name
 from flows.config.checks import check, check_planned
 from flows.config.every_run import PlannedParameters, RunParameters
-from flows.config.parameters import ENTRYPOINTS
-from flows.config.recipe_text import read_text
-from flows.config.recipes import ConfigError, checkout, find_recipe, load_file, load_run, recipe_files
+from flows.config.parameters import FLOWS
+from flows.config.recipe_text import shown
+from flows.config.recipes import (
+    ConfigError,
+    checkout,
+    find_recipe,
+    load_run,
+    own,
+    recipe_files,
+)
+from flows.server.entries import (
+    OWN,
+    PULL,
+    TAG,
+    prefect_yaml,
+    recipe_deployment,
+    recipe_deployments,
+)
+from flows.server.runs import not_ended
 
-POOLS = {
-    "ctl": "The flow runs themselves: they need no GPU if generation and training go to the other pools.",
-    "gpu": "Generation, one engine per run: one worker per machine, with --limit set to its number of GPUs.",
-    "train": "Training, one run per machine: a worker with --limit 1 that sees all GPUs.",
-}
-"""The work pools by name: parents must not take the slots that their children need."""
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
 
-_HEADER = """\
-# Generated from flows/recipes by `python -m flows.server.deployments`; change the recipes, not this file.
-# Register with `prefect deploy --all`. Relative paths are relative to the folder of this file.
-"""
+_PAGE = 200
 
 
-def enter_project() -> dict[str, str]:
+def enter_project(recipe: str = "") -> dict[str, str]:
     """The Prefect pull step of every deployment: a flow run works in this checkout, and relative paths start here.
+
+    `recipe` only tells where a user's recipe lies: its paths are absolute.
 
     Each worker uses its own checkout, so that no machine's paths are stored on the server. GRAM_R2_HOME names another
     folder, for a worker without an editable install.
@@ -38,32 +53,6 @@ def enter_project() -> dict[str, str]:
     if not (folder / "prefect.yaml").is_file():
         raise FileNotFoundError(f"{folder} has no prefect.yaml: set GRAM_R2_HOME to the checkout of this project")
     return {"directory": str(folder)}
-
-
-def recipe_deployments(recipes: Iterable[tuple[str, Path]]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The entries of prefect.yaml for the recipes (flow, file) that can be run, and what is wrong with the others."""
-    made, problems = [], []
-    for flow, path in recipes:
-        try:
-            made.append(_deployment(flow, path, load_file(flow, path)))
-        except ConfigError as error:
-            problems += str(error).splitlines()
-    return made, problems
-
-
-def _deployment(flow: str, recipe: Path, config: RunParameters) -> dict[str, Any]:
-    """One entry of prefect.yaml: a flow with a recipe's values as its parameters."""
-    first = read_text(recipe).partition("\n")[0]
-    return {
-        "name": recipe.stem,
-        "description": first.lstrip("# ") if first.startswith("#") else f"flows/recipes: {recipe.name}",
-        "entrypoint": ENTRYPOINTS[flow],
-        "parameters": config.model_dump(mode="json"),
-        "work_pool": {
-            "name": "ctl",
-            "job_variables": _job_variables(),
-        },
-    }
 
 
 def check_run(name: str, parameters: Mapping[str, Any]) -> RunParameters:
@@ -76,39 +65,134 @@ def check_run(name: str, parameters: Mapping[str, Any]) -> RunParameters:
     return config
 
 
-def _job_variables() -> dict[str, Any]:
-    return {
-        # Logs reach the UI anyway; a flow whose worker is gone must not die at its next line of output.
-        "stream_output": False,
-        # Heartbeats distinguish a run on a lost machine from a busy one; Prefect's default is 180 s.
-        # A server that is away for a minute or two must not kill a run that has worked for days.
-        "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "PREFECT_CLIENT_MAX_RETRIES": "8"},
-    }
+# ---- on a server -------------------------------------------------------------------------------------------------------
 
 
-def parts() -> list[dict[str, Any]]:
-    """The entries of prefect.yaml for the parts of a run that other machines execute; `tasks.machine.remote_runs` starts them."""
-    return [
-        {
-            "name": "shards",
-            "description": "A part of a generation stage; started by runs with generation.workers, not by people.",
-            "entrypoint": "flows.workers.generate_shards",
-            "work_pool": {"name": "gpu", "job_variables": _job_variables()},
-        },
-        {
-            "name": "model",
-            "description": "A training; started by runs with training.in_pool, not by people.",
-            "entrypoint": "flows.workers.train_model",
-            "work_pool": {"name": "train", "job_variables": _job_variables()},
-        },
-    ]
+def register(client: SyncPrefectClient, entry: Mapping[str, Any], recipe: Path | None = None) -> None:
+    """Creates the deployment of an entry, or brings it up to date, as `prefect deploy` does.
+
+    `recipe` is where a user's recipe lies: a parameter of the pull step keeps it. Raises RuntimeError without its work pool.
+    """
+    from prefect.exceptions import ObjectNotFound
+    from prefect.utilities.callables import parameter_schema
+
+    module, _, function = entry["entrypoint"].rpartition(".")
+    flow = getattr(importlib.import_module(module), function)
+    pool = entry["work_pool"]
+    try:
+        client.create_deployment(
+            client.create_flow_from_name(flow.name),
+            entry["name"],
+            description=entry["description"],
+            tags=entry["tags"],
+            entrypoint=entry["entrypoint"],
+            parameters=entry.get("parameters"),
+            work_pool_name=pool["name"],
+            work_queue_name=pool.get("work_queue_name"),
+            job_variables=pool["job_variables"],
+            pull_steps=[{PULL: {"recipe": str(recipe)} if recipe else {}}],
+            parameter_openapi_schema=parameter_schema(flow).model_dump(exclude_unset=True),
+            enforce_parameter_schema=True,
+        )
+    except ObjectNotFound as error:
+        raise RuntimeError(f"the server has no work pool {pool['name']}: create it with `gram-r2 up`") from error
 
 
-def prefect_yaml(recipes: Sequence[dict[str, Any]]) -> str:
-    """The whole file, from the entries of the recipes."""
-    pull: list[dict[str, Any]] = [{"flows.server.deployments.enter_project": {}}]
-    content = {"name": "gram-r2", "pull": pull, "deployments": [*recipes, *parts()]}
-    return _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+def deploy_recipe(flow: str, path: Path, say: Callable[[str], None]) -> str:
+    """Registers a recipe on the server at PREFECT_API_URL, and returns its deployment's name, FLOW/NAME.
+
+    Says so if it takes the place of another file's. Raises ConfigError if it cannot be run, or has a built-in one's name.
+    """
+    from prefect.client.orchestration import get_client
+
+    entry, name = recipe_deployment(flow, path), f"{flow}/{path.stem}"
+    if not own(path):
+        recipe = None
+    elif (flow, path.stem) in {(kind, one.stem) for kind, one in recipe_files()}:
+        raise ConfigError(f"{shown(path)}: {name} is the deployment of a built-in recipe: give the file another name")
+    elif problem := wrong_run_name(path.stem):
+        raise ConfigError(f"{shown(path)}: its deployment would have the file's name; {problem}")
+    else:
+        recipe = path.parent.resolve() / path.name
+    with get_client(sync_client=True) as client:
+        found = _deployment_named(client, name)
+        register(client, entry, recipe)
+    if found is None:
+        say(f"deployment {name}: created")
+    elif recipe and recipe_of(found) != recipe:
+        say(f"deployment {name}: takes the place of that of {recipe_of(found) or 'something else'}")
+    return name
+
+
+def undeploy(name: str) -> None:
+    """Removes the deployment FLOW/NAME of a user's recipe, or of a recipe that is gone, from the server at PREFECT_API_URL.
+
+    Raises ConfigError for another one, or while its runs have not ended.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+
+    with get_client(sync_client=True) as client:
+        ours = {_name(one): one for one in _recipe_deployments(client)}
+        removable = sorted(each for each, one in ours.items() if OWN in one.tags or _is_gone(one))
+        if name not in removable:
+            what = "is of a built-in recipe" if name in ours else "is not the deployment of a recipe on this server"
+            raise ConfigError(f"{name} {what}; these can be removed: {', '.join(removable) or 'none'}")
+        found = DeploymentFilter(id=DeploymentFilterId(any_=[ours[name].id]))
+        if runs := client.read_flow_runs(deployment_filter=found, flow_run_filter=not_ended()):
+            raise ConfigError(
+                f"{name}: cancel its runs first, or wait for their end: {', '.join(run.name for run in runs)}"
+            )
+        client.delete_deployment(ours[name].id)
+
+
+def gone() -> list[str]:
+    """The names of our deployments, on the server at PREFECT_API_URL, whose recipe no longer exists on this machine."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return sorted(_name(one) for one in _recipe_deployments(client) if _is_gone(one))
+
+
+def recipe_of(deployment: DeploymentResponse) -> Path | None:
+    """Where the user's recipe of a deployment lies, or lay; None if it is not of such a recipe."""
+    for step in deployment.pull_steps or []:
+        if recipe := (step.get(PULL) or {}).get("recipe"):
+            return Path(recipe)
+    return None
+
+
+def _is_gone(deployment: DeploymentResponse) -> bool:
+    if recipe := recipe_of(deployment):
+        return not recipe.is_file()
+    return _name(deployment) not in {f"{flow}/{path.stem}" for flow, path in recipe_files()}
+
+
+def _name(deployment: DeploymentResponse) -> str:
+    return f"{next(tag for tag in deployment.tags if tag in FLOWS)}/{deployment.name}"
+
+
+def _deployment_named(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        return client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        return None
+
+
+def _recipe_deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    """Those with our tag and a flow's, however many."""
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+    found: list[DeploymentResponse] = []
+    while page := client.read_deployments(deployment_filter=ours, offset=len(found), limit=_PAGE):
+        found += page
+    return [one for one in found if not FLOWS.keys().isdisjoint(one.tags)]
+
+
+# ---- the file ----------------------------------------------------------------------------------------------------------
 
 
 def main() -> int:

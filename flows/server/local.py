@@ -1,226 +1,207 @@
-"""A Prefect server and a worker on this machine, for the demo, for tests, and for a first look.
+"""A Prefect server and workers on this machine: in the background, for commands that need them, or for the length of a test.
 
-``python -m flows.server.local run self-train/demo`` starts both, runs a deployment to its end, and stops what it started.
-``python -m flows.server.local up`` starts both and keeps them until Ctrl-C, to look at runs in the UI.
+``python -m flows.server.local run self-train/demo`` runs a deployment to its end, on the services that run in the background
+or on some that it starts, and stops. ``up`` keeps them until Ctrl-C, to look at runs in the UI; ``down`` stops them.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
+import fcntl
 import json
-import os
 import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.config.recipes import ConfigError
+import httpx
+import psutil
+
+from data.files import write_json
+from flows.config.recipes import ConfigError, checkout
 from flows.server.deployments import check_run
-from flows.server.up import BAD_RECIPE, LEFT_OUT, run_module
+from flows.server.following import run_deployment
+from flows.server.processes import (
+    WORKERS,
+    Services,
+    bring_up,
+    environment_of,
+    free_port,
+    is_alive,
+    launch_server,
+    start_server,
+    start_worker,
+    start_workers,
+    wait_for_server,
+)
+from flows.server.runs import under_way
+from flows.server.up import Say
 from tasks.machine.terminal import print_anything
 
-_PORT = 4200
-_START_S = 120.0
-_STOP_S = 20.0
-_QUIET_POLLS = 2
+_SAME_S = 5.0
+"""How far apart two readings of one process's start may be: the system's clock can be set in between."""
 
 
-@dataclass
-class Services:
-    """The running services: port, environment with the API's address, and processes by name."""
+def _say(line: str) -> None:
+    print(line, flush=True)
 
-    home: Path
-    port: int
-    environment: dict[str, str]
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    @property
-    def ui(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+# ---- in the background -----------------------------------------------------------------------------------------------
 
-    def start(self, name: str, *arguments: str) -> None:
-        """Starts ``prefect <arguments>`` in its own process group; its output goes to a file in the home folder."""
-        log = (self.home / f"{name}.log").open("ab")
-        self.processes[name] = subprocess.Popen(
-            [sys.executable, "-m", "prefect", *arguments],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        log.close()
 
-    def prefect(self, *arguments: str) -> str:
-        """Runs a prefect command to its end and returns its output. Raises RuntimeError with the output if it fails."""
-        return run_module("prefect", *arguments, environment=self.environment)
+def home_folder() -> Path:
+    """Where the services of this checkout keep their database, their logs, and the record of their processes."""
+    return checkout() / ".prefect"
 
-    def bring_up(self) -> str:
-        """Creates pools, automations and deployments, as a user does on any server; returns what was printed.
 
-        A recipe that cannot be run is left out and reported.
-        """
-        return run_module("flows.server.up", environment=self.environment, allowed=(0, BAD_RECIPE))
+def services(home: Path, port: int | None = None, say: Say = _say) -> Services:
+    """The server and the workers recorded in `home`, as far as they run; those missing are started in the background.
 
-    def stop(self, name: str) -> None:
-        """Stops a service with all its children, and waits until its process group is empty."""
-        process = self.processes.pop(name)
-        for number, patience in ((signal.SIGTERM, _STOP_S), (signal.SIGKILL, _STOP_S)):
-            deadline = time.monotonic() + patience
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-                while time.monotonic() < deadline:
-                    process.poll()  # reaps the leader, which would keep the group alive
-                    os.killpg(process.pid, 0)
-                    time.sleep(0.1)
+    They outlive this process. A new server gets every pool, automation and deployment; `say` is told which recipes were left
+    out. Raises RuntimeError with the name of a log if the server does not answer, and FileExistsError if `home` is a file.
+    """
+    with _locked(home):
+        found = _recorded(home)
+        if found is None or not found.is_alive("server"):
+            found = _without_server(home, port, found)
+        before = set(found.processes)
+        try:
+            if found.started:
+                launch_server(found)
+                _record(found)  # before the wait, in which this command may be killed
+            wait_for_server(found)
+            if found.started or not any(
+                map(found.is_alive, WORKERS)
+            ):  # the command that started it may have been killed
+                bring_up(found, say)
+            start_workers(found)
+        except BaseException:
+            found.stop(*found.processes.keys() - before)
+            raise
+        finally:
+            _record(found)
+    return found
+
+
+def _without_server(home: Path, port: int | None, found: Services | None) -> Services:
+    """Services to be started. Workers that have outlived their server go on, if it can have its port again."""
+    left = dict(found.processes) if found else {}
+    port = port or free_port(*[found.port] if found else [])
+    made = Services(home, port, environment_of(home, port), left, started=True)
+    if found and found.port != port:
+        made.stop(*left)
+    return made
+
+
+def stop_services(home: Path) -> bool:
+    """Stops what is recorded in `home`, with the runs that it executes; returns whether anything was running."""
+    if not _record_of(home).is_file():
+        return False
+    with _locked(home):
+        found = _recorded(home)
+        running = set(found.processes) if found else set()
+        if found is not None:
+            _stop_all(found)
+        _record_of(home).unlink(missing_ok=True)
+    return bool(running)
+
+
+def _stop_all(services: Services) -> None:
+    """The workers first, which tell the server that they go."""
+    services.stop(*services.processes.keys() - {"server"})
+    services.stop(*services.processes)
+
+
+def release(services: Services, say: Say) -> None:
+    """Stops services that were started for a command that ends, unless others' runs are under way on them."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    if not services.started:
+        return
+    others: list[str] = []
+    with (
+        temporary_settings({PREFECT_API_URL: services.environment["PREFECT_API_URL"]}),
+        contextlib.suppress(httpx.HTTPError),  # the server has gone already
+    ):
+        others = under_way()
+    if others:
+        say(f"the Prefect server and workers go on, for {', '.join(others)}; `gram-r2 down` stops them")
+    else:
+        stop_services(services.home)
+        say("the Prefect server and workers have been stopped; `gram-r2 ui` starts them again to look at runs")
+
+
+@contextlib.contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """One command at a time: two that begin together must not start two servers."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "services.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _record_of(home: Path) -> Path:
+    return home / "services.json"
+
+
+def _record(services: Services) -> None:
+    known = {
+        name: {"pid": one.pid, "started": one.create_time()}
+        for name, one in services.processes.items()
+        if is_alive(one)
+    }
+    write_json(_record_of(services.home), {"port": services.port, "processes": known})
+
+
+def _recorded(home: Path) -> Services | None:
+    """What is recorded, with those processes that still run; a process that has taken over a number is none of them."""
+    try:
+        told = json.loads(_record_of(home).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    found: dict[str, psutil.Process] = {}
+    for name, known in told["processes"].items():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(known["pid"])
+            if is_alive(process) and abs(process.create_time() - known["started"]) < _SAME_S:
+                found[name] = process
+    return Services(home, told["port"], environment_of(home, told["port"]), found, started=False)
+
+
+# ---- for the length of a block ---------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def local_services(
     home: Path, port: int | None = None, worker: bool = True, variables: Mapping[str, str] = {}
 ) -> Iterator[Services]:
-    """A server with every deployment of prefect.yaml and, if wanted, a worker. Both have stopped when the block ends.
+    """A server with every deployment and, if wanted, a worker for all queues. Both have stopped when the block ends.
 
     `variables` are added to the environment of every process started.
     """
     home.mkdir(parents=True, exist_ok=True)
-    port = port or _free_port()
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(home.resolve()),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_CLI_PROMPT": "false",
-        # A server that is away for a minute at the end of a run must not kill the run.
-        "PREFECT_CLIENT_MAX_RETRIES": "8",
-        **variables,
-    }
-    services = Services(home, port, environment)
-    # Closing the terminal, or a kill, must stop what was started, as Ctrl-C does.
+    port = port or free_port()
+    made = Services(home, port, environment_of(home, port, variables))
+    stop_at_signals()
+    try:
+        start_server(made)
+        bring_up(made, _say)
+        if worker:
+            start_worker(made)
+        yield made
+    finally:
+        _stop_all(made)
+
+
+def stop_at_signals() -> None:
+    """Closing the terminal, or a kill, then stops what was started, as Ctrl-C does."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda got, _: sys.exit(128 + got))
-    try:
-        start_server(services)
-        for line in services.bring_up().splitlines():
-            if line.startswith(LEFT_OUT):
-                print(line, flush=True)
-        if worker:
-            start_worker(services)
-        yield services
-    finally:
-        for name in reversed(list(services.processes)):
-            services.stop(name)
 
 
-def start_server(services: Services) -> None:
-    """Starts the server and waits until it answers."""
-    services.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(services.port))
-    _wait_for(services)
-
-
-def start_worker(services: Services, name: str = "worker", pool: str = "ctl") -> None:
-    """Starts a worker that takes one flow run at a time."""
-    services.start(name, "worker", "start", "--pool", pool, "--name", name, "--limit", "1", "--type", "process")
-
-
-def start_deployment(services: Services, name: str, parameters: dict[str, Any]) -> str:
-    """Starts a deployment; returns the flow run's id."""
-    from prefect.deployments import run_deployment
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with temporary_settings({PREFECT_API_URL: services.environment["PREFECT_API_URL"]}):
-        run: Any = run_deployment(name, parameters=parameters, timeout=0, as_subflow=False)
-    return str(run.id)
-
-
-def run_deployment(services: Services, name: str, parameters: dict[str, Any]) -> tuple[str, str]:
-    """Starts a deployment and follows it to its end, printing the log lines of its stages.
-
-    Returns the flow run's id and the name of its final state.
-    """
-    run_id = start_deployment(services, name, parameters)
-    print(f"{name} is flow run {run_id}; watch it at {services.ui}/runs/flow-run/{run_id}", flush=True)
-    return run_id, asyncio.run(_follow(services, run_id))
-
-
-def state_of(services: Services, run_id: str) -> str:
-    """The message of a flow run's state."""
-    with urllib.request.urlopen(f"{services.ui}/api/flow_runs/{run_id}", timeout=30) as answer:
-        return str(json.load(answer)["state"]["message"])
-
-
-async def _follow(services: Services, run_id: str) -> str:
-    from uuid import UUID
-
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
-    from prefect.client.schemas.sorting import LogSort
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    seen = quiet = 0
-    with temporary_settings({PREFECT_API_URL: services.environment["PREFECT_API_URL"]}):
-        async with get_client() as client:
-            while True:
-                run = await client.read_flow_run(UUID(run_id))
-                ended = run.state is not None and run.state.is_final()
-                logs = await client.read_logs(
-                    LogFilter(flow_run_id=LogFilterFlowRunId(any_=[UUID(run_id)])),
-                    limit=200,
-                    offset=seen,
-                    sort=LogSort.TIMESTAMP_ASC,
-                )
-                seen += len(logs)
-                for line in logs:
-                    if _is_ours(line.name, line.message, line.level):
-                        print(f"{line.timestamp:%H:%M:%S}  {line.message}", flush=True)
-                worker = services.processes.get("worker")
-                if not ended and (worker is None or worker.poll() is not None):
-                    raise RuntimeError(f"the worker has exited; its log is {services.home / 'worker.log'}")
-                # The last log lines reach the server a little after the run's final state.
-                quiet = quiet + 1 if ended and not logs else 0
-                if quiet > _QUIET_POLLS:
-                    return (run.state.name if run.state else None) or "unknown"
-                if len(logs) < 200:
-                    await asyncio.sleep(1.0)
-
-
-def _is_ours(logger: str, message: str, level: int) -> bool:
-    """Lines worth showing at a terminal: what stages report about themselves, and all errors."""
-    if level >= 40:
-        return True
-    return logger == "prefect.task_runs" and not message.startswith(("[", "Finished in state", "Created task run"))
-
-
-def _wait_for(services: Services) -> None:
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        if services.processes["server"].poll() is not None:
-            break
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{services.ui}/api/health", timeout=2) as answer:
-            if answer.status == 200:
-                return
-        time.sleep(0.3)
-    raise RuntimeError(f"the Prefect server did not start; its log is {services.home / 'server.log'}")
-
-
-def _free_port() -> int:
-    """4200, Prefect's default, if it is free; otherwise any free port."""
-    for port in (_PORT, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return int(probe.getsockname()[1])
-    raise RuntimeError("no free port on 127.0.0.1")
+# ---- the command line ------------------------------------------------------------------------------------------------
 
 
 def _parameters(pairs: list[str]) -> dict[str, Any]:
@@ -241,16 +222,19 @@ def main() -> int:
     """Returns 2, with a message, for what cannot be run, and 1 if the run does not end as Completed."""
     print_anything()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "up"])
+    parser.add_argument("command", choices=["run", "up", "down"])
     parser.add_argument("deployment", nargs="?", help="for run: the deployment, such as self-train/demo")
     parser.add_argument("--param", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--home", type=Path, default=Path(".prefect"), help="where the server keeps its database")
+    parser.add_argument("--home", type=Path, default=home_folder(), help="where the server keeps its database")
     parser.add_argument("--port", type=int)
     arguments = parser.parse_args()
     if arguments.command == "run" and not arguments.deployment:
         parser.error("run needs a deployment, such as self-train/demo")
     if arguments.home.exists() and not arguments.home.is_dir():
         parser.error(f"--home {arguments.home} is a file: name a folder")
+    if arguments.command == "down":
+        _say("the server and the workers have been stopped" if stop_services(arguments.home) else "nothing is running")
+        return 0
     try:
         parameters = _parameters(arguments.param)
         if arguments.command == "run":
@@ -258,34 +242,39 @@ def main() -> int:
                 raise ConfigError(
                     f"{arguments.deployment!r} is not a deployment: give FLOW/NAME, such as self-train/demo"
                 )
-            check_run(arguments.deployment, parameters)
+            config = check_run(arguments.deployment, parameters)
+            parameters = {"run_name": config.run_name, **parameters}  # to run it again is to resume it
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    print("starting a Prefect server and a worker on this machine …", flush=True)
+    print("finding or starting a Prefect server and workers on this machine …", flush=True)
     try:
         state = _serve(arguments, parameters)
+    except KeyboardInterrupt:
+        return 0 if arguments.command == "up" else 130
     except RuntimeError as error:  # of the server or the worker, with the name of its log
         print(error, file=sys.stderr)
         return 1
-    return 0 if state in ("Completed", None) else 1
+    return 0 if state == "Completed" else 1
 
 
-def _serve(arguments: argparse.Namespace, parameters: dict[str, Any]) -> str | None:
-    """Runs the deployment and returns its final state, or waits for Ctrl-C."""
-    with local_services(arguments.home, arguments.port) as services:
-        print(f"the UI is at {services.ui}", flush=True)
+def _serve(arguments: argparse.Namespace, parameters: dict[str, Any]) -> str:
+    """Runs the deployment and returns its final state, or waits for Ctrl-C. Stops the services if it has started them."""
+    stop_at_signals()
+    found = services(arguments.home, arguments.port)
+    try:
+        print(f"the UI is at {found.ui}", flush=True)
         if arguments.command == "up":
-            print(f"start a run: PREFECT_API_URL={services.ui}/api prefect deployment run self-train/demo")
-            print("Ctrl-C stops the server and the worker", flush=True)
-            with contextlib.suppress(KeyboardInterrupt):
-                signal.pause()
-            return None
-        _, state = run_deployment(services, arguments.deployment, parameters)
+            print(f"start a run: PREFECT_API_URL={found.ui}/api prefect deployment run self-train/demo")
+            print("Ctrl-C stops the server and the workers", flush=True)
+            signal.pause()
+        _, state = run_deployment(found, arguments.deployment, parameters)
         print(f"{arguments.deployment}: {state}", flush=True)
-    print(
-        "the Prefect server and worker have been stopped; `make ui` starts them again to look at this run", flush=True
-    )
+    except BaseException:
+        if found.started:
+            stop_services(arguments.home)
+        raise
+    release(found, _say)
     return state
 
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from flows.config.recipes import recipe_files
-from flows.server.deployments import POOLS, prefect_yaml, recipe_deployments
+from flows.server.deployments import gone, register
+from flows.server.entries import POOLS, SHORT, SHORT_RUNS, parts, recipe_deployments
 from tasks.machine.terminal import print_anything
 
 if TYPE_CHECKING:
@@ -79,20 +78,28 @@ def automations() -> list[AutomationCore]:
     ]
 
 
-async def bring_up(say: Say) -> list[str]:
+def bring_up(say: Say) -> list[str]:
     """Creates what is missing; returns what is wrong with recipes that were left out.
 
-    Raises RuntimeError if deployments cannot be registered, and httpx.HTTPError if the server does not answer.
+    Names the deployments whose recipe is gone. Raises httpx.HTTPError if the server does not answer.
     """
+    asyncio.run(_pools_and_automations(say))
+    problems = deploy(say)
+    for name in gone():
+        say(f"deployment {name}: its recipe is no longer there; `gram-r2 undeploy {name}` removes it")
+    return problems
+
+
+async def _pools_and_automations(say: Say) -> None:
     from prefect.client.orchestration import get_client
 
     async with get_client() as client:
         say(f"server: {client.api_url}")
         for name, description in POOLS.items():
             await _pool(client, name, description, say)
+        await _queue(client, say)
         for automation in automations():
             await _automation(client, automation, say)
-    return deploy(say)
 
 
 async def _pool(client: PrefectClient, name: str, description: str, say: Say) -> None:
@@ -110,6 +117,18 @@ async def _pool(client: PrefectClient, name: str, description: str, say: Say) ->
     else:
         await client.update_work_pool(name, WorkPoolUpdate(description=description))
         say(f"work pool {name}: updated; {description}")
+
+
+async def _queue(client: PrefectClient, say: Say) -> None:
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        await client.read_work_queue_by_name(SHORT, work_pool_name="ctl")
+    except ObjectNotFound:
+        await client.create_work_queue(SHORT, SHORT_RUNS, work_pool_name="ctl")
+        say(f"work queue {SHORT} of ctl: created; {SHORT_RUNS}")
+    else:
+        say(f"work queue {SHORT} of ctl: already there")
 
 
 async def _automation(client: PrefectClient, wanted: AutomationCore, say: Say) -> None:
@@ -137,12 +156,13 @@ def _comparable(automation: AutomationCore) -> Any:
 
 
 def deploy(say: Say) -> list[str]:
-    """Registers a deployment for every recipe that can be run; returns what is wrong with the others."""
+    """Registers a deployment for every built-in recipe that can be run; returns what is wrong with the others."""
+    from prefect.client.orchestration import get_client
+
     recipes, problems = recipe_deployments(recipe_files())
-    with tempfile.TemporaryDirectory(prefix="gram-r2-") as folder:
-        file = Path(folder) / "prefect.yaml"
-        file.write_text(prefect_yaml(recipes), encoding="utf-8")
-        run_module("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file))
+    with get_client(sync_client=True) as client:
+        for entry in (*recipes, *parts()):
+            register(client, entry)
     say(f"deployments: {len(recipes)} recipes registered from flows/recipes")
     return problems
 
@@ -176,7 +196,7 @@ def main() -> int:
         print("PREFECT_API_URL is not set: set it to the server's address, http://HOST:4200/api", file=sys.stderr)
         return 2
     try:
-        problems = asyncio.run(bring_up(lambda line: print(line, flush=True)))
+        problems = bring_up(lambda line: print(line, flush=True))
     except httpx.HTTPError as error:
         print(f"no Prefect server answers at PREFECT_API_URL = {url} ({error})", file=sys.stderr)
         return 2

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from flows.server.local import Services
+from flows.server.processes import Services
 from tests.chaos.check import Checked, Evidence, check, logged_tokens
 from tests.chaos.faults import ENDING, OF_MACHINES, possible, strike
 from tests.chaos.subject import Subject

@@ -12,7 +12,7 @@ import httpx
 import psutil
 from prefect.events import Event, Resource
 
-from flows.server.local import start_server
+from flows.server.processes import start_server
 from tests.chaos.subject import ENDED, Subject, flow_run_of
 from tests.conftest import put
 

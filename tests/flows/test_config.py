@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from prefect.utilities.callables import get_call_parameters
 
-from flows.config.parameters import ENTRYPOINTS, FLOWS
+from flows.config.parameters import ENTRYPOINTS, FLOWS, parameters_of
 from flows.config.recipes import (
     RECIPES,
     ConfigError,
     checked,
     load_recipe,
     load_recipe_of,
+    own,
     recipe_files,
+    with_overrides,
 )
 from tasks.settings import ModelSettings
 from tests.conftest import ROOT, settings_with
@@ -205,26 +209,37 @@ def test_every_recipe_can_be_run(flow: str, path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("# ")
 
 
-def test_every_recipe_file_belongs_to_a_flow() -> None:
-    assert {path for _, path in recipe_files()} == set(RECIPES.rglob("*.toml"))
+def test_every_recipe_file_belongs_to_a_flow_or_is_to_be_copied() -> None:
+    assert {path for _, path in recipe_files()} == {path for path in RECIPES.rglob("*.toml") if not own(path)}
 
 
-def test_every_recipe_is_deployed_with_its_own_values() -> None:
-    """Plans of all of them are in test_plan_runs, from stand-ins."""
-    deployed = {
-        (one["entrypoint"].rpartition(".")[2], one["name"]): one.get("parameters")
-        for one in yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
-    }
-    configs = {
-        (ENTRYPOINTS[flow].rpartition(".")[2], path.stem): load_recipe_of(flow, path.stem)
-        for flow, path in recipe_files()
-    }
-    wanted = {name: config.model_dump(mode="json") for name, config in configs.items()}
-    wanted = {
-        name: {**values, "run_name": name[1]} if name[0] == "self_train" else values for name, values in wanted.items()
-    }
-    assert {name: deployed.get(name) for name in wanted} == wanted
-    assert not any(values.get("dry_run") for values in wanted.values())
+def test_a_run_of_every_deployment_gets_exactly_its_recipes_configuration() -> None:
+    """As the flow receives it: the deployment's parameters, and the defaults of the flow's signature for the others.
+
+    Plans of all of them are in test_plan_runs, from stand-ins.
+    """
+    entries = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    deployed = {(one["entrypoint"], one["name"]): one for one in entries}
+    for flow, path in recipe_files():
+        found = deployed.pop((ENTRYPOINTS[flow], path.stem))
+        module, _, function = ENTRYPOINTS[flow].rpartition(".")
+        body = getattr(importlib.import_module(module), function).fn
+        config = load_recipe_of(flow, path.stem)
+        named = {"run_name": config.run_name, **found["parameters"]}
+        received = get_call_parameters(body, (), named)
+        assert with_overrides(parameters_of(FLOWS[flow], received), {}, FLOWS[flow]) == config
+        assert (found["tags"], "dry_run" in named) == (["gram-r2", "built-in", flow], False)
+        assert found["work_pool"]["name"] == "ctl"
+        assert found["work_pool"].get("work_queue_name") == ("short" if flow == "benchmark" else None)
+    assert sorted(name for _, name in deployed) == ["model", "shards"]
+
+
+def test_prefect_yaml_holds_only_what_differs_from_the_defaults() -> None:
+    text = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 700
+    assert text.count("PREFECT_CLIENT_MAX_RETRIES") == 1
+    [demo] = [one for one in yaml.safe_load(text)["deployments"] if one["entrypoint"] == ENTRYPOINTS["gram"]][:1]
+    assert demo["parameters"]["generation"] == {"kv_cache_mib": 64}
 
 
 @pytest.mark.parametrize(

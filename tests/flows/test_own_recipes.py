@@ -23,7 +23,8 @@ from flows.config.recipes import (
     own,
     recipe_files,
 )
-from flows.server.deployments import check_run, recipe_deployments
+from flows.server.deployments import check_run
+from flows.server.entries import recipe_deployments
 from tasks.settings.wording import Place, model_at
 from tests.conftest import ROOT
 

@@ -9,7 +9,9 @@ import pytest
 
 from flows.config.recipe_text import line_of
 from flows.config.recipes import ConfigError, find_recipe, load_file
-from flows.server import deployments
+from flows.plan import main
+from flows.server import entries
+from flows.server.deployments import check_run
 from tests.conftest import ROOT
 
 DEMO = (ROOT / "flows/recipes/demo.toml").read_text(encoding="utf-8")
@@ -126,17 +128,17 @@ def test_a_bad_recipe_does_not_stop_the_deployment_of_the_others(tmp_path: Path)
     for name, text in {"a": "", "good": DEMO, "plain": DEMO.partition("\n\n")[2], "z": "x ="}.items():
         files.append(("self-train", tmp_path / f"{name}.toml"))
         files[-1][1].write_text(text)
-    made, problems = deployments.recipe_deployments(files)
+    made, problems = entries.recipe_deployments(files)
     assert [(one["name"], one["description"]) for one in made] == [
-        ("good", DEMO.partition("\n")[0].removeprefix("# ")),
-        ("plain", "flows/recipes: plain.toml"),
+        ("good", DEMO.partition("\n")[0].removeprefix("# ") + f"\n\nRecipe: `{tmp_path}/good.toml`"),
+        ("plain", f"The recipe plain.toml.\n\nRecipe: `{tmp_path}/plain.toml`"),
     ]
     assert problems == [
         f"{tmp_path}/a.toml: models: is required",
         f"{tmp_path}/a.toml: data: is required",
         f"{tmp_path}/z.toml, line 1: is not TOML (Invalid value)",
     ]
-    assert "name: good" in deployments.prefect_yaml(made)
+    assert "name: good" in entries.prefect_yaml(made)
 
 
 @pytest.mark.parametrize(
@@ -162,5 +164,5 @@ def test_a_deployments_run_is_refused_before_a_server_starts(
     deployment: str, parameters: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        deployments.check_run(deployment, parameters)
+        check_run(deployment, parameters)
     assert message in str(caught.value)

@@ -11,7 +11,8 @@ import pytest
 
 from data.files import read_jsonl, write_jsonl
 from data.world import taste
-from flows.server.local import Services, run_deployment
+from flows.server.following import run_deployment
+from flows.server.processes import Services
 from tests.conftest import rows_of
 from tests.support.scoring_rows import write_rows
 

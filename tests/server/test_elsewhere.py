@@ -15,7 +15,9 @@ import pytest
 
 from data.store.artifacts import MANIFEST
 from data.store.remote import Remote
-from flows.server.local import local_services, run_deployment, start_worker
+from flows.server.following import run_deployment
+from flows.server.local import local_services
+from flows.server.processes import start_worker
 from tests.conftest import free_port
 from tests.support.short_run import short_run
 

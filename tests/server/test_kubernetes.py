@@ -11,8 +11,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from flows.server.deployments import parts
-from flows.server.local import Services
+from flows.server.entries import parts
+from flows.server.processes import Services
 
 TEMPLATE = Path("flows/server/kubernetes/gpu-pool.json")
 

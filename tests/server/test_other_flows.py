@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.server.local import Services, run_deployment
+from flows.server.following import run_deployment
+from flows.server.processes import Services
 from tests.chaos.subject import manifests
 from tests.conftest import rows_of
 from tests.support.short_run import short_adapt, short_baselines, short_gram

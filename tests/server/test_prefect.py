@@ -23,8 +23,9 @@ import yaml
 from data.files import write_jsonl
 from data.world import taste
 from flows.running.lost import crash_lost_stages
-from flows.server.deployments import parts
-from flows.server.local import Services, start_deployment, start_server, start_worker
+from flows.server.entries import parts
+from flows.server.following import start_deployment
+from flows.server.processes import Services, start_server, start_worker
 from tests.chaos.subject import ENDED, Subject, flow_run_of, state_of_run
 from tests.conftest import ROOT, SECRET, until
 

@@ -12,10 +12,11 @@ from data.files import read_jsonl
 from flows.cli.connection import asking
 from flows.cli.reading import FlowRun
 from flows.cli.screen import accuracies, told
-from flows.server.local import Services, run_deployment, state_of
+from flows.server.following import state_of
+from flows.server.processes import Services
 from tests.chaos.disturb import chaos
 from tests.chaos.faults import QUICK
-from tests.chaos.subject import Subject, manifests
+from tests.chaos.subject import Subject, manifests, state_of_run
 from tests.conftest import SECRET, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]
@@ -25,6 +26,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.m
 def parameters(undisturbed: Subject) -> dict[str, Any]:
     """The short run's parameters, with its store."""
     return undisturbed.job
+
+
+def sent_by_form(services: Services, name: str, parameters: dict[str, Any]) -> str:
+    """Starts self-train/demo as the UI's form does, with this in the field for the run's name; returns the flow run's id."""
+    deployment = httpx.get(f"{services.ui}/api/deployments/name/self-train/demo").json()["id"]
+    told = {"name": name, "parameters": parameters}
+    answer = httpx.post(f"{services.ui}/api/deployments/{deployment}/create_flow_run", json=told)
+    return str(answer.raise_for_status().json()["id"])
 
 
 def test_a_short_run_goes_through_and_shows_itself(services: Services, undisturbed: Subject) -> None:
@@ -48,9 +57,28 @@ def test_a_short_run_goes_through_and_shows_itself(services: Services, undisturb
     assert "Planned and actual" in report
     assert "http://" not in report.replace("http://www.w3.org", "")
     of_run = {"artifacts": {"flow_run_id": {"any_": [flow_run]}}, "limit": 200}
-    artifacts = httpx.post(f"{services.ui}/api/artifacts/filter", json=of_run).json()
-    kinds = {artifact["type"] for artifact in artifacts}
-    assert {"progress", "table", "markdown"} <= kinds, f"flow run {flow_run} left {kinds}"
+    found = httpx.post(f"{services.ui}/api/artifacts/filter", json=of_run).json()
+    artifacts = [artifact for artifact in found if artifact["type"]]  # Prefect's own note of the result has none
+    shown = {artifact["key"]: artifact["type"] for artifact in artifacts}
+    assert len(artifacts) == len(shown), "each is replaced by the next, and progress is removed"
+    assert shown == {"short-summary": "markdown", "short-rounds": "table", "short-benchmarks": "table"}
+    [summary] = [artifact["data"] for artifact in artifacts if artifact["key"] == "short-summary"]
+    assert "## Result\n" in summary
+    said = state_of(services, flow_run)
+    assert said.endswith(f"; judge in {run}/final")
+    assert said.startswith(f"{manifests(run)['final'].metrics['accuracy']:.1%} ")
+
+
+def test_its_log_is_a_story_of_a_line_a_stage(services: Services, undisturbed: Subject) -> None:
+    """What engines and trainers print is in the run folder. The demo has 35 stages, and 60 lines at most."""
+    of_run = {"logs": {"flow_run_id": {"any_": [undisturbed.flow_run]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
+    lines = [line["message"] for line in httpx.post(f"{services.ui}/api/logs/filter", json=of_run).json()]
+    stages = manifests(undisturbed.folder)
+    assert [sum(line.startswith(f"{name}: ") for line in lines) for name in stages] == [1] * len(stages)
+    assert len(lines) <= len(stages) + 25, lines
+    assert not [line for line in lines if line.startswith("[")]
+    assert any(line.startswith("round 1 has ended: ") for line in lines)
+    assert "step 10 of" in (undisturbed.folder / "logs/prover.log").read_text()
 
 
 def test_a_terminal_shows_what_the_server_knows_of_a_run(services: Services, undisturbed: Subject) -> None:
@@ -83,9 +111,9 @@ def test_no_secret_of_the_environment_is_written_anywhere_and_nothing_is_pickled
 
 
 def test_a_dry_run_only_plans(services: Services, parameters: dict[str, Any], tmp_path: Path) -> None:
-    told = {**parameters, "store": str(tmp_path), "run_name": "dry", "dry_run": True}
-    flow_run, state = run_deployment(services, "self-train/demo", told)
-    assert state == "Completed"
+    told = {**parameters, "store": str(tmp_path), "run_name": "", "dry_run": True}
+    flow_run = sent_by_form(services, "dry", told)
+    until(lambda: state_of_run(services, flow_run) == "COMPLETED")
     assert [path.name for path in (tmp_path / "dry").rglob("*")] == ["plan.json"]
     of_run = {"artifacts": {"flow_run_id": {"any_": [flow_run]}}}
     artifacts = httpx.post(f"{services.ui}/api/artifacts/filter", json=of_run).json()
@@ -123,16 +151,17 @@ def test_a_server_that_knows_nothing_of_the_run_and_a_retry_find_all_that_is_don
 
 
 def test_wrong_values_are_refused_before_anything_starts(services: Services, parameters: dict[str, Any]) -> None:
-    """In a section as the UI's form gives it, and by an override, which only the models' folders tell to be wrong."""
+    """By the form; and by the run, for what only its own rules or the models' folders tell to be wrong, its name included."""
+    with pytest.raises(httpx.HTTPStatusError, match="409"):
+        sent_by_form(services, "wrong", {**parameters, "labels": {"votes": 3}})
     too_long = {**parameters["overrides"], "models.max_tokens": 513}
-    wrong = [
-        ({"labels": {"votes": 3}}, "labels.votes must be even"),
-        ({"overrides": too_long}, "models.max_tokens = 513 is more than models.judge_base"),
+    wrong: list[tuple[str, dict[str, Any], str]] = [
+        ("a name", {"run_name": ""}, "run_name: run name 'a name': use 1 to 100 letters"),
+        ("wrong", {"overrides": too_long}, "models.max_tokens = 513 is more than models.judge_base"),
     ]
-    for changed, message in wrong:
-        told = {**parameters, "run_name": "wrong", **changed}
-        flow_run, state = run_deployment(services, "self-train/demo", told)
-        assert state == "Failed"
+    for name, changed, message in wrong:
+        flow_run = sent_by_form(services, name, {**parameters, "run_name": "wrong", **changed})
+        until(lambda flow_run=flow_run: state_of_run(services, flow_run) == "FAILED")
         assert message in state_of(services, flow_run)
     assert not (Path(parameters["store"]) / "wrong").exists()
 

@@ -17,7 +17,8 @@ from data.files import StoreError
 from data.store.artifacts import Artifact
 from data.store.store import RunStore
 from data.world import taste
-from flows.server.local import Services, start_deployment, start_worker
+from flows.server.following import start_deployment
+from flows.server.processes import Services, start_worker
 from flows.workers import train_model
 from tasks.run.stage import Run
 from tasks.train import train_judge

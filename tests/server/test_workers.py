@@ -16,7 +16,8 @@ from data.files import link_tree, write_jsonl
 from data.store.artifacts import BEGUN
 from data.store.store import RunStore
 from data.world import taste
-from flows.server.local import Services, start_deployment, start_worker
+from flows.server.following import start_deployment
+from flows.server.processes import Services, start_worker
 from tasks.generation.local import GenerationStats, generate_in_children
 from tasks.generation.pool import generate_in_pool
 from tasks.generation.shards import GenerationJob, read_shards

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from flows.server.local import Services
+from flows.server.processes import Services
 
 
 class InThread(threading.Thread):
