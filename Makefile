@@ -57,11 +57,11 @@ adapt-data: $(READY)
 
 baselines: $(READY)
 	for seed in 0 1 2; do $(BIN)/python -m data.world --out runs/world/seed-$$seed --seed $$seed || exit 1; done
-	$(BIN)/python -m flows.server.local run baselines/world
+	$(BIN)/python -m flows.server.local run baselines/world --param run_name=baselines-world
 	@cat runs/baselines-world/comparison.md
 
 demo: $(READY) runs/world/seed-0/heldout.jsonl
-	$(BIN)/python -m flows.server.local run self-train/demo
+	$(BIN)/python -m flows.server.local run self-train/demo --param run_name=demo
 	@echo "== the report: runs/demo/report.html; the judge: runs/demo/final/"
 
 ui: $(READY)

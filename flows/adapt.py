@@ -8,7 +8,8 @@ from prefect import flow
 
 from flows.benchmark import find_judge
 from flows.config.checks import check
-from flows.config.parameters import AdaptConfig, AdaptTraining, parameters_of
+from flows.config.every_run import GivenName, Seed, naming_keys, parameters_of, shown_name
+from flows.config.parameters import AdaptConfig, AdaptTraining
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out, only_plan
 from flows.running.tokens import tokens_from_blocks
@@ -35,28 +36,35 @@ from tasks.settings import (
 )
 
 
-@flow(name="adapt", flow_run_name="{run_name}", log_prints=False, persist_result=False, validate_parameters=False)
+@flow(name="adapt", flow_run_name=shown_name, log_prints=False, persist_result=False, validate_parameters=False)
+@naming_keys
 def adapt_judge(
+    *,
+    run_name: GivenName = "",
+    dry_run: bool = False,
+    overrides: dict[str, Any] | None = None,
+    on_change: Literal["redo", "refuse"] = "redo",
     judge: JudgeSettings,
     task: TaskSettings,
-    run_name: str,
     training: AdaptTraining = AdaptTraining(),
     proofs: ProofSettings = ProofSettings(),
     generation: GenerationSettings = GenerationSettings(),
     benchmarks: BenchmarkSettings = BenchmarkSettings(),
     retention: RetentionSettings = RetentionSettings(),
     store: str = "runs",
-    seed: int = 0,
-    on_change: Literal["redo", "refuse"] = "redo",
-    dry_run: bool = False,
-    overrides: dict[str, Any] | None = None,
+    seed: Seed = 0,
 ) -> dict[str, Any]:
     """Trains an existing judge on the pairs of a task, and measures it on the task and on general benchmarks.
 
     Args:
+        run_name: Names the run folder. If it is empty, the flow run's own name does. A start with the name of an earlier run
+            resumes that run.
+        dry_run: The run is only planned: what every stage will cost is shown and written to plan.json in the run folder.
+        overrides: Single settings that override the sections, by their dotted names, such as {"training.optimization.epochs": 3}.
+        on_change: What happens if settings or data have changed since the run started: redo makes the stages that read them
+            again, and all stages downstream; refuse does not start. Refusing also leaves failed rows of finished stages alone.
         judge: The judge's checkpoint, and how it is prompted.
         task: The task's pairs, and on how many of them to train.
-        run_name: Names the run folder. Starting a run with the same name resumes it.
         training: How the judge is trained.
         proofs: How the prover writes rationales, if task.prover names one.
         generation: How vLLM runs.
@@ -64,10 +72,6 @@ def adapt_judge(
         retention: How much disk space to leave free.
         store: The folder that holds the run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it.
-        on_change: What to do if settings or data have changed since the run started: redo what reads them, or refuse to start.
-            Refusing also leaves failed rows of finished stages alone.
-        dry_run: Only plan: show what every stage will cost, write plan.json to the run folder, and stop.
-        overrides: Single settings that override the sections, by dotted name, such as {"training.optimization.epochs": 3}.
     """
     config = with_overrides(parameters_of(AdaptConfig, locals()), overrides or {}, AdaptConfig)
     if config.dry_run:

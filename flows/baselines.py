@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from prefect import flow
 
-from flows.config.parameters import BaselinesConfig, parameters_of
+from flows.config.every_run import GivenName, Seed, naming_keys, parameters_of, shown_name
+from flows.config.parameters import BaselinesConfig
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out, only_plan
 from flows.self_train import finish, self_training
@@ -31,13 +32,18 @@ from tasks.settings import (
 )
 
 
-@flow(name="baselines", flow_run_name="{run_name}", log_prints=False, persist_result=False, validate_parameters=False)
+@flow(name="baselines", flow_run_name=shown_name, log_prints=False, persist_result=False, validate_parameters=False)
+@naming_keys
 def compare_methods(
+    *,
+    run_name: GivenName = "",
+    dry_run: bool = False,
+    overrides: dict[str, Any] | None = None,
+    on_change: Literal["redo", "refuse"] = "redo",
     models: ModelSettings,
     data: DataSettings,
-    run_name: str,
     baselines: BaselineSettings = BaselineSettings(),
-    seeds: tuple[int, ...] = (),
+    seeds: tuple[Seed, ...] = (),
     proofs: ProofSettings = ProofSettings(),
     labels: LabelSettings = LabelSettings(),
     training: TrainingSettings = TrainingSettings(),
@@ -46,32 +52,30 @@ def compare_methods(
     benchmarks: BenchmarkSettings = BenchmarkSettings(),
     retention: RetentionSettings = RetentionSettings(),
     store: str = "runs",
-    seed: int = 0,
-    on_change: Literal["redo", "refuse"] = "redo",
-    dry_run: bool = False,
-    overrides: dict[str, Any] | None = None,
+    seed: Seed = 0,
 ) -> dict[str, Any]:
     """Trains five judges and compares them: discriminative, label-only, GRAM, with rationales, and self-trained.
 
     Args:
+        run_name: Names the run folder. If it is empty, the flow run's own name does. A start with the name of an earlier run
+            resumes that run.
+        dry_run: The run is only planned: what every stage will cost is shown and written to plan.json in the run folder.
+        overrides: Single settings that override the sections, by their dotted names, such as {"training.label_smoothing": 0.05}.
+        on_change: What happens if settings or data have changed since the run started: redo makes the stages that read them
+            again, and all stages downstream; refuse does not start. Refusing also leaves failed rows of finished stages alone.
         models: The base models of judge and prover, and the prompt of the judges that write rationales.
         data: Where the pairs come from.
-        run_name: Names the run folder. Starting a run with the same name resumes it.
         baselines: How the judges without rationales are trained.
         seeds: The whole comparison is run once per seed.
-        proofs: How the prover writes rationales, and which are kept.
+        proofs: How the prover writes rationales, and which of them are kept.
         labels: How the judge labels unlabeled pairs, and which labels are kept.
         training: How the prover and the judges with rationales are trained.
         generation: How vLLM runs.
-        rounds: How many rounds of self-training, and how many pairs each takes.
+        rounds: How many rounds of self-training there are, and how many pairs each takes.
         benchmarks: How each judge is measured, and on which sets besides the held-out pairs.
         retention: What is kept on disk when it is no longer needed.
         store: The folder that holds the run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it, if no seeds are given.
-        on_change: What to do if settings or data have changed since the run started: redo what reads them, or refuse to start.
-            Refusing also leaves failed rows of finished stages alone.
-        dry_run: Only plan: show what every stage will cost, write plan.json to the run folder, and stop.
-        overrides: Single settings that override the sections, by dotted name, such as {"training.label_smoothing": 0.05}.
     """
     config = with_overrides(parameters_of(BaselinesConfig, locals()), overrides or {}, BaselinesConfig)
     if config.dry_run:

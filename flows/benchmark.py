@@ -7,7 +7,8 @@ from typing import Any, Literal
 from prefect import flow
 
 from data.records import content_id
-from flows.config.parameters import BenchmarkConfig, parameters_of
+from flows.config.every_run import GivenName, Seed, naming_keys, parameters_of, shown_name
+from flows.config.parameters import BenchmarkConfig
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out
 from tasks.benchmark.play import benchmark, measured, query_for, set_name
@@ -20,31 +21,34 @@ from tasks.run.stage import Run
 from tasks.settings import BenchmarkSettings, GenerationSettings, JudgeSettings, RetentionSettings
 
 
-@flow(name="benchmark", flow_run_name="{run_name}", log_prints=False, persist_result=False, validate_parameters=False)
+@flow(name="benchmark", flow_run_name=shown_name, log_prints=False, persist_result=False, validate_parameters=False)
+@naming_keys
 def benchmark_judge(
+    *,
+    run_name: GivenName = "",
+    overrides: dict[str, Any] | None = None,
+    on_change: Literal["redo", "refuse"] = "redo",
     judge: JudgeSettings,
     benchmarks: BenchmarkSettings,
-    run_name: str,
     generation: GenerationSettings = GenerationSettings(),
     retention: RetentionSettings = RetentionSettings(),
     store: str = "runs",
-    seed: int = 0,
-    on_change: Literal["redo", "refuse"] = "redo",
-    overrides: dict[str, Any] | None = None,
+    seed: Seed = 0,
 ) -> dict[str, Any]:
     """Runs benchmarks on a judge, and scores its verdicts.
 
     Args:
+        run_name: Names the run folder. If it is empty, the flow run's own name does. A start with the name of an earlier run
+            resumes that run.
+        overrides: Single settings that override the sections, by their dotted names, such as {"benchmarks.votes": 16}.
+        on_change: What happens if settings or data have changed since the run started: redo makes the stages that read them
+            again, and all stages downstream; refuse does not start. Refusing also leaves failed rows of finished stages alone.
         judge: The judge's checkpoint or endpoint, and how it is prompted.
         benchmarks: Which benchmarks to run, and with how many votes.
-        run_name: Names the run folder. Starting a run with the same name resumes it.
         generation: How vLLM runs, or how an endpoint is called.
         retention: How much disk space to leave free.
         store: The folder that holds the run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it.
-        on_change: What to do if settings or data have changed since the run started: redo what reads them, or refuse to start.
-            Refusing also leaves failed rows of finished stages alone.
-        overrides: Single settings that override the sections, by dotted name, such as {"benchmarks.votes": 16}.
     """
     config = with_overrides(parameters_of(BenchmarkConfig, locals()), overrides or {}, BenchmarkConfig)
 

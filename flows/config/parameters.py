@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from data.store.run_folder import wrong_run_name
-from flows.config.every_run import PlannedParameters, RunParameters
+from flows.config.every_run import PlannedParameters, RunParameters, Seed
 from prompts.catalog import JUDGE_PROMPTS
 from prompts.gram import GRAM
 from tasks.settings import (
@@ -199,7 +199,7 @@ class BaselinesConfig(PlannedParameters, Settings):
     """The parameters of the flow ``baselines``: those of self-training, and of the baselines it is compared with."""
 
     baselines: BaselineSettings = BaselineSettings()
-    seeds: tuple[int, ...] = Field(
+    seeds: tuple[Seed, ...] = Field(
         (),
         title="Seeds",
         description="The comparison is run once per seed, and the report shows mean and standard deviation. {seed} in a data "
@@ -220,8 +220,8 @@ class BaselinesConfig(PlannedParameters, Settings):
             raise ValueError(
                 f"baselines.{early[0]}.early_stopping needs a validation part, which only the flow adapt has"
             )
-        if len(set(self.seeds)) < len(self.seeds) or any(seed < 0 for seed in self.seeds):
-            raise ValueError(f"seeds must differ and not be negative, got {list(self.seeds)}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must differ, got {list(self.seeds)}")
         for seed in self.seeds:
             if problem := wrong_run_name(self._run_name(seed)):
                 raise ValueError(problem)
@@ -293,8 +293,3 @@ ENTRYPOINTS: dict[str, str] = {
     "benchmark": "flows.benchmark.benchmark_judge",
 }
 """Each flow's entrypoint. Module paths: a file path would load this package's classes a second time, under another name."""
-
-
-def parameters_of(kind: type[RunParameters], given: dict[str, Any]) -> dict[str, Any]:
-    """Those of a flow function's local variables that are parameters of the flow."""
-    return {name: given[name] for name in kind.model_fields}

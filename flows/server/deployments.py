@@ -14,7 +14,7 @@ import yaml
 from flows.config.checks import check, check_planned
 from flows.config.every_run import PlannedParameters, RunParameters
 from flows.config.parameters import ENTRYPOINTS, FLOWS
-from flows.config.recipe_text import read_text
+from flows.config.recipe_text import read_text, values_in
 from flows.config.recipes import ConfigError, load_file, load_recipe_of, recipe_files, with_overrides
 
 POOLS = {
@@ -55,12 +55,15 @@ def recipe_deployments(recipes: Iterable[tuple[str, Path]]) -> tuple[list[dict[s
 
 def _deployment(flow: str, recipe: Path, config: RunParameters) -> dict[str, Any]:
     """One entry of prefect.yaml: a flow with a recipe's values as its parameters."""
-    first = read_text(recipe).partition("\n")[0]
+    text = read_text(recipe)
+    first = text.partition("\n")[0]
+    # The flow run's own name, such as that of the UI's form, is used unless the recipe itself sets one.
+    unnamed = set() if "run_name" in values_in(recipe, text) else {"run_name"}
     return {
         "name": recipe.stem,
         "description": first.lstrip("# ") if first.startswith("#") else f"flows/recipes: {recipe.name}",
         "entrypoint": ENTRYPOINTS[flow],
-        "parameters": config.model_dump(mode="json"),
+        "parameters": config.model_dump(mode="json", exclude=unnamed),
         "work_pool": {
             "name": "ctl",
             "job_variables": _job_variables(),

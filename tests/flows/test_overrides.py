@@ -82,7 +82,7 @@ def test_a_wrong_override_is_refused_by_its_name(overrides: dict[str, Any], mess
 def test_every_flow_says_itself_what_is_wrong_with_its_parameters(flow: Any) -> None:
     """Prefect's own validation would speak of extra inputs and valid tuples."""
     assert not flow.should_validate_parameters
-    sections = {name: {} for name in flow.parameters.required if name != "run_name"}
+    sections = {name: {} for name in flow.parameters.required}
     with pytest.raises(ConfigError) as caught:
         flow.fn(run_name="a b", generation={"worker": 1}, **sections)
     lines = str(caught.value).splitlines()

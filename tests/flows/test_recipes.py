@@ -132,13 +132,15 @@ def test_a_recipe_that_is_not_there_is_answered_with_the_nearest(name: str, mess
 
 def test_a_bad_recipe_does_not_stop_the_deployment_of_the_others(tmp_path: Path) -> None:
     files = []
-    for name, text in {"a": "", "good": DEMO, "plain": DEMO.partition("\n\n")[2], "z": "x ="}.items():
+    named = f"run_name = 'kept'\n{DEMO}"
+    for name, text in {"a": "", "good": DEMO, "named": named, "plain": DEMO.partition("\n\n")[2], "z": "x ="}.items():
         files.append(("self-train", tmp_path / f"{name}.toml"))
         files[-1][1].write_text(text)
     made, problems = deployments.recipe_deployments(files)
-    assert [(one["name"], one["description"]) for one in made] == [
-        ("good", DEMO.partition("\n")[0].removeprefix("# ")),
-        ("plain", "flows/recipes: plain.toml"),
+    assert [(one["name"], one["description"], one["parameters"].get("run_name")) for one in made] == [
+        ("good", DEMO.partition("\n")[0].removeprefix("# "), None),
+        ("named", "flows/recipes: named.toml", "kept"),
+        ("plain", "flows/recipes: plain.toml", None),
     ]
     assert problems == [
         f"{tmp_path}/a.toml: models: is required",
