@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow
 
 from flows.benchmark import find_judge
 from flows.config.checks import check
-from flows.config.every_run import GivenName, Seed, naming_keys, parameters_of, shown_name
+from flows.config.every_run import GivenName, OnChange, Seed, naming_keys, parameters_of, shown_name
 from flows.config.parameters import AdaptConfig, AdaptTraining
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out, only_plan
@@ -43,7 +43,7 @@ def adapt_judge(
     run_name: GivenName = "",
     dry_run: bool = False,
     overrides: dict[str, Any] | None = None,
-    on_change: Literal["redo", "refuse"] = "redo",
+    on_change: OnChange = "auto",
     judge: JudgeSettings,
     task: TaskSettings,
     training: AdaptTraining = AdaptTraining(),
@@ -61,8 +61,9 @@ def adapt_judge(
             resumes that run.
         dry_run: The run is only planned: what every stage will cost is shown and written to plan.json in the run folder.
         overrides: Single settings that override the sections, by their dotted names, such as {"training.optimization.epochs": 3}.
-        on_change: What happens if settings or data have changed since the run started: redo makes the stages that read them
-            again, and all stages downstream; refuse does not start. Refusing also leaves failed rows of finished stages alone.
+        on_change: What happens if settings or data have changed since the run started: auto makes the stages that read them
+            again, and all stages downstream, unless the run is finished: then it refuses to start, and says what differs. redo
+            and refuse do so whether or not the run is finished. Failed rows are retried where stages may be made again.
         judge: The judge's checkpoint, and how it is prompted.
         task: The task's pairs, and on how many of them to train.
         training: How the judge is trained.

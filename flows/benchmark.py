@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow
 
 from data.records import content_id
-from flows.config.every_run import GivenName, Seed, naming_keys, parameters_of, shown_name
+from flows.config.every_run import GivenName, OnChange, Seed, naming_keys, parameters_of, shown_name
 from flows.config.parameters import BenchmarkConfig
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out
@@ -27,7 +27,7 @@ def benchmark_judge(
     *,
     run_name: GivenName = "",
     overrides: dict[str, Any] | None = None,
-    on_change: Literal["redo", "refuse"] = "redo",
+    on_change: OnChange = "auto",
     judge: JudgeSettings,
     benchmarks: BenchmarkSettings,
     generation: GenerationSettings = GenerationSettings(),
@@ -41,8 +41,9 @@ def benchmark_judge(
         run_name: Names the run folder. If it is empty, the flow run's own name does. A start with the name of an earlier run
             resumes that run.
         overrides: Single settings that override the sections, by their dotted names, such as {"benchmarks.votes": 16}.
-        on_change: What happens if settings or data have changed since the run started: redo makes the stages that read them
-            again, and all stages downstream; refuse does not start. Refusing also leaves failed rows of finished stages alone.
+        on_change: What happens if settings or data have changed since the run started: auto makes the stages that read them
+            again, and all stages downstream, unless the run is finished: then it refuses to start, and says what differs. redo
+            and refuse do so whether or not the run is finished. Failed rows are retried where stages may be made again.
         judge: The judge's checkpoint or endpoint, and how it is prompted.
         benchmarks: Which benchmarks to run, and with how many votes.
         generation: How vLLM runs, or how an endpoint is called.

@@ -5,11 +5,11 @@ It is self-training with a first judge and no rounds, so the algorithm is `flows
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow
 
-from flows.config.every_run import GivenName, Seed, naming_keys, parameters_of, shown_name
+from flows.config.every_run import GivenName, OnChange, Seed, naming_keys, parameters_of, shown_name
 from flows.config.parameters import GramConfig, GramTraining
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out, only_plan
@@ -24,7 +24,7 @@ def train_gram(
     run_name: GivenName = "",
     dry_run: bool = False,
     overrides: dict[str, Any] | None = None,
-    on_change: Literal["redo", "refuse"] = "redo",
+    on_change: OnChange = "auto",
     models: ModelSettings,
     data: DataSettings,
     training: GramTraining = GramTraining(),
@@ -41,8 +41,9 @@ def train_gram(
             resumes that run.
         dry_run: The run is only planned: what every stage will cost is shown and written to plan.json in the run folder.
         overrides: Single settings that override the sections, by their dotted names, such as {"training.label_smoothing": 0.05}.
-        on_change: What happens if settings or data have changed since the run started: redo makes the stages that read them
-            again, and all stages downstream; refuse does not start. Refusing also leaves failed rows of finished stages alone.
+        on_change: What happens if settings or data have changed since the run started: auto makes the stages that read them
+            again, and all stages downstream, unless the run is finished: then it refuses to start, and says what differs. redo
+            and refuse do so whether or not the run is finished. Failed rows are retried where stages may be made again.
         models: The base model of the judge, and its prompt.
         data: Labeled pairs, pairs for pre-training, and held-out pairs.
         training: How pre-training and fine-tuning are done.

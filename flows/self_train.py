@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow
 
 from data.store.artifacts import Artifact
-from flows.config.every_run import GivenName, Seed, naming_keys, parameters_of, shown_name
+from flows.config.every_run import GivenName, OnChange, Seed, naming_keys, parameters_of, shown_name
 from flows.config.parameters import SelfTrainConfig
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out, only_plan
@@ -43,7 +43,7 @@ def self_train(
     run_name: GivenName = "",
     dry_run: bool = False,
     overrides: dict[str, Any] | None = None,
-    on_change: Literal["redo", "refuse"] = "redo",
+    on_change: OnChange = "auto",
     models: ModelSettings,
     data: DataSettings,
     proofs: ProofSettings = ProofSettings(),
@@ -63,8 +63,9 @@ def self_train(
             resumes that run.
         dry_run: The run is only planned: what every stage will cost is shown and written to plan.json in the run folder.
         overrides: Single settings that override the sections, by their dotted names, such as {"labels.votes": 16}.
-        on_change: What happens if settings or data have changed since the run started: redo makes the stages that read them
-            again, and all stages downstream; refuse does not start. Refusing also leaves failed rows of finished stages alone.
+        on_change: What happens if settings or data have changed since the run started: auto makes the stages that read them
+            again, and all stages downstream, unless the run is finished: then it refuses to start, and says what differs. redo
+            and refuse do so whether or not the run is finished. Failed rows are retried where stages may be made again.
         models: The base models of judge and prover, and the prompt.
         data: Where the pairs come from.
         proofs: How the prover writes rationales, and which of them are kept.

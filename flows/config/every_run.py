@@ -17,6 +17,7 @@ Flow = TypeVar("Flow", bound=Callable[..., Any])
 GivenName = Annotated[str, Field(pattern=f"^({RUN_NAME})?$")]
 """A run name as a flow's parameter: empty stands for the flow run's own name."""
 Seed = Annotated[int, Field(ge=0)]
+OnChange = Literal["auto", "redo", "refuse"]
 
 
 class RunParameters(Section):
@@ -33,12 +34,13 @@ class RunParameters(Section):
         description="The folder that holds the run folders, or a URL such as s3://bucket/runs.",
     )
     seed: Seed = Field(default=0, title="Seed", description="Everything random is derived from it.")
-    on_change: Literal["redo", "refuse"] = Field(
-        default="redo",
+    on_change: OnChange = Field(
+        default="auto",
         title="If settings or data have changed",
-        description="Since the run started. redo: the stages that read them, and all stages downstream, are redone. refuse: the "
-        "run does not start. Both report what would be redone. refuse also leaves failed rows of finished stages alone, "
-        "which are otherwise retried.",
+        description="Since the run started. auto: while the run is unfinished, the stages that read them, and all stages "
+        "downstream, are redone; a finished run is left as it is, and the start is refused. redo: they are redone either way. "
+        "refuse: the start is refused either way. Each reports what differs. Failed rows are retried where stages may be "
+        "redone, else left alone.",
     )
 
     @field_validator("run_name")

@@ -23,6 +23,7 @@ from tasks.report.publish import publish, slug
 from tasks.report.samples import sample_pairs
 from tasks.report.self_training import publish_round, write_metrics
 from tasks.run.changes import announce
+from tasks.run.finished import mark_finished, may_change
 from tasks.run.retention import forget_encoded, retire
 from tasks.run.stage import Run
 from tasks.settings import BenchmarkRunSettings, Settings
@@ -39,18 +40,18 @@ def opened(
     name: str | None = None,
 ) -> Iterator[Run]:
     """A run over its folder in the store, held for this process alone. `name` replaces the run name of `config`."""
-    run = Run(
-        RunStore(config.store, name or config.run_name),
-        # No stage of a flow reads sections that its settings do not have.
-        cast("Settings", settings),
-        config.seed,
-        retry_failed=config.on_change == "redo",
-        on_finished=write_metrics,
-        on_data=BackgroundPlanner(say).begin,
-        on_round=_end_round,
-    )
-    with run.store.held(say):
-        yield run
+    store = RunStore(config.store, name or config.run_name)
+    with store.held(say):
+        yield Run(
+            store,
+            # No stage of a flow reads sections that its settings do not have.
+            cast("Settings", settings),
+            config.seed,
+            retry_failed=may_change(store, config.on_change),
+            on_finished=write_metrics,
+            on_data=BackgroundPlanner(say).begin,
+            on_round=_end_round,
+        )
 
 
 def _end_round(run: Run, round: int) -> None:
@@ -75,10 +76,15 @@ def carry_out(
         crash_lost_stages(UUID(str(flow_run.id)))
         for caution in settings.warnings():
             say(caution)
-        announce(run, algorithm, config.on_change, say)
+        if announce(run, algorithm, config.on_change, say):
+            get_run_logger().info(
+                "the run %r is finished, and nothing has changed: all of it is reused", run.store.run_name
+            )
         made = algorithm(run)
         forget_encoded(run)
-        return finish(run, made)
+        result = finish(run, made)
+        mark_finished(run)
+        return result
 
 
 def only_plan(config: PlannedParameters) -> dict[str, Any]:

@@ -98,14 +98,16 @@ class Run:
         return artifact
 
     def has_rows_to_try_again(self, manifest: Manifest) -> bool:
-        """Whether rows of a finished stage failed and may still be retried."""
+        """Whether rows of a finished stage failed and are to be retried."""
+        return self.retry_failed and self.has_failed_rows(manifest)
+
+    def has_failed_rows(self, manifest: Manifest) -> bool:
+        """Whether rows of a finished stage failed and could be retried."""
         attempts = manifest.metrics.get("attempts")
         # A retired stage's good rows have been removed: all of them would be redone for the sake of the failed ones.
-        if manifest.retired or not self.retry_failed:
+        if manifest.retired or not manifest.counts.failed:
             return False
-        return (
-            bool(manifest.counts.failed) and attempts is not None and attempts < self.settings.generation.max_attempts
-        )
+        return attempts is not None and attempts < self.settings.generation.max_attempts
 
 
 def stage_of(

@@ -71,7 +71,9 @@ def test_a_form_without_a_run_name_can_be_sent() -> None:
 def in_flow_run(name: str, parameters: dict[str, Any]) -> FlowRunContext:
     """What Prefect knows of a flow run when it asks for its name."""
     context: Any = FlowRunContext
-    made: FlowRunContext = context.model_construct(flow_run=SimpleNamespace(id="4711", name=name), parameters=parameters)
+    made: FlowRunContext = context.model_construct(
+        flow_run=SimpleNamespace(id="4711", name=name), parameters=parameters
+    )
     return made
 
 
