@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from tasks.settings.section import Section, Share
 
@@ -84,8 +84,9 @@ class LabelSettings(Section):
         8,
         ge=2,
         le=256,
+        multiple_of=2,
         title="Votes per pair",
-        description="Sampled judgments, half in each order; must be even. Paper: several.",
+        description="Sampled judgments, half of them in each order of the pair, so an even number. Paper: several.",
     )
     voting: Literal["exact", "all", "beta"] = Field(
         "exact",
@@ -120,9 +121,3 @@ class LabelSettings(Section):
         title="Maximum share on one side",
         description="The run stops if more than this share of the kept labels is A, or is B: the judge has a position bias.",
     )
-
-    @model_validator(mode="after")
-    def _votes_split_evenly(self) -> Self:
-        if self.votes % 2:
-            raise ValueError(f"votes must be even, half for each order of a pair; got {self.votes}")
-        return self

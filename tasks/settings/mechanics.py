@@ -41,6 +41,15 @@ def _recomputed(value: object) -> object:
     return float(value)
 
 
+Recomputed = Annotated[
+    bool | Literal["selective"] | float,
+    BeforeValidator(
+        _recomputed,
+        json_schema_input_type=bool | Literal["all", "off", "selective"] | Annotated[float, Field(ge=0, le=1)],
+    ),
+]
+
+
 class Mechanics(Section):
     """How every training is run."""
 
@@ -68,7 +77,7 @@ class Mechanics(Section):
         "starts). With packing, sdpa computes the whole square of a sequence, flash attention only its examples: at 4,096 "
         "tokens on an H100, sdpa reaches 68% (3B) and 75% (8B, LoRA) of its tokens/s.",
     )
-    gradient_checkpointing: Annotated[bool | Literal["selective"] | float, BeforeValidator(_recomputed)] = Field(
+    gradient_checkpointing: Recomputed = Field(
         False,
         title="Gradient checkpointing",
         description="Activations are computed again instead of kept. true or all: those of all layers. selective: all but the "

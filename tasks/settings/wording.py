@@ -105,6 +105,7 @@ _LIMITS = {
     "greater_than_equal": ("ge", "must be at least"),
     "less_than": ("lt", "must be below"),
     "less_than_equal": ("le", "must be at most"),
+    "multiple_of": ("multiple_of", "must be a multiple of"),
 }
 
 

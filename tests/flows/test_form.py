@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from prefect.context import FlowRunContext
 from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools import ValidationError, validate
 
 from flows.adapt import adapt_judge
 from flows.baselines import compare_methods
 from flows.benchmark import benchmark_judge
 from flows.config.every_run import parameters_of, shown_name
 from flows.config.parameters import FLOWS, SelfTrainConfig
-from flows.config.recipes import ConfigError
+from flows.config.recipes import ConfigError, checked
 from flows.gram import train_gram
 from flows.self_train import self_train
 from tests.support.configs import refusal, values
@@ -63,6 +64,43 @@ def test_a_form_without_a_run_name_can_be_sent() -> None:
         "adapt": ["judge", "task"],
         "benchmark": ["judge", "benchmarks"],
     }
+
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("self-train", {"run_name": "a/b"}, "'a/b' does not match"),
+    ("self-train", {"seed": -1}, "-1 is less than the minimum of 0"),
+    ("self-train", {"on_change": "perhaps"}, "'perhaps' is not one of ['auto', 'redo', 'refuse']"),
+    ("self-train", {"labels": {"votes": 7}}, "7 is not a multiple of 2"),
+    ("self-train", {"data": {"labeled": [], "heldout_share": 0.1}}, "[] should be non-empty"),
+    ("self-train", {"data": {"labeled": [{}], "heldout_share": 1}}, "1 is greater than or equal to the maximum of 1"),
+    ("self-train", {"rounds": {"count": 21}}, "21 is greater than the maximum of 20"),
+    ("self-train", {"proofs": {"min_score": 0.5}}, "0.5 is greater than the maximum of 0"),
+    ("self-train", {"training": {"gradient_checkpointing": 2}}, "2 is greater than the maximum of 1"),
+    ("self-train", {"training": {"judge": {"learning_rate": 0}}}, "0 is less than or equal to the minimum of 0"),
+    ("baselines", {"seeds": [0, -1]}, "-1 is less than the minimum of 0"),
+    ("adapt", {"task": {"pairs": [{}], "sizes": [0]}}, "0 is less than the minimum of 1"),
+    ("adapt", {"task": {"pairs": [{}], "validation_share": 1}}, "1 is greater than or equal to the maximum of 1"),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "message"), WRONG)
+def test_a_number_out_of_range_is_refused_by_the_form(name: str, given: dict[str, Any], message: str) -> None:
+    """By the function that the server calls for the form, and before it creates a flow run."""
+    needed = {"models": {"judge_base": "j"}, "data": {"labeled": [{}]}, "judge": {"path": "j"}, "task": {"pairs": [{}]}}
+    form = form_of(ALL[name])
+    parameters = {one: needed[one] for one in form["required"]}
+    validate(parameters, form, raise_on_error=True)
+    with pytest.raises(ValidationError) as caught:
+        validate({**parameters, **given}, form, raise_on_error=True)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [True, "all", "off", "selective", 0.5, 0])
+def test_what_may_be_recomputed_can_be_sent(share: object) -> None:
+    form = form_of(self_train)
+    given = {"models": {"judge_base": "j"}, "data": {"labeled": [{}]}, "training": {"gradient_checkpointing": share}}
+    validate(given, form, raise_on_error=True)
+    checked({**values(), "training": given["training"]})
 
 
 # ---- the run's name -----------------------------------------------------------------------------------------------------------

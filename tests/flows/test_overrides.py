@@ -68,7 +68,7 @@ def test_no_overrides_are_the_configuration_itself() -> None:
         ({"benchmarks.sets.0.data": "x"}, "benchmarks.sets.0.data: benchmarks.sets is empty: set it as a whole"),
         ({"data.pretraining.0.path": "x"}, "data.pretraining.0.path: data.pretraining is empty: set it as a whole"),
         ({"training.final.lora": {}}, "training.final: give either epochs or max_steps"),
-        ({"labels.votes": 7}, "labels.votes must be even"),
+        ({"labels.votes": 7}, "labels.votes: must be a multiple of 2, got 7"),
         ({"votes": 16}, "votes: no such setting; did you mean labels.votes or benchmarks.votes?"),
         ({"labels": {"votes": 16, "vote": 1}}, "labels.vote: no such setting; did you mean labels.votes?"),
         ({"": 1}, "'': no such setting; there are models, data"),

@@ -42,7 +42,7 @@ def refusal(path: Path) -> str:
         ),
         (
             DEMO.replace("votes = 8", "votes = 7").encode(),
-            f"line {line_with('[labels]')}: labels.votes must be even, half for each order of a pair; got 7",
+            f"line {line_with('votes = 8')}: labels.votes: must be a multiple of 2, got 7",
         ),
         (
             DEMO.replace("batch_size = 12", 'batch_size = "x"').encode(),
@@ -162,7 +162,7 @@ def test_a_bad_recipe_does_not_stop_the_deployment_of_the_others(tmp_path: Path)
         ),
         ("self-train/demo", {"overrides": "labels.votes=4"}, "overrides: must be a table"),
         ("self-train/demo", {"override": {}}, "override: no such setting"),
-        ("self-train/demo", {"labels": {"votes": 3}}, "labels.votes must be even"),
+        ("self-train/demo", {"labels": {"votes": 3}}, "labels.votes: must be a multiple of 2, got 3"),
         (
             "self-train/demo",
             {"models": {"judge_base": "/no/model"}},

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from data.files import read_jsonl
-from flows.server.local import Services, run_deployment, state_of
+from flows.server.local import Services, state_of
 from tests.chaos.disturb import chaos
 from tests.chaos.faults import QUICK
-from tests.chaos.subject import Subject, manifests
+from tests.chaos.subject import Subject, manifests, state_of_run
 from tests.conftest import SECRET, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]
@@ -22,6 +22,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.m
 def parameters(undisturbed: Subject) -> dict[str, Any]:
     """The short run's parameters, with its store."""
     return undisturbed.job
+
+
+def sent_by_form(services: Services, name: str, parameters: dict[str, Any]) -> str:
+    """Starts self-train/demo as the UI's form does, with this in the field for the run's name; returns the flow run's id."""
+    deployment = httpx.get(f"{services.ui}/api/deployments/name/self-train/demo").json()["id"]
+    told = {"name": name, "parameters": parameters}
+    answer = httpx.post(f"{services.ui}/api/deployments/{deployment}/create_flow_run", json=told)
+    return str(answer.raise_for_status().json()["id"])
 
 
 def test_a_short_run_goes_through_and_shows_itself(services: Services, undisturbed: Subject) -> None:
@@ -67,9 +75,9 @@ def test_no_secret_of_the_environment_is_written_anywhere_and_nothing_is_pickled
 
 
 def test_a_dry_run_only_plans(services: Services, parameters: dict[str, Any], tmp_path: Path) -> None:
-    told = {**parameters, "store": str(tmp_path), "run_name": "dry", "dry_run": True}
-    flow_run, state = run_deployment(services, "self-train/demo", told)
-    assert state == "Completed"
+    told = {**parameters, "store": str(tmp_path), "run_name": "", "dry_run": True}
+    flow_run = sent_by_form(services, "dry", told)
+    until(lambda: state_of_run(services, flow_run) == "COMPLETED")
     assert [path.name for path in (tmp_path / "dry").rglob("*")] == ["plan.json"]
     of_run = {"artifacts": {"flow_run_id": {"any_": [flow_run]}}}
     artifacts = httpx.post(f"{services.ui}/api/artifacts/filter", json=of_run).json()
@@ -107,16 +115,17 @@ def test_a_server_that_knows_nothing_of_the_run_and_a_retry_find_all_that_is_don
 
 
 def test_wrong_values_are_refused_before_anything_starts(services: Services, parameters: dict[str, Any]) -> None:
-    """In a section as the UI's form gives it, and by an override, which only the models' folders tell to be wrong."""
+    """By the form; and by the run, for what only its own rules or the models' folders tell to be wrong, its name included."""
+    with pytest.raises(httpx.HTTPStatusError, match="409"):
+        sent_by_form(services, "wrong", {**parameters, "labels": {"votes": 3}})
     too_long = {**parameters["overrides"], "models.max_tokens": 513}
     wrong = [
-        ({"labels": {"votes": 3}}, "labels.votes must be even"),
-        ({"overrides": too_long}, "models.max_tokens = 513 is more than models.judge_base"),
+        ("a name", {"run_name": ""}, "run_name: run name 'a name': use 1 to 100 letters"),
+        ("wrong", {"overrides": too_long}, "models.max_tokens = 513 is more than models.judge_base"),
     ]
-    for changed, message in wrong:
-        told = {**parameters, "run_name": "wrong", **changed}
-        flow_run, state = run_deployment(services, "self-train/demo", told)
-        assert state == "Failed"
+    for name, changed, message in wrong:
+        flow_run = sent_by_form(services, name, {**parameters, "run_name": "wrong", **changed})
+        until(lambda flow_run=flow_run: state_of_run(services, flow_run) == "FAILED")
         assert message in state_of(services, flow_run)
     assert not (Path(parameters["store"]) / "wrong").exists()
 

@@ -52,7 +52,7 @@ def test_data_that_is_not_there_is_refused_with_what_to_do(capsys: pytest.Captur
     ("arguments", "message"),
     [
         (["dmeo"], "there is no recipe 'dmeo'"),
-        (["demo", "--set", "labels.votes=7"], "votes must be even"),
+        (["demo", "--set", "labels.votes=7"], "labels.votes: must be a multiple of 2, got 7"),
         (["demo", "--set", "labels.votes"], "'labels.votes' is not NAME=VALUE"),
         (["demo", "--assume", "kept=0.5"], "invalid assumption: kept: no such assumption; did you mean kept_labels or"),
         (["demo", "--stand-in", "org/x=."], "no model of this recipe is called org/x"),
