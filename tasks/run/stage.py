@@ -86,14 +86,14 @@ class Run:
         log_file.parent.mkdir(parents=True, exist_ok=True)
 
         def make(work: Path) -> Outcome:
-            watch.log(f"{stage.name}: started, key {stage.key[:16]}")
+            watch.detail(f"{stage.name}: started, key {stage.key[:16]}")
             return body(Context(self, inputs, work, log_file, watch))
 
-        artifact = self.store.run(stage, make, software(), self.has_rows_to_try_again, watch.log)
+        artifact = self.store.run(stage, make, software(), self.has_rows_to_try_again, watch.warn)
         if log_file.exists():
             self.store.share(log_file)
+        watch.done()
         said = describe(artifact)
-        watch.done(said)
         (watch.warn if artifact.manifest.warnings else watch.log)(said)
         return artifact
 

@@ -107,7 +107,7 @@ def logged() -> Iterator[list[logging.LogRecord]]:
     handler.emit = records.append  # type: ignore[method-assign]
     logger.addHandler(handler)
     before = logger.level
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)
     yield records
     logger.removeHandler(handler)
     logger.setLevel(before)
