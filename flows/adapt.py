@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
+from prefect import State, flow
 
 from flows.benchmark import find_judge
 from flows.config.checks import check
 from flows.config.every_run import GivenName, OnChange, Seed, naming_keys, parameters_of, shown_name
 from flows.config.parameters import AdaptConfig, AdaptTraining
 from flows.config.recipes import with_overrides
-from flows.running.carry_out import carry_out, only_plan
+from flows.running.carry_out import carry_out, ended, only_plan
 from flows.running.tokens import tokens_from_blocks
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.adapt import Adapted, adapt, task_examples
@@ -21,10 +21,13 @@ from tasks.model.endpoint import is_endpoint
 from tasks.model.location import model_folder
 from tasks.model.scalar import SCALAR
 from tasks.overlap import report_overlap
+from tasks.page.rendering import number, percent
 from tasks.prepare import prepare
 from tasks.rank import prompt_of
-from tasks.report.adaptation import publish_adapted, write_adapted
+from tasks.report.adaptation import summary, write_adapted
+from tasks.report.publish import place_of
 from tasks.report.self_training import write_metrics
+from tasks.report.ui import publish_end
 from tasks.run.stage import Run
 from tasks.settings import (
     BenchmarkSettings,
@@ -53,7 +56,7 @@ def adapt_judge(
     retention: RetentionSettings = RetentionSettings(),
     store: str = "runs",
     seed: Seed = 0,
-) -> dict[str, Any]:
+) -> State[dict[str, Any]]:
     """Trains an existing judge on the pairs of a task, and measures it on the task and on general benchmarks.
 
     Args:
@@ -115,10 +118,12 @@ def learning_curve(run: Run, config: AdaptConfig, prompt: str) -> list[Adapted]:
     return made
 
 
-def finish(run: Run, made: list[Adapted]) -> dict[str, Any]:
-    """Writes the report; returns the flow run's result."""
+def finish(run: Run, made: list[Adapted]) -> State[dict[str, Any]]:
+    """Writes the report; returns the flow run's state and result."""
     write_metrics(run, ended=True)
     report = write_adapted(run, made)
-    publish_adapted(run, made)
+    publish_end(run, summary(run, made).markdown())
     accuracy = {str(one.size): one.heldout.manifest.metrics["accuracy"] for one in made}
-    return {"report": run.store.shown(report), "accuracy": accuracy}
+    before, after = (percent(one.heldout.manifest.metrics["accuracy"]) for one in (made[0], made[-1]))
+    said = f"{before} before and {after} with {number(made[-1].size)} pairs; report in {place_of(run.store, report)}"
+    return ended(said, {"report": run.store.shown(report), "accuracy": accuracy})

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from prefect import flow
+from prefect import State, flow
 
 from flows.config.every_run import GivenName, OnChange, Seed, naming_keys, parameters_of, shown_name
 from flows.config.parameters import BaselinesConfig
 from flows.config.recipes import with_overrides
-from flows.running.carry_out import carry_out, only_plan
+from flows.running.carry_out import carry_out, ended, only_plan
 from flows.self_train import finish, self_training
 from tasks.baselines import Method, discriminative, gram, label_only, labeled_pairs, of_rounds
 from tasks.benchmark.sets import prepare_heldout, prepare_set
 from tasks.export import Candidate
 from tasks.prepare import batch_of, prepare
-from tasks.report.baselines import publish_comparison, write_comparison
+from tasks.report.baselines import write_comparison
+from tasks.report.ui import best_method, publish_comparison
 from tasks.run.stage import Run
 from tasks.settings import (
     BaselineSettings,
@@ -53,7 +54,7 @@ def compare_methods(
     retention: RetentionSettings = RetentionSettings(),
     store: str = "runs",
     seed: Seed = 0,
-) -> dict[str, Any]:
+) -> State[dict[str, Any]]:
     """Trains five judges and compares them: discriminative, label-only, GRAM, with rationales, and self-trained.
 
     Args:
@@ -83,8 +84,9 @@ def compare_methods(
         return only_plan(config)
     found = compare_seeds(config, carry_out)
     report = write_comparison(config.store, config.run_name, found)
-    publish_comparison(config.run_name, found)
-    return {"report": report, "accuracy": {row["method"]: row["accuracy"] for row in found[min(found)]}}
+    publish_comparison(config.run_name, found, report)
+    result = {"report": report, "accuracy": {row["method"]: row["accuracy"] for row in found[min(found)]}}
+    return ended(f"{best_method(found)}; report in {report}", result)
 
 
 def compare_seeds(config: BaselinesConfig, carry: Callable[..., object]) -> dict[int, list[dict[str, Any]]]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
+from prefect import State, flow
 
 from data.records import content_id
 from flows.config.every_run import GivenName, OnChange, Seed, naming_keys, parameters_of, shown_name
 from flows.config.parameters import BenchmarkConfig
 from flows.config.recipes import with_overrides
-from flows.running.carry_out import carry_out
+from flows.running.carry_out import carry_out, ended
 from tasks.benchmark.play import benchmark, measured, query_for, set_name
 from tasks.benchmark.sets import prepare_set
 from tasks.model.endpoint import is_endpoint
 from tasks.model.location import Checkpoint, find_model
+from tasks.page.rendering import percent
 from tasks.rank import prompt_of
-from tasks.report.benchmarks import publish_scores
+from tasks.report.benchmarks import summary_markdown
+from tasks.report.publish import place_of
+from tasks.report.ui import publish_end
 from tasks.run.stage import Run
 from tasks.settings import BenchmarkSettings, GenerationSettings, JudgeSettings, RetentionSettings
 
@@ -34,7 +37,7 @@ def benchmark_judge(
     retention: RetentionSettings = RetentionSettings(),
     store: str = "runs",
     seed: Seed = 0,
-) -> dict[str, Any]:
+) -> State[dict[str, Any]]:
     """Runs benchmarks on a judge, and scores its verdicts.
 
     Args:
@@ -52,11 +55,6 @@ def benchmark_judge(
         seed: Everything random is derived from it.
     """
     config = with_overrides(parameters_of(BenchmarkConfig, locals()), overrides or {}, BenchmarkConfig)
-
-    def finish(run: Run, _: None) -> dict[str, Any]:
-        publish_scores(run)
-        return {set_name(made): made.manifest.metrics["accuracy"] for made in measured(run)}
-
     return carry_out(config, config.settings(), lambda run: play_all(run, config), finish)
 
 
@@ -67,6 +65,14 @@ def play_all(run: Run, config: BenchmarkConfig) -> None:
     query = query_for(benchmarks, prompt, run.settings.models, run.settings.reply_tokens, config.seed)
     for chosen in benchmarks.sets:
         benchmark(run, None, judge, prepare_set(run, chosen), query)
+
+
+def finish(run: Run, _: None) -> State[dict[str, Any]]:
+    """Shows the scores; returns the flow run's state and result."""
+    publish_end(run, summary_markdown(run, run.store.run_name))
+    scores = {set_name(made): made.manifest.metrics["accuracy"] for made in measured(run)}
+    shown = ", ".join(f"{name} {percent(score)}" for name, score in scores.items())
+    return ended(f"{shown}; games in {place_of(run.store, run.store.path)}", scores)
 
 
 def find_judge(path: str) -> Checkpoint:

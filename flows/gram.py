@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
+from prefect import State, flow
 
 from flows.config.every_run import GivenName, OnChange, Seed, naming_keys, parameters_of, shown_name
 from flows.config.parameters import GramConfig, GramTraining
@@ -33,7 +33,7 @@ def train_gram(
     retention: RetentionSettings = RetentionSettings(),
     store: str = "runs",
     seed: Seed = 0,
-) -> dict[str, Any]:
+) -> State[dict[str, Any]]:
     """Pre-trains a model on pairs of responses, and fine-tunes it to predict which of the two is better.
 
     Args:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prefect import flow
+from prefect import State, flow
 
 from data.store.artifacts import Artifact
 from flows.config.every_run import GivenName, OnChange, Seed, naming_keys, parameters_of, shown_name
 from flows.config.parameters import SelfTrainConfig
 from flows.config.recipes import with_overrides
-from flows.running.carry_out import carry_out, only_plan
+from flows.running.carry_out import carry_out, ended, only_plan
 from tasks.benchmark.play import benchmark
 from tasks.benchmark.sets import prepare_heldout, prepare_set
 from tasks.export import Candidate, export
@@ -20,6 +20,7 @@ from tasks.overlap import report_overlap
 from tasks.prepare import batch_of, prepare, truth_of
 from tasks.prove import prove
 from tasks.report.self_training import write_metrics, write_report
+from tasks.report.ui import outcome, publish_round
 from tasks.run.stage import Run
 from tasks.settings import (
     BenchmarkSettings,
@@ -55,7 +56,7 @@ def self_train(
     retention: RetentionSettings = RetentionSettings(),
     store: str = "runs",
     seed: Seed = 0,
-) -> dict[str, Any]:
+) -> State[dict[str, Any]]:
     """Trains a prover and a judge, then self-trains the judge round after round.
 
     Args:
@@ -125,13 +126,15 @@ def measure(run: Run, round: int, judge: Artifact, heldout: Artifact, sets: Sequ
     return measured
 
 
-def finish(run: Run, judges: list[Candidate]) -> dict[str, Any]:
-    """Writes the report; returns the flow run's result."""
+def finish(run: Run, judges: list[Candidate]) -> State[dict[str, Any]]:
+    """Writes the report; returns the flow run's state and result."""
     write_metrics(run, ended=True)
     report = write_report(run)
+    publish_round(run, judges[-1][0], ended=True)
     final = run.finished_stage("export")
-    return {
+    result = {
         "final": run.store.shown(final.path) if final else None,
         "report": run.store.shown(report),
         "accuracy": {str(round): result.manifest.metrics["accuracy"] for round, _, result in judges},
     }
+    return ended(outcome(run), result)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
+from prefect import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
+from prefect.states import Completed
 
 from data.store.store import RunStore
 from flows.config.checks import check
@@ -18,10 +20,11 @@ from flows.running.cancelling import cancellable
 from flows.running.lost import crash_lost_stages
 from flows.running.tokens import tokens_from_blocks
 from tasks.plan.begun import BackgroundPlanner
-from tasks.plan.show import as_markdown, as_text
-from tasks.report.publish import publish, slug
+from tasks.plan.show import as_markdown, as_text, gpu_time, size
+from tasks.report.publish import publish, show_markdown, slug
 from tasks.report.samples import sample_pairs
-from tasks.report.self_training import publish_round, write_metrics
+from tasks.report.self_training import write_metrics
+from tasks.report.ui import publish_round
 from tasks.run.changes import announce
 from tasks.run.finished import mark_finished, may_change
 from tasks.run.retention import forget_encoded, retire
@@ -87,13 +90,17 @@ def carry_out(
         return result
 
 
-def only_plan(config: PlannedParameters) -> dict[str, Any]:
+def only_plan(config: PlannedParameters) -> State[dict[str, Any]]:
     """A dry run: the plan in the log, in Prefect's UI and in ``plan.json``; no stage is started. Raises PlanError."""
-    from prefect.artifacts import create_markdown_artifact
-
     tokens_from_blocks()
     plan, path = write_plan(config)
     get_run_logger().info("%s", as_text(plan))
-    key = f"{slug(plan.run_name)}-plan"
-    publish("the plan", lambda: create_markdown_artifact(key=key, markdown=as_markdown(plan)))
-    return {"plan": path, **plan.totals()}
+    name, totals = plan.run_name, plan.totals()
+    publish("the plan", lambda: show_markdown(f"{slug(name)}-plan", as_markdown(plan), f"Plan of {name}"))
+    time, disk = gpu_time(totals["gpu_seconds"]), size(totals["disk_bytes"])
+    return ended(f"only planned: GPU time {time}, disk {disk}; plan in {path}", {"plan": path, **totals})
+
+
+def ended(message: str, result: Result) -> State[Result]:
+    """The state in which a flow run completes, with the result in a few words, which the UI shows beside the run."""
+    return Completed(message=message, data=result)

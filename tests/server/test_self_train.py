@@ -54,8 +54,26 @@ def test_a_short_run_goes_through_and_shows_itself(services: Services, undisturb
     assert "http://" not in report.replace("http://www.w3.org", "")
     of_run = {"artifacts": {"flow_run_id": {"any_": [flow_run]}}, "limit": 200}
     artifacts = httpx.post(f"{services.ui}/api/artifacts/filter", json=of_run).json()
-    kinds = {artifact["type"] for artifact in artifacts}
-    assert {"progress", "table", "markdown"} <= kinds, f"flow run {flow_run} left {kinds}"
+    shown = {artifact["key"]: artifact["type"] for artifact in artifacts}
+    assert len(artifacts) == len(shown), "each is replaced by the next, and progress is removed"
+    assert shown == {"short-summary": "markdown", "short-rounds": "table", "short-benchmarks": "table"}
+    [summary] = [artifact["data"] for artifact in artifacts if artifact["key"] == "short-summary"]
+    assert "## Result\n" in summary
+    said = state_of(services, flow_run)
+    assert said.endswith(f"; judge in {run}/final")
+    assert said.startswith(f"{manifests(run)['final'].metrics['accuracy']:.1%} ")
+
+
+def test_its_log_is_a_story_of_a_line_a_stage(services: Services, undisturbed: Subject) -> None:
+    """What engines and trainers print is in the run folder. The demo has 35 stages, and 60 lines at most."""
+    of_run = {"logs": {"flow_run_id": {"any_": [undisturbed.flow_run]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
+    lines = [line["message"] for line in httpx.post(f"{services.ui}/api/logs/filter", json=of_run).json()]
+    stages = manifests(undisturbed.folder)
+    assert [sum(line.startswith(f"{name}: ") for line in lines) for name in stages] == [1] * len(stages)
+    assert len(lines) <= len(stages) + 25, lines
+    assert not [line for line in lines if line.startswith("[")]
+    assert any(line.startswith("round 1 has ended: ") for line in lines)
+    assert "step 10 of" in (undisturbed.folder / "logs/prover.log").read_text()
 
 
 def test_no_secret_of_the_environment_is_written_anywhere_and_nothing_is_pickled(
