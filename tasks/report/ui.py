@@ -1,6 +1,7 @@
 """What Prefect's UI shows of a run: a summary, a table of its rounds and one of its benchmarks, each replaced by the next.
 
-A table has a column for each round or judge, and no more of them than fit the UI beside its menu (940 pixels).
+A table has a column for each round or judge, and no more of them than fit between the UI's menu and its details: 850 pixels
+in a window of 1400.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from tasks.run.stage import Run
 
 Row = dict[str, Any]
 
-COLUMNS = 7
-"""The most columns of figures in a table."""
+COLUMNS = 5
+"""The most columns of figures in a table; a cell of 12 characters takes 130 pixels, the names before them 180."""
+_KINDS = ("training", "votes", "proofs", "benchmarks", "data")
 _WORK = {
     "train-prover": "training",
     "train-judge": "training",
@@ -41,7 +43,8 @@ def publish_round(run: Run, round: int, ended: bool = False) -> None:
         name, table = run.store.run_name, round_table(run)
         if not ended:
             get_run_logger().info("round %d has ended: %s", round, result(table))
-        show_markdown(f"{slug(name)}-summary", progress_summary(run, table, ended), f"{name}, up to round {round}")
+        how_far = "ended" if ended else f"up to round {round}"
+        show_markdown(f"{slug(name)}-summary", progress_summary(run, table, ended), f"{name}, {how_far}")
         rows, left_out = rounds_as_columns(table)
         show_table(f"{slug(name)}-rounds", rows, f"Rounds of {name}{left_out}")
         show_benchmarks(run)
@@ -93,7 +96,7 @@ def progress_summary(run: Run, table: Sequence[Row], ended: bool = False) -> str
     parts += ["## What to do next", *(next_steps(run) if ended else _while_running(run, table))]
     parts += [*_costs(run), *_places(run)]
     drawn = [charts.as_markdown(title, svg) for title, svg in [*charts.draw(list(table)), *benchmark_charts(run)]]
-    return "\n\n".join([*parts, *(["## Charts", *drawn] if drawn else [])]) + "\n"
+    return "\n\n".join([*parts, *drawn]) + "\n"
 
 
 def result(table: Sequence[Row]) -> str:
@@ -161,16 +164,16 @@ def next_steps(run: Run) -> list[str]:
 
 def _costs(run: Run) -> list[str]:
     """A table of what each kind of work took, in all attempts that made the stages; nothing before there is any."""
-    kinds: dict[str, list[Artifact]] = {}
+    kinds: dict[str, list[Artifact]] = {kind: [] for kind in _KINDS}
     for stage in run.finished_stages():
         kind = stage.manifest.kind
         work = "benchmarks" if kind.startswith("benchmark") and kind != "benchmark-data" else _WORK.get(kind, "data")
-        kinds.setdefault(work, []).append(stage)
-    if not kinds:
+        kinds[work].append(stage)
+    if not run.finished:
         return []
     kinds["all"] = [stage for stages in kinds.values() for stage in stages]
     lines = ["| work | stages | time | tokens generated |", "|---|---:|---:|---:|"]
-    for work, stages in kinds.items():
+    for work, stages in ((work, stages) for work, stages in kinds.items() if stages):
         seconds = sum(stage.manifest.seconds for stage in stages)
         tokens = sum(stage.manifest.metrics.get("tokens_generated", 0) for stage in stages)
         lines.append(f"| {work} | {len(stages)} | {duration(seconds)} | {number(tokens) if tokens else '–'} |")
@@ -196,10 +199,10 @@ def rounds_as_columns(table: Sequence[Row]) -> tuple[list[dict[str, str]], str]:
     """
     best = best_round(list(table))
     shown = _those_that_fit(table, [row for row in table if row is best])
-    columns = {_title(row, best): dict(_figures(row)) for row in shown}
+    columns = {_title(row): dict(_figures(row, row is best)) for row in shown}
     names = list(dict.fromkeys(name for figures in columns.values() for name in figures))
-    rows = [{"": name, **{title: figures.get(name, "–") for title, figures in columns.items()}} for name in names]
-    kept = [row for row in rows if any(value != "–" for title, value in row.items() if title)]
+    rows = [{"figure": name, **{title: figures.get(name, "–") for title, figures in columns.items()}} for name in names]
+    kept = [row for row in rows if set(row.values()) != {row["figure"], "–"}]
     left = len(table) - len(shown)
     return kept, f"; {left} of {len(table)} are only in the report" if left else ""
 
@@ -211,28 +214,27 @@ def _those_that_fit(columns: Sequence[Any], also: Sequence[Any]) -> list[Any]:
     return [one for one in columns if any(one is other for other in chosen)]
 
 
-def _title(row: Row, best: Row | None) -> str:
-    name = "final" if row["name"] == "final" else f"round {row['name']}"
-    return f"{name} (best)" if row is best else name
+def _title(row: Row) -> str:
+    return "final" if row["name"] == "final" else f"round {row['name']}"
 
 
-def _figures(row: Row) -> Iterator[tuple[str, str]]:
-    interval, balance = row["interval"], row["label_balance"]
-    yield "held-out accuracy", percent(row["accuracy"])
-    yield "95% interval", f"{percent(interval[0])} – {percent(interval[1])}" if interval else "–"
-    yield "labels kept", f"{number(row['labels_kept'])} of {number(row['labels_of'])}" if row["labels_of"] else "–"
-    for reason, n in row["labels_dropped"].items():
-        yield f"dropped: {reason.replace('_', ' ')}", number(n)
-    yield "labels A / B", " / ".join(number(balance.get(side, 0)) for side in "AB") if balance else "–"
+def _figures(row: Row, is_best: bool) -> Iterator[tuple[str, str]]:
+    interval, balance, proofs = row["interval"], row["label_balance"], row["proof_candidates"]
+    yield "held-out accuracy", percent(row["accuracy"]) + (" (best)" if is_best else "")
+    yield "95% interval (%)", " – ".join(f"{100 * end:.1f}" for end in interval) if interval else "–"
+    yield "pairs to label", number(row["labels_of"])
+    yield "labels kept", number(row["labels_kept"])
     yield "kept labels correct", percent(row["kept_right"])
+    yield "kept labels that are A", percent(balance.get("A", 0) / sum(balance.values())) if balance else "–"
     yield "votes cast", percent(row["votes_cast"])
-    proofs = row["proof_candidates"]
-    yield "valid proofs", f"{number(row['proofs_valid'])} of {number(proofs)}" if proofs else "–"
+    yield "valid proofs", percent(row["proofs_valid"] / proofs) if proofs else "–"
     yield "proof score", number(row["proof_score"], 3)
     yield "training examples", number(row["examples"])
     yield "loss", f"{number(row['first_loss'], 2)} → {number(row['last_loss'], 2)}" if row["last_loss"] else "–"
     yield "tokens/s", number(row["tokens_per_s"])
     yield "time", duration(row["seconds"])
+    for reason, n in row["labels_dropped"].items():
+        yield f"dropped: {reason.replace('_', ' ')}", number(n)
 
 
 def benchmarks_as_rows(run: Run) -> tuple[list[dict[str, str]], str]:

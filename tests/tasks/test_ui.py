@@ -120,22 +120,38 @@ def test_the_best_method_is_the_best_over_all_seeds() -> None:
 
 def test_rounds_are_columns_and_what_none_has_is_left_out(reported: Run) -> None:
     rows, left_out = ui.rounds_as_columns(round_table(reported))
-    assert (list(rows[0]), left_out) == (["", "round 0", "round 1 (best)", "round 2", "final"], "")
-    by_name = {row[""]: list(row.values())[1:] for row in rows}
-    assert by_name["held-out accuracy"] == ["60.0%", "70.0%", "65.0%", "70.0%"]
-    assert by_name["labels kept"] == ["–", "20 of 24", "20 of 24", "–"]
+    assert (list(rows[0]), left_out) == (["figure", "round 0", "round 1", "round 2", "final"], "")
+    by_name = {row["figure"]: list(row.values())[1:] for row in rows}
+    assert by_name["held-out accuracy"] == ["60.0%", "70.0% (best)", "65.0%", "70.0%"]
+    assert by_name["95% interval (%)"][0] == "47.5 – 72.5"
+    assert (by_name["labels kept"], by_name["pairs to label"]) == (["–", "20", "20", "–"], ["–", "24", "24", "–"])
+    assert by_name["kept labels that are A"] == ["–", "55.0%", "55.0%", "–"]
     assert by_name["dropped: low confidence"] == ["–", "1", "1", "–"]
     assert by_name["votes cast"] == ["–", "100.0%", "100.0%", "–"]
+    assert by_name["valid proofs"] == ["–", "97.5%", "97.5%", "–"]
     assert all(any(value != "–" for value in values) for values in by_name.values())
     assert json.dumps(rows)
+
+
+def test_a_large_run_has_no_cell_that_is_too_wide(reported: Run) -> None:
+    """With the numbers of the paper: five columns fit the UI, see `ui.COLUMNS`."""
+    one = round_table(reported)[1]
+    large = {
+        "labels_of": 500_000, "labels_kept": 412_345, "label_balance": {"A": 206_000, "B": 206_345}, "examples": 3_312_345,
+        "proof_candidates": 4_000_000, "proofs_valid": 3_900_000, "labels_dropped": {"low_confidence": 87_655},
+        "seconds": 360_000.0, "tokens_per_s": 123_456.7,
+    }  # fmt: skip
+    rows, _ = ui.rounds_as_columns([{**one, **large}])
+    assert max(len(value) for row in rows for name, value in row.items() if name != "figure") <= 12
+    assert max(len(row["figure"]) for row in rows) <= 24
 
 
 def test_of_many_rounds_the_first_the_best_and_the_last_are_shown(reported: Run) -> None:
     one = round_table(reported)[1]
     many = [{**one, "round": i, "name": str(i), "accuracy": 0.9 if i == 4 else 0.6} for i in range(20)]
     rows, left_out = ui.rounds_as_columns(many)
-    shown = ["", "round 0", "round 4 (best)", *(f"round {i}" for i in range(15, 20))]
-    assert (list(rows[0]), left_out) == (shown, "; 13 of 20 are only in the report")
+    shown = ["figure", "round 0", "round 4", "round 17", "round 18", "round 19"]
+    assert (list(rows[0]), left_out) == (shown, "; 15 of 20 are only in the report")
 
 
 def test_benchmarks_are_rows_of_sets_and_columns_of_judges(reported: Run) -> None:
