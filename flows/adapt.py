@@ -8,7 +8,16 @@ from prefect import State, flow
 
 from flows.benchmark import find_judge
 from flows.config.checks import check
-from flows.config.every_run import GivenName, OnChange, Seed, naming_keys, parameters_of, shown_name
+from flows.config.every_run import (
+    NO_OVERRIDES,
+    GivenName,
+    OnChange,
+    Overrides,
+    Seed,
+    naming_keys,
+    parameters_of,
+    shown_name,
+)
 from flows.config.parameters import AdaptConfig, AdaptTraining
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out, ended, only_plan
@@ -45,7 +54,7 @@ def adapt_judge(
     *,
     run_name: GivenName = "",
     dry_run: bool = False,
-    overrides: dict[str, Any] | None = None,
+    overrides: Overrides = NO_OVERRIDES,
     on_change: OnChange = "auto",
     judge: JudgeSettings,
     task: TaskSettings,

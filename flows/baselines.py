@@ -7,7 +7,16 @@ from typing import Any
 
 from prefect import State, flow
 
-from flows.config.every_run import GivenName, OnChange, Seed, naming_keys, parameters_of, shown_name
+from flows.config.every_run import (
+    NO_OVERRIDES,
+    GivenName,
+    OnChange,
+    Overrides,
+    Seed,
+    naming_keys,
+    parameters_of,
+    shown_name,
+)
 from flows.config.parameters import BaselinesConfig
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out, ended, only_plan
@@ -39,7 +48,7 @@ def compare_methods(
     *,
     run_name: GivenName = "",
     dry_run: bool = False,
-    overrides: dict[str, Any] | None = None,
+    overrides: Overrides = NO_OVERRIDES,
     on_change: OnChange = "auto",
     models: ModelSettings,
     data: DataSettings,

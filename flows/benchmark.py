@@ -7,7 +7,16 @@ from typing import Any
 from prefect import State, flow
 
 from data.records import content_id
-from flows.config.every_run import GivenName, OnChange, Seed, naming_keys, parameters_of, shown_name
+from flows.config.every_run import (
+    NO_OVERRIDES,
+    GivenName,
+    OnChange,
+    Overrides,
+    Seed,
+    naming_keys,
+    parameters_of,
+    shown_name,
+)
 from flows.config.parameters import BenchmarkConfig
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out, ended
@@ -29,7 +38,7 @@ from tasks.settings import BenchmarkSettings, GenerationSettings, JudgeSettings,
 def benchmark_judge(
     *,
     run_name: GivenName = "",
-    overrides: dict[str, Any] | None = None,
+    overrides: Overrides = NO_OVERRIDES,
     on_change: OnChange = "auto",
     judge: JudgeSettings,
     benchmarks: BenchmarkSettings,

@@ -9,7 +9,16 @@ from typing import Any
 
 from prefect import State, flow
 
-from flows.config.every_run import GivenName, OnChange, Seed, naming_keys, parameters_of, shown_name
+from flows.config.every_run import (
+    NO_OVERRIDES,
+    GivenName,
+    OnChange,
+    Overrides,
+    Seed,
+    naming_keys,
+    parameters_of,
+    shown_name,
+)
 from flows.config.parameters import GramConfig, GramTraining
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out, only_plan
@@ -23,7 +32,7 @@ def train_gram(
     *,
     run_name: GivenName = "",
     dry_run: bool = False,
-    overrides: dict[str, Any] | None = None,
+    overrides: Overrides = NO_OVERRIDES,
     on_change: OnChange = "auto",
     models: ModelSettings,
     data: DataSettings,

@@ -8,7 +8,16 @@ from typing import Any
 from prefect import State, flow
 
 from data.store.artifacts import Artifact
-from flows.config.every_run import GivenName, OnChange, Seed, naming_keys, parameters_of, shown_name
+from flows.config.every_run import (
+    NO_OVERRIDES,
+    GivenName,
+    OnChange,
+    Overrides,
+    Seed,
+    naming_keys,
+    parameters_of,
+    shown_name,
+)
 from flows.config.parameters import SelfTrainConfig
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out, ended, only_plan
@@ -43,7 +52,7 @@ def self_train(
     *,
     run_name: GivenName = "",
     dry_run: bool = False,
-    overrides: dict[str, Any] | None = None,
+    overrides: Overrides = NO_OVERRIDES,
     on_change: OnChange = "auto",
     models: ModelSettings,
     data: DataSettings,

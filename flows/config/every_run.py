@@ -18,6 +18,9 @@ GivenName = Annotated[str, Field(pattern=f"^({RUN_NAME})?$")]
 """A run name as a flow's parameter: empty stands for the flow run's own name."""
 Seed = Annotated[int, Field(ge=0)]
 OnChange = Literal["auto", "redo", "refuse"]
+Overrides = dict[str, Any]
+NO_OVERRIDES: Overrides = {}
+"""Not None: the UI's form would have its type chosen before anything can be written."""
 
 
 class RunParameters(Section):

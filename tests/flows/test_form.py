@@ -56,6 +56,12 @@ def test_each_fields_help_is_whole_sentences_and_each_sections_names_its_keys(na
             assert shown["description"].endswith(f" Keys: {', '.join(keys)}."), field
 
 
+def test_overrides_are_written_at_once() -> None:
+    """As an object with a default, and not as one of two types of which one must be chosen first."""
+    overrides = form_of(self_train)["properties"]["overrides"]
+    assert (overrides["type"], overrides["default"]) == ("object", {})
+
+
 def test_a_form_without_a_run_name_can_be_sent() -> None:
     assert {name: form_of(flow)["required"] for name, flow in ALL.items()} == {
         "self-train": ["models", "data"],

@@ -53,7 +53,8 @@ def test_a_short_run_goes_through_and_shows_itself(services: Services, undisturb
     assert "Planned and actual" in report
     assert "http://" not in report.replace("http://www.w3.org", "")
     of_run = {"artifacts": {"flow_run_id": {"any_": [flow_run]}}, "limit": 200}
-    artifacts = httpx.post(f"{services.ui}/api/artifacts/filter", json=of_run).json()
+    found = httpx.post(f"{services.ui}/api/artifacts/filter", json=of_run).json()
+    artifacts = [artifact for artifact in found if artifact["type"]]  # Prefect's own note of the result has none
     shown = {artifact["key"]: artifact["type"] for artifact in artifacts}
     assert len(artifacts) == len(shown), "each is replaced by the next, and progress is removed"
     assert shown == {"short-summary": "markdown", "short-rounds": "table", "short-benchmarks": "table"}
@@ -137,7 +138,7 @@ def test_wrong_values_are_refused_before_anything_starts(services: Services, par
     with pytest.raises(httpx.HTTPStatusError, match="409"):
         sent_by_form(services, "wrong", {**parameters, "labels": {"votes": 3}})
     too_long = {**parameters["overrides"], "models.max_tokens": 513}
-    wrong = [
+    wrong: list[tuple[str, dict[str, Any], str]] = [
         ("a name", {"run_name": ""}, "run_name: run name 'a name': use 1 to 100 letters"),
         ("wrong", {"overrides": too_long}, "models.max_tokens = 513 is more than models.judge_base"),
     ]
