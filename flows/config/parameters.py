@@ -46,19 +46,20 @@ class GramTraining(Mechanics):
     pretraining: Optimization | None = Field(
         None,
         title="Pre-training",
-        description="On both responses of the pairs in data.pretraining. Paper: learning rate 1e-5, one epoch. Empty: off.",
+        description="The model learns both responses of the pairs in data.pretraining. Paper: learning rate 1e-5, one epoch. "
+        "Empty: off.",
     )
     fine_tuning: Optimization = Field(
         Optimization(learning_rate=2e-5, epochs=2),
         title="Fine-tuning",
-        description="On the labels of the pairs in data.labeled. Paper: learning rate 2e-5, two epochs.",
+        description="The model learns the labels of the pairs in data.labeled. Paper: learning rate 2e-5, two epochs.",
     )
     label_smoothing: float = Field(
         0.1,
         ge=0,
         lt=1,
         title="Label smoothing (ε′)",
-        description="In torch's convention: the optimum is P = 1 − ε′/2. Paper: 0.1, recommended 0.05 to 0.15.",
+        description="It follows torch's convention: the optimum is P = 1 − ε′/2. Paper: 0.1, recommended 0.05 to 0.15.",
     )
 
 
@@ -129,14 +130,15 @@ class AdaptTraining(Mechanics):
     label_loss: Literal["vocabulary", "labels"] = Field(
         "labels",
         title="Label loss",
-        description="For a judge that outputs only the label. labels: over the tokens A and B, as in GRAM. vocabulary: over all.",
+        description="A judge that outputs only the label has this loss. labels: over the tokens A and B, as in GRAM. "
+        "vocabulary: over all.",
     )
     label_smoothing: float = Field(
         0.1,
         ge=0,
         lt=1,
         title="Label smoothing (ε′)",
-        description="For label_loss = labels. The optimum is P = 1 − ε′/2.",
+        description="It is used with label_loss = labels. The optimum is P = 1 − ε′/2.",
     )
 
 

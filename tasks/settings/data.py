@@ -45,7 +45,7 @@ class DataSettings(Section):
         ge=0,
         lt=1,
         title="Held-out share",
-        description="Share of the labeled prompts that is held out if no held-out source is given.",
+        description="This share of the labeled prompts is held out if no held-out source is given.",
     )
     overlap: Literal["prompt", "pair"] = Field(
         "prompt",
@@ -56,13 +56,15 @@ class DataSettings(Section):
     contamination: Literal["report", "drop"] = Field(
         "report",
         title="Training rows found in benchmarks",
-        description="Checked against benchmarks.sets. report: counted and listed by the stage overlap. drop: exact and lightly "
+        description="Training rows are compared with benchmarks.sets. report: counted and listed by the stage overlap. drop: "
+        "exact and lightly "
         "edited copies of prompts or responses are left out of training and counted; quotations are only reported.",
     )
     conflicts: Literal["first", "drop"] = Field(
         "first",
         title="Pairs with conflicting labels",
-        description="Pairs labeled A in one row and B in another. first: keep the label that is read first. drop: use none of "
+        description="Some pairs are labeled A in one row and B in another. first: keep the label that is read first. drop: use "
+        "none of "
         "these rows. Counted either way.",
     )
     unlabeled_truth: bool = Field(
@@ -94,7 +96,16 @@ class DataSettings(Section):
 class RoundSettings(Section):
     """How many rounds of self-training there are, and how many pairs each uses."""
 
-    count: int = Field(3, ge=0, le=20, title="Rounds (m)", description="Paper: 3. 0: only the first judge.")
+    count: int = Field(
+        3,
+        ge=0,
+        le=20,
+        title="Rounds (m)",
+        description="The judge labels and learns this many times. Paper: 3. 0: only the first judge.",
+    )
     pairs: int = Field(
-        500_000, ge=1, title="Unlabeled pairs per round", description="Fresh pairs each round. Paper: 500,000."
+        500_000,
+        ge=1,
+        title="Unlabeled pairs per round",
+        description="Each round takes this many fresh pairs. Paper: 500,000.",
     )

@@ -37,17 +37,19 @@ class TaskSettings(Section):
         ge=0,
         lt=1,
         title="Validation share",
-        description="Share of the prompts set aside from training, for early stopping. 0: no early stopping.",
+        description="This share of the prompts is set aside from training, for early stopping. 0: no early stopping.",
     )
     heldout: tuple[Source, ...] = Field(
-        (), title="Held-out pairs", description="For the task's benchmark. Empty: split off from the pairs, by prompt."
+        (),
+        title="Held-out pairs",
+        description="The task's benchmark is played on them. Empty: they are split off from the pairs, by prompt.",
     )
     heldout_share: float = Field(
         0.1,
         ge=0,
         lt=1,
         title="Held-out share",
-        description="Share of the prompts that is held out if no held-out source is given.",
+        description="This share of the prompts is held out if no held-out source is given.",
     )
     overlap: Literal["prompt", "pair"] = Field(
         "prompt",
