@@ -238,11 +238,12 @@ def _say_failed_rows(run: Run, stages: Sequence[Artifact], say: Callable[[str], 
 
 
 def _report(changes: Sequence[_Change], refused: str, say: Callable[[str], None]) -> None:
-    """Says what will be replaced. Raises StageError if it is `refused`, for that reason."""
-    for line in map(str, changes):
-        say(line)
+    """Says what will be replaced or, if that is `refused` for a reason, raises StageError, which says both."""
     certain = [change for change in changes if change.certain]
-    if certain and refused:
+    if not (certain and refused):
+        for line in map(str, changes):
+            say(line)
+    else:
         lines = "\n".join(f"  {change}" for change in certain)
         raise StageError(
             f"{refused}:\n{lines}\n"
