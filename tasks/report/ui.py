@@ -121,13 +121,19 @@ def outcome(run: Run) -> str:
     if exported is None:
         return "no judge was exported"
     metrics = exported.manifest.metrics
-    rounds = [row for row in round_table(run) if row["round"] and row["name"] != "final"]
-    row = next((row for row in round_table(run) if row["round"] == metrics["chosen_round"]), None)
-    of = f" of {len(rounds)}" if row in rounds and row is not rounds[-1] else ""
-    after = f"{_after(row)}{of}" if row is not None else ""
-    if rounds and row == rounds[-1]:
-        after = f"after {len(rounds)} round{'s' if len(rounds) > 1 else ''}"
-    return f"{percent(metrics['accuracy'])} {after}; judge in {place_of(run.store, exported.path)}"
+    when = _chosen_after(round_table(run), metrics["chosen_round"])
+    return f"{percent(metrics['accuracy'])} {when}; judge in {place_of(run.store, exported.path)}"
+
+
+def _chosen_after(table: Sequence[Row], chosen: int) -> str:
+    """After which of the rounds the exported judge was the best."""
+    rounds = [row["round"] for row in table if row["round"] and row["name"] != "final"]
+    if not rounds and not chosen:
+        return "of the held-out games"
+    if chosen == max(rounds, default=None):
+        return f"after {len(rounds)} round{'s' if len(rounds) > 1 else ''}"
+    row = next(row for row in table if row["round"] == chosen)
+    return f"{_after(row)} of {len(rounds)}" if chosen in rounds else _after(row)
 
 
 def _after(row: Row) -> str:
@@ -139,11 +145,10 @@ def _after(row: Row) -> str:
 def _while_running(run: Run, table: Sequence[Row]) -> list[str]:
     name, rounds = run.store.run_name, run.settings.rounds.count
     done = max((row["round"] for row in table), default=-1)
-    last = (
-        f"Round {done + 1} of {rounds} is next." if done < rounds else "The final fine-tuning and the export are next."
-    )
+    tuned = done == rounds and run.settings.training.final is not None
+    after = "The final fine-tuning is next." if tuned else "The export of the judge is next."
     return [
-        last,
+        f"Round {done + 1} of {rounds} is next." if done < rounds else after,
         f"The run can be cancelled at any time: a start with the run name `{name}` goes on where it stopped.",
     ]
 

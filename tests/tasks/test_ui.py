@@ -42,6 +42,7 @@ def test_the_summary_of_a_run_under_way_says_how_far_it_is_and_how_to_stop_it(re
     following = section(text, "What to do next")
     assert following.startswith("Round 2 of 2 is next.\n\nThe run can be cancelled at any time")
     assert "run name `hand`" in following
+    assert section(shown(reported), "What to do next").startswith("The export of the judge is next.")
 
 
 def test_the_best_round_is_said_where_it_is_not_the_last(reported: Run) -> None:
@@ -105,6 +106,13 @@ def test_a_run_that_has_ended_says_what_can_be_done_with_it(tmp_path: Path, monk
 )
 def test_a_flow_runs_state_says_the_result(tmp_path: Path, chosen: int, said: str) -> None:
     assert ui.outcome(ended(tmp_path, 0.65, chosen)) == f"65.0% {said}; judge in {tmp_path}/hand/final"
+
+
+def test_a_method_without_rounds_has_no_first_judge(tmp_path: Path) -> None:
+    run, _ = fake_run(tmp_path)
+    run.finished = [a for a in run.finished if not a.manifest.round]
+    put(run, "final", "export", None, {"model.jsonl": []}, {"accuracy": 0.6, "chosen_round": 0})
+    assert ui.outcome(run) == f"60.0% of the held-out games; judge in {tmp_path}/hand/final"
 
 
 def test_the_best_method_is_the_best_over_all_seeds() -> None:
