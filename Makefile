@@ -63,7 +63,7 @@ baselines: $(READY)
 	@cat runs/baselines-world/comparison.md
 
 demo: $(READY) runs/world/seed-0/heldout.jsonl
-	$(BIN)/python -m flows.server.local run self-train/demo
+	$(BIN)/python -m flows.server.local run self-train/demo --param run_name=demo
 	@echo "== the report: runs/demo/report.html; the judge: runs/demo/final/"
 
 ui: $(READY)

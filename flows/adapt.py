@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from prefect import flow
+from prefect import State, flow
 
 from flows.benchmark import find_judge
 from flows.config.checks import check
-from flows.config.parameters import AdaptConfig, AdaptTraining, parameters_of
+from flows.config.every_run import (
+    NO_OVERRIDES,
+    GivenName,
+    OnChange,
+    Overrides,
+    Seed,
+    naming_keys,
+    parameters_of,
+    shown_name,
+)
+from flows.config.parameters import AdaptConfig, AdaptTraining
 from flows.config.recipes import with_overrides
-from flows.running.carry_out import carry_out, only_plan
+from flows.running.carry_out import carry_out, ended, only_plan
 from flows.running.tokens import tokens_from_blocks
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.adapt import Adapted, adapt, task_examples
@@ -20,10 +30,13 @@ from tasks.model.endpoint import is_endpoint
 from tasks.model.location import model_folder
 from tasks.model.scalar import SCALAR
 from tasks.overlap import report_overlap
+from tasks.page.rendering import number, percent
 from tasks.prepare import prepare
 from tasks.rank import prompt_of
-from tasks.report.adaptation import publish_adapted, write_adapted
+from tasks.report.adaptation import summary, write_adapted
+from tasks.report.publish import place_of
 from tasks.report.self_training import write_metrics
+from tasks.report.ui import publish_end
 from tasks.run.stage import Run
 from tasks.settings import (
     BenchmarkSettings,
@@ -35,28 +48,36 @@ from tasks.settings import (
 )
 
 
-@flow(name="adapt", flow_run_name="{run_name}", log_prints=False, persist_result=False, validate_parameters=False)
+@flow(name="adapt", flow_run_name=shown_name, log_prints=False, persist_result=False, validate_parameters=False)
+@naming_keys
 def adapt_judge(
+    *,
+    run_name: GivenName = "",
+    dry_run: bool = False,
+    overrides: Overrides = NO_OVERRIDES,
+    on_change: OnChange = "auto",
     judge: JudgeSettings,
     task: TaskSettings,
-    run_name: str,
     training: AdaptTraining = AdaptTraining(),
     proofs: ProofSettings = ProofSettings(),
     generation: GenerationSettings = GenerationSettings(),
     benchmarks: BenchmarkSettings = BenchmarkSettings(),
     retention: RetentionSettings = RetentionSettings(),
     store: str = "runs",
-    seed: int = 0,
-    on_change: Literal["redo", "refuse"] = "redo",
-    dry_run: bool = False,
-    overrides: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+    seed: Seed = 0,
+) -> State[dict[str, Any]]:
     """Trains an existing judge on the pairs of a task, and measures it on the task and on general benchmarks.
 
     Args:
+        run_name: Names the run folder. If it is empty, the flow run's own name does. A start with the name of an earlier run
+            resumes that run.
+        dry_run: The run is only planned: what every stage will cost is shown and written to plan.json in the run folder.
+        overrides: Single settings that override the sections, by their dotted names, such as {"training.optimization.epochs": 3}.
+        on_change: What happens if settings or data have changed since the run started: auto makes the stages that read them
+            again, and all stages downstream, unless the run is finished: then it refuses to start, and says what differs. redo
+            and refuse do so whether or not the run is finished. Failed rows are retried where stages may be made again.
         judge: The judge's checkpoint, and how it is prompted.
         task: The task's pairs, and on how many of them to train.
-        run_name: Names the run folder. Starting a run with the same name resumes it.
         training: How the judge is trained.
         proofs: How the prover writes rationales, if task.prover names one.
         generation: How vLLM runs.
@@ -64,10 +85,6 @@ def adapt_judge(
         retention: How much disk space to leave free.
         store: The folder that holds the run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it.
-        on_change: What to do if settings or data have changed since the run started: redo what reads them, or refuse to start.
-            Refusing also leaves failed rows of finished stages alone.
-        dry_run: Only plan: show what every stage will cost, write plan.json to the run folder, and stop.
-        overrides: Single settings that override the sections, by dotted name, such as {"training.optimization.epochs": 3}.
     """
     config = with_overrides(parameters_of(AdaptConfig, locals()), overrides or {}, AdaptConfig)
     if config.dry_run:
@@ -110,10 +127,12 @@ def learning_curve(run: Run, config: AdaptConfig, prompt: str) -> list[Adapted]:
     return made
 
 
-def finish(run: Run, made: list[Adapted]) -> dict[str, Any]:
-    """Writes the report; returns the flow run's result."""
+def finish(run: Run, made: list[Adapted]) -> State[dict[str, Any]]:
+    """Writes the report; returns the flow run's state and result."""
     write_metrics(run, ended=True)
     report = write_adapted(run, made)
-    publish_adapted(run, made)
+    publish_end(run, summary(run, made).markdown())
     accuracy = {str(one.size): one.heldout.manifest.metrics["accuracy"] for one in made}
-    return {"report": run.store.shown(report), "accuracy": accuracy}
+    before, after = (percent(one.heldout.manifest.metrics["accuracy"]) for one in (made[0], made[-1]))
+    said = f"{before} before and {after} with {number(made[-1].size)} pairs; report in {place_of(run.store, report)}"
+    return ended(said, {"report": run.store.shown(report), "accuracy": accuracy})

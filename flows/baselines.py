@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-from prefect import flow
+from prefect import State, flow
 
-from flows.config.parameters import BaselinesConfig, parameters_of
+from flows.config.every_run import (
+    NO_OVERRIDES,
+    GivenName,
+    OnChange,
+    Overrides,
+    Seed,
+    naming_keys,
+    parameters_of,
+    shown_name,
+)
+from flows.config.parameters import BaselinesConfig
 from flows.config.recipes import with_overrides
-from flows.running.carry_out import carry_out, only_plan
+from flows.running.carry_out import carry_out, ended, only_plan
 from flows.self_train import finish, self_training
 from tasks.baselines import Method, discriminative, gram, label_only, labeled_pairs, of_rounds
 from tasks.benchmark.sets import prepare_heldout, prepare_set
 from tasks.export import Candidate
 from tasks.prepare import batch_of, prepare
-from tasks.report.baselines import publish_comparison, write_comparison
+from tasks.report.baselines import write_comparison
+from tasks.report.ui import best_method, publish_comparison
 from tasks.run.stage import Run
 from tasks.settings import (
     BaselineSettings,
@@ -31,13 +42,18 @@ from tasks.settings import (
 )
 
 
-@flow(name="baselines", flow_run_name="{run_name}", log_prints=False, persist_result=False, validate_parameters=False)
+@flow(name="baselines", flow_run_name=shown_name, log_prints=False, persist_result=False, validate_parameters=False)
+@naming_keys
 def compare_methods(
+    *,
+    run_name: GivenName = "",
+    dry_run: bool = False,
+    overrides: Overrides = NO_OVERRIDES,
+    on_change: OnChange = "auto",
     models: ModelSettings,
     data: DataSettings,
-    run_name: str,
     baselines: BaselineSettings = BaselineSettings(),
-    seeds: tuple[int, ...] = (),
+    seeds: tuple[Seed, ...] = (),
     proofs: ProofSettings = ProofSettings(),
     labels: LabelSettings = LabelSettings(),
     training: TrainingSettings = TrainingSettings(),
@@ -46,40 +62,40 @@ def compare_methods(
     benchmarks: BenchmarkSettings = BenchmarkSettings(),
     retention: RetentionSettings = RetentionSettings(),
     store: str = "runs",
-    seed: int = 0,
-    on_change: Literal["redo", "refuse"] = "redo",
-    dry_run: bool = False,
-    overrides: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+    seed: Seed = 0,
+) -> State[dict[str, Any]]:
     """Trains five judges and compares them: discriminative, label-only, GRAM, with rationales, and self-trained.
 
     Args:
+        run_name: Names the run folder. If it is empty, the flow run's own name does. A start with the name of an earlier run
+            resumes that run.
+        dry_run: The run is only planned: what every stage will cost is shown and written to plan.json in the run folder.
+        overrides: Single settings that override the sections, by their dotted names, such as {"training.label_smoothing": 0.05}.
+        on_change: What happens if settings or data have changed since the run started: auto makes the stages that read them
+            again, and all stages downstream, unless the run is finished: then it refuses to start, and says what differs. redo
+            and refuse do so whether or not the run is finished. Failed rows are retried where stages may be made again.
         models: The base models of judge and prover, and the prompt of the judges that write rationales.
         data: Where the pairs come from.
-        run_name: Names the run folder. Starting a run with the same name resumes it.
         baselines: How the judges without rationales are trained.
         seeds: The whole comparison is run once per seed.
-        proofs: How the prover writes rationales, and which are kept.
+        proofs: How the prover writes rationales, and which of them are kept.
         labels: How the judge labels unlabeled pairs, and which labels are kept.
         training: How the prover and the judges with rationales are trained.
         generation: How vLLM runs.
-        rounds: How many rounds of self-training, and how many pairs each takes.
+        rounds: How many rounds of self-training there are, and how many pairs each takes.
         benchmarks: How each judge is measured, and on which sets besides the held-out pairs.
         retention: What is kept on disk when it is no longer needed.
         store: The folder that holds the run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it, if no seeds are given.
-        on_change: What to do if settings or data have changed since the run started: redo what reads them, or refuse to start.
-            Refusing also leaves failed rows of finished stages alone.
-        dry_run: Only plan: show what every stage will cost, write plan.json to the run folder, and stop.
-        overrides: Single settings that override the sections, by dotted name, such as {"training.label_smoothing": 0.05}.
     """
     config = with_overrides(parameters_of(BaselinesConfig, locals()), overrides or {}, BaselinesConfig)
     if config.dry_run:
         return only_plan(config)
     found = compare_seeds(config, carry_out)
     report = write_comparison(config.store, config.run_name, found)
-    publish_comparison(config.run_name, found)
-    return {"report": report, "accuracy": {row["method"]: row["accuracy"] for row in found[min(found)]}}
+    publish_comparison(config.run_name, found, report)
+    result = {"report": report, "accuracy": {row["method"]: row["accuracy"] for row in found[min(found)]}}
+    return ended(f"{best_method(found)}; report in {report}", result)
 
 
 def compare_seeds(config: BaselinesConfig, carry: Callable[..., object]) -> dict[int, list[dict[str, Any]]]:

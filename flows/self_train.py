@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-from prefect import flow
+from prefect import State, flow
 
 from data.store.artifacts import Artifact
-from flows.config.parameters import SelfTrainConfig, parameters_of
+from flows.config.every_run import (
+    NO_OVERRIDES,
+    GivenName,
+    OnChange,
+    Overrides,
+    Seed,
+    naming_keys,
+    parameters_of,
+    shown_name,
+)
+from flows.config.parameters import SelfTrainConfig
 from flows.config.recipes import with_overrides
-from flows.running.carry_out import carry_out, only_plan
+from flows.running.carry_out import carry_out, ended, only_plan
 from tasks.benchmark.play import benchmark
 from tasks.benchmark.sets import prepare_heldout, prepare_set
 from tasks.export import Candidate, export
@@ -19,6 +29,7 @@ from tasks.overlap import report_overlap
 from tasks.prepare import batch_of, prepare, truth_of
 from tasks.prove import prove
 from tasks.report.self_training import write_metrics, write_report
+from tasks.report.ui import outcome, publish_round
 from tasks.run.stage import Run
 from tasks.settings import (
     BenchmarkSettings,
@@ -35,11 +46,16 @@ from tasks.train import fine_tune_judge, pretrain, train_judge, train_prover
 from tasks.training_set import human_examples, judge_examples
 
 
-@flow(name="self-train", flow_run_name="{run_name}", log_prints=False, persist_result=False, validate_parameters=False)
+@flow(name="self-train", flow_run_name=shown_name, log_prints=False, persist_result=False, validate_parameters=False)
+@naming_keys
 def self_train(
+    *,
+    run_name: GivenName = "",
+    dry_run: bool = False,
+    overrides: Overrides = NO_OVERRIDES,
+    on_change: OnChange = "auto",
     models: ModelSettings,
     data: DataSettings,
-    run_name: str,
     proofs: ProofSettings = ProofSettings(),
     labels: LabelSettings = LabelSettings(),
     training: TrainingSettings = TrainingSettings(),
@@ -48,30 +64,29 @@ def self_train(
     benchmarks: BenchmarkSettings = BenchmarkSettings(),
     retention: RetentionSettings = RetentionSettings(),
     store: str = "runs",
-    seed: int = 0,
-    on_change: Literal["redo", "refuse"] = "redo",
-    dry_run: bool = False,
-    overrides: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+    seed: Seed = 0,
+) -> State[dict[str, Any]]:
     """Trains a prover and a judge, then self-trains the judge round after round.
 
     Args:
+        run_name: Names the run folder. If it is empty, the flow run's own name does. A start with the name of an earlier run
+            resumes that run.
+        dry_run: The run is only planned: what every stage will cost is shown and written to plan.json in the run folder.
+        overrides: Single settings that override the sections, by their dotted names, such as {"labels.votes": 16}.
+        on_change: What happens if settings or data have changed since the run started: auto makes the stages that read them
+            again, and all stages downstream, unless the run is finished: then it refuses to start, and says what differs. redo
+            and refuse do so whether or not the run is finished. Failed rows are retried where stages may be made again.
         models: The base models of judge and prover, and the prompt.
         data: Where the pairs come from.
-        run_name: Names the run folder. Starting a run with the same name resumes it.
-        proofs: How the prover writes rationales, and which are kept.
+        proofs: How the prover writes rationales, and which of them are kept.
         labels: How the judge labels unlabeled pairs, and which labels are kept.
         training: How both models are trained.
         generation: How vLLM runs.
-        rounds: How many rounds of self-training, and how many pairs each takes.
+        rounds: How many rounds of self-training there are, and how many pairs each takes.
         benchmarks: How each round's judge is measured, and on which sets besides the held-out pairs.
         retention: What is kept on disk when it is no longer needed.
         store: The folder that holds the run folders, or a URL such as s3://bucket/runs.
         seed: Everything random is derived from it.
-        on_change: What to do if settings or data have changed since the run started: redo the stages that read them and all
-            stages downstream, or refuse to start. Refusing also leaves failed rows of finished stages alone.
-        dry_run: Only plan: show what every stage will cost, write plan.json to the run folder, and stop.
-        overrides: Single settings that override the sections, by dotted name, such as {"labels.votes": 16}.
     """
     config = with_overrides(parameters_of(SelfTrainConfig, locals()), overrides or {})
     if config.dry_run:
@@ -120,13 +135,15 @@ def measure(run: Run, round: int, judge: Artifact, heldout: Artifact, sets: Sequ
     return measured
 
 
-def finish(run: Run, judges: list[Candidate]) -> dict[str, Any]:
-    """Writes the report; returns the flow run's result."""
+def finish(run: Run, judges: list[Candidate]) -> State[dict[str, Any]]:
+    """Writes the report; returns the flow run's state and result."""
     write_metrics(run, ended=True)
     report = write_report(run)
+    publish_round(run, judges[-1][0], ended=True)
     final = run.finished_stage("export")
-    return {
+    result = {
         "final": run.store.shown(final.path) if final else None,
         "report": run.store.shown(report),
         "accuracy": {str(round): result.manifest.metrics["accuracy"] for round, _, result in judges},
     }
+    return ended(outcome(run), result)

@@ -45,8 +45,8 @@ def generate_shards(job: dict[str, Any], store: str, worker: int) -> None:
     if _has_ended(runs, work):
         return
     log_file = runs.path / "logs" / f"{work.name}.engine-{worker}.log"
-    say = get_run_logger().info
-    shards = SharedShards(generation, runs, say)
+    logger = get_run_logger()
+    shards = SharedShards(generation, runs, logger.info)
     reported = kept = 0.0
 
     def report(done: int, total: int) -> None:
@@ -62,7 +62,7 @@ def generate_shards(job: dict[str, Any], store: str, worker: int) -> None:
     with cancellable(or_replaced=True), contextlib.closing(shards):
         runs.forget_copies_like(Path(generation.model))
         runs.bring_all([generation.rows, generation.model])
-        run_engines(shards, [f"engine {worker}"], log_file, say, report)
+        run_engines(shards, [f"engine {worker}"], log_file, logger.debug, report, logger.warning)
         report_rows(work, worker, 0)
         runs.keep(work)
     runs.share(log_file)
@@ -101,7 +101,7 @@ def train_model(
         )
         runs.refresh(work)
         if not (work / RESULT).exists():
-            train_in_child(training, log_file, reserve_gib, get_run_logger().info, _reporting(runs, work, lease))
+            train_in_child(training, log_file, reserve_gib, get_run_logger().debug, _reporting(runs, work, lease))
         lease.check()
         runs.keep(work)
         runs.share(log_file)

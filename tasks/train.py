@@ -117,7 +117,7 @@ def train(run: Run, spec: TrainingSpec, base: str | Artifact) -> Artifact:
         else:
             reserve = run.settings.retention.reserve_gib
             run.store.refresh(context.work)
-            (run.trainer or train_in_child)(job, context.log_file, reserve, context.watch.log, context.progress)
+            (run.trainer or train_in_child)(job, context.log_file, reserve, context.watch.detail, context.progress)
         return _outcome(context.work)
 
     return run.find_or_make(spec.name, spec.kind, config, inputs, body, spec.round)
@@ -248,7 +248,7 @@ def _train_in_pool(context: Context, job: TrainingJob, model: dict[str, Any] | N
             for part in parts:
                 part.failed = 0
 
-    run_parts(DEPLOYMENT, store, work, parts, look, context.watch.log)
+    run_parts(DEPLOYMENT, store, work, parts, look, context.watch.warn)
 
 
 def _checkpoints(work: Path) -> set[str]:

@@ -210,6 +210,7 @@ class InProcess:
         log_file: Path,
         on_line: Callable[[str], None],
         on_progress: Callable[[int, int], None],
+        say: Callable[[str], None],
     ) -> GenerationStats:
         counted = _Counted(self.engine)
         run_shards(job, counted, self.encoder, lambda facts: on_progress(facts["done"], facts["total"]))

@@ -24,13 +24,13 @@ Say = Callable[[str], None]
 """Receives lines that the user must see."""
 
 log = logging.getLogger("gram_r2")
-_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _RUN_NAME_RULE = "use 1 to 100 letters, digits, dots, dashes and underscores, starting with a letter or digit"
 
 
 def wrong_run_name(name: str) -> str | None:
     """What is wrong with a run name, which names a folder; None if nothing is."""
-    return None if _RUN_NAME.fullmatch(name) else f"run name {name!r}: {_RUN_NAME_RULE}"
+    return None if re.fullmatch(RUN_NAME, name) else f"run name {name!r}: {_RUN_NAME_RULE}"
 
 
 class RetiredError(StoreError):

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
-from data.store.run_folder import wrong_run_name
+from data.store.run_folder import RUN_NAME, wrong_run_name
 from tasks.settings import Section
+
+Flow = TypeVar("Flow", bound=Callable[..., Any])
+
+GivenName = Annotated[str, Field(pattern=f"^({RUN_NAME})?$")]
+"""A run name as a flow's parameter: empty stands for the flow run's own name."""
+Seed = Annotated[int, Field(ge=0)]
+OnChange = Literal["auto", "redo", "refuse"]
+Overrides = dict[str, Any]
+NO_OVERRIDES: Overrides = {}
+"""Not None: the UI's form would have its type chosen before anything can be written."""
 
 
 class RunParameters(Section):
     """What every run has: a name, a store, a seed."""
 
-    run_name: str = Field(title="Run name", description="Names the run folder. Reusing a name resumes that run.")
+    run_name: str = Field(
+        title="Run name",
+        description="Names the run folder. A start with the same name resumes that run. Not given: the name of the flow run in "
+        "Prefect; at the command line, the name of the recipe.",
+    )
     store: str = Field(
         default="runs",
         title="Store",
         description="The folder that holds the run folders, or a URL such as s3://bucket/runs.",
     )
-    seed: int = Field(default=0, ge=0, title="Seed", description="Everything random is derived from it.")
-    on_change: Literal["redo", "refuse"] = Field(
-        default="redo",
+    seed: Seed = Field(default=0, title="Seed", description="Everything random is derived from it.")
+    on_change: OnChange = Field(
+        default="auto",
         title="If settings or data have changed",
-        description="Since the run started. redo: the stages that read them, and all stages downstream, are redone. refuse: the "
-        "run does not start. Both report what would be redone. refuse also leaves failed rows of finished stages alone, "
-        "which are otherwise retried.",
+        description="Since the run started. auto: while the run is unfinished, the stages that read them, and all stages "
+        "downstream, are redone; a finished run is left as it is, and the start is refused. redo: they are redone either way. "
+        "refuse: the start is refused either way. Each reports what differs. Failed rows are retried where stages may be "
+        "redone, else left alone.",
     )
 
     @field_validator("run_name")
@@ -45,3 +63,41 @@ class PlannedParameters(RunParameters):
         description="Only estimate rows, tokens, FLOPs, GPU time and disk of every stage, from a sample of the run's data: show "
         "the plan, write plan.json to the run folder, and stop.",
     )
+
+
+# ---- the parameters of a flow's function -----------------------------------------------------------------------------------
+
+
+def shown_name() -> str:
+    """The name that a flow run gets in Prefect: that of its run folder. For a flow's `flow_run_name`."""
+    from prefect.runtime import flow_run
+
+    return _name_among(flow_run.parameters)
+
+
+def _name_among(given: Mapping[str, Any]) -> str:
+    """The run name given as an override or as a parameter, else the flow run's own; empty outside a flow run."""
+    from prefect.runtime import flow_run
+
+    overrides = given.get("overrides")
+    override = overrides.get("run_name") if isinstance(overrides, Mapping) else None
+    return str(override or given.get("run_name") or flow_run.name or "")
+
+
+def parameters_of(kind: type[RunParameters], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a flow function's local variables that are parameters of the flow, with the run's name."""
+    return {**{name: given[name] for name in kind.model_fields}, "run_name": _name_among(given)}
+
+
+def naming_keys(function: Flow) -> Flow:
+    """Adds the names of its keys to the description of each section in a flow function's docstring.
+
+    The UI's form shows the docstring beside a section, and its settings only by their titles; overrides need the names.
+    """
+    described = inspect.getdoc(function) or ""
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        if isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Section):
+            keys = ", ".join(parameter.annotation.model_fields)
+            described = re.sub(rf"(?m)^    {name}: .*(\n {{8}}.*)*", rf"\g<0> Keys: {keys}.", described)
+    function.__doc__ = described
+    return function

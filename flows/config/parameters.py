@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from data.store.run_folder import wrong_run_name
-from flows.config.every_run import PlannedParameters, RunParameters
+from flows.config.every_run import PlannedParameters, RunParameters, Seed
 from prompts.catalog import JUDGE_PROMPTS
 from prompts.gram import GRAM
 from tasks.settings import (
@@ -46,19 +46,20 @@ class GramTraining(Mechanics):
     pretraining: Optimization | None = Field(
         None,
         title="Pre-training",
-        description="On both responses of the pairs in data.pretraining. Paper: learning rate 1e-5, one epoch. Empty: off.",
+        description="The model learns both responses of the pairs in data.pretraining. Paper: learning rate 1e-5, one epoch. "
+        "Empty: off.",
     )
     fine_tuning: Optimization = Field(
         Optimization(learning_rate=2e-5, epochs=2),
         title="Fine-tuning",
-        description="On the labels of the pairs in data.labeled. Paper: learning rate 2e-5, two epochs.",
+        description="The model learns the labels of the pairs in data.labeled. Paper: learning rate 2e-5, two epochs.",
     )
     label_smoothing: float = Field(
         0.1,
         ge=0,
         lt=1,
         title="Label smoothing (ε′)",
-        description="In torch's convention: the optimum is P = 1 − ε′/2. Paper: 0.1, recommended 0.05 to 0.15.",
+        description="It follows torch's convention: the optimum is P = 1 − ε′/2. Paper: 0.1, recommended 0.05 to 0.15.",
     )
 
 
@@ -129,14 +130,15 @@ class AdaptTraining(Mechanics):
     label_loss: Literal["vocabulary", "labels"] = Field(
         "labels",
         title="Label loss",
-        description="For a judge that outputs only the label. labels: over the tokens A and B, as in GRAM. vocabulary: over all.",
+        description="A judge that outputs only the label has this loss. labels: over the tokens A and B, as in GRAM. "
+        "vocabulary: over all.",
     )
     label_smoothing: float = Field(
         0.1,
         ge=0,
         lt=1,
         title="Label smoothing (ε′)",
-        description="For label_loss = labels. The optimum is P = 1 − ε′/2.",
+        description="It is used with label_loss = labels. The optimum is P = 1 − ε′/2.",
     )
 
 
@@ -199,7 +201,7 @@ class BaselinesConfig(PlannedParameters, Settings):
     """The parameters of the flow ``baselines``: those of self-training, and of the baselines it is compared with."""
 
     baselines: BaselineSettings = BaselineSettings()
-    seeds: tuple[int, ...] = Field(
+    seeds: tuple[Seed, ...] = Field(
         (),
         title="Seeds",
         description="The comparison is run once per seed, and the report shows mean and standard deviation. {seed} in a data "
@@ -220,8 +222,8 @@ class BaselinesConfig(PlannedParameters, Settings):
             raise ValueError(
                 f"baselines.{early[0]}.early_stopping needs a validation part, which only the flow adapt has"
             )
-        if len(set(self.seeds)) < len(self.seeds) or any(seed < 0 for seed in self.seeds):
-            raise ValueError(f"seeds must differ and not be negative, got {list(self.seeds)}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must differ, got {list(self.seeds)}")
         for seed in self.seeds:
             if problem := wrong_run_name(self._run_name(seed)):
                 raise ValueError(problem)
@@ -293,8 +295,3 @@ ENTRYPOINTS: dict[str, str] = {
     "benchmark": "flows.benchmark.benchmark_judge",
 }
 """Each flow's entrypoint. Module paths: a file path would load this package's classes a second time, under another name."""
-
-
-def parameters_of(kind: type[RunParameters], given: dict[str, Any]) -> dict[str, Any]:
-    """Those of a flow function's local variables that are parameters of the flow."""
-    return {name: given[name] for name in kind.model_fields}

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
+from prefect import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
+from prefect.states import Completed
 
 from data.store.store import RunStore
 from flows.config.checks import check
@@ -18,11 +20,13 @@ from flows.running.cancelling import cancellable
 from flows.running.lost import crash_lost_stages
 from flows.running.tokens import tokens_from_blocks
 from tasks.plan.begun import BackgroundPlanner
-from tasks.plan.show import as_markdown, as_text
-from tasks.report.publish import publish, slug
+from tasks.plan.show import as_markdown, as_text, gpu_time, size
+from tasks.report.publish import publish, show_markdown, slug
 from tasks.report.samples import sample_pairs
-from tasks.report.self_training import publish_round, write_metrics
+from tasks.report.self_training import write_metrics
+from tasks.report.ui import publish_round
 from tasks.run.changes import announce
+from tasks.run.finished import mark_finished, may_change
 from tasks.run.retention import forget_encoded, retire
 from tasks.run.stage import Run
 from tasks.settings import BenchmarkRunSettings, Settings
@@ -39,18 +43,18 @@ def opened(
     name: str | None = None,
 ) -> Iterator[Run]:
     """A run over its folder in the store, held for this process alone. `name` replaces the run name of `config`."""
-    run = Run(
-        RunStore(config.store, name or config.run_name),
-        # No stage of a flow reads sections that its settings do not have.
-        cast("Settings", settings),
-        config.seed,
-        retry_failed=config.on_change == "redo",
-        on_finished=write_metrics,
-        on_data=BackgroundPlanner(say).begin,
-        on_round=_end_round,
-    )
-    with run.store.held(say):
-        yield run
+    store = RunStore(config.store, name or config.run_name)
+    with store.held(say):
+        yield Run(
+            store,
+            # No stage of a flow reads sections that its settings do not have.
+            cast("Settings", settings),
+            config.seed,
+            retry_failed=may_change(store, config.on_change),
+            on_finished=write_metrics,
+            on_data=BackgroundPlanner(say).begin,
+            on_round=_end_round,
+        )
 
 
 def _end_round(run: Run, round: int) -> None:
@@ -75,19 +79,28 @@ def carry_out(
         crash_lost_stages(UUID(str(flow_run.id)))
         for caution in settings.warnings():
             say(caution)
-        announce(run, algorithm, config.on_change, say)
+        if announce(run, algorithm, config.on_change, say):
+            get_run_logger().info(
+                "the run %r is finished, and nothing has changed: all of it is reused", run.store.run_name
+            )
         made = algorithm(run)
         forget_encoded(run)
-        return finish(run, made)
+        result = finish(run, made)
+        mark_finished(run)
+        return result
 
 
-def only_plan(config: PlannedParameters) -> dict[str, Any]:
+def only_plan(config: PlannedParameters) -> State[dict[str, Any]]:
     """A dry run: the plan in the log, in Prefect's UI and in ``plan.json``; no stage is started. Raises PlanError."""
-    from prefect.artifacts import create_markdown_artifact
-
     tokens_from_blocks()
     plan, path = write_plan(config)
     get_run_logger().info("%s", as_text(plan))
-    key = f"{slug(plan.run_name)}-plan"
-    publish("the plan", lambda: create_markdown_artifact(key=key, markdown=as_markdown(plan)))
-    return {"plan": path, **plan.totals()}
+    name, totals = plan.run_name, plan.totals()
+    publish("the plan", lambda: show_markdown(f"{slug(name)}-plan", as_markdown(plan), f"Plan of {name}"))
+    time, disk = gpu_time(totals["gpu_seconds"]), size(totals["disk_bytes"])
+    return ended(f"only planned: GPU time {time}, disk {disk}; plan in {path}", {"plan": path, **totals})
+
+
+def ended(message: str, result: Result) -> State[Result]:
+    """The state in which a flow run completes, with the result in a few words, which the UI shows beside the run."""
+    return Completed(message=message, data=result)

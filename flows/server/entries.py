@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from flows.config.parameters import ENTRYPOINTS, FLOWS
+from flows.config.parameters import ENTRYPOINTS
 from flows.config.recipe_text import read_text
-from flows.config.recipes import ConfigError, load_file, name_for_run, own, recipe_values
+from flows.config.recipes import ConfigError, load_file, own, recipe_values
 
 POOLS = {
     "ctl": "The flow runs themselves: they need no GPU if generation and training go to the other pools.",
@@ -63,8 +63,6 @@ def recipe_deployment(flow: str, path: Path) -> dict[str, Any]:
     """
     load_file(flow, path)
     values = recipe_values(flow, path)
-    if FLOWS[flow].model_fields["run_name"].is_required():
-        values = {"run_name": name_for_run(flow, path), **values}
     first = read_text(path).partition("\n")[0]
     what = first.lstrip("# ") if first.startswith("#") else f"The recipe {path.name}."
     return {

@@ -61,6 +61,7 @@ class Generator(Protocol):
         log_file: Path,
         on_line: Callable[[str], None],
         on_progress: Callable[[int, int], None],
+        say: Callable[[str], None],
     ) -> GenerationStats: ...
 
 
@@ -72,7 +73,11 @@ def gpu_seconds(metrics: Mapping[str, Any]) -> float:
 
 
 def generate_in_children(
-    job: GenerationJob, log_file: Path, on_line: Callable[[str], None], on_progress: Callable[[int, int], None]
+    job: GenerationJob,
+    log_file: Path,
+    on_line: Callable[[str], None],
+    on_progress: Callable[[int, int], None],
+    say: Callable[[str], None] = print,
 ) -> GenerationStats:
     """Runs the job's open shards, one child process per GPU (a single one on a machine without GPUs), and waits for them."""
     # An endpoint is sent the requests of many rows at once.
@@ -82,7 +87,7 @@ def generate_in_children(
         on_progress(job.n_rows, job.n_rows)
         return GenerationStats()
     labels = [f"engine {i}" for i in range(shards.engines)] if shards.engines > 1 else ["engine"]
-    return run_engines(shards, labels, log_file, on_line, on_progress)
+    return run_engines(shards, labels, log_file, on_line, on_progress, say)
 
 
 def run_engines(
@@ -91,8 +96,10 @@ def run_engines(
     log_file: Path,
     on_line: Callable[[str], None],
     on_progress: Callable[[int, int], None],
+    say: Callable[[str], None],
 ) -> GenerationStats:
-    """Runs one engine process for each label until all shards are written.
+    """Runs one engine process for each label until all shards are written. `on_line` gets what the engines print, `say` what
+    became of one that died.
 
     An engine that dies while generating is restarted, so that a row that kills it is found; see `tasks.generation.worker`.
     The others go on meanwhile, and without it if it dies too often or cannot be started again. Raises ChildError if the last
@@ -106,7 +113,7 @@ def run_engines(
     commands = [
         child.Command("tasks.generation.worker", [str(job_file)], environment, label, asks=True) for label in labels
     ]
-    engines = Engines(shards, on_line, set(labels))
+    engines = Engines(shards, say, set(labels))
 
     def heard(label: str, facts: dict[str, Any]) -> object:
         if child.QUESTION not in facts:

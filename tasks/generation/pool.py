@@ -20,7 +20,7 @@ DEPLOYMENT = "generate/shards"
 
 def generate_in_pool(
     job: GenerationJob,
-    on_line: Callable[[str], None],
+    say: Callable[[str], None],
     on_progress: Callable[[int, int], None],
     store: RunStore,
 ) -> GenerationStats:
@@ -44,7 +44,7 @@ def generate_in_pool(
         store.refresh(work)
         on_progress(watched.rows_done(), job.n_rows)
 
-    run_parts(DEPLOYMENT, store, work, parts, look, on_line)
+    run_parts(DEPLOYMENT, store, work, parts, look, say)
     on_progress(job.n_rows, job.n_rows)
     usage = [shard.usage() for shard in open_shards]
     return GenerationStats(sum(t for t, _ in usage), sum(s for _, s in usage), engines)

@@ -11,7 +11,6 @@ from tasks.page import charts
 from tasks.page.rendering import duration, number, percent
 from tasks.page.summary import Summary, Table
 from tasks.report.benchmarks import shown_score
-from tasks.report.publish import publish, slug_of
 from tasks.run.stage import Run
 
 _CURVE_NOTE = (
@@ -69,14 +68,3 @@ def _before_and_after(made: Sequence[Adapted]) -> list[dict[str, str]]:
 def write_adapted(run: Run, made: Sequence[Adapted]) -> Path:
     """Writes ``report.html`` and ``report.md`` into the run's folder; returns the path of the page."""
     return summary(run, made).write(run.store, "report")
-
-
-def publish_adapted(run: Run, made: Sequence[Adapted]) -> None:
-    """Shows the page in Prefect's UI."""
-
-    def show() -> None:
-        from prefect.artifacts import create_markdown_artifact
-
-        create_markdown_artifact(key=f"{slug_of(run)}-adapted", markdown=summary(run, made).markdown())
-
-    publish("the learning curve", show)

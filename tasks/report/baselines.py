@@ -11,7 +11,6 @@ from data.store.store import RunStore
 from tasks.page import charts
 from tasks.page.rendering import duration, number, percent
 from tasks.page.summary import Summary, Table
-from tasks.report.publish import publish, slug
 
 Row = dict[str, Any]
 Found = Mapping[int, Sequence[Row]]
@@ -118,14 +117,3 @@ def mean_sd(values: Sequence[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:.1f}"
     return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
-
-
-def publish_comparison(run_name: str, found: Found) -> None:
-    """Shows the page in Prefect's UI."""
-
-    def show() -> None:
-        from prefect.artifacts import create_markdown_artifact
-
-        create_markdown_artifact(key=f"{slug(run_name)}-comparison", markdown=summary(run_name, found).markdown())
-
-    publish("the comparison", show)

@@ -1,4 +1,4 @@
-"""The report on benchmarks: a table of every set and round, curves over the rounds, and links to the games."""
+"""The report on benchmarks: a table of every set and round, curves over the rounds, and the scores of one judge."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from data.store.artifacts import Artifact
 from tasks.benchmark.play import GAMES, SCORES, measured, set_name
 from tasks.page import charts
 from tasks.page.rendering import markdown_warnings, number, percent
-from tasks.report.publish import publish, slug_of
 from tasks.run.stage import Run
 
 
@@ -68,26 +67,6 @@ def benchmark_charts(run: Run) -> list[tuple[str, str]]:
     return [("Benchmarks after each round", charts.benchmark_curves([str(round) for round in rounds], curves))]
 
 
-def show_benchmarks(run: Run, slug: str) -> None:
-    """Shows the table of benchmarks, with links to games and scores, in Prefect's UI."""
-    from prefect.artifacts import create_link_artifact, create_table_artifact
-
-    table = benchmark_table(run)
-    if not table:
-        return
-    create_table_artifact(
-        key=f"{slug}-benchmarks", table=table, description=f"Benchmarks of the judges in {run.store.run_name}"
-    )
-    latest = {set_name(artifact): artifact for artifact in measured(run)}
-    for artifact in latest.values():
-        where = run.store.shown(artifact.path / SCORES)
-        create_link_artifact(
-            key=f"{slug}-{artifact.manifest.name.replace('/', '-')}",
-            link=where if "://" in where else f"file://{where}",
-            link_text=f"{set_name(artifact)}: scores (the games are in the same folder)",
-        )
-
-
 def summary_markdown(run: Run, title: str) -> str:
     """The scores of one judge as Markdown, set by set, for the flow `benchmark`."""
     lines = [f"# {title}", ""]
@@ -123,15 +102,3 @@ def _leaves(scores: Mapping[str, Any]) -> list[tuple[str, float, Any]]:
 
 def _interval(low_high: Any) -> str:
     return f"{percent(low_high[0])} – {percent(low_high[1])}" if low_high else "–"
-
-
-def publish_scores(run: Run) -> None:
-    """Shows the table of benchmarks and all their numbers in Prefect's UI, for the flow `benchmark`."""
-
-    def show() -> None:
-        from prefect.artifacts import create_markdown_artifact
-
-        show_benchmarks(run, slug_of(run))
-        create_markdown_artifact(key=f"{slug_of(run)}-scores", markdown=summary_markdown(run, run.store.run_name))
-
-    publish("the scores", show)

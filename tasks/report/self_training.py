@@ -1,4 +1,4 @@
-"""The report of a run: ``metrics.jsonl``, one self-contained ``report.html``, and artifacts in Prefect's UI.
+"""The report of a run: ``metrics.jsonl``, and one self-contained ``report.html``.
 
 Everything is read from the finished stages, so a resumed run reports the same as an uninterrupted one. Texts in the
 report come from models and data sets, so the template escapes them.
@@ -12,10 +12,9 @@ from pathlib import Path
 
 from data.files import json_line, read_jsonl, write_text
 from tasks.page import charts
-from tasks.page.rendering import duration, markdown_warnings, number, percent, template
+from tasks.page.rendering import template
 from tasks.plan.compare import FIGURES, planned_table
-from tasks.report.benchmarks import benchmark_charts, benchmark_table, show_benchmarks
-from tasks.report.publish import publish, slug_of
+from tasks.report.benchmarks import benchmark_charts, benchmark_table
 from tasks.report.samples import Row, sample_pairs
 from tasks.run.rounds import best_round, round_table
 from tasks.run.stage import Run
@@ -97,65 +96,3 @@ def _software(run: Run) -> dict[str, str]:
         for package, version in artifact.manifest.software.items():
             seen.setdefault(package, set()).add(version)
     return {package: ", ".join(sorted(versions)) for package, versions in seen.items()}
-
-
-# ---- Prefect ----------------------------------------------------------------------------------------------------------
-
-
-def publish_round(run: Run, round: int) -> None:
-    """Shows the table of rounds and the charts, up to this round, in Prefect's UI."""
-
-    def show() -> None:
-        from prefect.artifacts import create_markdown_artifact, create_table_artifact
-
-        table = round_table(run)
-        # The server shares keys between runs: one per run keeps their histories of rounds apart.
-        slug = slug_of(run)
-        description = f"Rounds of {run.store.run_name}, up to round {round}"
-        create_table_artifact(key=f"{slug}-rounds", table=short_table(table), description=description)
-        create_markdown_artifact(key=f"{slug}-judge", markdown=progress_markdown(run, table))
-        show_benchmarks(run, slug)
-
-    publish(f"the table and charts of round {round}", show)
-
-
-def short_table(table: list[Row]) -> list[Row]:
-    """The table of rounds for the UI: a few columns, with numbers as texts."""
-    return [
-        {
-            "round": row["name"],
-            "held-out accuracy": percent(row["accuracy"]),
-            "labels kept": f"{number(row['labels_kept'])} of {number(row['labels_of'])}" if row["labels_of"] else "–",
-            "labels dropped": _reasons(row["labels_dropped"]),
-            "balance A / B": " / ".join(str(row["label_balance"].get(side, 0)) for side in "AB")
-            if row["label_balance"]
-            else "–",
-            "votes cast": percent(row["votes_cast"]),
-            "vote margins": _reasons(row["vote_margins"]),
-            "kept labels correct": percent(row["kept_right"]),
-            "valid proofs": f"{number(row['proofs_valid'])} of {number(row['proof_candidates'])}"
-            if row["proof_candidates"]
-            else "–",
-            "proof score": number(row["proof_score"], 3),
-            "proof tokens": number(row["proof_tokens"], 0),
-            "training examples": number(row["examples"]),
-            "loss": f"{number(row['first_loss'], 3)} → {number(row['last_loss'], 3)}" if row["last_loss"] else "–",
-            "tokens/s": number(row["tokens_per_s"], 0),
-            "time": duration(row["seconds"]),
-        }
-        for row in table
-    ]
-
-
-def _reasons(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name}: {n}" for name, n in counts.items()) or "–"
-
-
-def progress_markdown(run: Run, table: list[Row]) -> str:
-    """The charts as embedded images, which render without network access."""
-    parts = [f"# {run.store.run_name}", *markdown_warnings(run.warnings())]
-    best = best_round(table)
-    if best is not None:
-        parts.append(f"Best so far: round {best['name']} with {percent(best['accuracy'])} on held-out pairs.")
-    parts += [charts.as_markdown(title, svg) for title, svg in [*charts.draw(table), *benchmark_charts(run)]]
-    return "\n\n".join(parts) + "\n"

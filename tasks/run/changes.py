@@ -24,6 +24,7 @@ from data.store.artifacts import (
     Stage,
     StageError,
 )
+from tasks.run.finished import is_finished
 from tasks.run.stage import Context, Run, stage_of
 
 _LONGEST = 40
@@ -135,7 +136,9 @@ class _Rehearsal(Run):
         elif in_place is not None:
             causes += self._own(stage, in_place.manifest, causes)
         if found is not None and self.has_rows_to_try_again(found.manifest):
-            causes.append(self._noted(_Change(stage.name, _failed_rows(found.manifest), certain=False)))
+            causes.append(
+                self._noted(_Change(stage.name, f"{_failed_rows(found.manifest)} and will be retried", certain=False))
+            )
         for change in causes:
             if not change.certain or in_place is not None:
                 how = "will redo" if found is None or not change.certain else _taken(found)
@@ -183,19 +186,21 @@ def _taken(found: Artifact) -> str:
     return "will take back" if found.taken_from == STALE else f"will take from {found.taken_from}"
 
 
-def announce(run: Run, algorithm: Callable[[Run], object], on_change: str, say: Callable[[str], None]) -> None:
+def announce(run: Run, algorithm: Callable[[Run], object], on_change: str, say: Callable[[str], None]) -> bool:
     """Reports which finished stages of the run will be replaced, by what and why, now or just before it happens.
 
-    Raises StageError if there are any and `on_change` is "refuse". What cannot be known yet is checked before each stage of
-    the run is found or made.
+    Raises StageError if there are any and `on_change` forbids it. What cannot be known yet is checked before
+    each stage of the run is found or made. Returns whether the run was finished before and nothing in it has changed.
     """
     left = run.store.names_in_place()
     if not left:
-        return
+        return False
+    finished = is_finished(run.store)
+    refused = _why_refused(run, on_change, finished)
     rehearsal = _Rehearsal(run.store, run.settings, run.seed, retry_failed=run.retry_failed, left=left)
     with contextlib.suppress(_NothingMore):
         algorithm(rehearsal)
-    _report(run, rehearsal.changes, on_change, say)
+    _report(rehearsal.changes, refused, say)
     announced = {name for change in rehearsal.changes for names in change.replaced.values() for name in names}
 
     def check(stage: Stage) -> None:
@@ -205,27 +210,50 @@ def announce(run: Run, algorithm: Callable[[Run], object], on_change: str, say: 
         found = run.store.peek(stage)
         how = "will redo" if found is None else _taken(found)
         why = ", ".join(_differences(in_place.manifest, stage, with_inputs=True))
-        _report(run, [_Change(stage.name, why, replaced={how: [stage.name]})], on_change, say)
+        _report([_Change(stage.name, why, replaced={how: [stage.name]})], refused, say)
 
     # What depends on stages that did not exist yet is only known once they do.
     run.before_making = check
+    if finished and on_change == "auto":
+        _say_failed_rows(run, rehearsal.finished, say)
+    return finished and not rehearsal.changes and not rehearsal.unknown
 
 
-def _report(run: Run, changes: Sequence[_Change], on_change: str, say: Callable[[str], None]) -> None:
-    for line in map(str, changes):
-        say(line)
-    refused = [change for change in changes if change.certain]
-    if refused and on_change == "refuse":
-        lines = "\n".join(f"  {change}" for change in refused)
+def _why_refused(run: Run, on_change: str, finished: bool) -> str:
+    """Why nothing in the run may be replaced; empty if it may."""
+    if on_change == "refuse":
+        return f"the run {run.store.run_name!r} was started with other settings or data, and on_change is 'refuse'"
+    if on_change == "auto" and finished:
+        return f"the run {run.store.run_name!r} is finished, and was made with other settings or data"
+    return ""
+
+
+def _say_failed_rows(run: Run, stages: Sequence[Artifact], say: Callable[[str], None]) -> None:
+    for manifest in (one.manifest for one in stages):
+        if run.has_failed_rows(manifest):
+            say(
+                f"{manifest.name}: {_failed_rows(manifest)}; they are left alone, because the run is finished: set "
+                "on_change='redo' to retry them"
+            )
+
+
+def _report(changes: Sequence[_Change], refused: str, say: Callable[[str], None]) -> None:
+    """Says what will be replaced or, if that is `refused` for a reason, raises StageError, which says both."""
+    certain = [change for change in changes if change.certain]
+    if not (certain and refused):
+        for line in map(str, changes):
+            say(line)
+    else:
+        lines = "\n".join(f"  {change}" for change in certain)
         raise StageError(
-            f"the run {run.store.run_name!r} was started with other settings or data, and on_change is 'refuse':\n{lines}\n"
+            f"{refused}:\n{lines}\n"
             "Set on_change='redo' to replace these stages (they are set aside, not deleted), or use another run_name"
         )
 
 
 def _failed_rows(manifest: Manifest) -> str:
     counts = manifest.counts
-    return f"{sum(counts.failed.values())} of {counts.rows_in} rows failed and will be retried"
+    return f"{sum(counts.failed.values())} of {counts.rows_in} rows failed"
 
 
 def _differences(made: Manifest, wanted: Stage, with_inputs: bool) -> list[str]:

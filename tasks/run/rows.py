@@ -106,7 +106,7 @@ def _generate_with_retry(context: Context, job: GenerationJob) -> tuple[int, Gen
     stats = _carry_out(context, replace(job, attempt=before + 1))
     attempts = before + 1
     if attempts < most and not all(shard.is_finished() for shard in job.shards()):
-        context.watch.log("some rows failed; retrying them once")
+        context.watch.warn("some rows failed; retrying them once")
         attempts += 1
         stats = stats.plus(_carry_out(context, replace(job, attempt=attempts)))
     return attempts, stats
@@ -115,9 +115,9 @@ def _generate_with_retry(context: Context, job: GenerationJob) -> tuple[int, Gen
 def _carry_out(context: Context, job: GenerationJob) -> GenerationStats:
     """Runs a job on this machine or, if generation.workers is set, on workers of the pool ``gpu``."""
     if context.run.settings.generation.workers:
-        return generate_in_pool(job, context.watch.log, context.progress, context.run.store)
+        return generate_in_pool(job, context.watch.warn, context.progress, context.run.store)
     generate = context.run.generator or generate_in_children
-    return generate(job, context.log_file, context.watch.log, context.progress)
+    return generate(job, context.log_file, context.watch.detail, context.progress, context.watch.warn)
 
 
 def generated_for(generated: Artifact, rows: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

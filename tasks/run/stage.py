@@ -86,26 +86,28 @@ class Run:
         log_file.parent.mkdir(parents=True, exist_ok=True)
 
         def make(work: Path) -> Outcome:
-            watch.log(f"{stage.name}: started, key {stage.key[:16]}")
+            watch.detail(f"{stage.name}: started, key {stage.key[:16]}")
             return body(Context(self, inputs, work, log_file, watch))
 
-        artifact = self.store.run(stage, make, software(), self.has_rows_to_try_again, watch.log)
+        artifact = self.store.run(stage, make, software(), self.has_rows_to_try_again, watch.warn)
         if log_file.exists():
             self.store.share(log_file)
+        watch.done()
         said = describe(artifact)
-        watch.done(said)
         (watch.warn if artifact.manifest.warnings else watch.log)(said)
         return artifact
 
     def has_rows_to_try_again(self, manifest: Manifest) -> bool:
-        """Whether rows of a finished stage failed and may still be retried."""
+        """Whether rows of a finished stage failed and are to be retried."""
+        return self.retry_failed and self.has_failed_rows(manifest)
+
+    def has_failed_rows(self, manifest: Manifest) -> bool:
+        """Whether rows of a finished stage failed and could be retried."""
         attempts = manifest.metrics.get("attempts")
         # A retired stage's good rows have been removed: all of them would be redone for the sake of the failed ones.
-        if manifest.retired or not self.retry_failed:
+        if manifest.retired or not manifest.counts.failed:
             return False
-        return (
-            bool(manifest.counts.failed) and attempts is not None and attempts < self.settings.generation.max_attempts
-        )
+        return attempts is not None and attempts < self.settings.generation.max_attempts
 
 
 def stage_of(

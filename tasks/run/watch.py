@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
+from uuid import UUID
 
 from data.store.artifacts import STALE, Artifact, Manifest, Stage
 
 _ARTIFACT_EVERY_S = 2.0
 _PAUSE_S = 60.0
+_TASK_LOG = logging.getLogger("prefect.task_runs")
 
 
 class Watch(Protocol):
-    """Where a stage's log lines and progress go."""
+    """Where a stage's log lines and progress go. `detail` is for what only somebody looking for a fault wants to read."""
 
     def log(self, line: str) -> None: ...
+
+    def detail(self, line: str) -> None: ...
 
     def warn(self, line: str) -> None: ...
 
     def progress(self, done: int, total: int) -> None: ...
 
-    def done(self, summary: str) -> None: ...
+    def done(self) -> None: ...
 
 
 def in_task(stage: Stage, function: Callable[[], Artifact]) -> Artifact:
@@ -43,9 +48,15 @@ def in_task(stage: Stage, function: Callable[[], Artifact]) -> Artifact:
         made.append(function())
         return Completed(name="Reused" if made[0].reused else "Completed", message=describe(made[0]))
 
+    _TASK_LOG.addFilter(_not_said_twice)
     # Prefect's result cache is not used: a second cache could point at files that no longer exist.
     task(name=stage.kind, task_run_name=stage.name, cache_policy=NO_CACHE, persist_result=False)(step)()
     return made[0]
+
+
+def _not_said_twice(record: logging.LogRecord) -> bool:
+    """Leaves out Prefect's line on a stage's last state: its message is the line that the stage itself has logged."""
+    return record.levelno > logging.INFO or not record.getMessage().startswith("Finished in state")
 
 
 def describe(artifact: Artifact) -> str:
@@ -89,18 +100,21 @@ class _LogWatch:
     def log(self, line: str) -> None:
         self.logger.info("%s", line)
 
+    def detail(self, line: str) -> None:
+        self.logger.debug("%s", line)
+
     def warn(self, line: str) -> None:
         self.logger.warning("%s", line)
 
     def progress(self, done: int, total: int) -> None:
         self.logger.debug("%s: %d of %d", self.name, done, total)
 
-    def done(self, summary: str) -> None:
+    def done(self) -> None:
         pass
 
 
 class _PrefectWatch:
-    """Lines go to the task run's log; progress is one artifact per stage, with rows, rows/s and the time left.
+    """Lines go to the task run's log; progress is one artifact while the stage runs, with rows, rows/s and the time left.
 
     The display must not endanger the work: if the server does not respond, progress updates pause for a while.
     """
@@ -110,14 +124,16 @@ class _PrefectWatch:
 
         self.name = name
         self.logger = get_run_logger()
-        self.started = self.last = time.monotonic()
+        self.started = time.monotonic()
+        self.last = 0.0
         self.first_done: int | None = None
-        self.text = f"{name}: starting"
         self.artifact: Any = None
-        self._show(0.0)
 
     def log(self, line: str) -> None:
         self.logger.info("%s", line)
+
+    def detail(self, line: str) -> None:
+        self.logger.debug("%s", line)
 
     def warn(self, line: str) -> None:
         self.logger.warning("%s", line)
@@ -127,27 +143,42 @@ class _PrefectWatch:
         if self.first_done is None:
             # The work of an earlier attempt must not count towards this attempt's rate.
             self.first_done, self.started = done if done < total else 0, now
-        if now - self.last < _ARTIFACT_EVERY_S and done < total:
+        if now - self.last < _ARTIFACT_EVERY_S:
             return
         self.last = now
-        self.text = progress_text(self.name, done, total, done - self.first_done, now - self.started)
-        self._show(100.0 * done / max(total, 1))
+        text = progress_text(self.name, done, total, done - self.first_done, now - self.started)
+        self._try(lambda: self._show(100.0 * done / max(total, 1), text))
 
-    def done(self, summary: str) -> None:
-        self.text = summary
-        self._show(100.0)
+    def done(self) -> None:
+        """Removes the progress: what became of the stage is in its state and its log."""
+        if self.artifact is not None:
+            self._try(lambda: forget_progress([self.artifact]))
 
-    def _show(self, percent: float) -> None:
+    def _show(self, percent: float, text: str) -> None:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
+        if self.artifact is None:
+            self.artifact = create_progress_artifact(percent, description=text)
+        else:
+            update_progress_artifact(self.artifact, percent, description=text)
+
+    def _try(self, show: Callable[[], object]) -> None:
         try:
-            if self.artifact is None:
-                self.artifact = create_progress_artifact(percent, description=self.text)
-            else:
-                update_progress_artifact(self.artifact, percent, description=self.text)
+            show()
         except Exception as error:
             self.last = time.monotonic() + _PAUSE_S
             self.logger.warning("progress updates are paused for %.0f s: %s", _PAUSE_S, error)
+
+
+def forget_progress(artifacts: Iterable[UUID]) -> None:
+    """Removes these artifacts from the server; one that is already gone is left out."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        for artifact in artifacts:
+            with contextlib.suppress(ObjectNotFound):
+                client.delete_artifact(artifact)
 
 
 def progress_text(name: str, done: int, total: int, done_now: int, seconds: float) -> str:

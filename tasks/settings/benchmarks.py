@@ -30,7 +30,7 @@ class JudgeSettings(Section):
         "checkpoint was trained with.",
     )
     max_tokens: int = Field(
-        4096, ge=64, title="Context length (tokens)", description="Maximum length of prompt and reply together."
+        4096, ge=64, title="Context length (tokens)", description="Prompt and reply together may have this many tokens."
     )
     overlong: Literal["drop", "truncate"] = Field(
         "drop",
@@ -108,7 +108,8 @@ class BenchmarkSet(Section):
         "",
         title="Name",
         pattern=r"^[A-Za-z0-9._-]*$",
-        description="Used in the names of its stages, tables and curves. Empty: the benchmark's name, with -claude for that "
+        description="It is used in the names of its stages, tables and curves. Empty: the benchmark's name, with -claude for "
+        "that "
         "split of JudgeBench.",
     )
 
@@ -168,10 +169,23 @@ class BenchmarkSettings(Section):
         ge=1,
         le=256,
         title="Votes per game (k)",
-        description="Sampled judgments for each order; more than 1 needs a temperature above 0. Paper: 1, and 16 for voting@16.",
+        description="Each order is judged this many times; more than 1 needs a temperature above 0. Paper: 1, and 16 for "
+        "voting@16.",
     )
-    temperature: float = Field(0.0, ge=0, le=2, title="Temperature", description="0: greedy decoding.")
-    top_p: float = Field(1.0, gt=0, le=1, title="Top-p", description="1: sample from the whole distribution.")
+    temperature: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        title="Temperature",
+        description="Judgments are sampled at this temperature. 0: greedy decoding.",
+    )
+    top_p: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        title="Top-p",
+        description="Tokens are sampled from this share of the distribution. 1: the whole of it.",
+    )
     max_tokens: int | None = Field(
         None,
         ge=1,

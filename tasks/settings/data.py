@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from data.sources.sources import Source
-from tasks.settings.section import Section, Share
+from tasks.settings.section import Section
 
 
 class DataSettings(Section):
@@ -40,10 +40,12 @@ class DataSettings(Section):
         title="Held-out pairs",
         description="Labeled pairs for the benchmark after each round. Empty: split off from the labeled pairs, by prompt.",
     )
-    heldout_share: Share = Field(
+    heldout_share: float = Field(
         0.05,
+        ge=0,
+        lt=1,
         title="Held-out share",
-        description="Share of the labeled prompts that is held out if no held-out source is given.",
+        description="This share of the labeled prompts is held out if no held-out source is given.",
     )
     overlap: Literal["prompt", "pair"] = Field(
         "prompt",
@@ -54,13 +56,15 @@ class DataSettings(Section):
     contamination: Literal["report", "drop"] = Field(
         "report",
         title="Training rows found in benchmarks",
-        description="Checked against benchmarks.sets. report: counted and listed by the stage overlap. drop: exact and lightly "
+        description="Training rows are compared with benchmarks.sets. report: counted and listed by the stage overlap. drop: "
+        "exact and lightly "
         "edited copies of prompts or responses are left out of training and counted; quotations are only reported.",
     )
     conflicts: Literal["first", "drop"] = Field(
         "first",
         title="Pairs with conflicting labels",
-        description="Pairs labeled A in one row and B in another. first: keep the label that is read first. drop: use none of "
+        description="Some pairs are labeled A in one row and B in another. first: keep the label that is read first. drop: use "
+        "none of "
         "these rows. Counted either way.",
     )
     unlabeled_truth: bool = Field(
@@ -86,15 +90,22 @@ class DataSettings(Section):
             raise ValueError(
                 "give a held-out source, or a heldout_share above 0: without held-out pairs, no round can be evaluated"
             )
-        if not self.heldout and self.heldout_share == 1:
-            raise ValueError("heldout_share = 1 holds out every labeled pair and leaves none to train on: lower it")
         return self
 
 
 class RoundSettings(Section):
     """How many rounds of self-training there are, and how many pairs each uses."""
 
-    count: int = Field(3, ge=0, le=20, title="Rounds (m)", description="Paper: 3. 0: only the first judge.")
+    count: int = Field(
+        3,
+        ge=0,
+        le=20,
+        title="Rounds (m)",
+        description="The judge labels and learns this many times. Paper: 3. 0: only the first judge.",
+    )
     pairs: int = Field(
-        500_000, ge=1, title="Unlabeled pairs per round", description="Fresh pairs each round. Paper: 500,000."
+        500_000,
+        ge=1,
+        title="Unlabeled pairs per round",
+        description="Each round takes this many fresh pairs. Paper: 500,000.",
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from tasks.settings.section import Section, Share
 
@@ -23,7 +23,7 @@ class ProofSettings(Section):
         ge=1,
         le=256,
         title="Proofs per order (k)",
-        description="Sampled in one request for each order that is proved. The paper does not give k.",
+        description="This many proofs are sampled in one request for each order that is proved. The paper does not give k.",
     )
     orders: Literal["both", "one"] = Field(
         "both",
@@ -34,9 +34,15 @@ class ProofSettings(Section):
         exclude_if=lambda value: value == "both",
     )
     temperature: float = Field(
-        0.8, gt=0, le=2, title="Temperature", description="Must be above 0 (paper: non-zero, value not given)."
+        0.8, gt=0, le=2, title="Temperature", description="It must be above 0 (paper: non-zero, value not given)."
     )
-    top_p: float = Field(1.0, gt=0, le=1, title="Top-p", description="1: sample from the whole distribution.")
+    top_p: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        title="Top-p",
+        description="Tokens are sampled from this share of the distribution. 1: the whole of it.",
+    )
     max_tokens: int = Field(
         1024,
         ge=8,
@@ -84,8 +90,9 @@ class LabelSettings(Section):
         8,
         ge=2,
         le=256,
+        multiple_of=2,
         title="Votes per pair",
-        description="Sampled judgments, half in each order; must be even. Paper: several.",
+        description="The judge judges a pair this many times, half of them in each order, so the number is even. Paper: several.",
     )
     voting: Literal["exact", "all", "beta"] = Field(
         "exact",
@@ -95,8 +102,16 @@ class LabelSettings(Section):
         "voting again. beta: also as soon as the majority is right with a probability of 0.95 (adaptive consistency, Aggarwal "
         "et al. 2023), which changes results. Label-only judges do not vote.",
     )
-    temperature: float = Field(1.0, gt=0, le=2, title="Temperature", description="For sampling the votes.")
-    top_p: float = Field(1.0, gt=0, le=1, title="Top-p", description="1: sample from the whole distribution.")
+    temperature: float = Field(
+        1.0, gt=0, le=2, title="Temperature", description="Votes are sampled at this temperature."
+    )
+    top_p: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        title="Top-p",
+        description="Tokens are sampled from this share of the distribution. 1: the whole of it.",
+    )
     max_tokens: int = Field(
         1024,
         ge=1,
@@ -120,9 +135,3 @@ class LabelSettings(Section):
         title="Maximum share on one side",
         description="The run stops if more than this share of the kept labels is A, or is B: the judge has a position bias.",
     )
-
-    @model_validator(mode="after")
-    def _votes_split_evenly(self) -> Self:
-        if self.votes % 2:
-            raise ValueError(f"votes must be even, half for each order of a pair; got {self.votes}")
-        return self

@@ -34,7 +34,8 @@ class GenerationSettings(Section):
         256,
         ge=1,
         title="Rows per shard",
-        description="At most; a small stage has smaller shards. Each engine takes the next shard when it has room for more, so "
+        description="A shard has at most this many; a small stage has smaller shards. Each engine takes the next when it has "
+        "room, so "
         "that all end together. A lost machine's finished shards are kept.",
     )
     workers: int = Field(
@@ -47,19 +48,24 @@ class GenerationSettings(Section):
         "models.dtype. Must be 0 in the flows benchmark and adapt.",
     )
     gpu_memory_share: float = Field(
-        0.9, gt=0, le=1, title="GPU memory share", description="Share of each GPU's memory for vLLM."
+        0.9, gt=0, le=1, title="GPU memory share", description="vLLM takes this share of each GPU's memory."
     )
     kv_cache_mib: int | None = Field(
         None,
         ge=16,
         title="KV cache (MiB)",
-        description="A fixed size instead of a share of the memory. If empty, 256 on a CPU.",
+        description="The cache has this size instead of a share of the memory. Empty: 256 on a CPU.",
     )
     tensor_parallel: int = Field(
-        1, ge=1, title="GPUs per engine", description="Tensor parallelism, for models that do not fit on one GPU."
+        1,
+        ge=1,
+        title="GPUs per engine",
+        description="Each engine is spread over this many GPUs, for models that do not fit on one.",
     )
     enforce_eager: bool = Field(
-        False, title="Eager mode", description="No CUDA graphs: slower, but starts sooner. Always on without a GPU."
+        False,
+        title="Eager mode",
+        description="No CUDA graphs are made: an engine is slower, but starts sooner. It is always on without a GPU.",
     )
     kv_cache_dtype: Literal["auto", "fp8", "fp8_e5m2"] = Field(
         "auto",
@@ -78,7 +84,8 @@ class GenerationSettings(Section):
     engine: dict[str, Any] = Field(
         {},
         title="Other arguments of vLLM",
-        description="Passed to vLLM's EngineArgs as they are, such as { max_num_seqs = 512 }; names and values are checked "
+        description="They are passed to vLLM's EngineArgs as they are, such as { max_num_seqs = 512 }; names and values are "
+        "checked "
         "before a run starts. Any change of them makes what was generated stale.",
         exclude_if=lambda value: not value,
     )
@@ -87,7 +94,7 @@ class GenerationSettings(Section):
         ge=1,
         le=4096,
         title="Concurrent requests",
-        description="For an endpoint; a vLLM engine takes as many as its memory holds.",
+        description="An endpoint is sent this many at a time; a vLLM engine takes as many as its memory holds.",
     )
     max_attempts: int = Field(
         3,

@@ -41,13 +41,23 @@ def _recomputed(value: object) -> object:
     return float(value)
 
 
+Recomputed = Annotated[
+    bool | Literal["selective"] | float,
+    BeforeValidator(
+        _recomputed,
+        json_schema_input_type=bool | Literal["all", "off", "selective"] | Annotated[float, Field(ge=0, le=1)],
+    ),
+]
+
+
 class Mechanics(Section):
     """How every training is run."""
 
     packing: bool = Field(
         False,
         title="Packing",
-        description="Several examples in one sequence, kept separate in the attention. For GPUs with FlashAttention. "
+        description="Several examples share one sequence and are kept separate in the attention. It is for GPUs with "
+        "FlashAttention. "
         "Discriminative models are not packed.",
     )
     pack_tokens: int | None = Field(
@@ -68,7 +78,7 @@ class Mechanics(Section):
         "starts). With packing, sdpa computes the whole square of a sequence, flash attention only its examples: at 4,096 "
         "tokens on an H100, sdpa reaches 68% (3B) and 75% (8B, LoRA) of its tokens/s.",
     )
-    gradient_checkpointing: Annotated[bool | Literal["selective"] | float, BeforeValidator(_recomputed)] = Field(
+    gradient_checkpointing: Recomputed = Field(
         False,
         title="Gradient checkpointing",
         description="Activations are computed again instead of kept. true or all: those of all layers. selective: all but the "
@@ -94,7 +104,12 @@ class Mechanics(Section):
         "logits either. Results differ by rounding.",
         exclude_if=lambda value: not value,
     )
-    log_every: int = Field(10, ge=1, title="Log every (steps)", description="Steps between lines of training metrics.")
+    log_every: int = Field(
+        10,
+        ge=1,
+        title="Log every (steps)",
+        description="A line of training metrics is logged each time after this many steps.",
+    )
     checkpoint_minutes: float = Field(
         30.0,
         ge=0,
@@ -111,14 +126,15 @@ class Mechanics(Section):
     report_to: tuple[Literal["wandb", "tensorboard", "mlflow", "trackio"], ...] = Field(
         (),
         title="Also report to",
-        description="The trainer's own report_to option; the service must be installed and configured.",
+        description="Metrics of trainings are also sent to these services, which must be installed and configured.",
     )
     processes: int = Field(
         0,
         ge=0,
         le=64,
         title="Processes",
-        description="Of a training on one machine, one GPU each: full fine-tuning is sharded over them (FSDP), LoRA is "
+        description="A training on one machine has this many, one GPU each: full fine-tuning is sharded over them (FSDP), LoRA "
+        "is "
         "replicated (DDP). 0: all visible GPUs. Without GPUs: processes on the CPU; 0 means one.",
     )
     nodes: int = Field(
@@ -126,7 +142,8 @@ class Mechanics(Section):
         ge=1,
         le=64,
         title="Machines",
-        description="Of one training, with in_pool: as many workers of the pool train, with the store in a folder that all see. "
+        description="With in_pool, one training takes this many workers of the pool train, with the store in a folder that all "
+        "see. "
         "Full fine-tuning is sharded over the GPUs of each machine and replicated across machines (HSDP); LoRA is replicated "
         "(DDP). The batch is split over all processes.",
         exclude_if=lambda value: value == 1,

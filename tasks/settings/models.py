@@ -34,7 +34,7 @@ class ModelSettings(Section):
         4096,
         ge=64,
         title="Context length (tokens)",
-        description="Maximum length of prompt and reply together, in training and in generation.",
+        description="Prompt and reply together may have this many tokens, in training and in generation.",
     )
     overlong: Literal["drop", "truncate"] = Field(
         "drop",
@@ -45,7 +45,7 @@ class ModelSettings(Section):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",
         title="Data type",
-        description="Of the weights, in training and generation. auto: bfloat16 on a GPU, float32 on a CPU.",
+        description="Weights have this type in training and generation. auto: bfloat16 on a GPU, float32 on a CPU.",
     )
     system: str | None = Field(
         None,

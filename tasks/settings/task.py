@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from data.sources.sources import Source
 from tasks.settings.data import DataSettings
-from tasks.settings.section import Section, Share
+from tasks.settings.section import Section
 
 
 class TaskSettings(Section):
@@ -19,7 +19,7 @@ class TaskSettings(Section):
         title="Pairs of the task",
         description="Labeled pairs. A judge that reasons also needs rationales, unless a prover is given.",
     )
-    sizes: tuple[int, ...] = Field(
+    sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (1000, 2000, 4000, 8000),
         min_length=1,
         title="Sizes (pairs)",
@@ -32,16 +32,24 @@ class TaskSettings(Section):
         description="Folder or hub name of a trained prover that writes the rationales, such as runs/NAME/prover/checkpoint. "
         "Empty: the pairs come with rationales.",
     )
-    validation_share: Share = Field(
+    validation_share: float = Field(
         0.1,
+        ge=0,
+        lt=1,
         title="Validation share",
-        description="Share of the prompts set aside from training, for early stopping. 0: no early stopping.",
+        description="This share of the prompts is set aside from training, for early stopping. 0: no early stopping.",
     )
     heldout: tuple[Source, ...] = Field(
-        (), title="Held-out pairs", description="For the task's benchmark. Empty: split off from the pairs, by prompt."
+        (),
+        title="Held-out pairs",
+        description="The task's benchmark is played on them. Empty: they are split off from the pairs, by prompt.",
     )
-    heldout_share: Share = Field(
-        0.1, title="Held-out share", description="Share of the prompts that is held out if no held-out source is given."
+    heldout_share: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        title="Held-out share",
+        description="This share of the prompts is held out if no held-out source is given.",
     )
     overlap: Literal["prompt", "pair"] = Field(
         "prompt",
@@ -52,19 +60,16 @@ class TaskSettings(Section):
 
     @model_validator(mode="after")
     def _sizes_grow(self) -> Self:
-        if list(self.sizes) != sorted(set(self.sizes)) or self.sizes[0] < 1:
-            raise ValueError(f"sizes must be positive and increasing, got {list(self.sizes)}")
+        if list(self.sizes) != sorted(set(self.sizes)):
+            raise ValueError(f"sizes must be increasing, got {list(self.sizes)}")
         return self
 
     @model_validator(mode="after")
-    def _every_part_gets_pairs(self) -> Self:
-        if not self.heldout and self.heldout_share in (0, 1):
+    def _something_is_held_out(self) -> Self:
+        if not self.heldout and self.heldout_share == 0:
             raise ValueError(
-                f"heldout_share = {self.heldout_share:g} leaves no pairs to {'benchmark' if not self.heldout_share else 'train'} "
-                "on: choose a share between 0 and 1, or give a held-out source"
+                "heldout_share = 0 leaves no pairs to benchmark on: choose a share above 0, or give a held-out source"
             )
-        if self.validation_share == 1:
-            raise ValueError("validation_share = 1 leaves no pairs to train on: lower it")
         return self
 
     def as_data(self, with_rationales: bool) -> DataSettings:

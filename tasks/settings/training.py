@@ -14,7 +14,10 @@ class EarlyStopping(Section):
     """When a training with a validation set stops before its last step; its best checkpoint is then the result."""
 
     every: int = Field(
-        20, ge=1, title="Evaluate every (steps)", description="Steps between evaluations on the validation set."
+        20,
+        ge=1,
+        title="Evaluate every (steps)",
+        description="The validation set is evaluated each time after this many steps.",
     )
     patience: int = Field(
         3,
@@ -27,47 +30,66 @@ class EarlyStopping(Section):
 class LoraSettings(Section):
     """Low-rank adapters instead of full fine-tuning. The adapter is merged into the checkpoint when training ends."""
 
-    r: int = Field(64, ge=1, title="Rank", description="Rank of the update matrices.")
-    alpha: int = Field(128, ge=1, title="Alpha", description="Scale: the update is multiplied by alpha ÷ rank.")
-    dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="On the adapter's input.")
-    target_modules: str = Field("all-linear", title="Target modules", description="Names as in peft.")
+    r: int = Field(64, ge=1, title="Rank", description="The update matrices have this rank.")
+    alpha: int = Field(128, ge=1, title="Alpha", description="The update is multiplied by alpha ÷ rank.")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, title="Dropout", description="This share of the adapter's input is set to zero in training."
+    )
+    target_modules: str = Field(
+        "all-linear", title="Target modules", description="The layers that get an adapter, by their names in peft."
+    )
 
 
 class Optimization(Section):
     """One training. Either `epochs` or `max_steps` sets its length."""
 
-    learning_rate: float = Field(1e-5, gt=0, title="Learning rate", description="Peak of the schedule.")
+    learning_rate: float = Field(
+        1e-5, gt=0, title="Learning rate", description="This is the highest rate of the schedule."
+    )
     epochs: float | None = Field(
-        None, gt=0, title="Epochs", description="Passes over the examples. Leave empty if steps are given."
+        None,
+        gt=0,
+        title="Epochs",
+        description="The training makes this many passes over the examples. Leave it empty if steps are given.",
     )
     max_steps: int | None = Field(
-        None, ge=1, title="Steps", description="Optimizer steps. Leave empty if epochs are given."
+        None,
+        ge=1,
+        title="Steps",
+        description="The training takes this many optimizer steps. Leave it empty if epochs are given.",
     )
     batch_size: int = Field(
         64,
         ge=1,
         title="Batch size (examples)",
-        description="Examples per optimizer step; with packing, packed sequences.",
+        description="Each optimizer step takes this many examples or, with packing, packed sequences.",
     )
     micro_batch_size: int | None = Field(
         None,
         ge=1,
         title="Micro-batch (examples)",
-        description="Examples held in memory at once; must divide the batch size. Empty: the whole batch.",
+        description="This many examples are held in memory at once; it must divide the batch size. Empty: the whole batch.",
     )
     warmup_ratio: Share = Field(
-        0.1, title="Warm-up", description="Share of the steps over which the learning rate rises."
+        0.1, title="Warm-up", description="The learning rate rises over this share of the steps."
     )
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = Field(
-        "cosine", title="Schedule", description="Of the learning rate after warm-up."
+        "cosine", title="Schedule", description="The learning rate follows this curve after warm-up."
     )
-    weight_decay: float = Field(0.0, ge=0, title="Weight decay", description="Of AdamW.")
-    lora: LoraSettings | None = Field(None, title="LoRA", description="Empty: full fine-tuning.")
+    weight_decay: float = Field(
+        0.0,
+        ge=0,
+        title="Weight decay",
+        description="AdamW shrinks the weights by this much in each step, times the learning rate.",
+    )
+    lora: LoraSettings | None = Field(
+        None, title="LoRA", description="Low-rank adapters are trained instead of all weights. Empty: full fine-tuning."
+    )
     # Left out of dumps when off: it was added later, and the keys of older stages must stay valid.
     early_stopping: EarlyStopping | None = Field(
         None,
         title="Early stopping",
-        description="For trainings that have a validation set (the flow adapt). Empty: off.",
+        description="A training with a validation set, which the flow adapt has, stops when it no longer improves. Empty: off.",
         exclude_if=lambda value: value is None,
     )
 
@@ -83,17 +105,25 @@ class Optimization(Section):
 class TrainingSettings(Mechanics):
     """How prover and judge are trained, and on which mixture."""
 
-    prover: Optimization = Field(Optimization(epochs=2), title="Prover", description="Eq. 4.")
+    prover: Optimization = Field(
+        Optimization(epochs=2),
+        title="Prover",
+        description="The prover is trained on the pairs with rationales (Eq. 4).",
+    )
     first_judge: Optimization = Field(
-        Optimization(epochs=1), title="First judge", description="Eq. 2, on the labeled pairs."
+        Optimization(epochs=1),
+        title="First judge",
+        description="The judge of round 0 is trained on the labeled pairs (Eq. 2).",
     )
     judge: Optimization = Field(
-        Optimization(epochs=1), title="Judge of each round", description="Eq. 2, on all examples so far."
+        Optimization(epochs=1),
+        title="Judge of each round",
+        description="Each round's judge is trained on all examples so far (Eq. 2).",
     )
     final: Optimization | None = Field(
         None,
         title="Final fine-tuning",
-        description="Of the last round's judge, on the human rationales D_p (paper step 5). Empty: off.",
+        description="The last round's judge is trained on the human rationales D_p (paper step 5). Empty: off.",
     )
     judge_start: Literal["base", "previous"] = Field(
         "base",
@@ -121,7 +151,8 @@ class TrainingSettings(Mechanics):
     label_loss: Literal["vocabulary", "labels"] = Field(
         "vocabulary",
         title="Label loss",
-        description="For label-only judges. vocabulary: cross-entropy over all tokens (Eq. 1). labels: over the tokens A and B "
+        description="A label-only judge is trained with this loss. vocabulary: cross-entropy over all tokens (Eq. 1). labels: "
+        "over the tokens A and B "
         "only (GRAM).",
     )
     label_smoothing: float = Field(
@@ -129,7 +160,8 @@ class TrainingSettings(Mechanics):
         ge=0,
         lt=1,
         title="Label smoothing (ε′)",
-        description="For label_loss = labels, in torch's convention: the optimum is P = 1 − ε′/2. Recommended: 0.05 to 0.15.",
+        description="It is used with label_loss = labels, in torch's convention: the optimum is P = 1 − ε′/2. Recommended: "
+        "0.05 to 0.15.",
     )
 
 
@@ -139,23 +171,25 @@ class BaselineSettings(Section):
     discriminative: Optimization = Field(
         Optimization(epochs=1),
         title="Discriminative",
-        description="A score for each response: scalar head, Bradley-Terry loss.",
+        description="This judge gives each response a score, with a scalar head and the Bradley-Terry loss.",
     )
     label_only: Optimization = Field(
         Optimization(epochs=1),
         title="Label-only",
-        description="The reply is the label alone, without a rationale (Eq. 1).",
+        description="This judge replies with the label alone, without a rationale (Eq. 1).",
     )
     gram: Optimization = Field(
         Optimization(epochs=1),
         title="GRAM, fine-tuning",
-        description="With label smoothing over the two labels, from training.label_smoothing.",
+        description="This judge is trained with training.label_smoothing over the two labels.",
     )
     gram_pretraining: Optimization | None = Field(
         Optimization(epochs=1),
         title="GRAM, pre-training",
-        description="On both responses of the unlabeled pairs of all rounds. Empty: off.",
+        description="It is trained before on both responses of the unlabeled pairs of all rounds. Empty: off.",
     )
     label_prompt: Literal["gram", "gram-card", "compact-label"] = Field(
-        "gram", title="Prompt", description="For the judges whose reply is the label alone (label-only and GRAM)."
+        "gram",
+        title="Prompt",
+        description="The judges whose reply is the label alone (label-only and GRAM) are prompted with it.",
     )

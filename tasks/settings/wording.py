@@ -105,6 +105,7 @@ _LIMITS = {
     "greater_than_equal": ("ge", "must be at least"),
     "less_than": ("lt", "must be below"),
     "less_than_equal": ("le", "must be at most"),
+    "multiple_of": ("multiple_of", "must be a multiple of"),
 }
 
 
@@ -148,7 +149,8 @@ def kind_of_value(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(kind_of_value(one) for one in arguments if one is not type(None)))
     if origin in (tuple, list):
-        return f"a list of {_PLURALS.get(arguments[0]) or 'items, each ' + kind_of_value(arguments[0])}"
+        item = next(one for one in _inner(arguments[0]) if get_origin(one) is not typing.Annotated)  # not hashable
+        return f"a list of {_PLURALS.get(item) or 'items, each ' + kind_of_value(item)}"
     if origin is dict or origin is Mapping:
         return f"a table whose values are each {kind_of_value(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from prefect.utilities.callables import get_call_parameters
 
-from flows.config.parameters import ENTRYPOINTS, FLOWS, parameters_of
+from flows.config.every_run import parameters_of
+from flows.config.parameters import ENTRYPOINTS, FLOWS
 from flows.config.recipes import (
     RECIPES,
     ConfigError,
@@ -146,7 +147,7 @@ def test_a_missing_value_is_named() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"labels": {"votes": 7}}, "labels.votes must be even, half for each order of a pair; got 7"),
+        ({"labels": {"votes": 7}}, "labels.votes: must be a multiple of 2, got 7"),
         (
             {"training": {"judge": {"epochs": 1, "max_steps": 5}}},
             "training.judge: give either epochs or max_steps: exactly one of the two",
@@ -167,7 +168,7 @@ def test_a_missing_value_is_named() -> None:
         ({"labels": {"source": "truth"}}, "set data.unlabeled_truth"),
         ({"data": {"unlabeled": []}}, "rounds.count = 3 needs data.unlabeled; set rounds.count = 0"),
         ({"data": {"heldout_share": 0}}, "data: give a held-out source, or a heldout_share above 0"),
-        ({"data": {"heldout_share": 1}}, "data.heldout_share = 1 holds out every labeled pair"),
+        ({"data": {"heldout_share": 1}}, "data.heldout_share: must be below 1, got 1"),
         ({"training": {"packing": True, "attention": "eager"}}, "training.packing needs an attention that keeps"),
         (
             {"training": {"packing": True, "attention": "flex_attention"}},

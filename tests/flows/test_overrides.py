@@ -68,7 +68,7 @@ def test_no_overrides_are_the_configuration_itself() -> None:
         ({"benchmarks.sets.0.data": "x"}, "benchmarks.sets.0.data: benchmarks.sets is empty: set it as a whole"),
         ({"data.pretraining.0.path": "x"}, "data.pretraining.0.path: data.pretraining is empty: set it as a whole"),
         ({"training.final.lora": {}}, "training.final: give either epochs or max_steps"),
-        ({"labels.votes": 7}, "labels.votes must be even"),
+        ({"labels.votes": 7}, "labels.votes: must be a multiple of 2, got 7"),
         ({"votes": 16}, "votes: no such setting; did you mean labels.votes or benchmarks.votes?"),
         ({"labels": {"votes": 16, "vote": 1}}, "labels.vote: no such setting; did you mean labels.votes?"),
         ({"": 1}, "'': no such setting; there are models, data"),
@@ -82,7 +82,7 @@ def test_a_wrong_override_is_refused_by_its_name(overrides: dict[str, Any], mess
 def test_every_flow_says_itself_what_is_wrong_with_its_parameters(flow: Any) -> None:
     """Prefect's own validation would speak of extra inputs and valid tuples."""
     assert not flow.should_validate_parameters
-    sections = {name: {} for name in flow.parameters.required if name != "run_name"}
+    sections = {name: {} for name in flow.parameters.required}
     with pytest.raises(ConfigError) as caught:
         flow.fn(run_name="a b", generation={"worker": 1}, **sections)
     lines = str(caught.value).splitlines()

@@ -9,7 +9,6 @@ import pytest
 
 from flows.config.recipe_text import line_of
 from flows.config.recipes import ConfigError, find_recipe, load_file
-from flows.plan import main
 from flows.server import entries
 from flows.server.deployments import check_run
 from tests.conftest import ROOT
@@ -43,7 +42,7 @@ def refusal(path: Path) -> str:
         ),
         (
             DEMO.replace("votes = 8", "votes = 7").encode(),
-            f"line {line_with('[labels]')}: labels.votes must be even, half for each order of a pair; got 7",
+            f"line {line_with('votes = 8')}: labels.votes: must be a multiple of 2, got 7",
         ),
         (
             DEMO.replace("batch_size = 12", 'batch_size = "x"').encode(),
@@ -125,13 +124,15 @@ def test_a_recipe_that_is_not_there_is_answered_with_the_nearest(name: str, mess
 
 def test_a_bad_recipe_does_not_stop_the_deployment_of_the_others(tmp_path: Path) -> None:
     files = []
-    for name, text in {"a": "", "good": DEMO, "plain": DEMO.partition("\n\n")[2], "z": "x ="}.items():
+    named = f"run_name = 'kept'\n{DEMO}"
+    for name, text in {"a": "", "good": DEMO, "named": named, "plain": DEMO.partition("\n\n")[2], "z": "x ="}.items():
         files.append(("self-train", tmp_path / f"{name}.toml"))
         files[-1][1].write_text(text)
     made, problems = entries.recipe_deployments(files)
-    assert [(one["name"], one["description"]) for one in made] == [
-        ("good", DEMO.partition("\n")[0].removeprefix("# ") + f"\n\nRecipe: `{tmp_path}/good.toml`"),
-        ("plain", f"The recipe plain.toml.\n\nRecipe: `{tmp_path}/plain.toml`"),
+    assert [(one["name"], one["description"], one["parameters"].get("run_name")) for one in made] == [
+        ("good", DEMO.partition("\n")[0].removeprefix("# ") + f"\n\nRecipe: `{tmp_path}/good.toml`", None),
+        ("named", f"The recipe named.toml.\n\nRecipe: `{tmp_path}/named.toml`", "kept"),
+        ("plain", f"The recipe plain.toml.\n\nRecipe: `{tmp_path}/plain.toml`", None),
     ]
     assert problems == [
         f"{tmp_path}/a.toml: models: is required",
@@ -152,7 +153,7 @@ def test_a_bad_recipe_does_not_stop_the_deployment_of_the_others(tmp_path: Path)
         ),
         ("self-train/demo", {"overrides": "labels.votes=4"}, "overrides: must be a table"),
         ("self-train/demo", {"override": {}}, "override: no such setting"),
-        ("self-train/demo", {"labels": {"votes": 3}}, "labels.votes must be even"),
+        ("self-train/demo", {"labels": {"votes": 3}}, "labels.votes: must be a multiple of 2, got 3"),
         (
             "self-train/demo",
             {"models": {"judge_base": "/no/model"}},

@@ -69,7 +69,7 @@ def main() -> None:
     print(f"{write_jsonl(OUT / 'arena-hard.jsonl', arena_hard(folder / 'arena-hard'))} pairs of arena-hard")
     write_base(OUT / "base")
     with local_services(Path(".prefect")) as services:
-        _, state = run_deployment(services, "gram/real-input", {})
+        _, state = run_deployment(services, "gram/real-input", {"run_name": RUN.name})
     if state != "Completed":
         sys.exit(f"gram/real-input: {state}")
     train_discriminative()

@@ -191,7 +191,7 @@ def check_votes(votes: Path, counted: dict[str, dict[str, int]]) -> None:
 def main() -> None:
     prepare()
     with local_services(Path(".prefect")) as services:
-        _, state = run_deployment(services, "self-train/real-input", {})
+        _, state = run_deployment(services, "self-train/real-input", {"run_name": RUN.name})
     if state != "Completed":
         sys.exit(f"self-train/real-input: {state}")
     check(RUN)

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.server.following import run_deployment
+from flows.server.following import run_deployment, state_of
 from flows.server.processes import Services
 from tests.chaos.subject import manifests
 from tests.conftest import rows_of
@@ -72,7 +72,8 @@ def test_gram_goes_through_and_is_found_done_again(services: Services, gram: dic
     assert json.loads((run / "final/prompt.json").read_text())["name"] == "compact-label"
     assert "made after GRAM" in (run / "final/README.md").read_text()
     assert "<svg" in (run / "report.html").read_text()
-    assert {"table", "markdown"} <= set(artifacts_of(services, gram["flow_run"]).values())
+    shown = artifacts_of(services, gram["flow_run"])
+    assert shown == {"gram-summary": "markdown", "gram-rounds": "table", "gram-benchmarks": "table"}
     again, state = run_deployment(services, "gram/demo", gram["told"])
     assert (state, states_of(services, again)) == ("Completed", {"Reused"})
     assert manifests(run) == made
@@ -94,8 +95,9 @@ def test_a_judge_is_adapted_from_its_result(services: Services, gram: dict[str, 
     assert lines == ["| before", "| 8"]
     assert "<svg" in (run / "report.html").read_text()
     assert "adapted to a task" in (run / "final/README.md").read_text()
-    assert artifacts_of(services, flow_run)["adapted-adapted"] == "markdown"
-    assert "## Learning curve" in markdown_of(services, flow_run, "adapted-adapted")
+    assert artifacts_of(services, flow_run) == {"adapted-summary": "markdown", "adapted-benchmarks": "table"}
+    assert "## Learning curve" in markdown_of(services, flow_run, "adapted-summary")
+    assert "with 8 pairs; report in" in state_of(services, flow_run)
 
 
 def test_the_baselines_are_compared(services: Services, store: Path, world: Path) -> None:
@@ -116,5 +118,8 @@ def test_the_baselines_are_compared(services: Services, store: Path, world: Path
     assert rows["rationale"]["tokens_generated"] > 0 == rows["label-only"]["tokens_generated"]
     assert "<svg" in (run / "report.html").read_text()
     assert "<svg" in (store / "sides/comparison.html").read_text()
-    assert artifacts_of(services, flow_run)["sides-comparison"] == "markdown"
-    assert "| discriminative |" in markdown_of(services, flow_run, "sides-comparison")
+    assert artifacts_of(services, flow_run) == {
+        "sides-summary": "markdown", "sides-rounds": "table", "sides-benchmarks": "table",
+    }  # fmt: skip
+    assert "| discriminative |" in markdown_of(services, flow_run, "sides-summary")
+    assert state_of(services, flow_run).startswith("best is ")

@@ -152,6 +152,8 @@ def test_stages_that_a_killed_attempt_left_are_ended(services: Services) -> None
     for name in ("COMPLETED", "RUNNING", "PENDING"):
         told = {"flow_run_id": run, "task_key": name, "dynamic_key": name, "state": {"type": name}}
         made[name] = httpx.post(f"{api}/task_runs/", json=told).json()["id"]
+    bar = {"type": "progress", "data": 43.0, "flow_run_id": run, "task_run_id": made["RUNNING"]}
+    bar["id"] = httpx.post(f"{api}/artifacts/", json=bar).raise_for_status().json()["id"]
     with temporary_settings({PREFECT_API_URL: api}):
         assert crash_lost_stages(UUID(run)) == 2
         # The next seed of the same attempt: the server does not know yet that this attempt's own tasks have ended.
@@ -159,6 +161,7 @@ def test_stages_that_a_killed_attempt_left_are_ended(services: Services) -> None
         own = httpx.post(f"{api}/task_runs/", json=told).json()["id"]
         assert crash_lost_stages(UUID(run)) == 0
     assert httpx.get(f"{api}/task_runs/{own}").json()["state"]["type"] == "RUNNING"
+    assert httpx.get(f"{api}/artifacts/{bar['id']}").status_code == 404, "it would stand at 43% forever"
     now = {name: httpx.get(f"{api}/task_runs/{one}").json()["state"]["type"] for name, one in made.items()}
     assert now == {"COMPLETED": "COMPLETED", "RUNNING": "CRASHED", "PENDING": "CRASHED"}
 

@@ -17,6 +17,7 @@ from data.world.splits import write_splits
 from tasks.generation.shards import GenerationJob
 from tasks.model.chat import ChatEncoder
 from tasks.run.changes import announce
+from tasks.run.finished import mark_finished, may_change
 from tasks.run.stage import Run
 from tests.conftest import run_with, settings_with
 from tests.support.changing import algorithm, made
@@ -105,7 +106,7 @@ def logged() -> Iterator[list[logging.LogRecord]]:
     handler.emit = records.append  # type: ignore[method-assign]
     logger.addHandler(handler)
     before = logger.level
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)
     yield records
     logger.removeHandler(handler)
     logger.setLevel(before)
@@ -113,17 +114,29 @@ def logged() -> Iterator[list[logging.LogRecord]]:
 
 @pytest.fixture
 def again(tmp_path: Path) -> Callable[..., tuple[list[str], list[str]]]:
-    """Runs the algorithm over one folder with these settings; returns what was said, and which stages were made."""
+    """Runs the algorithm over one folder with these settings; returns what was said, and which stages were made.
+
+    The run counts as finished if it `ends`.
+    """
 
     def run_again(
-        on_change: str = "redo", seed: int = 0, name: str = "demo", steps: Any = algorithm, **sections: Any
+        on_change: str = "auto",
+        seed: int = 0,
+        name: str = "demo",
+        steps: Any = algorithm,
+        ends: bool = False,
+        **sections: Any,
     ) -> tuple[list[str], list[str]]:
-        run = Run(RunStore(tmp_path, name), settings_with(**sections), seed, retry_failed=on_change == "redo")
+        store = RunStore(tmp_path, name)
+        run = Run(store, settings_with(**sections), seed, retry_failed=may_change(store, on_change))
         said: list[str] = []
         made.clear()
-        announce(run, steps, on_change, said.append)
+        if announce(run, steps, on_change, said.append):
+            said.append("all is reused")
         assert made == [], "saying it must make nothing"
         steps(run)
+        if ends:
+            mark_finished(run)
         return said, list(made)
 
     return run_again

@@ -162,9 +162,16 @@ def test_one_seed_is_the_run_itself(given: Mapping[str, Any], seed: int) -> None
     assert (one.run_name, one.seed, one.data.labeled[1].path) == ("sides", seed, f"{seed}.jsonl")
 
 
-@pytest.mark.parametrize("seeds", [[1, 1], [0, -1]])
-def test_seeds_must_differ_and_not_be_negative(seeds: list[int]) -> None:
-    with pytest.raises(ConfigError, match="seeds must differ and not be negative, got"):
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ([1, 1], "seeds must differ, got"),
+        ([0, -1], "seeds.1: must be at least 0, got -1"),
+        ("0", "seeds: must be a list of whole numbers, got '0'"),
+    ],
+)
+def test_seeds_must_differ_and_not_be_negative(seeds: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         checked(recipe(seeds=seeds), BaselinesConfig)
 
 

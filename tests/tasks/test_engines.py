@@ -125,6 +125,7 @@ def ask_about(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEn
 def test_two_engines_share_a_job_and_the_death_of_one_is_not_the_others(job: GenerationJob, tmp_path: Path) -> None:
     """Two processes, and a third after the death; a row during which an engine died once is asked for again."""
     lines: list[str] = []
+    said: list[str] = []
     done: list[int] = []
     seen: set[str] = set()
 
@@ -146,12 +147,13 @@ def test_two_engines_share_a_job_and_the_death_of_one_is_not_the_others(job: Gen
             models=settings_with().models.for_role("judge").model_dump(mode="json"),
             generation={**GenerationSettings().model_dump(mode="json"), "shard_rows": 3},
         )
-        stats = run_engines(
-            Noting(job, 2), ["engine 0", "engine 1"], tmp_path / "log", lines.append, lambda n, _: done.append(n)
-        )
+        heard = (lines.append, lambda n, _: done.append(n), said.append)
+        stats = run_engines(Noting(job, 2), ["engine 0", "engine 1"], tmp_path / "log", *heard)
     texts = [line["requests"][0]["completions"][0]["text"] for line in read_shards(job)]
     assert texts == [f"ROW {i}" for i in range(N_ROWS)]
-    assert sum("Restarting it; finished rows are kept" in line for line in lines) == 1
+    assert ["Restarting it; finished rows are kept" in line for line in said] == [True], (
+        "a death is no output of an engine"
+    )
     assert sum(line.startswith("[") and "rows made" in line for line in lines) == 20, (
         "each shard once, by either engine"
     )

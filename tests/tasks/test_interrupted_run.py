@@ -59,9 +59,10 @@ class Stopped:
         log_file: Path,
         on_line: Callable[[str], None],
         on_progress: Callable[[int, int], None],
+        say: Callable[[str], None],
     ) -> GenerationStats:
         self.answers = ANSWERS if self._stops(str(Path(job.out).parent)) else float("inf")
-        return InProcess(_Stopping(self), self.encoder)(job, log_file, on_line, on_progress)
+        return InProcess(_Stopping(self), self.encoder)(job, log_file, on_line, on_progress, say)
 
     def _stops(self, work: str) -> bool:
         name = Path(work).name

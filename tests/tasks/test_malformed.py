@@ -10,7 +10,8 @@ import pytest
 
 from tasks.model.chat import ChatEncoder
 from tasks.model.malformed import UselessReplies, shortened
-from tasks.report.self_training import metrics_lines, progress_markdown, write_report
+from tasks.report.self_training import metrics_lines, write_report
+from tasks.report.ui import progress_summary
 from tasks.run.stage import Run
 from tasks.run.watch import describe
 from tests.conftest import true_judge
@@ -97,7 +98,7 @@ def test_the_report_shows_warnings_first_and_as_text(tmp_path: Path, encoder: Ch
     page = write_report(run).read_text()
     assert page.index("<b>Warning.</b> round-1/labels: over half of the votes") < page.index("<h2>Rounds</h2>")
     assert "<b>bare" not in page
-    markdown = progress_markdown(run, [])
+    markdown = progress_summary(run, [])
     block = markdown.split("**Warning**\n\n")[1].split("\n\n")[0].rstrip().split("\n")
     assert " ".join(line.removeprefix("    ") for line in block) == f"round-1/labels: {LOUD}"
     assert all(line.startswith("    ") and len(line) <= 80 for line in block)  # as wide as the UI shows at 800 pixels

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,12 +11,7 @@ import pytest
 from data.store.store import RunStore
 from tasks.page import charts
 from tasks.report.samples import sample_pairs
-from tasks.report.self_training import (
-    progress_markdown,
-    publish_round,
-    short_table,
-    write_report,
-)
+from tasks.report.self_training import write_report
 from tasks.run.rounds import round_table
 from tasks.run.stage import Run
 from tests.support.written_run import (
@@ -108,7 +101,6 @@ def test_the_page_shows_headline_rounds_and_stages(page: str, reported: Run) -> 
 def test_a_run_under_way_can_be_reported(reported: Run, tmp_path: Path, n_stages: int) -> None:
     part = Run(RunStore(tmp_path, "part"), reported.settings, reported.seed, finished=reported.finished[:n_stages])
     assert write_report(part).read_text(encoding="utf-8").startswith("<!doctype html>")
-    short_table(round_table(part))
 
 
 def test_a_label_only_judge_without_proofs_and_audit_can_be_reported(tmp_path: Path) -> None:
@@ -123,7 +115,7 @@ def test_a_label_only_judge_without_proofs_and_audit_can_be_reported(tmp_path: P
     assert "Prover trained from" not in page
 
 
-# ---- charts and Prefect -----------------------------------------------------------------------------------------------
+# ---- charts -----------------------------------------------------------------------------------------------------------
 
 
 def test_charts_are_deterministic_xml_without_a_date(reported: Run) -> None:
@@ -141,21 +133,3 @@ def test_charts_label_their_values(reported: Run) -> None:
     assert "held-out accuracy (%)" in accuracy
     assert ">95.0<" in right
     assert ">19<" in fates
-
-
-def test_progress_markdown_carries_its_charts(reported: Run) -> None:
-    markdown = progress_markdown(reported, round_table(reported))
-    images = re.findall(r"\(data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)\)", markdown)
-    assert len(images) == 3
-    assert all(b"<svg" in base64.b64decode(image) for image in images)
-    assert "Best so far: round 1 with 70.0%" in markdown
-
-
-def test_short_table_is_text(reported: Run) -> None:
-    row = short_table(round_table(reported))[1]
-    assert (row["round"], row["held-out accuracy"], row["labels kept"]) == ("1", "70.0%", "20 of 24")
-    assert json.dumps(row)
-
-
-def test_nothing_is_published_outside_a_flow(reported: Run) -> None:
-    publish_round(reported, 1)
