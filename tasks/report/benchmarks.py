@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from data.store.artifacts import Artifact
@@ -12,6 +13,9 @@ from tasks.page import charts
 from tasks.page.rendering import markdown_warnings, number, percent
 from tasks.report.publish import publish, slug_of
 from tasks.run.stage import Run
+
+_COLUMNS = 6
+"""Judges side by side in the table of a set's parts: the first, the best and the last ones."""
 
 
 def benchmark_table(run: Run) -> list[dict[str, str]]:
@@ -36,6 +40,50 @@ def _row(run: Run, artifact: Artifact) -> dict[str, str]:
         "first shown, if orders disagree": percent(metrics["first_shown"]),
         "games file": run.store.shown(artifact.path / GAMES),
     }
+
+
+@dataclass(frozen=True)
+class PlayedBy:
+    """One judge's result on a set. `unparsed` is the share of games without a verdict."""
+
+    round: int | None
+    judge: str
+    metrics: Mapping[str, Any]
+    unparsed: float
+
+
+@dataclass(frozen=True)
+class PlayedSet:
+    """A set with every judge that played it, and those whose parts are shown. `games` is where the last one's are."""
+
+    name: str
+    rows: Sequence[PlayedBy]
+    parts: Sequence[str]
+    with_parts: Sequence[PlayedBy]
+    missing: Sequence[str]
+    games: str
+
+
+def played_sets(run: Run) -> list[PlayedSet]:
+    """The sets that the run's judges have played, in order."""
+    found: dict[str, list[Artifact]] = {}
+    for artifact in measured(run):
+        found.setdefault(set_name(artifact), []).append(artifact)
+    return [_played_set(run, name, stages) for name, stages in found.items()]
+
+
+def _played_set(run: Run, name: str, stages: Sequence[Artifact]) -> PlayedSet:
+    rows = []
+    for stage in stages:
+        metrics = stage.manifest.metrics
+        unparsed = sum(metrics["malformed"].values()) / metrics["games"]
+        rows.append(PlayedBy(stage.manifest.round, _judge_of(stage), metrics, unparsed))
+    parts = list(dict.fromkeys(part for row in rows for part in row.metrics["parts"]))
+    best = max(rows, key=lambda row: (row.metrics["accuracy"] or 0.0, -rows.index(row)))
+    shown = rows if len(rows) <= _COLUMNS else [row for row in rows if row in (rows[0], best, *rows[2 - _COLUMNS :])]
+    missing = list(dict.fromkeys(part for row in rows for part in row.metrics["missing"]))
+    games = run.store.shown(stages[-1].path / GAMES)
+    return PlayedSet(name, rows, parts if len(parts) > 1 else [], shown, missing, games)
 
 
 def shown_score(metrics: Mapping[str, Any]) -> str:
