@@ -90,8 +90,8 @@ def _sets(by_method: Mapping[str, Sequence[Row]]) -> list[Table]:
     if not names:
         return []
     rows = [
-        {"method": TITLES[method], **{name: _set_score(name, rows) for name in names}}
-        for method, rows in by_method.items()
+        {"set": name, **{TITLES[method]: _set_score(name, rows) for method, rows in by_method.items()}}
+        for name in names
     ]
     return [Table("Other sets (score in %)", rows, ("A set with a missing part has no score (–).",))]
 
