@@ -151,7 +151,7 @@ def test_the_report_shows_planned_and_actual(judged: Run) -> None:
     assert [figure[2] for figure in row["figures"]][2] == "0.50"
     page = write_report(judged).read_text(encoding="utf-8")
     assert "<summary>Planned and actual</summary>" in page
-    shown = '108<br><span class="soft">planned 90<br>×&nbsp;1.20</span>'
+    shown = '108<br><span class="soft">90 × 1.20</span>'
     assert f'<th scope="row">round-1/votes</th><td class="n">{shown}</td>' in page
     for title, _ in FIGURES:
         assert title in page
