@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,17 +19,17 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 
 # Each page is in a frame of its own, so one start of Chromium measures all; a frame's width is that of its media queries, and
 # the script looks in from outside, so the page's own policy, which allows no scripts, stays.
-_FRAME = '<iframe data-page="{}" data-width="{}" style="width: {}px; height: 900px; border: 0" srcdoc="{}"></iframe>'
-_SCRIPT = """
+_FRAME = '<iframe style="width: {}px; height: 900px; border: 0" srcdoc="{}"></iframe>'
+_MEASURE = """
+(page, window) => {
 const named = e => `<${e.tagName.toLowerCase()}${e.className ? ' class=' + JSON.stringify(e.className) : ''}> ` +
   JSON.stringify(e.textContent.trim().replace(/\\s+/g, ' ').slice(0, 60))
-function measure(frame) {
-  const page = frame.contentDocument, root = page.documentElement, wider = [], scrolls = [], lost = []
+  const root = page.documentElement, wider = [], scrolls = [], lost = []
   page.querySelectorAll('details').forEach(one => { one.open = true })
   if (root.scrollWidth > root.clientWidth) wider.push(`the page: ${root.scrollWidth} px in ${root.clientWidth}`)
   for (const box of page.body.querySelectorAll('*:not(svg *)')) {
     if (!box.clientWidth || box.scrollWidth <= box.clientWidth + 1) continue
-    const style = frame.contentWindow.getComputedStyle(box)
+    const style = window.getComputedStyle(box)
     if (style.display === 'inline') continue
     const own = ['auto', 'scroll'].includes(style.overflowX)
     ;(own ? scrolls : wider).push(`${box.scrollWidth} px in ${box.clientWidth}: ${named(box)}`)
@@ -45,10 +46,13 @@ function measure(frame) {
     const cell = best.cells ? best.cells[0] : best, seen = cell.getBoundingClientRect()
     if (seen.width === 0 || seen.left < 0 || seen.right > root.clientWidth) lost.push(`the best round: ${named(best)}`)
   }
-  return {page: frame.dataset.page, width: +frame.dataset.width, wider, scrolls, lost}
+  return {wider, scrolls, lost}
 }
+"""
+_SCRIPT = """
 onload = () => {
-  const frames = [...document.querySelectorAll('iframe')], found = JSON.stringify(frames.map(measure))
+  const look = LOOK, frames = [...document.querySelectorAll('iframe')]
+  const found = JSON.stringify(frames.map(frame => look(frame.contentDocument, frame.contentWindow)))
   document.body.textContent = '' // the frames' sources would be dumped too
   document.body.append(found)
 }
@@ -75,19 +79,25 @@ def laid_out(pages: Mapping[str, str], widths: Sequence[int], folder: Path) -> l
 
     Skips the test without Chromium.
     """
+    places = [(name, width) for name in pages for width in widths]
+    found = looked_at([(pages[name], width) for name, width in places], _MEASURE, folder)
+    return [Layout(*place, **one) for place, one in zip(places, found, strict=True)]
+
+
+def looked_at(pages: Sequence[tuple[str, int]], look: str, folder: Path) -> list[Any]:
+    """What the function `look`, ``(document, window) => value`` in JavaScript, returns for each page (HTML, width).
+
+    Skips the test without Chromium.
+    """
     if CHROMIUM is None:
         pytest.skip("chromium is not installed, so no page can be laid out")
-    frames = [
-        _FRAME.format(html.escape(name), width, width, html.escape(page))
-        for name, page in pages.items()
-        for width in widths
-    ]
+    frames = "".join(_FRAME.format(width, html.escape(page)) for page, width in pages)
     path = folder / "frames.html"
-    path.write_text(
-        f'<!doctype html><meta charset="utf-8"><body>{"".join(frames)}<script>{_SCRIPT}</script>', encoding="utf-8"
-    )
+    script = _SCRIPT.replace("LOOK", look.strip())
+    path.write_text(f'<!doctype html><meta charset="utf-8"><body>{frames}<script>{script}</script>', encoding="utf-8")
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'chromium'}", "--dump-dom", path.as_uri()]
     dumped = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     body = re.search(r"<body>(\[.*\])", dumped, re.DOTALL)
-    assert body, f"Chromium has not measured the pages: {dumped[-500:]}"
-    return [Layout(**found) for found in json.loads(html.unescape(body[1]))]
+    assert body, f"Chromium has not looked at the pages: {dumped[-500:]}"
+    found: list[Any] = json.loads(html.unescape(body[1]))
+    return found

@@ -14,14 +14,14 @@ from tasks.page import charts
 from tasks.page.summary import Summary, Table
 from tasks.report import adaptation, baselines
 from tasks.report.benchmarks import PlayedBy, PlayedSet
-from tasks.report.cards import Pairs
+from tasks.report.cards import Pairs, cards_of, pairs_of
 from tasks.report.costs import Cost
 from tasks.report.learned import Control, Gain
-from tasks.report.samples import sample_pairs
+from tasks.report.samples import SAMPLES, sample_pairs
 from tasks.report.self_training import page_content, page_of
 from tasks.run.rounds import best_round
 from tasks.run.stage import Run
-from tests.support.browser import Layout, laid_out
+from tests.support.browser import Layout, laid_out, looked_at
 from tests.support.written_run import fake_run
 
 Judges = list[tuple[int, Artifact, Artifact]]
@@ -80,7 +80,7 @@ def report(run: Run, rounds: int) -> str:
         ],
     }
     long = {"prompt": f"{LONG}{MODEL} " * 20, "source": LONG}
-    pairs = [(row["name"], [{**pair, **long, "id": LONG} for pair in sample_pairs(run, 1)[:3]]) for row in table[1:]]
+    pairs = [(row["name"], [{**pair, **long, "id": LONG} for pair in sample_pairs(run, 1)[3:6]]) for row in table[1:]]
     return page_of(content, Pairs(pairs, "1", [], 0), MODEL)
 
 
@@ -129,6 +129,28 @@ def test_everything_fits_and_the_best_round_is_in_sight(layouts: list[Layout], p
     assert layout.wider == []
     assert layout.lost == []
     assert len(layout.scrolls) == (1 if page == "wide" else 0), layout.scrolls
+
+
+def test_a_filter_leaves_its_cards_only_and_the_first_card_is_open(reported: Run, tmp_path: Path) -> None:
+    content = page_content(reported, {})
+    pairs = pairs_of(reported, content["table"], content["best"])
+    [shown] = looked_at([(page_of(content, pairs, ""), 1400)], SHOWN, tmp_path)
+    cards, filters = cards_of(pairs, SAMPLES)
+    assert shown == {one.key: one.n for one in filters} | {"open": 1}
+    assert shown["all"] == len(cards)
+
+
+SHOWN = """
+(page, window) => {
+  const cards = [...page.querySelectorAll('.pair')], shown = {open: cards.filter(card => card.open).length}
+  for (const choice of page.querySelectorAll('input[name=show]')) {
+    choice.checked = true
+    shown[choice.id.replace('show-', '')] = cards.filter(card => card.offsetParent).length
+  }
+  return shown
+}
+"""
+"""How many cards are open, and how many each filter leaves."""
 
 
 def test_what_does_not_fit_is_seen(tmp_path: Path) -> None:
