@@ -64,26 +64,28 @@ class PlayedSet:
     games: str
 
 
-def played_sets(run: Run) -> list[PlayedSet]:
-    """The sets that the run's judges have played, in order."""
+def played_sets(run: Run, names: Mapping[int, str] | None = None) -> list[PlayedSet]:
+    """The sets that the run's judges have played, in order. `names` are those of rounds, if they are not their numbers."""
     found: dict[str, list[Artifact]] = {}
     for artifact in measured(run):
         found.setdefault(set_name(artifact), []).append(artifact)
-    return [_played_set(run, name, stages) for name, stages in found.items()]
+    return [_played_set(run, name, stages, names or {}) for name, stages in found.items()]
 
 
-def _played_set(run: Run, name: str, stages: Sequence[Artifact]) -> PlayedSet:
+def _played_set(run: Run, name: str, stages: Sequence[Artifact], names: Mapping[int, str]) -> PlayedSet:
     rows = []
     for stage in stages:
-        metrics = stage.manifest.metrics
+        metrics, round = stage.manifest.metrics, stage.manifest.round
         unparsed = sum(metrics["malformed"].values()) / metrics["games"]
-        rows.append(PlayedBy(stage.manifest.round, _judge_of(stage), metrics, unparsed))
+        judge = _judge_of(stage) if round is None else names.get(round, _judge_of(stage))
+        rows.append(PlayedBy(round, judge, metrics, unparsed))
     parts = list(dict.fromkeys(part for row in rows for part in row.metrics["parts"]))
     best = max(rows, key=lambda row: (row.metrics["accuracy"] or 0.0, -rows.index(row)))
     shown = rows if len(rows) <= _COLUMNS else [row for row in rows if row in (rows[0], best, *rows[2 - _COLUMNS :])]
     missing = list(dict.fromkeys(part for row in rows for part in row.metrics["missing"]))
     games = run.store.shown(stages[-1].path / GAMES)
-    return PlayedSet(name, rows, parts if len(parts) > 1 else [], shown, missing, games)
+    needed = len(parts) > 1 or any(row.metrics["accuracy"] is None for row in rows)
+    return PlayedSet(name, rows, parts if needed else [], shown, missing, games)
 
 
 def shown_score(metrics: Mapping[str, Any]) -> str:

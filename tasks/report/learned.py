@@ -57,19 +57,19 @@ def gains(run: Run) -> dict[int, Gain]:
         return of_rows(benchmark, read_jsonl(stage.file(GAMES)))
 
     first = played(stages[0])
-    return {
-        round: _gain(first, played(stage))
-        for round, stage in stages.items()
-        if round is not None and round > 0 and _has(stage, GAMES)
-    }
+    later = {i: stage for i, stage in stages.items() if i and _has(stage, GAMES)}
+    found = {i: _gain(first, played(stage)) for i, stage in later.items()}
+    return {i: gain for i, gain in found.items() if gain is not None}
 
 
 def _has(stage: Artifact, name: str) -> bool:
     return name in stage.manifest.files and name not in stage.manifest.retired
 
 
-def _gain(first: Games, other: Games) -> Gain:
+def _gain(first: Games, other: Games) -> Gain | None:
     compared = compare(first, other)
+    if compared["difference"]["total"] is None:  # one of them lacks all the games of a data set
+        return None
     low, high = compared["intervals"]["total"]
     return Gain(compared["difference"]["total"], (low, high), compared["mcnemar"]["p_value"])
 

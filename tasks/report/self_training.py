@@ -104,7 +104,7 @@ def page_content(run: Run, facts: Mapping[str, object]) -> Row:
         **({"Orders proved and learned": "one of each pair's two"} if run.settings.proofs.orders == "one" else {}),
         "Seed": run.seed,
     }
-    found, sets = gains(run), played_sets(run)
+    found, sets = gains(run), played_sets(run, {row["round"]: row["name"] for row in table})
     return {
         "run_name": run.store.run_name,
         "facts": {**settings, **facts},

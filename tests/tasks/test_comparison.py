@@ -18,7 +18,7 @@ from tasks.baselines import Method
 from tasks.benchmark.play import benchmark
 from tasks.model.chat import ChatEncoder
 from tasks.report.baselines import TITLES, mean_sd, summary, write_comparison
-from tasks.report.benchmarks import benchmark_table
+from tasks.report.benchmarks import played_sets
 from tasks.report.self_training import metrics_lines
 from tasks.run.changes import announce
 from tasks.run.stage import Run
@@ -209,4 +209,5 @@ def test_the_table_of_benchmarks_says_whose_games_they_are(tmp_path: Path, encod
     heldout = heldout_of(run)
     benchmark(run, None, judge_of(run), heldout, place="discriminative")
     benchmark(run, 0, judge_of(run), heldout)
-    assert [row["round"] for row in benchmark_table(run)] == ["discriminative", "0"]
+    [shown] = played_sets(run)
+    assert [row.judge for row in shown.rows] == ["discriminative", "0"]
