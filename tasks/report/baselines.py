@@ -11,6 +11,7 @@ from data.store.store import RunStore
 from tasks.page import charts
 from tasks.page.rendering import duration, number, percent
 from tasks.page.summary import Summary, Table
+from tasks.plan.show import amount
 from tasks.report.publish import publish, slug
 
 Row = dict[str, Any]
@@ -76,8 +77,8 @@ def _shown(method: str, rows: Sequence[Row]) -> dict[str, str]:
     if len(rows) == 1:
         shown["95% interval"] = f"{percent(intervals[0][0])} – {percent(intervals[0][1])}" if intervals[0] else "–"
     return shown | {
-        "tokens trained": number(_mean([r["tokens_trained"] for r in rows])),
-        "tokens generated": number(_mean([r["tokens_generated"] for r in rows])),
+        "tokens trained": amount(_mean([r["tokens_trained"] for r in rows])),
+        "tokens generated": amount(_mean([r["tokens_generated"] for r in rows])),
         "time": duration(_mean([r["seconds"] for r in rows])),
         "points / M tokens": number(_mean([r["points_a_million_tokens"] for r in rows]), 1),
         "points / hour": number(_mean([r["points_an_hour"] for r in rows]), 0),

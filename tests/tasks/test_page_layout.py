@@ -28,7 +28,7 @@ Judges = list[tuple[int, Artifact, Artifact]]
 WIDTHS = (1400, 800)
 LONG = "a-name-as-long-as-run-names-may-be-" + 65 * "x"
 MODEL = "/mnt/models/" + 120 * "m"
-PAGES = ("4 rounds", "12 rounds", "baselines", "adaptation", "wide")
+PAGES = ("4 rounds", "12 rounds", "one seed", "three seeds", "adaptation", "wide")
 
 
 def report(run: Run, rounds: int) -> str:
@@ -84,15 +84,17 @@ def report(run: Run, rounds: int) -> str:
     return page_of(content, Pairs(pairs, "1", [], 0), MODEL)
 
 
-def comparison() -> str:
-    """Five methods over three seeds, on eight other sets."""
+def comparison(*seeds: int) -> str:
+    """Five methods on eight other sets, of which some items were drawn."""
     sets = {f"{name} (1,000 of 12,345)": 0.71234 for name in ("rm-bench", "judgebench", "ppe", LONG)}
     row = {"accuracy": 0.91, "interval": [0.88, 0.93], "tokens_trained": 123_456_789, "tokens_generated": 987_654_321}
     row |= {"seconds": 360_000.0, "points_a_million_tokens": 12.3, "points_an_hour": 1234.5, "tokens_a_judgment": 812.5}
-    row |= {"warnings": [], "sets": sets | {f"set {i}": 0.5 for i in range(4)}}
-    return baselines.summary(
-        LONG, {seed: [{**row, "method": m} for m in baselines.TITLES] for seed in (1, 2, 3)}
-    ).html()
+    row |= {
+        "warnings": [],
+        "sets": sets | {f"set {i}": 0.5 for i in range(4)},
+        "drawn": {name: [0.6, 0.8] for name in sets},
+    }
+    return baselines.summary(LONG, {seed: [{**row, "method": m} for m in baselines.TITLES] for seed in seeds}).html()
 
 
 def adapted(run: Run, judges: Judges) -> str:
@@ -118,7 +120,7 @@ def wide() -> str:
 def layouts(tmp_path_factory: pytest.TempPathFactory) -> list[Layout]:
     folder = tmp_path_factory.mktemp("pages")
     run, judges = fake_run(folder, (0.5, 0.6, 0.6), LONG)
-    pages = (report(run, 4), report(run, 12), comparison(), adapted(run, judges), wide())
+    pages = (report(run, 4), report(run, 12), comparison(1), comparison(1, 2, 3), adapted(run, judges), wide())
     return laid_out(dict(zip(PAGES, pages, strict=True)), WIDTHS, folder)
 
 
