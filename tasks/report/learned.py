@@ -84,7 +84,7 @@ def controls(run: Run) -> list[Control]:
     return found + [
         Control(a.manifest.name.rpartition("/")[0], a.manifest.metrics["accuracy"], a.manifest.metrics["interval"])
         for a in measured(run)
-        if a.manifest.kind == "benchmark" and a.manifest.round is None
+        if (a.manifest.kind, a.manifest.round) == ("benchmark", None) and a.manifest.metrics["accuracy"] is not None
     ]
 
 
@@ -98,7 +98,7 @@ def answer(table: Sequence[Row], found: Mapping[int, Gain]) -> str:
         judged += f" (95% interval {percent(best['interval'][0])} to {percent(best['interval'][1])})"
     judged += f", {_points(best['accuracy'] - CHANCE)} guessing"
     if rows[0]["round"] != 0 or len(rows) == 1:
-        return f"{judged}. There is no other round to compare it with yet."
+        return f"{judged}. There is no later round to compare it with."
     if best["round"] == 0:
         return f"Not by self-training: no round is better than the first judge. {judged}."
     gain = found.get(best["round"])

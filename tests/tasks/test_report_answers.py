@@ -15,6 +15,7 @@ from tasks.page.rendering import cut
 from tasks.report.cards import FITS, Pairs, cards_of, pairs_of, said_of
 from tasks.report.costs import by_kind, by_round, cost_of, elapsed, on_cpu
 from tasks.report.dropped import losses
+from tasks.report.learned import Control, Gain
 from tasks.report.samples import Row, sample_pairs
 from tasks.report.self_training import MOST_BYTES, page_content, page_of
 from tasks.run.rounds import round_table
@@ -31,6 +32,25 @@ def content(reported: Run) -> Row:
 @pytest.fixture(scope="module")
 def page(reported: Run, content: Row) -> str:
     return page_of(content, pairs_of(reported, content["table"], content["best"]), "runs/hand/samples")
+
+
+# ---- did it learn ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_says_what_labels_alone_gave_or_that_it_was_not_measured(content: Row, page: str) -> None:
+    assert "<b>not measured</b><span>labels alone" in page
+    found = [Control("label-only", 0.622, None), Control("discriminative", 0.612, (0.6, 0.63))]
+    measured = page_of({**content, "controls": found}, Pairs([], "", [], 0), "")
+    assert "Labels alone, without rationales, gave 62.2% (label-only)." in measured
+    assert "not measured</b>" not in measured
+
+
+def test_gains_are_shown_with_their_interval_and_p_value(content: Row) -> None:
+    found = {1: Gain(0.1, (0.02, 0.18), 0.0123), 2: Gain(0.05, (-0.03, 0.13), 0.2)}
+    page = page_of({**content, "gains": found}, Pairs([], "", [], 0), "")
+    assert "+10.0</b><span>points against round 0 (60.0%), 95% interval +2.0 to +18.0, " in page
+    assert "p</abbr>\xa0=\xa00.012" in page
+    assert '+5.0 <span class="soft">(-3.0 to +13.0)</span>' in page
 
 
 # ---- what it cost ------------------------------------------------------------------------------------------------------------
