@@ -100,5 +100,5 @@ def said_of(pairs: Pairs, longest: int | None, most: int, place: str) -> str:
     if longest is not None:
         said.append(f"To keep the page small, texts over {longest:,} characters are cut in the middle, as marked")
         said[-1] += f", and {most} pairs of each group are shown." if most < max(SAMPLES, WRONG) else "."
-    said.append(f"All of them, whole: {place}.")
+    said.append(f"All sampled pairs, whole: {place}.")
     return " ".join(said)

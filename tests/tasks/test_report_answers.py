@@ -206,7 +206,7 @@ def test_a_page_of_long_texts_stays_small_and_says_what_is_cut(reported: Run, co
     [longest] = re.findall(r"texts over ([\d,]+) characters are cut in the middle", page)
     assert f"{50_007 - int(longest.replace(',', '')):,} characters left out" in page
     assert "THE END" in page
-    assert "All of them, whole: runs/x/samples." in page
+    assert "All sampled pairs, whole: runs/x/samples." in page
 
 
 def test_a_short_text_is_whole_and_a_long_one_says_how_much_is_missing() -> None:
