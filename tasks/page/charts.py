@@ -11,10 +11,12 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tasks.page.words import KEPT, reason
+
 INK = "#7d8590"
-_BLUE, _ORANGE = "#3d8bd4", "#e07b39"
+_BLUE, _GREY = KEPT, "#8a8f98"
 _SEGMENTS = ("#3d8bd4", "#e07b39", "#b5658f", "#4f9d69", "#c2a12c", "#8172b3", "#5aa7a7", "#a0714f")
-"""Kept first; then one colour per reason, in order of appearance."""
+"""Of lines and points, in order of appearance; reasons have colours of their own, see `tasks.page.words`."""
 
 
 def accuracy_curve(points: Sequence[tuple[str, float, float, float]], along: str = "round") -> str:
@@ -43,7 +45,7 @@ def label_accuracy(points: Sequence[tuple[str, float | None, float | None]]) -> 
     """Accuracy of pseudo-labels by round. A point is (round's name, of kept labels, of all), in 0…1 or None."""
     figure, axes = _figure(height=3.0)
     seen: list[float] = []
-    for column, name, color, above in ((1, "kept", _BLUE, True), (2, "all", _ORANGE, False)):
+    for column, name, color, above in ((1, "kept", _BLUE, True), (2, "all", _GREY, False)):
         line = [(x, 100 * float(p[column])) for x, p in enumerate(points) if p[column] is not None]  # type: ignore[arg-type]
         if not line:
             continue
@@ -71,13 +73,13 @@ def label_accuracy(points: Sequence[tuple[str, float | None, float | None]]) -> 
 def kept_and_dropped(rounds: Sequence[tuple[str, Mapping[str, int]]]) -> str:
     """How many of each round's unlabeled pairs were kept or dropped. A round is (its name, "kept" or reason → pairs)."""
     figure, axes = _figure(height=1.6 + 0.4 * len(rounds))
-    reasons = list(dict.fromkeys(["kept", *(reason for _, counts in rounds for reason in counts)]))
+    fates = list(dict.fromkeys(["kept", *(fate for _, counts in rounds for fate in counts)]))
     widest = max((sum(counts.values()) for _, counts in rounds), default=0) or 1
     left = [0] * len(rounds)
-    for i, reason in enumerate(reasons):
-        widths = [counts.get(reason, 0) for _, counts in rounds]
-        color = _SEGMENTS[i % len(_SEGMENTS)]
-        axes.barh(range(len(rounds)), widths, left=left, color=color, height=0.62, label=reason.replace("_", " "))
+    for fate in fates:
+        widths = [counts.get(fate, 0) for _, counts in rounds]
+        color = reason(fate).color
+        axes.barh(range(len(rounds)), widths, left=left, color=color, height=0.62, label=fate.replace("_", " "))
         for y, width in enumerate(widths):
             if width > 0.016 * len(f"{width:,}") * widest:  # a number wider than its segment would overlap the next
                 axes.text(left[y] + width / 2, y, f"{width:,}", color="white", ha="center", va="center", fontsize=9)
@@ -157,6 +159,11 @@ def differences(rows: Sequence[tuple[str, float, float, float]], label: str) -> 
 
 def draw(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """(title, SVG) of each chart for which the rounds so far have numbers."""
+    return [*of_learning(table), *of_dropping(table)]
+
+
+def of_learning(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """How accurate the judges of the rounds are, and the labels that they gave."""
     drawn = []
     measured = [(r["name"], r["accuracy"], *r["interval"]) for r in table if r["interval"]]
     if measured:
@@ -165,17 +172,20 @@ def draw(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     audited = [(r["name"], r["kept_right"], r["all_right"]) for r in table if r["kept_right"] is not None]
     if audited:
         drawn.append(("Correct pseudo-labels, where the true label is known", label_accuracy(audited)))
-    fates = [(r["name"], pair_fates(r)) for r in table if r["labels_of"]]
-    if fates:
-        drawn.append(("Unlabeled pairs kept and dropped in each round", kept_and_dropped(fates)))
     return drawn
+
+
+def of_dropping(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """What became of the pairs of the rounds."""
+    fates = [(r["name"], pair_fates(r)) for r in table if r["labels_of"]]
+    return [("Unlabeled pairs kept and dropped in each round", kept_and_dropped(fates))] if fates else []
 
 
 def pair_fates(row: Mapping[str, Any]) -> dict[str, int]:
     """How many of a round's unlabeled pairs were kept, and how many were dropped for each reason, at labels or at select."""
     lost = dict(row["labels_dropped"])
-    for reason, n in row["pairs_dropped"].items():
-        lost[reason] = lost.get(reason, 0) + n
+    for fate, n in row["pairs_dropped"].items():
+        lost[fate] = lost.get(fate, 0) + n
     kept = row["labels_kept"] if row["pairs_selected"] is None else row["pairs_selected"]
     return {"kept": kept, **lost}
 

@@ -9,6 +9,7 @@ from textwrap import fill, indent
 from typing import TYPE_CHECKING
 
 from data.records import canonical_json
+from tasks.page import charts, words
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -32,6 +33,8 @@ def template(name: str) -> Template:
         keep_trailing_newline=True,
     )
     environment.filters |= {"percent": percent, "number": number, "duration": duration, "json": canonical_json}
+    environment.filters |= {"reason": words.reason, "explained": words.explained, "cut": cut, "inline": charts.inline}
+    environment.globals |= {"term": words.term, "terms": words.TERMS}
     return environment.get_template(name)
 
 
@@ -50,6 +53,14 @@ def duration(seconds: float | None) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def cut(text: str, longest: int | None) -> tuple[str, int, str]:
+    """A text as its beginning, the number of characters left out in the middle, and its end; none if it is short enough."""
+    if longest is None or len(text) <= longest:
+        return text, 0, ""
+    end = longest // 4
+    return text[: longest - end], len(text) - longest, text[-end:]
 
 
 def markdown_warnings(lines: Sequence[str]) -> list[str]:

@@ -40,20 +40,23 @@ class Summary:
 
     def write(self, store: RunStore, name: str) -> Path:
         """Writes NAME.html and NAME.md into the run's folder; returns the path of the page."""
-        page = template("summary.html.jinja").render(
-            title=self.title,
-            intro=self.intro,
-            facts=self.facts,
-            warnings=self.warnings,
-            tables=self.tables,
-            charts=[(title, charts.inline(svg)) for title, svg in self.charts],
-        )
-        for suffix, text in (("md", self.markdown(with_charts=False)), ("html", page)):
+        for suffix, text in (("md", self.markdown(with_charts=False)), ("html", self.html())):
             path = store.path / f"{name}.{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, text)
             store.share(path)
         return path
+
+    def html(self) -> str:
+        """The page, which loads nothing else."""
+        return template("summary.html.jinja").render(
+            title=self.title,
+            intro=self.intro,
+            facts=self.facts,
+            warnings=self.warnings,
+            tables=self.tables,
+            charts=self.charts,
+        )
 
     def markdown(self, with_charts: bool = True) -> str:
         """The page as Markdown, with embedded charts."""

@@ -11,6 +11,7 @@ from data.store.store import RunStore
 from tasks.page import charts
 from tasks.page.rendering import duration, number, percent
 from tasks.page.summary import Summary, Table
+from tasks.plan.show import amount
 
 Row = dict[str, Any]
 Found = Mapping[int, Sequence[Row]]
@@ -75,8 +76,8 @@ def _shown(method: str, rows: Sequence[Row]) -> dict[str, str]:
     if len(rows) == 1:
         shown["95% interval"] = f"{percent(intervals[0][0])} – {percent(intervals[0][1])}" if intervals[0] else "–"
     return shown | {
-        "tokens trained": number(_mean([r["tokens_trained"] for r in rows])),
-        "tokens generated": number(_mean([r["tokens_generated"] for r in rows])),
+        "tokens trained": amount(_mean([r["tokens_trained"] for r in rows])),
+        "tokens generated": amount(_mean([r["tokens_generated"] for r in rows])),
         "time": duration(_mean([r["seconds"] for r in rows])),
         "points / M tokens": number(_mean([r["points_a_million_tokens"] for r in rows]), 1),
         "points / hour": number(_mean([r["points_an_hour"] for r in rows]), 0),
@@ -89,8 +90,8 @@ def _sets(by_method: Mapping[str, Sequence[Row]]) -> list[Table]:
     if not names:
         return []
     rows = [
-        {"method": TITLES[method], **{name: _set_score(name, rows) for name in names}}
-        for method, rows in by_method.items()
+        {"set": name, **{TITLES[method]: _set_score(name, rows) for method, rows in by_method.items()}}
+        for name in names
     ]
     return [Table("Other sets (score in %)", rows, ("A set with a missing part has no score (–).",))]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from data.store.artifacts import Artifact
@@ -11,6 +12,9 @@ from tasks.benchmark.play import GAMES, SCORES, measured, set_name
 from tasks.page import charts
 from tasks.page.rendering import markdown_warnings, number, percent
 from tasks.run.stage import Run
+
+_COLUMNS = 6
+"""Judges side by side in the table of a set's parts: the first, the best and the last ones."""
 
 
 def benchmark_table(run: Run) -> list[dict[str, str]]:
@@ -35,6 +39,52 @@ def _row(run: Run, artifact: Artifact) -> dict[str, str]:
         "first shown, if orders disagree": percent(metrics["first_shown"]),
         "games file": run.store.shown(artifact.path / GAMES),
     }
+
+
+@dataclass(frozen=True)
+class PlayedBy:
+    """One judge's result on a set. `unparsed` is the share of games without a verdict."""
+
+    round: int | None
+    judge: str
+    metrics: Mapping[str, Any]
+    unparsed: float
+
+
+@dataclass(frozen=True)
+class PlayedSet:
+    """A set with every judge that played it, and those whose parts are shown. `games` is where the last one's are."""
+
+    name: str
+    rows: Sequence[PlayedBy]
+    parts: Sequence[str]
+    with_parts: Sequence[PlayedBy]
+    missing: Sequence[str]
+    games: str
+
+
+def played_sets(run: Run, names: Mapping[int, str] | None = None) -> list[PlayedSet]:
+    """The sets that the run's judges have played, in order. `names` are those of rounds, if they are not their numbers."""
+    found: dict[str, list[Artifact]] = {}
+    for artifact in measured(run):
+        found.setdefault(set_name(artifact), []).append(artifact)
+    return [_played_set(run, name, stages, names or {}) for name, stages in found.items()]
+
+
+def _played_set(run: Run, name: str, stages: Sequence[Artifact], names: Mapping[int, str]) -> PlayedSet:
+    rows = []
+    for stage in stages:
+        metrics, round = stage.manifest.metrics, stage.manifest.round
+        unparsed = sum(metrics["malformed"].values()) / metrics["games"]
+        judge = _judge_of(stage) if round is None else names.get(round, _judge_of(stage))
+        rows.append(PlayedBy(round, judge, metrics, unparsed))
+    parts = list(dict.fromkeys(part for row in rows for part in row.metrics["parts"]))
+    best = max(rows, key=lambda row: (row.metrics["accuracy"] or 0.0, -rows.index(row)))
+    shown = rows if len(rows) <= _COLUMNS else [row for row in rows if row in (rows[0], best, *rows[2 - _COLUMNS :])]
+    missing = list(dict.fromkeys(part for row in rows for part in row.metrics["missing"]))
+    games = run.store.shown(stages[-1].path / GAMES)
+    needed = len(parts) > 1 or any(row.metrics["accuracy"] is None for row in rows)
+    return PlayedSet(name, rows, parts if needed else [], shown, missing, games)
 
 
 def shown_score(metrics: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A run of three rounds whose rows are written by hand: no model and no server."""
+"""A run whose rows are written by hand: no model and no server."""
 
 from __future__ import annotations
 
@@ -20,9 +20,6 @@ from tasks.training_set import judge_examples
 BATCH = 24
 
 
-ROUNDS = 2
-
-
 ATTACK = '<script>alert("x")</script>'
 
 
@@ -37,7 +34,7 @@ def fake_settings(**sections: Mapping[str, Any]) -> Settings:
         },
         "labels": {"votes": 4, "min_confidence": 0.75},
         "proofs": {"k": 2},
-        "rounds": {"count": ROUNDS, "pairs": BATCH},
+        "rounds": {"count": 2, "pairs": BATCH},
     }
     return Settings.model_validate({**given, **sections})
 
@@ -140,7 +137,7 @@ def generated(lines: list[dict[str, Any]]) -> tuple[dict[str, list[dict[str, Any
 
 
 def put_prepared(run: Run) -> Artifact:
-    files = {f"batch-{i}.jsonl": batch_rows(i) for i in range(1, ROUNDS + 1)}
+    files = {f"batch-{i}.jsonl": batch_rows(i) for i in range(1, run.settings.rounds.count + 1)}
     truth = [{"id": row["id"], "label": true_label(i)} for rows in files.values() for i, row in enumerate(rows)]
     labeled = [pair_row(f"l{i}", true_label(i)) for i in range(6)]
     sizes = {"labeled.jsonl": 6, "heldout.jsonl": 50, **{name: len(rows) for name, rows in files.items()}}
@@ -195,10 +192,11 @@ def put_round(run: Run, round: int, data: Artifact, before: list[Artifact]) -> A
 
 
 def fake_run(
-    store: Path, accuracies: tuple[float, ...] = (0.6, 0.7, 0.65, 0.7)
+    store: Path, accuracies: tuple[float, ...] = (0.6, 0.7, 0.65, 0.7), name: str = "hand"
 ) -> tuple[Run, list[tuple[int, Artifact, Artifact]]]:
-    """Rounds 0 to 2 and a final fine-tuning, gone through in a run folder; what is there already is found again."""
-    run = Run(RunStore(store, "hand"), fake_settings(), 5)
+    """All rounds and a final fine-tuning, gone through in a run folder; what is there already is found again."""
+    rounds = len(accuracies) - 2
+    run = Run(RunStore(store, name), fake_settings(rounds={"count": rounds, "pairs": BATCH}), 5)
     data = put_prepared(run)
     human = put(run, "human-examples", "human-examples", None, {"examples.jsonl": [pair_row("h", "A")]})
     labeled = [
@@ -207,10 +205,10 @@ def fake_run(
     ]
     first = put(run, "round-0/selected", "select", 0, {"selected.jsonl": labeled}, {"candidates": 0})
     selected, judges = [first], []
-    for round in range(ROUNDS + 1):
+    for round in range(rounds + 1):
         if round:
             selected.append(put_round(run, round, data, selected))
         examples = judge_examples(run, round, selected, human)
         judges.append(put_judge(run, round, examples, accuracies[round]))
-    judges.append(put_judge(run, ROUNDS + 1, human, accuracies[ROUNDS + 1]))
+    judges.append(put_judge(run, rounds + 1, human, accuracies[rounds + 1]))
     return run, judges

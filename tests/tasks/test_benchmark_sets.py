@@ -11,13 +11,14 @@ import pytest
 from pydantic import ValidationError
 
 from data.files import read_jsonl
-from data.store.artifacts import Artifact
+from data.store.artifacts import Artifact, Counts, Outcome
 from flows.self_train import measure
 from tasks.benchmark.play import benchmark
 from tasks.benchmark.sets import prepare_set, read_set
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Request
-from tasks.report.benchmarks import benchmark_charts, benchmark_table, shown_score, summary_markdown
+from tasks.report.benchmarks import benchmark_charts, played_sets, shown_score, summary_markdown
+from tasks.run.stage import Context
 from tasks.run.watch import describe
 from tasks.settings import BenchmarkSet, BenchmarkSettings
 from tests.conftest import artifact, run_with, true_judge
@@ -161,8 +162,8 @@ def test_a_drawn_set_is_marked_wherever_its_score_is_shown(tmp_path: Path, encod
     assert (scores["complete"], scores["drawn"]) == (False, {"items": 4, "of": 6})
     assert scores["note"] == "estimates from 4 of 6 items, not the published metric"
     assert "accuracy 100.0% on 4 of 6 items" in describe(made)
-    [row] = benchmark_table(run)
-    assert (row["set"], row["score"], row["95% interval"]) == ("own (4 of 6)", "100.0%", "100.0% – 100.0%")
+    [shown] = played_sets(run)
+    assert (shown.name, shown.rows[0].metrics["interval"]) == ("own (4 of 6)", [1.0, 1.0])
     assert "## own (4 of 6)\n\nNote: estimates from 4 of 6 items" in summary_markdown(run, "run")
     assert "own (4 of 6)" in benchmark_charts(run)[0][1]
     assert shown_score(made.manifest.metrics) == "100.0% (100.0% – 100.0%)"
@@ -201,13 +202,16 @@ def test_after_each_round_every_set_is_played_and_shown(tmp_path: Path, encoder:
         measured = measure(run, round, judge, heldout, sets)
         assert measured.manifest.name == f"round-{round}/benchmark"
         judged.append(judge)
-    table = benchmark_table(run)
-    assert [(row["set"], row["round"], row["score"], row["games"]) for row in table] == [
-        ("held-out", "0", "50.0%", "12"), ("own", "0", "50.0%", "8"),
-        ("held-out", "1", "100.0%", "12"), ("own", "1", "100.0%", "8"),
+    of_heldout, own = played_sets(run, {1: "final"})
+    assert [(row.judge, row.metrics["accuracy"], row.metrics["games"]) for row in of_heldout.rows] == [
+        ("0", 0.5, 12), ("final", 1.0, 12),
     ]  # fmt: skip
-    assert table[1]["first shown, if orders disagree"] == "100.0%"
-    assert table[3]["games file"].endswith("round-1/benchmark-own/games.jsonl")
+    assert [(row.judge, row.metrics["accuracy"], row.metrics["games"]) for row in own.rows] == [
+        ("0", 0.5, 8), ("final", 1.0, 8),
+    ]  # fmt: skip
+    assert own.rows[0].metrics["first_shown"] == 1.0
+    assert own.games.endswith("round-1/benchmark-own/games.jsonl")
+    assert own.parts == [], "the total says it all"
     [(title, svg)] = benchmark_charts(run)
     assert title == "Benchmarks after each round"
     assert ">100.0<" in svg
@@ -221,7 +225,34 @@ def test_parts_are_shown_where_there_is_no_total(tmp_path: Path, encoder: ChatEn
     models = {"judge_base": "none", "prover_base": "none", "judge_prompt": "compact", "max_tokens": 900}
     run = run_with(tmp_path, encoder, lambda request, j: ALWAYS_A, models=models)
     benchmark(run, 0, judge_of(run), prepare_set(run, BenchmarkSet(benchmark="rm-bench", data=path)))
-    [row] = benchmark_table(run)
-    assert (row["score"], row["parts"], row["missing"]) == ("–", "chat 0.0%", "math, code, safety")
+    [shown] = played_sets(run)
+    assert (shown.rows[0].metrics["accuracy"], shown.parts, shown.missing) == (
+        None,
+        ["chat"],
+        ["math", "code", "safety"],
+    )
+    assert shown.with_parts[0].metrics["parts"] == {"chat": 0.0}
     [(_, svg)] = benchmark_charts(run)
     assert "rm-bench chat" in svg
+
+
+def test_of_many_judges_the_parts_of_the_first_the_best_and_the_last_are_shown(
+    tmp_path: Path, encoder: ChatEncoder
+) -> None:
+    run = run_with(tmp_path, encoder, true_judge(encoder))
+    for i, accuracy in enumerate((0.5, 0.6, 0.9, 0.6, 0.7, 0.7, 0.7, 0.7)):
+        metrics = {
+            "accuracy": accuracy,
+            "games": 4,
+            "malformed": {},
+            "missing": [],
+            "parts": {"x": accuracy, "y": accuracy},
+        }
+
+        def body(context: Context, metrics: dict[str, Any] = metrics) -> Outcome:
+            return Outcome(Counts(1, 1), metrics)
+
+        run.find_or_make(f"round-{i}/benchmark-own", "benchmark-own", metrics, {}, body, i)
+    [shown] = played_sets(run)
+    assert [row.judge for row in shown.rows] == list("01234567")
+    assert [row.judge for row in shown.with_parts] == ["0", "2", "4", "5", "6", "7"]

@@ -18,7 +18,7 @@ from tasks.baselines import Method
 from tasks.benchmark.play import benchmark
 from tasks.model.chat import ChatEncoder
 from tasks.report.baselines import TITLES, mean_sd, summary, write_comparison
-from tasks.report.benchmarks import benchmark_table
+from tasks.report.benchmarks import played_sets
 from tasks.report.self_training import metrics_lines
 from tasks.run.changes import announce
 from tasks.run.stage import Run
@@ -57,7 +57,7 @@ def test_means_and_standard_deviations_by_hand() -> None:
     assert rationale["tokens / judgment"] == "10.8"  # (30.5 + 1 + 1) ÷ 3
     assert gram["points / M tokens"] == "25,000.0"  # 20, 25 and 30 points for 1,000 tokens each
     assert gram["points / hour"] == "1,500"
-    assert sets.rows[0] == {"method": TITLES["gram"], "own": "60.0 ± 10.0", "part": "–"}
+    assert [(one["set"], one[TITLES["gram"]]) for one in sets.rows] == [("own", "60.0 ± 10.0"), ("part", "–")]
     assert methods.notes[-1] == "Mean ± standard deviation over the seeds 0, 1, 2."
 
 
@@ -66,14 +66,15 @@ def test_one_seed_has_an_interval_and_no_deviation() -> None:
     assert methods.rows[0]["accuracy (%)"] == "75.0"
     assert methods.rows[0]["95% interval"] == "70.0% – 80.0%"
     assert methods.notes[-1] == "One seed: 7."
-    assert sets.rows[0]["part"] == "90.0"
+    assert [(one["set"], one[TITLES["gram"]]) for one in sets.rows] == [("own", "60.0"), ("part", "90.0")]
     assert mean_sd([1.25]) == "1.2"
 
 
 def test_the_score_of_a_drawn_set_has_its_interval() -> None:
     drawn = row("gram", 0.7, sets={"own (4 of 6)": 0.5, "whole": 0.6}, drawn={"own (4 of 6)": [0.25, 0.75]})
     [_, sets] = summary("sides", {0: [drawn]}).tables
-    assert sets.rows == [{"method": TITLES["gram"], "own (4 of 6)": "50.0 (25.0 – 75.0)", "whole": "60.0"}]
+    gram = TITLES["gram"]
+    assert sets.rows == [{"set": "own (4 of 6)", gram: "50.0 (25.0 – 75.0)"}, {"set": "whole", gram: "60.0"}]
 
 
 def test_without_other_sets_there_is_one_table() -> None:
@@ -208,4 +209,5 @@ def test_the_table_of_benchmarks_says_whose_games_they_are(tmp_path: Path, encod
     heldout = heldout_of(run)
     benchmark(run, None, judge_of(run), heldout, place="discriminative")
     benchmark(run, 0, judge_of(run), heldout)
-    assert [row["round"] for row in benchmark_table(run)] == ["discriminative", "0"]
+    [shown] = played_sets(run)
+    assert [row.judge for row in shown.rows] == ["discriminative", "0"]

@@ -96,7 +96,7 @@ def test_the_report_shows_warnings_first_and_as_text(tmp_path: Path, encoder: Ch
     assert '<div class="warnings">' not in write_report(fake_run(tmp_path / "hand")[0]).read_text()
     _, run = labels_of(tmp_path, encoder, mostly_bare(encoder), min_confidence=0.2)
     page = write_report(run).read_text()
-    assert page.index("<b>Warning.</b> round-1/labels: over half of the votes") < page.index("<h2>Rounds</h2>")
+    assert page.index("<b>Warning.</b> round-1/labels: over half of the votes") < page.index('<h2 id="learned">')
     assert "<b>bare" not in page
     markdown = progress_summary(run, [])
     block = markdown.split("**Warning**\n\n")[1].split("\n\n")[0].rstrip().split("\n")

@@ -150,8 +150,9 @@ def test_the_report_shows_planned_and_actual(judged: Run) -> None:
     assert [row["figures"][0], row["figures"][1]] == [("90", "108", "1.20"), ("6,900", "6,900", "1.00")]
     assert [figure[2] for figure in row["figures"]][2] == "0.50"
     page = write_report(judged).read_text(encoding="utf-8")
-    assert "<h2>Planned and actual</h2>" in page
-    assert '<td>round-1/votes</td><td class="n">90</td><td class="n">108</td><td class="n soft">1.20</td>' in page
+    assert "<summary>Planned and actual</summary>" in page
+    shown = '108<br><span class="soft">90 × 1.20</span>'
+    assert f'<th scope="row">round-1/votes</th><td class="n">{shown}</td>' in page
     for title, _ in FIGURES:
         assert title in page
 
