@@ -1,0 +1,108 @@
+"""The columns of a file as they are seen before anything is known of them: names in words, and what kind of values they hold.
+
+A row, and the columns that are seen in it::
+
+    {"id": 7, "answerA": {"text": "Yes."}, "winner": "a"}
+    Seen("id", "number"), Seen("answerA.text", "text"), Seen("winner", "text")
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from data.sources.fields import Row, is_empty
+
+Kind = Literal["text", "conversation", "number", "flag", "other"]
+_DEEPEST = 3
+_WORD = re.compile(r"[^\W\d_]+|\d+")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A column, by the path to it. `values` are those that are not empty, in the order of the rows."""
+
+    path: str
+    values: tuple[Any, ...] = field(repr=False, default=())
+    rows: int = 0
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of the name in lower case: "Answer_A", "answerA" and "answer.a" are answer, a."""
+        return tuple(word.lower() for word in _WORD.findall(_HUMP.sub(" ", self.path)))
+
+    @property
+    def kind(self) -> Kind:
+        """What all its values are; "flag" is true and false, or 0 and 1."""
+        for kind, fits in _KINDS.items():
+            if self.values and all(map(fits, self.values)):
+                return kind
+        return "other"
+
+    @property
+    def is_json_text(self) -> bool:
+        """Whether its values are conversations written as JSON text, as in a CSV file."""
+        return self.kind == "conversation" and all(isinstance(value, str) for value in self.values)
+
+    @property
+    def distinct(self) -> list[Any]:
+        """Its different values, in the order in which they are seen first."""
+        return list({repr(value): value for value in self.values}.values())
+
+    @property
+    def unique(self) -> bool:
+        """Whether every row has a value, each another one."""
+        return len(self.values) == self.rows == len(self.distinct)
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool) or str(value).strip().lower() in ("0", "1", "true", "false")
+
+
+def _is_number(value: object) -> bool:
+    with suppress(TypeError, ValueError):
+        return not isinstance(value, bool) and float(value) == float(value)  # type: ignore[arg-type]
+    return False
+
+
+def _is_conversation(value: object) -> bool:
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    turns = value if isinstance(value, list) else [value] if isinstance(value, Mapping) else []
+    return bool(turns) and all(
+        isinstance(turn, Mapping) and ({"role", "content"} <= turn.keys() or {"from", "value"} <= turn.keys())
+        for turn in turns
+    )
+
+
+_KINDS: dict[Kind, Any] = {
+    "flag": _is_flag,
+    "number": _is_number,
+    "conversation": _is_conversation,
+    "text": lambda value: isinstance(value, str),
+}
+
+
+def columns_seen(rows: Sequence[Row]) -> list[Seen]:
+    """The columns of these rows, those in nested objects too, in the order in which they are seen first."""
+    values: dict[str, list[Any]] = {}
+    for row in rows:
+        for path, value in _leaves(row, ""):
+            found = values.setdefault(path, [])
+            if not is_empty(value):
+                found.append(value)
+    return [Seen(path, tuple(found), len(rows)) for path, found in values.items()]
+
+
+def _leaves(row: Row, prefix: str, depth: int = 1) -> Iterator[tuple[str, Any]]:
+    for name, value in row.items():
+        if isinstance(value, Mapping) and depth < _DEEPEST and not _is_conversation(value):
+            yield from _leaves(value, f"{prefix}{name}.", depth + 1)
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,65 @@
+"""The recipe on disk: made of what was given and found, checked, and written with what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data.store.run_folder import wrong_run_name
+from flows.config.checks import check, check_planned
+from flows.config.parameters import FLOWS
+from flows.config.recipe_text import shown
+from flows.config.recipes import ConfigError, checked
+from flows.starting.collect import Options, Person, collect
+from flows.starting.conclusions import CONCLUDED, lacks_conclusions, with_conclusions
+from flows.starting.draft import Draft
+from flows.starting.recipes import draft
+from flows.starting.setting_apart import HELDOUT, LABELED, must_be_set_apart, set_apart
+from tasks.describe.layout import heading, paragraph
+
+
+def write(folder: Path, options: Options, person: Person, force: bool = False) -> Path:
+    """Writes the recipe, and says what was found and what to do next. Raises ConfigError if it cannot be written."""
+    name = folder.expanduser().absolute().name
+    recipe = folder.expanduser() / f"{name}.toml"
+    if problem := wrong_run_name(name):
+        raise ConfigError(f"{folder}: the folder's name will be the run's name: {problem}")
+    if recipe.exists() and not force:
+        raise ConfigError(f"{shown(recipe)} exists already: give another folder, or --force to overwrite it")
+    inputs = collect(name, options, person)
+    folder.expanduser().mkdir(parents=True, exist_ok=True)
+    notes = []
+    if must_be_set_apart(inputs):
+        inputs = set_apart(inputs, folder.expanduser())
+        notes.append(
+            f"{inputs.asking[0].upper()}{inputs.asking[1:]}, so pairs cannot be held out by their prompt: the labeled rows were "
+            f"divided into {LABELED} and {HELDOUT} in {folder}. Later changes of the original file do not reach these copies."
+        )
+    if lacks_conclusions(inputs):
+        inputs = with_conclusions(inputs, folder.expanduser())
+        notes.append(
+            "The rationales do not end as a judge's prompt asks for, with the sentence 'So A is better.' (or B): they "
+            f"were copied to {CONCLUDED} in {folder} with that sentence after each. Read some of them."
+        )
+    made = draft(inputs)
+    # Before the file is written: a recipe that its own flow refuses would be a mistake of ours.
+    config = checked(made.values(), FLOWS[made.flow])
+    recipe.write_text(made.text(folder.expanduser()), encoding="utf-8")
+    person.tell([heading(f"Written: {shown(recipe)}"), *(paragraph(note, "  ") for note in (*notes, *made.notes))])
+    try:
+        # Another machine's GPUs cannot be checked here.
+        (check if inputs.machine.here else check_planned)(config)
+    except ConfigError as error:
+        problems = [paragraph(line, "    ") for line in str(error).splitlines()]
+        person.tell(["  What must be put right before it can run:", *problems])
+    person.tell(_next(folder, made))
+    return recipe
+
+
+def _next(folder: Path, made: Draft) -> list[str]:
+    commands = [("check", "what would stop it"), ("plan", "what it will cost"), ("run", "start it, or go on with it")]
+    if made.flow == "benchmark":
+        del commands[1]
+    return [
+        "  Read it, then:",
+        *(f"    gram-r2 {command} {folder}".ljust(36) + f"  {what}" for command, what in commands),
+    ]
