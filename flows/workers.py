@@ -88,6 +88,8 @@ def train_model(
     training = TrainingJob(**{**job, **paths, "base": base, "node": node})
     work, part = Path(training.out), f".node-{node}" if node else ""
     log_file = runs.path / "logs" / f"{work.name}.train{part}.log"
+    if _has_ended(runs, work):
+        return
     # A run that was presumed lost may still be training: two would write the same checkpoint.
     with cancellable(or_replaced=True), _alone(runs, work, part) as lease:
         if _has_ended(runs, work):

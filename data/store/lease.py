@@ -82,7 +82,7 @@ class LeaseFile(Protocol):
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A lease in a folder on this machine, or in one that several machines share."""
+    """A lease in an existing folder on this machine, or in one that several machines share."""
 
     path: Path
 
@@ -96,7 +96,6 @@ class LocalFile:
             return None
 
     def create(self, content: bytes) -> bool:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         # An existing file is always complete: it is written under another name and linked, which fails if there is one.
         temporary = self.path.with_name(f".{uuid.uuid4().hex}.tmp")
         temporary.write_bytes(content)

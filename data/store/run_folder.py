@@ -58,6 +58,7 @@ class RunFolder:
     @contextlib.contextmanager
     def held(self, say: Say = log.warning, ttl_s: float = TTL_S) -> Iterator[None]:
         """Holds this run for this process. Raises LeaseError, naming the holder, if another process has it."""
+        self.path.mkdir(parents=True, exist_ok=True)
         self.lease = self.lease_on(self.path, say, ttl_s)
         try:
             yield
@@ -66,7 +67,10 @@ class RunFolder:
             self.lease = None
 
     def lease_on(self, folder: Path, say: Say, ttl_s: float = TTL_S, part: str = "") -> Lease:
-        """Takes a lease on the run, on one of its folders, or on a part of that. Raises LeaseError if another process has it."""
+        """Takes a lease on the run, on one of its folders, or on a part of that. Raises LeaseError if another process has it.
+
+        The folder must be there: that of a stage which has ended is gone, and must not come back.
+        """
         name = f"{self._relative(folder)}/.lease{part}.json"
         file = RemoteFile(self.remote, name) if self.remote else LocalFile(self.root / name)
         return Lease(file, f"the run {self.run_name!r}", ttl_s, say)

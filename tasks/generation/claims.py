@@ -144,7 +144,7 @@ class OpenShards:
         """Learns what others have done meanwhile; on one machine, there are no others."""
 
     def _claim(self, number: int) -> bool:
-        """Claims a free shard; False if another machine has it."""
+        """Claims a free shard; False if another machine has it, or the stage has ended."""
         return True
 
 
@@ -226,15 +226,23 @@ class SharedShards(OpenShards):
                 return False
             self._tried[number] = time.monotonic()
         name = f"{self._folder}/{_claim_of(number)}"
-        remote = self.store.remote
+        remote, work = self.store.remote, Path(self.job.out).parent
+        if not self.store.is_under_way(work):  # all is written: a run that starts late must not begin again
+            self._free.clear()
+            return False
         try:
+            if remote is None:
+                Path(self.job.out).mkdir(exist_ok=True)
             file = LocalFile(self.store.root / name) if remote is None else RemoteFile(remote, name)
             self._leases[number] = Lease(file, f"shard {number} of {self._folder}", say=self.say)
         except LeaseError:
             return False
+        except FileNotFoundError:  # the stage has ended this very moment
+            self._free.clear()
+            return False
         # What it holds of an earlier attempt; or all of it, if another machine has finished it since the last look.
         marker = f"{Path(self.job.out).name}/{_marker_of(number)}"
-        self.store.refresh(Path(self.job.out).parent, lambda part: part == marker)
+        self.store.refresh(work, lambda part: part == marker)
         shard = self.job.shard(number)
         if not (shard.path.exists() or self._partial_of(number).exists()):
             self.store.bring(self._partial_of(number))  # of a machine that was lost

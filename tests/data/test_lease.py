@@ -24,6 +24,7 @@ STAGE = Stage("data", "data", 1, {}, {})
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
+    (tmp_path / "demo").mkdir()
     return tmp_path / "demo" / ".lease.json"
 
 

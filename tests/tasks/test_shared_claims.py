@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,7 @@ def machine(
         if not shared:
             link_file(Path(job.rows), store.root / "run/rows.jsonl")
         there = job if shared else job.relative_to(tmp_path).under(store.root)
+        store.begin(Path(there.out).parent)
         made.append(SharedShards(replace(there, attempt=attempt), store, lambda line: None))
         return made[-1]
 
@@ -118,6 +120,18 @@ def test_a_machine_that_ends_early_gives_up_its_claims(machine: Machine) -> None
     assert numbers(one, "engine", 2) == [0, 1]
     one.close()
     assert numbers(two, "engine", 2) == [0, 1]
+
+
+def test_a_machine_that_starts_after_the_stage_has_ended_makes_nothing_and_leaves_nothing(machine: Machine) -> None:
+    late = machine("late")
+    work = Path(late.job.out).parent
+    shutil.rmtree(work)
+    if late.store.remote is not None:
+        late.store.remote.remove([f"run/.work/{name}" for name in late.store.remote.sizes("run/.work")])
+    assert late.take("engine") is None
+    assert late.answer("engine") == {"shard": None, "wait": False}
+    assert not work.exists()
+    assert claims(late) == set()
 
 
 def test_a_shard_that_was_finished_since_the_last_look_is_not_given_out(
