@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from flows.cli import benchmark, check, describe, listing, plan, push, rank, run, serve, status, world
+from flows.cli import benchmark, check, describe, init, listing, plan, push, rank, run, serve, status, world
 from tasks.machine.terminal import print_anything
 
 _START, _RUNS, _MODELS, _SERVER = "Start here", "Runs", "Models and data", "Server"
@@ -30,6 +30,7 @@ def gram_r2() -> None:
     """
 
 
+app.command("init", rich_help_panel=_START)(init.init)
 app.command("recipes", rich_help_panel=_START)(serve.recipes)
 app.command("check", rich_help_panel=_START)(check.check)
 app.command("plan", rich_help_panel=_START)(plan.plan)

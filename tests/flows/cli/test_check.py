@@ -85,7 +85,7 @@ def test_the_verdict_tells_the_machine_from_the_recipe() -> None:
     ("arguments", "message"),
     [
         (["nothing"], "there is no recipe 'nothing'; available: demo"),
-        (["demo", "--set", "labels.votes=3"], "labels.votes must be even"),
+        (["demo", "--set", "labels.votes=3"], "labels.votes: must be a multiple of 2"),
         (["demo", "--set", "labels.votes"], "'labels.votes' is not NAME=VALUE"),
         (["demo", "--set", "labels.vote=4"], "did you mean labels.votes"),
     ],
