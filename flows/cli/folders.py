@@ -113,15 +113,19 @@ def run_folders(below: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NOT_SEARCHED)
 
 
-def find_run(run: str, below: Path | None = None) -> RunFolder:
-    """A run by its folder, or by its name below the current folder. Raises InputError if there is none, or several."""
+def find_run(run: str) -> RunFolder:
+    """A run by its folder, or by its name below the current folder or, if there is none, among those of the checkout.
+
+    Raises InputError if there is none, or several.
+    """
+    from flows.config.recipes import checkout
+
     if (path := Path(run).expanduser()).is_dir():
         return RunFolder(path.resolve())
-    found = [path for path in run_folders(below or Path()) if path.name == run]
+    places = (Path().resolve(), checkout() / "runs")
+    found = next((paths for place in places if (paths := [one for one in run_folders(place) if one.name == run])), [])
     if len(found) > 1:
         raise InputError(f"there are several runs {run!r}: give the folder of one: {', '.join(map(str, found))}")
     if not found:
-        raise InputError(
-            f"there is no run {run!r} below {(below or Path()).resolve()}: give its folder; `gram-r2 list` shows all"
-        )
+        raise InputError(f"there is no run {run!r} below {' or '.join(map(str, places))}: give its folder")
     return RunFolder(found[0])
