@@ -13,6 +13,7 @@ from typing import Any
 from flows.cli.errors import InputError
 
 _METRICS, _COMPARISON, _LEASE, _PLAN = "metrics.jsonl", "comparison.json", ".lease.json", "plan.json"
+_FINISHED = ("finished.json", "final")
 _PAGES = ("report.html", "comparison.html")
 _DEEPEST = 4
 _NOT_SEARCHED = ("node_modules", "__pycache__", "site-packages")
@@ -81,7 +82,7 @@ class RunFolder:
     def state(self) -> str:
         if self.holder:
             return "running"
-        if self.report is not None or (self.path / "final").is_dir():
+        if self.report is not None or any((self.path / sign).exists() for sign in _FINISHED):
             return "finished"
         return "stopped" if self.stages else "planned"
 

@@ -239,7 +239,8 @@ def summary(given: GivenRun, last: Look) -> list[str]:
         return [ended, f"plan: {folder}/plan.json"]
     if last.type == "COMPLETED":
         return [ended, *_results(folder, config.run_name)]
-    return [ended, f"what is done is kept: the same command goes on from there. Logs of its stages: {folder}/logs"]
+    again = "what is done is kept; once the cause is removed, the same command goes on from there"
+    return [ended, f"{again}. Logs of its stages: {folder}/logs"]
 
 
 def _results(folder: str, name: str) -> Sequence[str]:
