@@ -155,7 +155,8 @@ def to_its_end(given: GivenRun, server: Server, run_id: str, act: Actions, conso
     from flows.cli.reading import FlowRun
     from flows.cli.screen import LiveScreen, PlainScreen
 
-    screen = LiveScreen(console) if console.is_terminal else PlainScreen(console)
+    live = console.is_terminal and not console.is_dumb_terminal
+    screen = LiveScreen(console) if live else PlainScreen(console)
     flow_run = FlowRun(server.ask, run_id)
 
     def cancel() -> None:

@@ -252,3 +252,12 @@ def test_a_closed_terminal_interrupts_and_afterwards_does_what_it_did() -> None:
             signal.raise_signal(signal.SIGHUP)
         assert caught.value.number == signal.SIGHUP
     assert signal.getsignal(signal.SIGHUP) == before
+
+
+def test_nohup_is_respected() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals_as_interrupts():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
