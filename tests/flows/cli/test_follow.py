@@ -96,6 +96,19 @@ def test_the_round_after_the_last_is_the_final_fine_tuning() -> None:
     assert "\nfinal" in shown.export_text()
 
 
+@pytest.mark.parametrize(
+    ("parameters", "rounds"),
+    [
+        ({"rounds": {"count": 3}}, 3),
+        ({"rounds": {"count": 3}, "overrides": {"rounds.count": 5}}, 5),
+        ({"rounds": {"count": 3}, "overrides": {"rounds": {"count": 4}}}, 4),
+        ({"overrides": None}, None),
+    ],
+)
+def test_the_rounds_are_those_that_the_run_was_started_with(parameters: dict[str, object], rounds: int | None) -> None:
+    assert FlowRun(Answers([Moment(parameters=parameters)]), RUN).look().rounds == rounds
+
+
 def test_what_is_no_terminal_gets_the_lines_of_the_log_once_each() -> None:
     shown = console(terminal=False)
     moments = [Moment(lines=LINES[:5]), Moment(lines=LINES[:5]), Moment("COMPLETED", lines=LINES)]
