@@ -24,7 +24,7 @@ VOTES = ("round-1/votes", "RUNNING", "", (45.0, "round-1/votes: 540 of 1,200, 30
 LABELS = (
     "round-1/labels",
     "COMPLETED",
-    "round-1/labels: done in 0.1 s; 150 in, 140 kept, lost {'tie': 10}; WARNING: 90% of the labels are A",
+    "round-1/labels: done in 0.1 s; 150 in, 140 kept, lost 10 tie; WARNING: 90% of the labels are A",
     None,
 )
 LINES = [
@@ -68,7 +68,7 @@ def test_a_terminal_shows_a_line_for_each_stage_that_ended_and_what_runs_below()
     text = shown.export_text()
     assert "✓ data                   done in 0.1 s; 482 in, 482 kept" in text
     assert "↺ round-0/judge          reused; 120 in, 120 kept" in text
-    assert "✓ round-1/labels         done in 0.1 s; 150 in, 140 kept, lost {'tie': 10}" in text
+    assert "✓ round-1/labels         done in 0.1 s; 150 in, 140 kept, lost 10 tie" in text
     assert "  warning: 90% of the labels are A" in text
     assert text.count("round-0/benchmark") == 1, "once, however often it is seen"
     assert "labels.votes 8 → 16" in text
