@@ -88,7 +88,7 @@ def connected(say: Say) -> Iterator[Server]:
     except RuntimeError as error:  # with the name of its log
         raise ServerError(str(error)) from error
     with asking(running.environment["PREFECT_API_URL"]) as ask:
-        server = Server(_api(), running.ui, ask, True, running.started, lost=lambda: _lost(running))
+        server = Server(_api(), running.ui, ask, True, running.started, lost=lambda: lost_service(running))
         try:
             yield server
         finally:
@@ -126,12 +126,13 @@ def _recorded(home: Path) -> str | None:
         return None
 
 
-def _lost(running: Services) -> str | None:
-    """Which of a machine's services has died, and where its log is."""
-    name = next((name for name in running.processes if not running.is_alive(name)), None)
+def lost_service(running: Services) -> str | None:
+    """Which of the processes that a run needs has died, and where its log is."""
+    name = next((name for name in ("server", "worker") if not running.is_alive(name)), None)
     if name is None:
         return None
-    return f"the Prefect {name} of this machine has exited; its log is {running.home / name}.log. Start the run again to go on"
+    log = running.home / f"{name}.log"
+    return f"the Prefect {name} of this machine has exited; its log is {log}. The same command starts it again, and goes on"
 
 
 @contextlib.contextmanager

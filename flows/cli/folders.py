@@ -13,6 +13,7 @@ from typing import Any
 from flows.cli.errors import InputError
 
 _METRICS, _COMPARISON, _LEASE, _PLAN = "metrics.jsonl", "comparison.json", ".lease.json", "plan.json"
+_FINISHED = ("finished.json", "final")
 _PAGES = ("report.html", "comparison.html")
 _DEEPEST = 4
 _NOT_SEARCHED = ("node_modules", "__pycache__", "site-packages")
@@ -81,7 +82,7 @@ class RunFolder:
     def state(self) -> str:
         if self.holder:
             return "running"
-        if self.report is not None or (self.path / "final").is_dir():
+        if self.report is not None or any((self.path / sign).exists() for sign in _FINISHED):
             return "finished"
         return "stopped" if self.stages else "planned"
 
@@ -113,15 +114,19 @@ def run_folders(below: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NOT_SEARCHED)
 
 
-def find_run(run: str, below: Path | None = None) -> RunFolder:
-    """A run by its folder, or by its name below the current folder. Raises InputError if there is none, or several."""
+def find_run(run: str) -> RunFolder:
+    """A run by its folder, or by its name below the current folder or, if there is none, among those of the checkout.
+
+    Raises InputError if there is none, or several.
+    """
+    from flows.config.recipes import checkout
+
     if (path := Path(run).expanduser()).is_dir():
         return RunFolder(path.resolve())
-    found = [path for path in run_folders(below or Path()) if path.name == run]
+    places = (Path().resolve(), checkout() / "runs")
+    found = next((paths for place in places if (paths := [one for one in run_folders(place) if one.name == run])), [])
     if len(found) > 1:
         raise InputError(f"there are several runs {run!r}: give the folder of one: {', '.join(map(str, found))}")
     if not found:
-        raise InputError(
-            f"there is no run {run!r} below {(below or Path()).resolve()}: give its folder; `gram-r2 list` shows all"
-        )
+        raise InputError(f"there is no run {run!r} below {' or '.join(map(str, places))}: give its folder")
     return RunFolder(found[0])

@@ -108,7 +108,7 @@ class FlowRun:
             message=state.get("message") or "",
             stages=tuple(self._stages.values()),
             lines=tuple(self._new_lines()) if with_log else (),
-            rounds=(parameters.get("rounds") or {}).get("count"),
+            rounds=_rounds(parameters),
             seconds=float(run.get("estimated_run_time") or 0.0),
             pool=run.get("work_pool_name") or "",
             queue=run.get("work_queue_name") or "",
@@ -158,6 +158,14 @@ class FlowRun:
     def _listening(self, pool: str) -> int:
         workers = self.ask(f"/work_pools/{pool}/workers/filter", {})
         return sum(worker.get("status") == "ONLINE" for worker in workers)
+
+
+def _rounds(parameters: Mapping[str, Any]) -> int | None:
+    """How many rounds a run was started with; None for a flow without rounds, or if its parameters do not say."""
+    overrides = parameters.get("overrides") or {}
+    section = overrides.get("rounds") or parameters.get("rounds") or {}
+    count: int | None = overrides.get("rounds.count", section.get("count"))
+    return count
 
 
 def _stage(task: Mapping[str, Any]) -> Stage:

@@ -73,6 +73,8 @@ def run(
     from flows.cli.connection import connected, named_server
     from flows.cli.follow import signals_as_interrupts
 
+    if dry_run:
+        refuse_without_plan(recipe)
     given = recipe_with(recipe, changes, run_name=name, on_change=on_change, dry_run=dry_run or None)
     console = Console(highlight=False)
 
@@ -81,6 +83,8 @@ def run(
 
     refuse_what_cannot_run(given, named_server(), say)
     with signals_as_interrupts(), connected(say) as server:
+        if not server.local:
+            say(f"on the Prefect server of PREFECT_API_URL, {server.api}")
         code = carry_on(given, server, actions(), console, detach)
     if code:
         raise typer.Exit(code)
@@ -92,6 +96,17 @@ def actions() -> Actions:
     from flows.server.runs import cancel_run, start_run
 
     return Actions(deploy_recipe, start_run, cancel_run)
+
+
+def refuse_without_plan(recipe: str) -> None:
+    """Raises InputError for a recipe whose runs cannot be planned."""
+    from flows.config.parameters import FLOWS
+    from flows.config.recipes import find_recipe
+
+    flow, _ = find_recipe(recipe)
+    planned = [one for one, kind in FLOWS.items() if "dry_run" in kind.model_fields]
+    if flow not in planned:
+        raise InputError(f"--dry-run: runs of {flow} cannot be planned; those of {', '.join(planned)} can")
 
 
 def refuse_what_cannot_run(given: GivenRun, server: str | None, say: Say) -> None:
@@ -140,7 +155,8 @@ def to_its_end(given: GivenRun, server: Server, run_id: str, act: Actions, conso
     from flows.cli.reading import FlowRun
     from flows.cli.screen import LiveScreen, PlainScreen
 
-    screen = LiveScreen(console) if console.is_terminal else PlainScreen(console)
+    live = console.is_terminal and not console.is_dumb_terminal
+    screen = LiveScreen(console) if live else PlainScreen(console)
     flow_run = FlowRun(server.ask, run_id)
 
     def cancel() -> None:
@@ -220,24 +236,20 @@ def summary(given: GivenRun, last: Look) -> list[str]:
     config = given.config
     folder, said = f"{config.store}/{config.run_name}", f": {last.message}" if last.message else ""
     ended = f"{config.run_name}: {last.state} after {duration(last.seconds)}{said}"
+    if last.type == "COMPLETED" and given.parameters.get("dry_run"):
+        return [ended, f"plan: {folder}/plan.json"]
     if last.type == "COMPLETED":
         return [ended, *_results(folder, config.run_name)]
-    return [ended, f"what is done is kept: the same command goes on from there. Logs of its stages: {folder}/logs"]
+    again = "what is done is kept; once the cause is removed, the same command goes on from there"
+    return [ended, f"{again}. Logs of its stages: {folder}/logs"]
 
 
 def _results(folder: str, name: str) -> Sequence[str]:
     """What a finished run has left in its folder, if that is on this machine."""
     here = Path(folder).expanduser()
-    found = {
-        "judge": here / "final",
-        "report": next(
-            (page for page in (here / "report.html", here / "comparison.html") if page.is_file()), here / "–"
-        ),
-        "plan": here / "plan.json",
-    }
-    there = {what: path for what, path in found.items() if path.exists()}
-    if "judge" in there or "report" in there:
-        there.pop("plan", None)
+    page = next((page for page in (here / "report.html", here / "comparison.html") if page.is_file()), None)
+    there = {"judge": here / "final"} if (here / "final").exists() else {}
+    there |= {"report": page} if page else {}
     if not there:
         return [f"results: {folder}"]
     lines = [f"{what + ':':<8} {path}" for what, path in there.items()]

@@ -186,5 +186,5 @@ def _bars(running: Sequence[Stage]) -> RenderableType:
     table = Table.grid(padding=(0, 1))
     for stage in running:
         bar = ProgressBar(total=100, completed=stage.percent or 0.0, width=_BAR)
-        table.add_row(stage.name, bar, f"{stage.percent or 0:3.0f}%", stage.doing)
+        table.add_row(stage.name, bar, f"{stage.percent or 0:3.0f}%", stage.doing or "starting")
     return table

@@ -75,7 +75,7 @@ def _in_short(ask: Ask, run: Any) -> Iterator[str]:
     yield f"{look.name}: {waiting_for(look) or look.state.lower()}, {duration(look.seconds)}"
     for stage in look.stages:
         if stage.type == "RUNNING":
-            yield f"  {stage.name}: {stage.percent or 0:.0f}%, {stage.doing}"
+            yield f"  {stage.name}: {stage.percent or 0:.0f}%, {stage.doing or 'starting'}"
     if measured := accuracies(look.stages, look.rounds):
         yield "  accuracy: " + ", ".join(f"{who} {what}" for who, what in measured.items())
 

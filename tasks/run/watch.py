@@ -64,8 +64,10 @@ def describe(artifact: Artifact) -> str:
     manifest = artifact.manifest
     counts = manifest.counts
     lost = {**counts.dropped, **{f"failed: {reason}": n for reason, n in counts.failed.items()}}
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in lost.items())
     how = _reused(artifact) if artifact.reused else f"done in {manifest.seconds:.1f} s"
-    line = f"{manifest.name}: {how}; {counts.rows_in} in, {counts.kept} kept" + (f", lost {lost}" if lost else "")
+    rows = f"{counts.rows_in:,} in, {counts.kept:,} kept" + (f", lost {reasons}" if reasons else "")
+    line = f"{manifest.name}: {how}; {rows}"
     accuracy = manifest.metrics.get("accuracy")
     line = line if accuracy is None else f"{line}; accuracy {accuracy:.1%}{_drawn(manifest)}"
     return "; WARNING: ".join([line, *manifest.warnings])

@@ -15,7 +15,7 @@ from tasks.model.chat import ChatEncoder
 from tasks.model.device import engine_environment
 from tasks.model.location import find_model
 from tasks.run.stage import Context, Run
-from tasks.run.watch import progress_text
+from tasks.run.watch import describe, progress_text
 from tests.conftest import artifact, make, run_with, settings_with
 from tests.support.recording import RecordedRun
 
@@ -42,6 +42,14 @@ def test_a_base_model_of_the_hub_is_known_by_its_commit(tmp_path: Path, monkeypa
     assert (Path(path).name, known["commit"]) == ("decade", "decade")
     with pytest.raises(FileNotFoundError, match=r"'org/name@v3' is neither a local folder nor available from the hub"):
         find_model("org/name@v3")
+
+
+def test_a_finished_stage_is_one_line_with_what_became_of_its_rows(tmp_path: Path) -> None:
+    run = Run(RunStore(tmp_path, "demo"), settings_with(), seed=0)
+    counts = Counts(1200, 1187, {"tie": 10, "duplicate": 1}, {"engine_abort": 2})
+    made = run.find_or_make("round-1/labels", "label", {}, {}, lambda context: Outcome(counts))
+    line = describe(made).partition("; ")[2]
+    assert line == "1,200 in, 1,187 kept, lost 10 tie, 1 duplicate, 2 failed: engine_abort"
 
 
 def test_an_artifact_that_was_finished_but_not_in_its_place_is_not_made_again(

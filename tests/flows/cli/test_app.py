@@ -45,7 +45,7 @@ def test_help_is_quick_as_it_loads_nothing_heavy() -> None:
 def test_the_help_is_worth_reading() -> None:
     """Every command has a panel, a first sentence that fits a line or two, and examples, each of which can be parsed."""
     text = gram_r2("--help").out
-    for panel in ("Start here", "Runs", "Server"):
+    for panel in ("Start here", "Runs", "Models and data", "Server"):
         assert f"─ {panel} ─" in text
     for name, command in commands():
         said = command.help or ""

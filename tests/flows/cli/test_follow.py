@@ -24,7 +24,7 @@ VOTES = ("round-1/votes", "RUNNING", "", (45.0, "round-1/votes: 540 of 1,200, 30
 LABELS = (
     "round-1/labels",
     "COMPLETED",
-    "round-1/labels: done in 0.1 s; 150 in, 140 kept, lost {'tie': 10}; WARNING: 90% of the labels are A",
+    "round-1/labels: done in 0.1 s; 150 in, 140 kept, lost 10 tie; WARNING: 90% of the labels are A",
     None,
 )
 LINES = [
@@ -68,7 +68,7 @@ def test_a_terminal_shows_a_line_for_each_stage_that_ended_and_what_runs_below()
     text = shown.export_text()
     assert "✓ data                   done in 0.1 s; 482 in, 482 kept" in text
     assert "↺ round-0/judge          reused; 120 in, 120 kept" in text
-    assert "✓ round-1/labels         done in 0.1 s; 150 in, 140 kept, lost {'tie': 10}" in text
+    assert "✓ round-1/labels         done in 0.1 s; 150 in, 140 kept, lost 10 tie" in text
     assert "  warning: 90% of the labels are A" in text
     assert text.count("round-0/benchmark") == 1, "once, however often it is seen"
     assert "labels.votes 8 → 16" in text
@@ -94,6 +94,19 @@ def test_the_round_after_the_last_is_the_final_fine_tuning() -> None:
     screen.show(look)
     shown.print(screen.live.get_renderable())
     assert "\nfinal" in shown.export_text()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rounds"),
+    [
+        ({"rounds": {"count": 3}}, 3),
+        ({"rounds": {"count": 3}, "overrides": {"rounds.count": 5}}, 5),
+        ({"rounds": {"count": 3}, "overrides": {"rounds": {"count": 4}}}, 4),
+        ({"overrides": None}, None),
+    ],
+)
+def test_the_rounds_are_those_that_the_run_was_started_with(parameters: dict[str, object], rounds: int | None) -> None:
+    assert FlowRun(Answers([Moment(parameters=parameters)]), RUN).look().rounds == rounds
 
 
 def test_what_is_no_terminal_gets_the_lines_of_the_log_once_each() -> None:
@@ -252,3 +265,12 @@ def test_a_closed_terminal_interrupts_and_afterwards_does_what_it_did() -> None:
             signal.raise_signal(signal.SIGHUP)
         assert caught.value.number == signal.SIGHUP
     assert signal.getsignal(signal.SIGHUP) == before
+
+
+def test_nohup_is_respected() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals_as_interrupts():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)

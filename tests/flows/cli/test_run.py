@@ -90,9 +90,13 @@ def test_a_built_in_recipe_is_not_registered_again_and_its_paths_stay_as_they_ar
 
 
 def test_a_dry_run_does_not_wait_behind_runs_of_days() -> None:
-    _, _, done, _ = run(recipe_with("demo", [], dry_run=True))
+    _, said, done, _ = run(recipe_with("demo", [], dry_run=True))
     [(_, parameters, queue)] = done.started
     assert (parameters["dry_run"], queue) == (True, "short")
+    assert said[-1].endswith("runs/demo/plan.json")
+    refused = gram_r2("run", "benchmark/demo", "--dry-run")
+    assert refused.code == 2
+    assert refused.err.startswith("--dry-run: runs of benchmark cannot be planned; those of self-train, gram")
 
 
 @pytest.mark.parametrize(("state", "code"), [("COMPLETED", 0), ("FAILED", 1), ("CRASHED", 1), ("CANCELLED", 1)])

@@ -105,10 +105,21 @@ def test_a_run_that_a_living_process_holds_is_running(store: Path) -> None:
     assert folder.state == "stopped"
 
 
-def test_a_run_is_found_by_folder_or_by_a_name_that_is_not_ambiguous(store: Path) -> None:
+def test_a_run_is_found_by_folder_or_by_a_name_that_is_not_ambiguous(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert find_run("runs/done").name == find_run("done").name == "done"
-    with pytest.raises(InputError, match=r"there is no run 'none' below .*gram-r2 list"):
+    with pytest.raises(InputError, match=r"there is no run 'none' below .* or .*/checkout/runs: give its folder"):
         find_run("none")
+    for there in ("checkout/runs/ours", "checkout/runs/done"):
+        make_run(store / there, *STAGES)
+    (store / "empty").mkdir()
+    monkeypatch.chdir(store / "empty")
+    assert find_run("ours").path == find_run("done").path.with_name("ours") == store / "checkout/runs/ours"
+    monkeypatch.chdir(store / "runs")
+    assert find_run("done").path == store / "runs/done", "the nearer one"
+    monkeypatch.chdir(store)
+    (store / "checkout/runs/done/metrics.jsonl").unlink()
     make_run(store / "mine/runs/done", *STAGES)
     with pytest.raises(InputError, match=r"several runs 'done'.*mine/runs/done, .*/runs/done"):
         find_run("done")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import typer
+from flows.server.processes import Services
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
-from flows.cli.connection import asking, connected_if_running
+from flows.cli.connection import asking, connected_if_running, lost_service
 from flows.cli.errors import command
 from tests.conftest import free_port
 from tests.support.commands import gram_r2
@@ -110,3 +113,15 @@ def test_a_server_that_fails_for_long_is_said_in_one_line() -> None:
     app.command()(fails)
     done = CliRunner().invoke(app, [])
     assert (done.exit_code, done.stderr) == (1, "the server: Server error '503'\n")
+
+
+def test_what_a_run_needs_and_has_died_is_named_with_its_log(tmp_path: Path) -> None:
+    ended = psutil.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    alive = psutil.Process()
+    running = Services(tmp_path, 1, {}, {"server": alive, "worker": alive, "worker-short": ended})
+    assert lost_service(running) is None
+    running.processes["worker"] = ended
+    said = lost_service(running)
+    assert said is not None
+    assert said.startswith(f"the Prefect worker of this machine has exited; its log is {tmp_path}/worker.log")
