@@ -59,22 +59,22 @@ adapt-data: $(READY)
 
 baselines: $(READY)
 	for seed in 0 1 2; do $(BIN)/gram-r2 world --out runs/world/seed-$$seed --seed $$seed || exit 1; done
-	$(BIN)/python -m flows.server.local run baselines/world
+	$(BIN)/gram-r2 run baselines/world
 	@cat runs/baselines-world/comparison.md
 
 demo: $(READY) runs/world/seed-0/heldout.jsonl
-	$(BIN)/python -m flows.server.local run self-train/demo --param run_name=demo
+	$(BIN)/gram-r2 run demo
 	@echo "== the report: runs/demo/report.html; the judge: runs/demo/final/"
 
 ui: $(READY)
-	$(BIN)/python -m flows.server.local up
+	$(BIN)/gram-r2 ui
 
 up: $(READY)
-	$(BIN)/python -m flows.server.up
+	$(BIN)/gram-r2 up
 
 # What runs in the background must not lose its environment and its database.
 down:
-	@if [ -e .prefect/services.json ] && [ -x $(BIN)/python ]; then $(BIN)/python -m flows.server.local down; fi
+	@if [ -e .prefect/services.json ] && [ -x $(BIN)/python ]; then $(BIN)/gram-r2 down; fi
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -67,7 +67,7 @@ class RunFolder:
             self.lease = None
 
     def lease_on(self, folder: Path, say: Say, ttl_s: float = TTL_S, part: str = "") -> Lease:
-        """Takes a lease on the run, on a folder of it that is there, or on a part of that. Raises LeaseError if another has it."""
+        """Takes a lease on the run, on a folder of it that exists, or on a part of it. Raises LeaseError if another has it."""
         name = f"{self._relative(folder)}/.lease{part}.json"
         file = RemoteFile(self.remote, name) if self.remote else LocalFile(self.root / name)
         return Lease(file, f"the run {self.run_name!r}", ttl_s, say)

@@ -55,7 +55,7 @@ def up() -> None:
       PREFECT_API_URL=http://gpu-1:4200/api gram-r2 up
     """
     from flows.cli.connection import connected
-    from flows.server.up import bring_up
+    from flows.server.up import LEFT_OUT, bring_up
 
     with connected(_say) as server:
         server.keep = True
@@ -64,7 +64,7 @@ def up() -> None:
         except RuntimeError as error:  # Prefect's own words
             raise ServerError(str(error)) from error
     for problem in problems:
-        _say(f"left out: {problem}")
+        _say(f"{LEFT_OUT}{problem}")
     if problems:
         raise typer.Exit(BAD_INPUT)
 

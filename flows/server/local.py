@@ -1,12 +1,7 @@
-"""A Prefect server and workers on this machine: in the background, for commands that need them, or for the length of a test.
-
-``python -m flows.server.local run self-train/demo`` runs a deployment to its end, on the services that run in the background
-or on some that it starts, and stops. ``up`` keeps them until Ctrl-C, to look at runs in the UI; ``down`` stops them.
-"""
+"""A Prefect server and workers on this machine: in the background, for commands that need them, or for the length of a test."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import json
@@ -14,15 +9,12 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 
 from data.files import write_json
-from flows.config.recipes import ConfigError, checkout
-from flows.server.deployments import check_run
-from flows.server.following import run_deployment
+from flows.config.recipes import checkout
 from flows.server.processes import (
     WORKERS,
     Services,
@@ -38,7 +30,6 @@ from flows.server.processes import (
 )
 from flows.server.runs import under_way
 from flows.server.up import Say
-from tasks.machine.terminal import print_anything
 
 _SAME_S = 5.0
 """How far apart two readings of one process's start may be: the system's clock can be set in between."""
@@ -199,84 +190,3 @@ def stop_at_signals() -> None:
     """Closing the terminal, or a kill, then stops what was started, as Ctrl-C does."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda got, _: sys.exit(128 + got))
-
-
-# ---- the command line ------------------------------------------------------------------------------------------------
-
-
-def _parameters(pairs: list[str]) -> dict[str, Any]:
-    """Parameters from ``key=value``; a value that is not JSON is a string. Raises ConfigError for anything else."""
-    parsed: dict[str, Any] = {}
-    for pair in pairs:
-        key, found, value = pair.partition("=")
-        if not found:
-            raise ConfigError(f"--param {pair!r}: expected key=value")
-        try:
-            parsed[key] = json.loads(value)
-        except json.JSONDecodeError:
-            parsed[key] = value
-    return parsed
-
-
-def main() -> int:
-    """Returns 2, with a message, for what cannot be run, and 1 if the run does not end as Completed."""
-    print_anything()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "up", "down"])
-    parser.add_argument("deployment", nargs="?", help="for run: the deployment, such as self-train/demo")
-    parser.add_argument("--param", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--home", type=Path, default=home_folder(), help="where the server keeps its database")
-    parser.add_argument("--port", type=int)
-    arguments = parser.parse_args()
-    if arguments.command == "run" and not arguments.deployment:
-        parser.error("run needs a deployment, such as self-train/demo")
-    if arguments.home.exists() and not arguments.home.is_dir():
-        parser.error(f"--home {arguments.home} is a file: name a folder")
-    if arguments.command == "down":
-        _say("the server and the workers have been stopped" if stop_services(arguments.home) else "nothing is running")
-        return 0
-    try:
-        parameters = _parameters(arguments.param)
-        if arguments.command == "run":
-            if "/" not in arguments.deployment:
-                raise ConfigError(
-                    f"{arguments.deployment!r} is not a deployment: give FLOW/NAME, such as self-train/demo"
-                )
-            config = check_run(arguments.deployment, parameters)
-            parameters = {"run_name": config.run_name, **parameters}  # to run it again is to resume it
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print("finding or starting a Prefect server and workers on this machine …", flush=True)
-    try:
-        state = _serve(arguments, parameters)
-    except KeyboardInterrupt:
-        return 0 if arguments.command == "up" else 130
-    except RuntimeError as error:  # of the server or the worker, with the name of its log
-        print(error, file=sys.stderr)
-        return 1
-    return 0 if state == "Completed" else 1
-
-
-def _serve(arguments: argparse.Namespace, parameters: dict[str, Any]) -> str:
-    """Runs the deployment and returns its final state, or waits for Ctrl-C. Stops the services if it has started them."""
-    stop_at_signals()
-    found = services(arguments.home, arguments.port)
-    try:
-        print(f"the UI is at {found.ui}", flush=True)
-        if arguments.command == "up":
-            print(f"start a run: PREFECT_API_URL={found.ui}/api prefect deployment run self-train/demo")
-            print("Ctrl-C stops the server and the workers", flush=True)
-            signal.pause()
-        _, state = run_deployment(found, arguments.deployment, parameters)
-        print(f"{arguments.deployment}: {state}", flush=True)
-    except BaseException:
-        if found.started:
-            stop_services(arguments.home)
-        raise
-    release(found, _say)
-    return state
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -62,7 +62,7 @@ class Services:
 
         A recipe that cannot be run is left out and reported.
         """
-        return run_module("flows.server.up", environment=self.environment, allowed=(0, BAD_RECIPE))
+        return run_module("flows.cli.app", "up", environment=self.environment, allowed=(0, BAD_RECIPE))
 
     def stop(self, *names: str) -> None:
         """Stops services with all their children, and waits until their process groups are empty."""

@@ -1,7 +1,6 @@
-"""``python -m flows.server.up``: creates pools, automations and deployments on the Prefect server at PREFECT_API_URL.
+"""Creates pools, automations and deployments on a Prefect server, for ``gram-r2 up``.
 
-It can be repeated: it reports what already existed, what it created, and what it updated. A recipe that cannot be run is
-reported and left out; the exit code is then 2.
+It can be repeated: it reports what already existed, what it created, and what it updated.
 """
 
 from __future__ import annotations
@@ -13,12 +12,9 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from flows.config.recipes import recipe_files
 from flows.server.deployments import gone, register
 from flows.server.entries import POOLS, SHORT, SHORT_RUNS, parts, recipe_deployments
-from tasks.machine.terminal import print_anything
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -185,28 +181,3 @@ def run_module(
     if done.returncode not in allowed:
         raise RuntimeError(f"{module} {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
-
-
-def main() -> int:
-    print_anything()
-    from prefect.settings import PREFECT_API_URL
-
-    if not (url := PREFECT_API_URL.value()):
-        # Prefect would start a server of its own, which ends with this command.
-        print("PREFECT_API_URL is not set: set it to the server's address, http://HOST:4200/api", file=sys.stderr)
-        return 2
-    try:
-        problems = bring_up(lambda line: print(line, flush=True))
-    except httpx.HTTPError as error:
-        print(f"no Prefect server answers at PREFECT_API_URL = {url} ({error})", file=sys.stderr)
-        return 2
-    except RuntimeError as error:  # Prefect's own words
-        print(error, file=sys.stderr)
-        return 1
-    for problem in problems:
-        print(f"{LEFT_OUT}{problem}", flush=True)
-    return BAD_RECIPE if problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

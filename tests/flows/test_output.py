@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from flows.server import local
 from tasks.machine.terminal import print_anything, printing
 
 
@@ -26,14 +25,6 @@ def test_what_cannot_be_encoded_is_replaced(monkeypatch: pytest.MonkeyPatch) -> 
     print_anything()
     print("50 – 60%: 字, \ud83d", flush=True)
     assert output.buffer.getvalue() == b"50 ? 60%: ?, ?\n"  # type: ignore[attr-defined]
-
-
-def test_the_local_command_prints_to_any_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["command", "--help"])
-    output = ascii_output(monkeypatch)
-    with pytest.raises(SystemExit) as ended:
-        local.main()
-    assert (ended.value.code, output.errors) == (0, "replace")
 
 
 def test_only_an_output_without_a_reader_ends_a_command_early(monkeypatch: pytest.MonkeyPatch) -> None:

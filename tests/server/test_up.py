@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -173,19 +172,6 @@ def test_services_in_the_background_are_started_once_and_serve_both_queues(tmp_p
     touched = long.stat().st_mtime
     time.sleep(1.5)
     assert long.stat().st_mtime == touched, "runs end with their workers"
-
-
-def test_what_is_no_server_is_said_in_one_line() -> None:
-    known = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    for url, message in {
-        "": "PREFECT_API_URL is not set: set it to the server's address",
-        f"http://127.0.0.1:{free_port()}/api": "no Prefect server answers at PREFECT_API_URL = http://127.0.0.1",
-        "127.0.0.1:4200/api": "no Prefect server answers at PREFECT_API_URL = 127.0.0.1:4200/api",
-    }.items():
-        command, environment = [sys.executable, "-m", "flows.server.up"], {**known, "PREFECT_API_URL": url}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert done.stderr.startswith(message)
 
 
 @pytest.mark.prefect

@@ -14,12 +14,12 @@ import httpx
 import psutil
 import pytest
 import typer
-from flows.server.processes import Services
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 from flows.cli.connection import asking, connected_if_running, lost_service
 from flows.cli.errors import command
+from flows.server.processes import Services
 from tests.conftest import free_port
 from tests.support.commands import gram_r2
 
