@@ -1,4 +1,4 @@
-"""Reference of all recipe keys, from the settings themselves: ``python -m flows.config.reference`` writes it into README.md."""
+"""Reference of all recipe keys, from the settings themselves: ``python -m flows.config.reference`` writes it into flows/recipes/README.md."""
 
 from __future__ import annotations
 
@@ -102,15 +102,17 @@ def _default(field: FieldInfo) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
+PAGE = Path(__file__).parents[1] / "recipes" / "README.md"
+
+
 def with_reference(readme: str) -> str:
-    """The README with the reference between its two markers. Raises ValueError if they are missing."""
+    """The page with the reference between its two markers. Raises ValueError if they are missing."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"README.md has no {BEGIN} … {END}")
+        raise ValueError(f"{PAGE} has no {BEGIN} … {END}")
     return f"{before}{BEGIN}\n\n{reference()}\n\n{END}{after}"
 
 
 if __name__ == "__main__":
-    path = Path("README.md")
-    path.write_text(with_reference(path.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(with_reference(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
