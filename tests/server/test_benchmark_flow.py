@@ -1,8 +1,11 @@
-"""The flow benchmark on a real server and worker, with real vLLM: a checkpoint that is there plays two sets."""
+"""``gram-r2 run`` with a recipe of one's own, on a real server and worker, with real vLLM: a checkpoint plays two sets."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +14,44 @@ import pytest
 
 from data.files import read_jsonl, write_jsonl
 from data.world import taste
-from flows.server.following import run_deployment
 from flows.server.processes import Services
-from tests.conftest import rows_of
+from tests.conftest import ROOT, rows_of
+from tests.support.commands import COMMAND
 from tests.support.scoring_rows import write_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine]
 
 
-@pytest.fixture(scope="module")
-def parameters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("sets")
+RECIPE = """
+[judge]
+path = "{judge}"
+prompt = "compact"
+max_tokens = 128
+dtype = "float32"
+
+[benchmarks]
+sets = [{{ benchmark = "preferences", data = "world.jsonl", name = "world" }}, {{ benchmark = "ppe", data = "two.jsonl" }}]
+votes = 2
+temperature = 1.0
+max_tokens = 64
+
+[generation]
+kv_cache_mib = 64
+shard_rows = 8
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A folder with a recipe and its data, whose paths are relative to it."""
+    folder = tmp_path / "measured"
+    folder.mkdir()
     pairs = taste.draw_pairs(20, seed=21)
     write_jsonl(folder / "world.jsonl", (pair.to_json() for pair in pairs))
     texts = [text for pair in pairs for text in (pair.pair.response_a, pair.pair.response_b)]
     write_rows(folder / "two.jsonl", [candidates(i, texts[2 * i : 2 * i + 2]) for i in range(5)])
-    sets = [
-        {"benchmark": "preferences", "data": str(folder / "world.jsonl"), "name": "world"},
-        {"benchmark": "ppe", "data": str(folder / "two.jsonl")},
-    ]
-    judge = {"judge.path": "data/world/base-judge", "judge.prompt": "compact", "benchmarks.votes": 2}
-    return {
-        "store": str(tmp_path_factory.mktemp("store")),
-        "run_name": "measured",
-        "overrides": {**judge, "benchmarks.sets": sets, "generation.shard_rows": 8},
-    }
+    (folder / "measured.toml").write_text(RECIPE.format(judge=ROOT / "data/world/base-judge"))
+    return folder
 
 
 def candidates(number: int, texts: list[str]) -> dict[str, Any]:
@@ -46,10 +62,20 @@ def candidates(number: int, texts: list[str]) -> dict[str, Any]:
     return {"question_id": str(number), "prompt": taste.QUESTION, "scores": scores, "mean_score": 0.5, **responses}
 
 
-def test_a_checkpoint_is_measured_and_found_done_again(services: Services, parameters: dict[str, Any]) -> None:
-    run = Path(parameters["store"]) / "measured"
-    flow_run, state = run_deployment(services, "benchmark/demo", parameters)
-    assert state == "Completed"
+def run_it(services: Services, recipe: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """``gram-r2 run`` as a user types it, in another folder."""
+    environment = {**os.environ, "PREFECT_API_URL": services.environment["PREFECT_API_URL"]}
+    command = [*COMMAND, "run", str(recipe)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_checkpoint_is_measured_and_found_done_again(services: Services, recipe: Path, tmp_path: Path) -> None:
+    run = recipe / "runs" / "benchmark-measured"
+    done = run_it(services, recipe, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "deployment benchmark/measured: created" in done.stdout
+    assert "benchmark-world: done in" in done.stdout
+    flow_run = re.findall(r"/flow-run/([0-9a-f-]{36})", done.stdout)[0]
     world = rows_of(run / "benchmark-world" / "games.jsonl")
     assert len(world) == 20 * 2 * 2
     scores = json.loads((run / "benchmark-world" / "scores.json").read_text())
@@ -64,13 +90,11 @@ def test_a_checkpoint_is_measured_and_found_done_again(services: Services, param
     of_run = {"artifacts": {"flow_run_id": {"any_": [flow_run]}}, "limit": 200}
     artifacts = httpx.post(f"{services.ui}/api/artifacts/filter", json=of_run).json()
     keys = {artifact["key"] for artifact in artifacts if artifact["key"]}
-    assert keys == {"measured-benchmarks", "measured-summary"}
+    assert keys == {"benchmark-measured-benchmarks", "benchmark-measured-summary"}
     written = (run / "benchmark-world" / "manifest.json").stat().st_mtime_ns
 
-    again, state = run_deployment(services, "benchmark/demo", parameters)
-    assert state == "Completed"
+    again = run_it(services, recipe, tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
     assert (run / "benchmark-world" / "manifest.json").stat().st_mtime_ns == written
-    tasks = httpx.post(
-        f"{services.ui}/api/task_runs/filter", json={"flow_runs": {"id": {"any_": [again]}}, "limit": 200}
-    ).json()
-    assert {task["state"]["name"] for task in tasks} == {"Reused"}
+    assert "benchmark-world: reused" in again.stdout
+    assert "done in" not in again.stdout
