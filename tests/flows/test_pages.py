@@ -31,12 +31,12 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted(page for folder in FOLDERS for page in (ROOT / folder).rglob("README.md")),
 ]
-BLOCK = re.compile(r"^```(?:sh)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(?:sh)?\n(.*?)^```|((?:^    .*\n)+)", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:gram-r2|make|python -m) [^`]+)`")
 VARIABLE = re.compile(r"[A-Z_0-9]+=.*")
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 OF_THE_SYSTEM = {"cd", "docker", "export", "git", "moto_server", "source"}
-OURS = ("my-run", "hub:", "~", "rows.jsonl", "s3://", "http")
+OURS = ("my-", "hub:", "~", "rows.jsonl", "s3://", "http")
 """How what a reader puts in begins: there is no such thing here."""
 
 
@@ -48,9 +48,9 @@ def texts() -> Iterator[tuple[Path, str]]:
 def commands() -> Iterator[tuple[str, str]]:
     """(page, command) of every line in a block that begins with a program; variables before it are left out."""
     for page, text in texts():
-        for block in BLOCK.findall(text):
-            for line in re.sub(r"\\\n\s*", " ", block).splitlines():
-                for part in line.removeprefix("$ ").removesuffix(" &").split(" && "):
+        for fenced, indented in BLOCK.findall(text):
+            for line in re.sub(r"\\\n\s*", " ", fenced or indented).splitlines():
+                for part in line.strip().removeprefix("$ ").removesuffix(" &").split(" && "):
                     words = part.split()
                     while words and VARIABLE.fullmatch(words[0]):
                         words = words[1:]
