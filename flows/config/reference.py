@@ -1,4 +1,4 @@
-"""Reference of all recipe keys, from the settings themselves: ``python -m flows.config.reference`` writes it into flows/recipes/README.md."""
+"""The reference of all recipe keys, made from the settings: ``python -m flows.config.reference`` writes it into its page."""
 
 from __future__ import annotations
 

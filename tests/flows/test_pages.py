@@ -69,7 +69,7 @@ def check_gram_r2(words: list[str]) -> None:
 
 
 def check_make(words: list[str]) -> None:
-    assert [word for word in words if not VARIABLE.fullmatch(word)][0] in TARGETS
+    assert next(word for word in words if not VARIABLE.fullmatch(word)) in TARGETS
 
 
 def check_prefect(words: list[str]) -> None:

@@ -18,6 +18,7 @@ from tests.chaos.disturb import chaos
 from tests.chaos.faults import QUICK
 from tests.chaos.subject import Subject, manifests, state_of_run
 from tests.conftest import SECRET, until
+from tests.support.devtools import tab
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]
 
@@ -67,6 +68,29 @@ def test_a_short_run_goes_through_and_shows_itself(services: Services, undisturb
     said = state_of(services, flow_run)
     assert said.endswith(f"; judge in {run}/final")
     assert said.startswith(f"{manifests(run)['final'].metrics['accuracy']:.1%} ")
+
+
+def test_its_summary_and_table_fit_the_ui_at_1400_and_800_pixels(
+    services: Services, undisturbed: Subject, tmp_path: Path
+) -> None:
+    of_run = {"artifacts": {"flow_run_id": {"any_": [undisturbed.flow_run]}}, "limit": 200}
+    artifacts = {one["key"]: one["id"] for one in httpx.post(f"{services.ui}/api/artifacts/filter", json=of_run).json()}
+    sizes = "(e => [e.scrollWidth, e.clientWidth])"
+    with tab(tmp_path) as page:
+        for key, shown in (("short-summary", "What to do next"), ("short-rounds", "held-out accuracy")):
+            for width in (1400, 800):
+                page.go(
+                    f"{services.ui}/artifacts/artifact/{artifacts[key]}",
+                    f"document.body.innerText.includes({shown!r})",
+                    width,
+                )
+                wide = page.run(
+                    f"[document.documentElement, ...document.querySelectorAll('table, pre, img')].map({sizes})"
+                )
+                assert len(wide) > 1
+                assert all(whole <= seen + 1 for whole, seen in wide), f"{key} in {width} px: {wide}"
+                tables = "[...document.querySelectorAll('table')].map(e => e.getBoundingClientRect().right)"
+                assert all(right <= width for right in page.run(tables))
 
 
 def test_its_log_is_a_story_of_a_line_a_stage(services: Services, undisturbed: Subject) -> None:
