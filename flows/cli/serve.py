@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import signal
+import time
 from typing import Annotated
 
 import typer
@@ -39,8 +39,9 @@ def ui() -> None:
             return
         _say("start a run there, or in another terminal: gram-r2 run demo. Ctrl-C stops the server and the worker")
         with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                signal.pause()
+            while (lost := server.lost()) is None:
+                time.sleep(1.0)
+            _say(lost)
 
 
 @command
