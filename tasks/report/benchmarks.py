@@ -10,35 +10,11 @@ from typing import Any
 from data.store.artifacts import Artifact
 from tasks.benchmark.play import GAMES, SCORES, measured, set_name
 from tasks.page import charts
-from tasks.page.rendering import markdown_warnings, number, percent
+from tasks.page.rendering import markdown_warnings, percent
 from tasks.run.stage import Run
 
 _COLUMNS = 6
 """Judges side by side in the table of a set's parts: the first, the best and the last ones."""
-
-
-def benchmark_table(run: Run) -> list[dict[str, str]]:
-    """One row for each set and round, with numbers as texts."""
-    return [_row(run, artifact) for artifact in measured(run)]
-
-
-def _row(run: Run, artifact: Artifact) -> dict[str, str]:
-    metrics, interval = artifact.manifest.metrics, artifact.manifest.metrics["interval"]
-    unparsed = sum(metrics["malformed"].values()) / metrics["games"]
-    return {
-        "set": set_name(artifact),
-        "round": _judge_of(artifact),
-        "score": percent(metrics["accuracy"]),
-        "95% interval": _interval(interval),
-        "parts": ", ".join(f"{name} {percent(value)}" for name, value in metrics["parts"].items()) or "–",
-        "missing": ", ".join(metrics["missing"]) or "–",
-        "games": number(metrics["games"]),
-        "no verdict": percent(unparsed),
-        "cut off": percent(metrics["truncated"]),
-        "same in both orders": percent(metrics["position_consistency"]),
-        "first shown, if orders disagree": percent(metrics["first_shown"]),
-        "games file": run.store.shown(artifact.path / GAMES),
-    }
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""A page of a real server in Chromium, through its DevTools protocol: to look into it, fill it in, and take pictures of it."""
+"""A page of a real server in Chromium, through its DevTools protocol: to look into it."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import subprocess
@@ -60,10 +59,6 @@ class Tab:
         while not self.run(f"document.body !== null && ({until})"):
             assert time.monotonic() < deadline, f"{until} is not true of: {self.run('document.body.innerText')}"
             time.sleep(0.2)
-
-    def picture(self, file: Path) -> None:
-        """Writes what the window shows as a PNG."""
-        file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
 
 @contextlib.contextmanager
