@@ -17,7 +17,7 @@ help:
 	@echo "make test        set up, check types and style, run the quick tests"
 	@echo "make ui          start server and workers, to look at finished runs and start new ones; Ctrl-C stops them"
 	@echo "make down        stop a server and workers that run in the background"
-	@echo "make up          create pools, automations and deployments on the Prefect server at PREFECT_API_URL"
+	@echo "make up          create pools, automations and deployments on the Prefect server at PREFECT_API_URL, or on this machine's"
 	@echo "make test-slow   run the tests with a real server and workers: short runs end to end, kills, resuming"
 	@echo "make test-all    check, and run quick and slow tests side by side"
 	@echo "make test-prefect  run the tests that only watch what Prefect does when machines and servers are lost"
@@ -64,7 +64,6 @@ baselines: $(READY)
 
 demo: $(READY) runs/world/seed-0/heldout.jsonl
 	$(BIN)/gram-r2 run demo
-	@echo "== the report: runs/demo/report.html; the judge: runs/demo/final/"
 
 ui: $(READY)
 	$(BIN)/gram-r2 ui
