@@ -49,22 +49,25 @@ def generate_shards(job: dict[str, Any], store: str, worker: int) -> None:
     shards = SharedShards(generation, runs, logger.info)
     reported = kept = 0.0
 
+    def tell(rows: int) -> None:
+        if runs.is_under_way(work):  # what has ended without this worker must not come back
+            report_rows(work, worker, rows)
+            runs.keep(work)
+
     def report(done: int, total: int) -> None:
         nonlocal reported, kept
         if time.monotonic() - reported >= _REPORT_EVERY_S:
             reported = time.monotonic()
-            report_rows(work, worker, shards.rows_open)
+            tell(shards.rows_open)
         if time.monotonic() - kept >= _KEEP_EVERY_S:
             kept = time.monotonic()
             shards.keep_rows()
-        runs.keep(work)
 
     with cancellable(or_replaced=True), contextlib.closing(shards):
         runs.forget_copies_like(Path(generation.model))
         runs.bring_all([generation.rows, generation.model])
         run_engines(shards, [f"engine {worker}"], log_file, logger.debug, report, logger.warning)
-        report_rows(work, worker, 0)
-        runs.keep(work)
+        tell(0)
     runs.share(log_file)
 
 

@@ -129,9 +129,19 @@ def until(what: Callable[[], object], seconds: float = 120) -> None:
 
 
 def put(url: str, content: Mapping[str, Any]) -> None:
-    """Puts JSON to a Prefect server, again while it answers 503: its SQLite database is locked now and then."""
+    """Puts JSON to a Prefect server."""
+    _patiently("PUT", url, json=content)
+
+
+def delete(url: str) -> None:
+    """Deletes something of a Prefect server."""
+    _patiently("DELETE", url)
+
+
+def _patiently(method: str, url: str, **content: Any) -> None:
+    """Asks again while the server answers 503: its SQLite database is locked now and then."""
     for _ in range(20):
-        answer = httpx.put(url, json=content, timeout=30)
+        answer = httpx.request(method, url, timeout=30, **content)
         if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
             break
         time.sleep(1.0)

@@ -17,7 +17,7 @@ from flows.server.processes import Services
 from tests.chaos.disturb import chaos
 from tests.chaos.faults import QUICK
 from tests.chaos.subject import Subject, manifests, state_of_run
-from tests.conftest import SECRET, until
+from tests.conftest import SECRET, delete, until
 from tests.support.devtools import tab
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]
@@ -153,7 +153,7 @@ def test_a_server_that_knows_nothing_of_the_run_and_a_retry_find_all_that_is_don
 ) -> None:
     """The run is removed from the server; its flow is killed as it starts, and retried as the UI's button does."""
     before = manifests(undisturbed.folder)
-    httpx.delete(f"{services.ui}/api/flow_runs/{undisturbed.flow_run}").raise_for_status()
+    delete(f"{services.ui}/api/flow_runs/{undisturbed.flow_run}")
     of_name = {"flow_runs": {"name": {"any_": ["short"]}}}
     assert httpx.post(f"{services.ui}/api/flow_runs/filter", json=of_name).json() == []
 

@@ -82,10 +82,13 @@ def the_same_again(services: Services, run: str) -> str:
 
 
 def trainer_processes(folder: Path) -> list[psutil.Process]:
-    found = psutil.process_iter(["cmdline"])
-    return [
-        p for p in found if "tasks.training" in (p.info["cmdline"] or []) and str(folder) in " ".join(p.info["cmdline"])
+    """The trainings of a folder; a program that one of them starts has its command line for a moment, and is none."""
+    found = [
+        process
+        for process in psutil.process_iter(["cmdline", "ppid"])
+        if "tasks.training" in (process.info["cmdline"] or []) and str(folder) in " ".join(process.info["cmdline"])
     ]
+    return [process for process in found if process.info["ppid"] not in {other.pid for other in found}]
 
 
 def logs(folder: Path) -> str:
