@@ -107,7 +107,7 @@ def test_a_users_recipe_is_a_deployment_until_it_is_removed(services: Services, 
     ):
         deploy_recipe("self-train", tmp_path / "two" / "demo.toml", said.append)
     with pytest.raises(
-        ConfigError, match="self-train/demo is of a built-in recipe; these can be removed: .*self-train/mine"
+        ConfigError, match=r"self-train/demo is of a built-in recipe; these can be removed: .*self-train/mine"
     ):
         undeploy("self-train/demo")
     with pytest.raises(ConfigError, match="the server has no deployment self-train/nope"):
