@@ -24,7 +24,6 @@ from data.store.artifacts import Artifact, Counts, Outcome
 from data.store.store import RunStore
 from data.world.taste import make_pair, rationale, verdict
 from data.world.tokenizer import build_tokenizer
-from flows.server.following import run_deployment
 from flows.server.local import local_services
 from flows.server.processes import Services, start_worker
 from tasks.generation.local import GenerationStats
@@ -35,6 +34,7 @@ from tasks.model.engine import Completion, Engine, Failure, FakeEngine, OnAnswer
 from tasks.run.stage import Run
 from tasks.settings import Settings
 from tests.chaos.subject import Subject
+from tests.support.following import run_deployment
 from tests.support.scheduling import ByGroup, place_of
 
 ROOT = Path(__file__).parent.parent

@@ -10,8 +10,8 @@ import httpx
 import psutil
 
 from data.store.artifacts import MANIFEST, Artifact, Manifest
-from flows.server.following import start_deployment
 from flows.server.processes import Services, start_worker
+from tests.support.following import start_deployment
 from tests.support.short_run import short_run
 
 LOG_EVERY = 5

@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.server.following import run_deployment, state_of
 from flows.server.processes import Services
 from tests.chaos.subject import manifests
 from tests.conftest import rows_of
+from tests.support.following import run_deployment, state_of
 from tests.support.short_run import short_adapt, short_baselines, short_gram
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]

@@ -24,10 +24,10 @@ from data.files import write_jsonl
 from data.world import taste
 from flows.running.lost import crash_lost_stages
 from flows.server.entries import parts
-from flows.server.following import start_deployment
 from flows.server.processes import Services, start_server, start_worker
 from tests.chaos.subject import ENDED, Subject, flow_run_of, state_of_run
 from tests.conftest import ROOT, SECRET, until
+from tests.support.following import start_deployment
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 

@@ -12,13 +12,13 @@ from data.files import read_jsonl
 from flows.cli.connection import asking
 from flows.cli.reading import FlowRun
 from flows.cli.screen import accuracies, told
-from flows.server.following import state_of
 from flows.server.processes import Services
 from tests.chaos.disturb import chaos
 from tests.chaos.faults import QUICK
 from tests.chaos.subject import Subject, manifests, state_of_run
 from tests.conftest import SECRET, delete, until
 from tests.support.devtools import tab
+from tests.support.following import state_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]
 

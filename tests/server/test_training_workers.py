@@ -17,7 +17,6 @@ from data.files import StoreError
 from data.store.artifacts import Artifact
 from data.store.store import RunStore
 from data.world import taste
-from flows.server.following import start_deployment
 from flows.server.processes import Services, start_worker
 from flows.workers import train_model
 from tasks.run.stage import Run
@@ -26,6 +25,7 @@ from tasks.training.job import COMPLETE
 from tests.chaos.subject import ENDED, flow_run_of, state_of_run
 from tests.conftest import artifact, settings_with, until
 from tests.engine.test_engine import JUDGE
+from tests.support.following import start_deployment
 from tests.support.in_thread import InThread
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.train]

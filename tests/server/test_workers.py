@@ -16,7 +16,6 @@ from data.files import link_tree, write_jsonl
 from data.store.artifacts import BEGUN
 from data.store.store import RunStore
 from data.world import taste
-from flows.server.following import start_deployment
 from flows.server.processes import Services, start_worker
 from tasks.generation.local import GenerationStats, generate_in_children
 from tasks.generation.pool import generate_in_pool
@@ -24,6 +23,7 @@ from tasks.generation.shards import GenerationJob, read_shards
 from tests.chaos.subject import state_of_run
 from tests.conftest import until
 from tests.engine.test_engine import GENERATION, JUDGE, MODELS
+from tests.support.following import start_deployment
 from tests.support.in_thread import InThread
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine]
