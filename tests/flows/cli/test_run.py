@@ -109,7 +109,9 @@ def test_the_exit_code_is_the_runs(state: str, code: int) -> None:
     assert not server.keep, "services that were started for it are stopped"
 
 
-def test_the_end_says_where_judge_and_report_are_and_what_to_do_next(recipe_folder: Path) -> None:
+def test_the_end_says_where_judge_and_report_are_and_what_to_do_next(
+    recipe_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     there = recipe_folder / "runs/mine"
     (there / "final").mkdir(parents=True)
     (there / "report.html").touch()
@@ -118,8 +120,14 @@ def test_the_end_says_where_judge_and_report_are_and_what_to_do_next(recipe_fold
     assert said[-4:] == [
         f"judge:   {there}/final",
         f"report:  {there}/report.html",
-        "next:    gram-r2 open mine",
+        f"next:    gram-r2 open {there}",
         f"         gram-r2 rank best-of-n IN.jsonl OUT.jsonl --judge {there}/final",
+    ]
+    monkeypatch.chdir(recipe_folder)
+    _, said, _, _ = run(recipe_with(str(recipe_folder), []))
+    assert said[-2:] == [
+        "next:    gram-r2 open runs/mine",
+        "         gram-r2 rank best-of-n IN.jsonl OUT.jsonl --judge runs/mine/final",
     ]
 
 
