@@ -224,7 +224,7 @@ def how_to_go_on(given: GivenRun, server: Server) -> str:
     """What is said of a run that goes on by itself."""
     name = given.config.run_name
     lines = [
-        f"the run goes on: `gram-r2 status {name}` shows it, {server.ui} too; the same command follows it again",
+        f"the run goes on: `gram-r2 status {name}` shows how far it is, as does {server.ui}. Repeat this command to follow it",
         *(["`gram-r2 down` stops the server and the worker, and the run with them"] if server.local else []),
     ]
     return "\n".join(lines)
@@ -233,6 +233,7 @@ def how_to_go_on(given: GivenRun, server: Server) -> str:
 def summary(given: GivenRun, last: Look) -> list[str]:
     """The last lines: how the run ended, where its results are, what to do next."""
     from tasks.page.rendering import duration
+    from tasks.run.changes import REDO
 
     config = given.config
     folder, said = f"{config.store}/{config.run_name}", f": {last.message}" if last.message else ""
@@ -241,6 +242,11 @@ def summary(given: GivenRun, last: Look) -> list[str]:
         return [ended, f"plan: {folder}/plan.json"]
     if last.type == "COMPLETED":
         return [ended, *_results(folder)]
+    if REDO in last.message:
+        return [
+            ended,
+            "nothing was replaced: --on-change redo replaces these stages, another --name makes a run beside this one",
+        ]
     again = "what is done is kept; once the cause is removed, the same command goes on from there"
     return [ended, f"{again}. Logs of its stages: {folder}/logs"]
 
