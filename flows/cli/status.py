@@ -47,12 +47,12 @@ def status(
 
 def about_services(server: Server | None) -> Iterator[str]:
     """The server, the workers that listen to each pool, and the runs under way."""
-    from flows.cli.connection import named_server, runs_under_way
+    from flows.cli.connection import named_server, no_answer, runs_under_way
 
     if server is None:
         named = named_server()
         yield (
-            f"no Prefect server answers at PREFECT_API_URL = {named}"
+            no_answer(named)
             if named
             else ("no Prefect server runs on this machine: `gram-r2 ui` starts one, and `gram-r2 run` one for its run")
         )
