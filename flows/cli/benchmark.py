@@ -113,7 +113,7 @@ def compare(
     Needs both judges' games and the benchmark's own data.
 
     Examples:
-      gram-r2 benchmark compare one.jsonl other.jsonl --benchmark judgebench \
+      gram-r2 benchmark compare one.jsonl other.jsonl --benchmark judgebench \\
         --data ~/data/judgebench --names mine theirs --chart difference.svg
     """
     from tasks.benchmark.compare import compare as compared_games

@@ -61,5 +61,5 @@ def verdict(found: Iterable[Finding]) -> str:
     if problems and here:
         return f"{problems} would stop this run on any machine, {here} only on this one."
     if here:
-        return f"Only this machine would stop this run, by {here}: another one may have what it lacks."
+        return f"{here} would stop this run on this machine; another one may have what it lacks."
     return f"{problems} would stop this run." if problems else "Nothing would stop this run."

@@ -70,10 +70,11 @@ def named_server() -> str | None:
 
 
 @contextlib.contextmanager
-def connected(say: Say) -> Iterator[Server]:
+def connected(say: Say, with_created: bool = False) -> Iterator[Server]:
     """The server that is named or, if none is, this machine's own, which is started if need be.
 
-    Raises InputError if the one that is named does not answer, and ServerError if this machine's cannot be started.
+    A new one gets all pools, automations and deployments, which are said if wanted. Raises InputError if the one that is named
+    does not answer, and ServerError if this machine's cannot be started.
     """
     if url := named_server():
         with asking() as ask:
@@ -84,7 +85,7 @@ def connected(say: Say) -> Iterator[Server]:
 
     say("finding or starting a Prefect server and workers on this machine …")
     try:
-        running = services(home_folder(), say=say)
+        running = services(home_folder(), say=say, with_created=with_created)
     except RuntimeError as error:  # with the name of its log
         raise ServerError(str(error)) from error
     with asking(running.environment["PREFECT_API_URL"]) as ask:
@@ -97,6 +98,11 @@ def connected(say: Say) -> Iterator[Server]:
                     release(running, say)
                 except httpx.HTTPError:  # a server that has died
                     stop_services(running.home)
+
+
+def no_answer(url: str) -> str:
+    """What is said of the server at PREFECT_API_URL that does not answer."""
+    return f"no Prefect server answers at PREFECT_API_URL = {url}"
 
 
 @contextlib.contextmanager
@@ -201,6 +207,5 @@ def _see_that_it_answers(ask: Ask, url: str) -> None:
         raise InputError(f"the Prefect server at PREFECT_API_URL = {url} refuses to answer ({error})") from error
     except (httpx.HTTPError, ValueError) as error:
         raise InputError(
-            f"no Prefect server answers at PREFECT_API_URL = {url} ({error}): start it, or leave PREFECT_API_URL unset to use "
-            "one on this machine"
+            f"{no_answer(url)} ({error}): start it, or leave PREFECT_API_URL unset to use one on this machine"
         ) from error

@@ -115,14 +115,15 @@ def run_folders(below: Path) -> Iterator[Path]:
 
 
 def find_run(run: str) -> RunFolder:
-    """A run by its folder, or by its name below the current folder or, if there is none, among those of the checkout.
+    """A run by its folder, by a folder that holds it, such as its recipe's, or by its name.
 
-    Raises InputError if there is none, or several.
+    A name is looked for below the current folder and, if it is not there, among the runs of the checkout. Raises InputError
+    if there is no such run, or several.
     """
     from flows.config.recipes import checkout
 
     if (path := Path(run).expanduser()).is_dir():
-        return RunFolder(path.resolve())
+        return RunFolder(_run_in(path.resolve()))
     places = (Path().resolve(), checkout() / "runs")
     found = next((paths for place in places if (paths := [one for one in run_folders(place) if one.name == run])), [])
     if len(found) > 1:
@@ -130,3 +131,33 @@ def find_run(run: str) -> RunFolder:
     if not found:
         raise InputError(f"there is no run {run!r} below {' or '.join(map(str, places))}: give its folder")
     return RunFolder(found[0])
+
+
+def _run_in(folder: Path) -> Path:
+    """The run that a folder is or holds: that of its recipe, else the only one. The folder itself if it holds none."""
+    found = list(run_folders(folder))
+    if folder in found:
+        return folder
+    recipes = list(folder.glob("*.toml"))
+    of_recipe = _run_of(recipes[0]) if len(recipes) == 1 else None
+    if of_recipe is not None:
+        if of_recipe.is_dir():
+            return of_recipe
+        found = [one for one in found if one.parent == of_recipe.parent]  # those with another --name
+    if len(found) > 1:
+        raise InputError(f"{folder} holds several runs: give the folder of one: {', '.join(map(str, found))}")
+    return found[0] if found else of_recipe or folder
+
+
+def _run_of(recipe: Path) -> Path | None:
+    """Where a recipe's run is, or will be; None if the file is no recipe. Raises InputError if that is not on this machine."""
+    from data.store.remote import is_remote
+    from flows.config.recipes import ConfigError, find_recipe, load_run
+
+    try:
+        config = load_run(*find_recipe(str(recipe)))
+    except ConfigError:  # a pyproject.toml, for instance
+        return None
+    if is_remote(config.store):
+        raise InputError(f"the run of {recipe} is at {config.store}/{config.run_name}, not on this machine")
+    return Path(config.store).expanduser().resolve() / str(config.run_name)

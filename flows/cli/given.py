@@ -55,7 +55,12 @@ Changes = Annotated[
 ]
 RunName = Annotated[
     str,
-    typer.Argument(metavar="RUN", autocompletion=run_names, show_default=False, help="A run's name, or its folder."),
+    typer.Argument(
+        metavar="RUN",
+        autocompletion=run_names,
+        show_default=False,
+        help="A run's name, its folder, or its recipe's.",
+    ),
 ]
 
 

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 import typer
 
-BAD_INPUT = 2
+from flows.cli.errors import command
 
 
+@command
 def init(
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Folder for the recipe; its name is the run's name.")
@@ -58,8 +59,8 @@ def init(
         list[str] | None,
         typer.Option(
             metavar="KEY=COLUMN",
-            help="What a column holds, where it is not guessed: prompt=frage, label=winner, label_a=0 (the value that means that "
-            "the first response is better), label_b=1. May be repeated; used for each file that has the column.",
+            help="What a column holds, where it is not guessed: prompt=question, label=winner, label_a=0 (the value that means "
+            "that the first response is better), label_b=1. May be repeated; used for each file that has the column.",
         ),
     ] = None,
     format: Annotated[
@@ -81,17 +82,11 @@ def init(
       gram-r2 init my-run/ --labeled pairs.csv --gpus 8 --flow gram
     """
     # Imported here, so that help and completion are quick.
-    from data.sources.rows import SourceError
     from flows.cli.asking import AtTerminal
-    from flows.config.recipes import ConfigError
     from flows.starting.collect import Options
     from flows.starting.writing import write
 
     options = Options(
         flow, tuple(labeled or ()), unlabeled, rationale, heldout, judge, prover, gpus, tuple(columns or ()), format
     )
-    try:
-        write(folder, options, AtTerminal(sys.stdin.isatty()), force)
-    except (ConfigError, SourceError, OSError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(BAD_INPUT) from error
+    write(folder, options, AtTerminal(sys.stdin.isatty()), force)

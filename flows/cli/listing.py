@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 import webbrowser
@@ -112,9 +113,12 @@ def open_report(run: RunName) -> None:
 def show_report(folder: RunFolder, browse: Callable[[str], object] | None) -> None:
     """Prints where a run's report is, and opens it with `browse`. Raises InputError if there is none yet."""
     if folder.report is None:
+        from flows.config.recipe_text import shown
+
         done = f"{len(folder.stages)} stages are done" if folder.stages else "nothing is done yet"
         raise InputError(
-            f"{folder.path} has no report yet: it is written when the run ends ({done}); see `gram-r2 status {folder.name}`"
+            f"{folder.path} has no report yet: it is written when the run ends ({done}); see `gram-r2 status "
+            f"{shlex.quote(shown(folder.path))}`"
         )
     print(folder.report)
     if browse is not None:

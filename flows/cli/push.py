@@ -25,7 +25,7 @@ def push(
             metavar="RUN",
             autocompletion=run_names,
             show_default=False,
-            help="A run's name, its folder or its URL; or a folder final/ alone.",
+            help="A run's name, its folder, its recipe's folder, or its URL; or a folder final/ alone.",
         ),
     ],
     target: Annotated[

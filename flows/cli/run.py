@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -223,7 +224,7 @@ def how_to_go_on(given: GivenRun, server: Server) -> str:
     """What is said of a run that goes on by itself."""
     name = given.config.run_name
     lines = [
-        f"the run goes on: `gram-r2 status {name}` shows it, {server.ui} too; the same command follows it again",
+        f"the run goes on: `gram-r2 status {name}` shows how far it is, as does {server.ui}. Repeat this command to follow it",
         *(["`gram-r2 down` stops the server and the worker, and the run with them"] if server.local else []),
     ]
     return "\n".join(lines)
@@ -232,6 +233,7 @@ def how_to_go_on(given: GivenRun, server: Server) -> str:
 def summary(given: GivenRun, last: Look) -> list[str]:
     """The last lines: how the run ended, where its results are, what to do next."""
     from tasks.page.rendering import duration
+    from tasks.run.changes import REDO
 
     config = given.config
     folder, said = f"{config.store}/{config.run_name}", f": {last.message}" if last.message else ""
@@ -239,12 +241,17 @@ def summary(given: GivenRun, last: Look) -> list[str]:
     if last.type == "COMPLETED" and given.parameters.get("dry_run"):
         return [ended, f"plan: {folder}/plan.json"]
     if last.type == "COMPLETED":
-        return [ended, *_results(folder, config.run_name)]
+        return [ended, *_results(folder)]
+    if REDO in last.message:
+        return [
+            ended,
+            "nothing was replaced: --on-change redo replaces these stages, another --name makes a run beside this one",
+        ]
     again = "what is done is kept; once the cause is removed, the same command goes on from there"
     return [ended, f"{again}. Logs of its stages: {folder}/logs"]
 
 
-def _results(folder: str, name: str) -> Sequence[str]:
+def _results(folder: str) -> Sequence[str]:
     """What a finished run has left in its folder, if that is on this machine."""
     here = Path(folder).expanduser()
     page = next((page for page in (here / "report.html", here / "comparison.html") if page.is_file()), None)
@@ -254,7 +261,14 @@ def _results(folder: str, name: str) -> Sequence[str]:
         return [f"results: {folder}"]
     lines = [f"{what + ':':<8} {path}" for what, path in there.items()]
     if "report" in there:
-        lines.append(f"next:    gram-r2 open {name}")
+        lines.append(f"next:    gram-r2 open {_typed(here)}")
     if "judge" in there:
-        lines.append(f"         gram-r2 rank best-of-n IN.jsonl OUT.jsonl --judge {there['judge']}")
+        lines.append(f"         gram-r2 rank best-of-n IN.jsonl OUT.jsonl --judge {_typed(there['judge'])}")
     return lines
+
+
+def _typed(path: Path) -> str:
+    """A path as an argument in the shell: relative to the current folder if it is inside."""
+    from flows.config.recipe_text import shown
+
+    return shlex.quote(shown(path.resolve()))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.errors import BAD_INPUT, InputError, ServerError, command
 from flows.cli.given import built_in_recipes, recipe_names
+
+if TYPE_CHECKING:
+    from flows.cli.connection import Say, Server
 
 
 def _say(line: str) -> None:
@@ -58,16 +61,30 @@ def up() -> None:
     from flows.cli.connection import connected
     from flows.server.up import LEFT_OUT, bring_up
 
-    with connected(_say) as server:
+    left_out = False
+
+    def say(line: str) -> None:
+        nonlocal left_out
+        left_out = left_out or line.startswith(LEFT_OUT)
+        _say(line)
+
+    with connected(say, with_created=True) as server:
         server.keep = True
         try:
-            problems = bring_up(_say)
+            for problem in [] if server.started else bring_up(say):
+                say(f"{LEFT_OUT}{problem}")
         except RuntimeError as error:  # Prefect's own words
             raise ServerError(str(error)) from error
-    for problem in problems:
-        _say(f"{LEFT_OUT}{problem}")
-    if problems:
+        say_that_it_goes_on(server, _say)
+    if left_out:
         raise typer.Exit(BAD_INPUT)
+
+
+def say_that_it_goes_on(server: Server, say: Say) -> None:
+    """Says of a server that this command has started, and that outlives it, how it is used and stopped."""
+    if server.started:
+        say(f"the Prefect server and workers on this machine go on: {server.ui}; `gram-r2 down` stops them")
+        say(f"for `prefect` commands: export PREFECT_API_URL={server.api}")
 
 
 @command
@@ -114,9 +131,10 @@ def deploy(
 
     found = [find_recipe(recipe) for recipe in recipes]
     with connected(_say) as server:
-        server.keep = True
         for flow, path in found:
             _say(f"{deploy_recipe(flow, path, _say)}: registered at {server.ui}")
+        server.keep = True
+        say_that_it_goes_on(server, _say)
 
 
 @command
@@ -131,13 +149,16 @@ def undeploy(
     Examples:
       gram-r2 undeploy self-train/my-run
     """
-    from flows.cli.connection import connected_if_running
+    from flows.cli.connection import connected_if_running, named_server, no_answer
     from flows.server.deployments import undeploy as remove
 
     with connected_if_running() as server:
         if server is None:
+            url = named_server()
             raise InputError(
-                "no Prefect server answers: set PREFECT_API_URL, or start this machine's with `gram-r2 ui`"
+                no_answer(url)
+                if url
+                else "no Prefect server runs on this machine: set PREFECT_API_URL, or start one with `gram-r2 ui`"
             )
         for name in deployments:
             remove(name)

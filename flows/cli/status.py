@@ -20,7 +20,10 @@ def status(
     run: Annotated[
         str | None,
         typer.Argument(
-            metavar="RUN", autocompletion=run_names, show_default=False, help="A run's name, or its folder."
+            metavar="RUN",
+            autocompletion=run_names,
+            show_default=False,
+            help="A run's name, its folder, or its recipe's.",
         ),
     ] = None,
 ) -> None:
@@ -44,12 +47,12 @@ def status(
 
 def about_services(server: Server | None) -> Iterator[str]:
     """The server, the workers that listen to each pool, and the runs under way."""
-    from flows.cli.connection import named_server, runs_under_way
+    from flows.cli.connection import named_server, no_answer, runs_under_way
 
     if server is None:
         named = named_server()
         yield (
-            f"no Prefect server answers at PREFECT_API_URL = {named}"
+            no_answer(named)
             if named
             else ("no Prefect server runs on this machine: `gram-r2 ui` starts one, and `gram-r2 run` one for its run")
         )
@@ -86,7 +89,12 @@ def about_run(name: str, server: Server | None) -> Iterator[str]:
     from flows.cli.folders import find_run
     from flows.cli.reading import FlowRun
 
-    folder_name = name.rstrip("/").rpartition("/")[2]
+    folder, unknown = None, None
+    try:
+        folder = find_run(name)
+    except InputError as error:
+        unknown = error
+    folder_name = folder.name if folder else name.rstrip("/").rpartition("/")[2]
     for run in runs_under_way(server.ask) if server else ():
         if folder_name in (run["name"], run["parameters"].get("run_name")):
             assert server is not None
@@ -96,10 +104,10 @@ def about_run(name: str, server: Server | None) -> Iterator[str]:
             yield from _in_short(server.ask, run)
             yield f"{server.ui}/runs/flow-run/{run['id']}"
             return
-    try:
-        folder = find_run(name)
-    except InputError as error:
-        raise InputError(f"{error}. No run of that name is under way{' on ' + server.ui if server else ''}") from error
+    if folder is None:
+        raise InputError(
+            f"{unknown}. No run of that name is under way{' on ' + server.ui if server else ''}"
+        ) from unknown
     yield from _of_folder(folder)
 
 

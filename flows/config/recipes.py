@@ -60,12 +60,13 @@ def find_recipe(name: str) -> tuple[str, Path]:
         return _flow_of(path), path
     flow, _, stem = name.removesuffix(".toml").rpartition("/")
     having = [kind for kind, path in recipe_files() if path.stem == stem]
-    if path.is_dir() and (only := _only_recipe(name, path, (flow in having) if flow else bool(having))):
+    built_in = (flow in having) if flow else bool(having)
+    if path.is_dir() and (only := _only_recipe(name, path, built_in)):
         return _flow_of(only), only
+    if name.startswith((".", "~", "/")) or (name.endswith(("/", ".toml")) and not built_in):
+        raise ConfigError(f"{name}: there is no such {'file' if path.suffix == '.toml' else 'folder'}")
     if not flow:
         flow = _DEFAULT if _DEFAULT in having or len(having) != 1 else having[0]
-    if flow not in FLOWS and path.suffix == ".toml":
-        raise ConfigError(f"{name}: there is no such file")
     if flow not in FLOWS:
         near = difflib.get_close_matches(flow, FLOWS, n=1)
         hint = f"did you mean {near[0]}/{stem}?" if near else f"the flows are {', '.join(FLOWS)}"

@@ -101,7 +101,7 @@ def register(client: SyncPrefectClient, entry: Mapping[str, Any], recipe: Path |
 def deploy_recipe(flow: str, path: Path, say: Callable[[str], None]) -> str:
     """Registers a recipe on the server at PREFECT_API_URL, and returns its deployment's name, FLOW/NAME.
 
-    Says so if it takes the place of another file's. Raises ConfigError if it cannot be run, or has a built-in one's name.
+    Says so if it replaces another file's. Raises ConfigError if it cannot be run, or has a built-in one's name.
     """
     from prefect.client.orchestration import get_client
 
@@ -120,7 +120,7 @@ def deploy_recipe(flow: str, path: Path, say: Callable[[str], None]) -> str:
     if found is None:
         say(f"deployment {name}: created")
     elif recipe and recipe_of(found) != recipe:
-        say(f"deployment {name}: takes the place of that of {recipe_of(found) or 'something else'}")
+        say(f"deployment {name}: replaces {recipe_of(found) or 'another deployment of that name'}")
     return name
 
 

@@ -47,11 +47,12 @@ def home_folder() -> Path:
     return checkout() / ".prefect"
 
 
-def services(home: Path, port: int | None = None, say: Say = _say) -> Services:
+def services(home: Path, port: int | None = None, say: Say = _say, with_created: bool = False) -> Services:
     """The server and the workers recorded in `home`, as far as they run; those missing are started in the background.
 
     They outlive this process. A new server gets every pool, automation and deployment; `say` is told which recipes were left
-    out. Raises RuntimeError with the name of a log if the server does not answer, and FileExistsError if `home` is a file.
+    out and, if wanted, what was created. Raises RuntimeError with the name of a log if the server does not answer, and
+    FileExistsError if `home` is a file.
     """
     with _locked(home):
         found = _recorded(home)
@@ -66,7 +67,7 @@ def services(home: Path, port: int | None = None, say: Say = _say) -> Services:
             if found.started or not any(
                 map(found.is_alive, WORKERS)
             ):  # the command that started it may have been killed
-                bring_up(found, say)
+                bring_up(found, say, with_created and found.started)
             start_workers(found)
         except BaseException:
             found.stop(*found.processes.keys() - before)

@@ -127,10 +127,10 @@ def start_server(services: Services) -> None:
     wait_for_server(services)
 
 
-def bring_up(services: Services, say: Say) -> None:
-    """Creates what the server lacks, and says which recipes were left out."""
+def bring_up(services: Services, say: Say, with_created: bool = False) -> None:
+    """Creates what the server lacks, and says which recipes were left out and, if wanted, what was created."""
     for line in services.bring_up().splitlines():
-        if line.startswith(LEFT_OUT):
+        if with_created or line.startswith(LEFT_OUT):
             say(line)
 
 

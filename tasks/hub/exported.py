@@ -45,9 +45,8 @@ class Exported:
 def find_exported(run: str | Path) -> Exported:
     """The judge of a run: its folder or URL, or the folder ``final/`` alone.
 
-    A folder that `gram-r2 init` has made stands for its run of the same name. From a store at a URL, the files are downloaded
-    into its cache. Raises PushError if there is no such run, if its export is missing or not finished, or if a file is not
-    what was written.
+    From a store at a URL, the files are downloaded into its cache. Raises PushError if there is no such run, if its export is
+    missing or not finished, or if a file is not what was written.
     """
     folder = Path(run)
     if not is_remote(str(run)) and (folder / MANIFEST).is_file():
@@ -64,8 +63,6 @@ def _run_store(run: str) -> RunStore:
             root, _, name = run.rstrip("/").rpartition("/")
             return RunStore(root, name)
         folder = Path(run).resolve()
-        inside = folder / "runs" / folder.name
-        folder = inside if inside.is_dir() else folder
         return RunStore(folder.parent, folder.name)
     except (StoreError, ValueError) as error:
         raise PushError(str(error)) from error

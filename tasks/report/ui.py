@@ -155,13 +155,14 @@ def _while_running(run: Run, table: Sequence[Row]) -> list[str]:
 
 def next_steps(run: Run) -> list[str]:
     """What can be done with a run that has ended: one line each, with the command."""
-    name, report, judge = run.store.run_name, run.store.path / "report.html", run.finished_stage("export")
-    lines = [f"- Read the report: `gram-r2 open {name}`"] if report.is_file() else []
+    place, judge = place_of(run.store, run.store.path), run.finished_stage("export")
+    can_be_opened = run.store.remote is None and (run.store.path / "report.html").is_file()
+    lines = [f"- Read the report: `gram-r2 open {place}`"] if can_be_opened else []
     if judge is not None:
         folder = place_of(run.store, judge.path)
         lines += [
             f"- Use the judge: `gram-r2 rank best-of-n prompts.jsonl best.jsonl --judge {folder}`",
-            f"- Share the judge: `gram-r2 push {name} hub:OWNER/NAME`",
+            f"- Share the judge: `gram-r2 push {place} hub:OWNER/NAME`",
         ]
     lines.append("- Change it: start it again with `on_change` = `redo`, or as another run with another name")
     return ["\n".join(lines)]

@@ -27,6 +27,8 @@ from data.store.artifacts import (
 from tasks.run.finished import is_finished
 from tasks.run.stage import Context, Run, stage_of
 
+REDO = "Set on_change='redo'"
+"""What a refusal advises; no other error does."""
 _LONGEST = 40
 _REPEATS_RESULTS = ("export",)
 """Kinds of stages whose settings repeat the results of other stages: they differ whenever those do."""
@@ -247,7 +249,7 @@ def _report(changes: Sequence[_Change], refused: str, say: Callable[[str], None]
         lines = "\n".join(f"  {change}" for change in certain)
         raise StageError(
             f"{refused}:\n{lines}\n"
-            "Set on_change='redo' to replace these stages (they are set aside, not deleted), or use another run_name"
+            f"{REDO} to replace these stages (they are set aside, not deleted), or use another run_name"
         )
 
 

@@ -112,7 +112,11 @@ def test_a_recipe_elsewhere_belongs_to_the_flow_of_its_folder_or_of_its_sections
     ("name", "message"),
     [
         ("adapts/demo", "adapts/demo: there is no flow 'adapts'; did you mean adapt/demo?"),
-        ("/none/x.toml", "/none/x.toml: there is no such file"),
+        *((name, f"{name}: there is no such file") for name in ("/none/x.toml", "x.toml", "gram/x.toml")),
+        *(
+            (name, f"{name}: there is no such folder")
+            for name in ("my-new-run/", "./demo", "~/none", "/demo", "../none")
+        ),
         ("adapt/dmeo", "there is no recipe 'dmeo' of adapt; did you mean demo? available: demo, helpsteer3-code"),
     ],
 )

@@ -92,7 +92,7 @@ def test_a_users_recipe_is_a_deployment_until_it_is_removed(services: Services, 
     deploy_recipe(*find_recipe(f"{tmp_path}/two"), said.append)
     assert said == [
         "deployment self-train/mine: created",
-        f"deployment self-train/mine: takes the place of that of {tmp_path}/one/mine.toml",
+        f"deployment self-train/mine: replaces {tmp_path}/one/mine.toml",
     ]
     made = httpx.get(f"{services.ui}/api/deployments/name/self-train/mine").json()
     assert sorted(made["tags"]) == ["gram-r2", "own", "self-train"]

@@ -95,7 +95,8 @@ def test_a_run_that_has_ended_says_what_can_be_done_with_it(tmp_path: Path, monk
     (run.store.path / "report.html").write_text("")
     text = ui.progress_summary(run, round_table(run), ended=True)
     assert "--judge runs/hand/final`" in section(text, "What to do next")
-    assert "`gram-r2 open hand`" in text
+    assert "`gram-r2 open runs/hand`" in text
+    assert "`gram-r2 push runs/hand hub:OWNER/NAME`" in text
     assert "- Judge: `runs/hand/final`" in section(text, "Where it is")
     assert ui.outcome(run) == "70.0% after round 1 of 2; judge in runs/hand/final"
 

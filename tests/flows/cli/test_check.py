@@ -69,7 +69,9 @@ def test_what_only_this_machine_lacks_is_marked(recipe_folder: Path, monkeypatch
     done = gram_r2("check", str(recipe_folder), "--set", "generation.tensor_parallel=8")
     assert done.code == 2
     assert lines_of("HERE", done.out) == ["generation.tensor_parallel = 8, but 2 GPUs are visible: 0, 1"]
-    assert done.out.splitlines()[-1].startswith("Only this machine would stop this run, by 1 problem:")
+    assert done.out.splitlines()[-1] == (
+        "1 problem would stop this run on this machine; another one may have what it lacks."
+    )
 
 
 def test_the_verdict_tells_the_machine_from_the_recipe() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
+from collections.abc import Iterator
 from typing import get_args
 
 import pytest
@@ -30,8 +33,39 @@ def test_the_help_of_each_command_says_what_every_option_is(words: tuple[str, ..
     assert not [param.name for param in found.params if not getattr(param, "help", None)]
     done = gram_r2(*words, "--help")
     assert done.code == 0
-    if not hasattr(found, "commands"):
-        assert f"gram-r2 {' '.join(words)}" in found.help, "an example"
+    assert max(map(len, found.help.split("\n")[1:]), default=0) <= 78, "lines are not wrapped a second time"
+    examples = list(examples_in(found.help))
+    assert any(example[: len(words)] == list(words) for example in examples)
+    for example in examples:
+        parse(example)
+
+
+def examples_in(text: str) -> Iterator[list[str]]:
+    """The arguments of each example of ours in a command's help. Further lines of an example are indented more."""
+    for lines in re.split(r"\n  (?=\S)", text.partition("Examples:")[2]):
+        variables, program, arguments = lines.partition("gram-r2 ")
+        if program and all("=" in word for word in variables.split()):
+            yield shlex.split(arguments.replace("\\\n", ""))
+
+
+def parse(arguments: list[str]) -> None:
+    """Raises an error if a command does not take the arguments."""
+    found, words = get_command(app), list(arguments)
+    while hasattr(found, "commands"):
+        found, words = found.commands[words[0]], words[1:]
+    if "--help" not in words:
+        found.make_context(" ".join(arguments), words)
+
+
+def test_an_example_with_an_option_that_is_not_there_is_noticed() -> None:
+    assert list(
+        examples_in("X.\n\nExamples:\n  A=1 gram-r2 up\n  prefect run gram-r2 x\n  gram-r2 run a \\\n    --x\n")
+    ) == [
+        ["up"],
+        ["run", "a", "--x"],
+    ]
+    with pytest.raises(Exception, match="No such option: --x"):
+        parse(["run", "a", "--x"])
 
 
 @pytest.mark.parametrize("words", [("--help",), ("rank", "--help"), ("rank", "--votes", "none")])

@@ -17,6 +17,7 @@ from flows.cli.errors import InputError
 from flows.cli.given import GivenRun, recipe_with
 from flows.cli.run import Actions, carry_on, refuse_what_cannot_run
 from flows.config.recipes import ConfigError
+from tasks.run.changes import REDO
 from tests.conftest import ROOT
 from tests.support.answering import RUN, Answers, Moment
 from tests.support.commands import gram_r2
@@ -109,7 +110,20 @@ def test_the_exit_code_is_the_runs(state: str, code: int) -> None:
     assert not server.keep, "services that were started for it are stopped"
 
 
-def test_the_end_says_where_judge_and_report_are_and_what_to_do_next(recipe_folder: Path) -> None:
+def test_a_refusal_is_not_overcome_by_the_same_command() -> None:
+    refusal = f"StageError: the run 'demo' is finished:\n  round-1/votes: will redo\n{REDO} to replace these stages"
+    code, said, _, _ = run(recipe_with("demo", []), Moment("FAILED", message=refusal))
+    assert code == 1
+    assert (
+        said[-1]
+        == "nothing was replaced: --on-change redo replaces these stages, another --name makes a run beside this one"
+    )
+    assert not any("the same command" in line for line in said)
+
+
+def test_the_end_says_where_judge_and_report_are_and_what_to_do_next(
+    recipe_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     there = recipe_folder / "runs/mine"
     (there / "final").mkdir(parents=True)
     (there / "report.html").touch()
@@ -118,8 +132,14 @@ def test_the_end_says_where_judge_and_report_are_and_what_to_do_next(recipe_fold
     assert said[-4:] == [
         f"judge:   {there}/final",
         f"report:  {there}/report.html",
-        "next:    gram-r2 open mine",
+        f"next:    gram-r2 open {there}",
         f"         gram-r2 rank best-of-n IN.jsonl OUT.jsonl --judge {there}/final",
+    ]
+    monkeypatch.chdir(recipe_folder)
+    _, said, _, _ = run(recipe_with(str(recipe_folder), []))
+    assert said[-2:] == [
+        "next:    gram-r2 open runs/mine",
+        "         gram-r2 rank best-of-n IN.jsonl OUT.jsonl --judge runs/mine/final",
     ]
 
 

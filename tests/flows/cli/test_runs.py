@@ -125,6 +125,48 @@ def test_a_run_is_found_by_folder_or_by_a_name_that_is_not_ambiguous(
         find_run("done")
 
 
+def test_a_folder_with_a_recipe_leads_to_its_run(recipe_folder: Path, no_server: Path) -> None:
+    """As `gram-r2 init my-run/` and `gram-r2 run my-run/` leave it."""
+    mine = recipe_folder / "runs/mine"
+    assert find_run(str(recipe_folder)).path == mine, "where it will be"
+    named = make_run(recipe_folder / "runs/named", *STAGES)
+    assert find_run(str(recipe_folder)).path == named, "one with another --name"
+    make_run(recipe_folder / "other/runs/x", *STAGES)
+    assert find_run(str(recipe_folder)).path == named, "what other recipes have made is not its run"
+    make_run(mine, *STAGES)
+    (mine / "report.html").touch()
+    assert find_run(str(recipe_folder)).path == mine
+    assert find_run(str(mine)).path == mine
+    assert (
+        gram_r2("open", str(recipe_folder), env={"DISPLAY": "", "WAYLAND_DISPLAY": ""}).out == f"{mine}/report.html\n"
+    )
+    assert f"mine: finished; 5 stages are done, in {mine}" in gram_r2("status", str(recipe_folder)).out
+    recipe = recipe_folder / "mine.toml"
+    recipe.write_text('store = "s3://bucket/runs"\n' + recipe.read_text())
+    with pytest.raises(InputError, match=r"the run of .*mine\.toml is at s3://bucket/runs/mine, not on this machine"):
+        find_run(str(recipe_folder))
+
+
+def test_a_folder_without_a_recipe_leads_to_the_only_run_in_it(store: Path) -> None:
+    make_run(store / "one/runs/gram-one", *STAGES)
+    (store / "one/pyproject.toml").write_text("[project]\nname = 'one'\n")
+    assert find_run("one").path == store / "one/runs/gram-one"
+    assert find_run("runs/done/").path == store / "runs/done"
+    with pytest.raises(
+        InputError, match=r"/runs holds several runs: give the folder of one: .*/done, .*/only, .*/stopped"
+    ):
+        find_run("runs")
+    (store / "hand/final").mkdir(parents=True)
+    assert find_run("hand").path == store / "hand", "a run of which only the judge is left"
+
+
+def test_a_run_that_is_under_way_is_found_by_its_recipes_folder(recipe_folder: Path, no_server: Path) -> None:
+    make_run(recipe_folder / "runs/mine", *STAGES)
+    running = {**UNDER_WAY, "name": "calm-owl", "parameters": {"run_name": "mine"}}
+    said = list(about_run(str(recipe_folder), server(Answers([Moment(tasks=[FIRST])], under_way=[running]))))
+    assert said[-1] == f"http://127.0.0.1:4200/runs/flow-run/{RUN}"
+
+
 # ---- list -----------------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -17,10 +18,12 @@ import typer
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
-from flows.cli.connection import asking, connected_if_running, lost_service
+from flows.cli.connection import Server, asking, connected_if_running, lost_service
 from flows.cli.errors import command
-from flows.server.processes import Services
+from flows.cli.serve import say_that_it_goes_on
+from flows.server.processes import Services, bring_up
 from tests.conftest import free_port
+from tests.support.answering import Answers, Moment
 from tests.support.commands import gram_r2
 
 
@@ -57,6 +60,8 @@ def test_a_named_server_that_does_not_answer_is_said_in_one_line(no_server: Path
             assert (done.code, done.err.count("\n")) == (2, 1)
             assert done.err.startswith(f"no Prefect server answers at PREFECT_API_URL = {url} (")
         assert gram_r2("status").out == f"no Prefect server answers at PREFECT_API_URL = {url}\n"
+        done = gram_r2("undeploy", "self-train/mine")
+        assert (done.code, done.err) == (2, f"no Prefect server answers at PREFECT_API_URL = {url}\n")
 
 
 def test_the_ui_of_a_named_server_is_where_it_is(no_server: Path, port: int) -> None:
@@ -90,7 +95,28 @@ def test_without_a_server_nothing_is_stopped_or_removed(no_server: Path) -> None
     assert gram_r2("down").out == "no Prefect server runs on this machine\n"
     done = gram_r2("undeploy", "self-train/mine")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "no Prefect server answers" in done.err
+    assert "no Prefect server runs on this machine: set PREFECT_API_URL" in done.err
+
+
+def test_a_server_that_outlives_the_command_that_started_it_is_said_so() -> None:
+    said: list[str] = []
+    server = Server("http://127.0.0.1:4200/api", "http://127.0.0.1:4200", Answers([Moment()]), local=True)
+    say_that_it_goes_on(server, said.append)
+    assert said == []
+    say_that_it_goes_on(replace(server, started=True), said.append)
+    assert "http://127.0.0.1:4200; `gram-r2 down` stops" in said[0]
+    assert said[1].endswith("export PREFECT_API_URL=http://127.0.0.1:4200/api")
+
+
+def test_what_a_new_server_got_is_said_if_wanted(tmp_path: Path) -> None:
+    class Full(Services):
+        def bring_up(self) -> str:
+            return "work pool ctl: created\nleft out: mine.toml: wrong\n"
+
+    for with_created, lines in ((False, 1), (True, 2)):
+        said: list[str] = []
+        bring_up(Full(tmp_path, 1, {}), said.append, with_created)
+        assert said == ["work pool ctl: created", "left out: mine.toml: wrong"][-lines:]
 
 
 def test_a_recipe_that_is_not_there_is_said_before_a_server_is_looked_for(no_server: Path) -> None:
