@@ -62,16 +62,15 @@ def candidates(number: int, texts: list[str]) -> dict[str, Any]:
     return {"question_id": str(number), "prompt": taste.QUESTION, "scores": scores, "mean_score": 0.5, **responses}
 
 
-def run_it(services: Services, recipe: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """``gram-r2 run`` as a user types it, in another folder."""
+def typed(services: Services, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """``gram-r2`` as a user types it in a folder."""
     environment = {**os.environ, "PREFECT_API_URL": services.environment["PREFECT_API_URL"]}
-    command = [*COMMAND, "run", str(recipe)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run([*COMMAND, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_a_checkpoint_is_measured_and_found_done_again(services: Services, recipe: Path, tmp_path: Path) -> None:
     run = recipe / "runs" / "benchmark-measured"
-    done = run_it(services, recipe, tmp_path)
+    done = typed(services, tmp_path, "run", "measured/")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "deployment benchmark/measured: created" in done.stdout
     assert "benchmark-world: done in" in done.stdout
@@ -93,8 +92,11 @@ def test_a_checkpoint_is_measured_and_found_done_again(services: Services, recip
     assert keys == {"benchmark-measured-benchmarks", "benchmark-measured-summary"}
     written = (run / "benchmark-world" / "manifest.json").stat().st_mtime_ns
 
-    again = run_it(services, recipe, tmp_path)
+    again = typed(services, tmp_path, "run", "measured/")
     assert again.returncode == 0, again.stdout + again.stderr
     assert (run / "benchmark-world" / "manifest.json").stat().st_mtime_ns == written
     assert "benchmark-world: reused" in again.stdout
     assert "done in" not in again.stdout
+    status = typed(services, tmp_path, "status", "measured/")
+    assert (status.returncode, "finished" in status.stdout) == (0, True), status.stdout + status.stderr
+    assert "benchmark-measured" in typed(services, tmp_path, "list").stdout
