@@ -43,7 +43,7 @@ def list_runs(
       gram-r2 list /shared/runs
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from flows.cli.connection import connected_if_running
     from flows.cli.folders import RunFolder, run_folders
@@ -57,11 +57,12 @@ def list_runs(
     if not rows:
         print(f"no runs below {below.resolve()}: `gram-r2 run demo` makes one")
         return
-    table = Table(*_COLUMNS, box=None, pad_edge=False, header_style="bold")
+    # What does not fit is wrapped: a name that is cut off cannot be given to another command.
+    columns = [Column(name, overflow="fold") for name in _COLUMNS]
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False)
-    console.print(table, width=None if console.is_terminal else _WIDE)
+    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
 def rows_of(folders: Sequence[RunFolder], server: Server | None, now: float) -> Iterator[tuple[str, ...]]:

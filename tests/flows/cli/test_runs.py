@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -203,6 +204,9 @@ def test_the_command_prints_a_table_also_into_a_pipe(store: Path) -> None:
     lines = done.out.splitlines()
     assert lines[0].split() == ["run", "flow", "state", "rounds", "accuracy", "changed", "folder"]
     assert lines[1].split()[:5] == ["done", "self-train", "finished", "1", "93.6%"]
+    long = "a-name-of-" + 60 * "x"
+    shutil.copytree(next(path for path in store.rglob("done") if path.is_dir()), store / "runs" / long)
+    assert f" {long}" in gram_r2("list").out.replace("/", " "), "nothing is cut off"
     (store / "empty").mkdir()
     assert gram_r2("list", "empty").out == f"no runs below {store}/empty: `gram-r2 run demo` makes one\n"
     assert gram_r2("list", "none").err == "none is not a folder: give one that holds runs\n"
