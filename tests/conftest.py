@@ -14,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import settings as hypothesis_settings
 
@@ -126,26 +125,6 @@ def until(what: Callable[[], object], seconds: float = 120) -> None:
     while not what():
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.2)
-
-
-def put(url: str, content: Mapping[str, Any]) -> None:
-    """Puts JSON to a Prefect server."""
-    _patiently("PUT", url, json=content)
-
-
-def delete(url: str) -> None:
-    """Deletes something of a Prefect server."""
-    _patiently("DELETE", url)
-
-
-def _patiently(method: str, url: str, **content: Any) -> None:
-    """Asks again while the server answers 503: its SQLite database is locked now and then."""
-    for _ in range(20):
-        answer = httpx.request(method, url, timeout=30, **content)
-        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-            break
-        time.sleep(1.0)
-    answer.raise_for_status()
 
 
 def make(identity: str = "p1", question: str = "Why?", a: str = "first", b: str = "second") -> ResponsePair:

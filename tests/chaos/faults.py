@@ -14,7 +14,7 @@ from prefect.events import Event, Resource
 
 from flows.server.processes import start_server
 from tests.chaos.subject import ENDED, Subject, flow_run_of
-from tests.conftest import put
+from tests.support.patient import send
 
 ENDING = {
     "flow killed", "flow terminated", "flow run cancelled", "worker and flow killed",
@@ -127,8 +127,8 @@ def _impatient(subject: Subject) -> Iterator[None]:
     [automation] = [one for one in found if one["name"] == "gram-r2: no heartbeat"]
     kept = {key: automation[key] for key in ("name", "trigger", "actions", "description", "enabled")}
     trigger = {**kept["trigger"], "within": _PATIENCE_S}
-    put(f"{api}/{automation['id']}", {**kept, "trigger": trigger})
+    send("PUT", f"{api}/{automation['id']}", {**kept, "trigger": trigger})
     try:
         yield
     finally:
-        put(f"{api}/{automation['id']}", kept)
+        send("PUT", f"{api}/{automation['id']}", kept)

@@ -12,6 +12,7 @@ import psutil
 from data.store.artifacts import MANIFEST, Artifact, Manifest
 from flows.server.processes import Services, start_worker
 from tests.support.following import start_deployment
+from tests.support.patient import send
 from tests.support.short_run import short_run
 
 LOG_EVERY = 5
@@ -66,10 +67,7 @@ class Subject:
     def cancel(self) -> None:
         """As the UI's button does."""
         state = {"type": "CANCELLING", "name": "Cancelling"}
-        answer = httpx.post(
-            f"{self.services.ui}/api/flow_runs/{self.flow_run}/set_state", json={"state": state}, timeout=30
-        )
-        answer.raise_for_status()
+        send("POST", f"{self.services.ui}/api/flow_runs/{self.flow_run}/set_state", {"state": state})
 
     def mend(self) -> None:
         """Starts the workers that are missing, as a machine's init would."""

@@ -28,6 +28,7 @@ from flows.server.processes import Services, start_server, start_worker
 from tests.chaos.subject import ENDED, Subject, flow_run_of, state_of_run
 from tests.conftest import ROOT, SECRET, until
 from tests.support.following import start_deployment
+from tests.support.patient import send
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
@@ -128,7 +129,7 @@ def test_a_nested_parameter_is_replaced_whole(services: Services, deployed: Any,
         f"{services.ui}/api/deployments/filter", json={"deployments": {"name": {"any_": [name.split("/")[1]]}}}
     ).json()
     given = {"seconds": 1, "alive": str(tmp_path / "alive"), "nested": {"a": 1, "b": 2}}
-    httpx.patch(f"{services.ui}/api/deployments/{found['id']}", json={"parameters": given}).raise_for_status()
+    send("PATCH", f"{services.ui}/api/deployments/{found['id']}", {"parameters": given})
     run = start_deployment(services, name, {"nested": {"a": 3}})
     parameters = httpx.get(f"{services.ui}/api/flow_runs/{run}").json()["parameters"]
     assert parameters["nested"] == {"a": 3}
@@ -146,19 +147,19 @@ def test_stages_that_a_killed_attempt_left_are_ended(services: Services) -> None
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     api = f"{services.ui}/api"
-    flow = httpx.post(f"{api}/flows/", json={"name": "left-behind"}).json()["id"]
-    run = httpx.post(f"{api}/flow_runs/", json={"flow_id": flow, "state": {"type": "RUNNING"}}).json()["id"]
+    flow = send("POST", f"{api}/flows/", {"name": "left-behind"}).json()["id"]
+    run = send("POST", f"{api}/flow_runs/", {"flow_id": flow, "state": {"type": "RUNNING"}}).json()["id"]
     made = {}
     for name in ("COMPLETED", "RUNNING", "PENDING"):
         told = {"flow_run_id": run, "task_key": name, "dynamic_key": name, "state": {"type": name}}
-        made[name] = httpx.post(f"{api}/task_runs/", json=told).json()["id"]
+        made[name] = send("POST", f"{api}/task_runs/", told).json()["id"]
     bar = {"type": "progress", "data": 43.0, "flow_run_id": run, "task_run_id": made["RUNNING"]}
-    bar["id"] = httpx.post(f"{api}/artifacts/", json=bar).raise_for_status().json()["id"]
+    bar["id"] = send("POST", f"{api}/artifacts/", bar).json()["id"]
     with temporary_settings({PREFECT_API_URL: api}):
         assert crash_lost_stages(UUID(run)) == 2
         # The next seed of the same attempt: the server does not know yet that this attempt's own tasks have ended.
         told = {"flow_run_id": run, "task_key": "own", "dynamic_key": "own", "state": {"type": "RUNNING"}}
-        own = httpx.post(f"{api}/task_runs/", json=told).json()["id"]
+        own = send("POST", f"{api}/task_runs/", told).json()["id"]
         assert crash_lost_stages(UUID(run)) == 0
     assert httpx.get(f"{api}/task_runs/{own}").json()["state"]["type"] == "RUNNING"
     assert httpx.get(f"{api}/artifacts/{bar['id']}").status_code == 404, "it would stand at 43% forever"

@@ -16,9 +16,10 @@ from flows.server.processes import Services
 from tests.chaos.disturb import chaos
 from tests.chaos.faults import QUICK
 from tests.chaos.subject import Subject, manifests, state_of_run
-from tests.conftest import SECRET, delete, until
+from tests.conftest import SECRET, until
 from tests.support.devtools import tab
 from tests.support.following import state_of
+from tests.support.patient import send
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]
 
@@ -33,8 +34,8 @@ def sent_by_form(services: Services, name: str, parameters: dict[str, Any]) -> s
     """Starts self-train/demo as the UI's form does, with this in the field for the run's name; returns the flow run's id."""
     deployment = httpx.get(f"{services.ui}/api/deployments/name/self-train/demo").json()["id"]
     told = {"name": name, "parameters": parameters}
-    answer = httpx.post(f"{services.ui}/api/deployments/{deployment}/create_flow_run", json=told)
-    return str(answer.raise_for_status().json()["id"])
+    answer = send("POST", f"{services.ui}/api/deployments/{deployment}/create_flow_run", told)
+    return str(answer.json()["id"])
 
 
 def test_a_short_run_goes_through_and_shows_itself(services: Services, undisturbed: Subject) -> None:
@@ -153,7 +154,7 @@ def test_a_server_that_knows_nothing_of_the_run_and_a_retry_find_all_that_is_don
 ) -> None:
     """The run is removed from the server; its flow is killed as it starts, and retried as the UI's button does."""
     before = manifests(undisturbed.folder)
-    delete(f"{services.ui}/api/flow_runs/{undisturbed.flow_run}")
+    send("DELETE", f"{services.ui}/api/flow_runs/{undisturbed.flow_run}")
     of_name = {"flow_runs": {"name": {"any_": ["short"]}}}
     assert httpx.post(f"{services.ui}/api/flow_runs/filter", json=of_name).json() == []
 

@@ -22,7 +22,8 @@ from flows.server.local import services as services_of
 from flows.server.local import stop_services
 from flows.server.processes import Services, is_alive
 from flows.server.runs import cancel_run, start_run, under_way
-from tests.conftest import ROOT, free_port, put, until
+from tests.conftest import ROOT, free_port, until
+from tests.support.patient import send
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
@@ -41,11 +42,11 @@ def test_what_is_there_is_left_alone_and_what_differs_is_brought_up_to_date(serv
     assert sorted(automations) == ["gram-r2: never started", "gram-r2: no heartbeat"]
     deployed = {f"{d['name']}" for d in all_of(services, "deployments")}
     assert {"demo", "llama-3.2-3b", "llama-3.1-8b"} <= deployed
-    httpx.patch(f"{services.ui}/api/work_pools/gpu", json={"description": "old"}).raise_for_status()
+    send("PATCH", f"{services.ui}/api/work_pools/gpu", {"description": "old"})
     found = automations["gram-r2: no heartbeat"]
     kept = {key: found[key] for key in ("name", "trigger", "actions", "description")}
     other = {**kept, "trigger": {**found["trigger"], "within": 999.0}, "enabled": False}
-    put(f"{services.ui}/api/automations/{found['id']}", other)
+    send("PUT", f"{services.ui}/api/automations/{found['id']}", other)
 
     said = services.bring_up().splitlines()
     assert said[:7] == [
@@ -65,7 +66,8 @@ def test_what_is_there_is_left_alone_and_what_differs_is_brought_up_to_date(serv
     assert {name: a["id"] for name, a in now.items()} == {name: a["id"] for name, a in automations.items()}
     assert now["gram-r2: never started"]["trigger"] == automations["gram-r2: never started"]["trigger"]
     assert (now[found["name"]]["trigger"]["within"], now[found["name"]]["enabled"]) == (300.0, False)
-    put(
+    send(
+        "PUT",
         f"{services.ui}/api/automations/{found['id']}",
         {**kept, "trigger": now[found["name"]]["trigger"], "enabled": True},
     )
@@ -189,18 +191,18 @@ def test_a_run_on_a_lost_machine_is_crashed(services: Services, automation: str,
     [found] = [a for a in all_of(services, "automations") if a["name"] == automation]
     kept = {key: found[key] for key in ("name", "trigger", "actions", "description", "enabled")}
     impatient = {**kept, "trigger": {**found["trigger"], "within": 10.0}}
-    put(f"{api}/automations/{found['id']}", impatient)
+    send("PUT", f"{api}/automations/{found['id']}", impatient)
     try:
-        flow = httpx.post(f"{api}/flows/", json={"name": "lost"}).json()["id"]
+        flow = send("POST", f"{api}/flows/", {"name": "lost"}).json()["id"]
         told = {"flow_id": flow, "state": {"type": state}}
-        run = httpx.post(f"{api}/flow_runs/", json=told).json()["id"]
+        run = send("POST", f"{api}/flow_runs/", told).json()["id"]
         sign = {
             "id": str(uuid4()),
             "occurred": datetime.now(UTC).isoformat(),
             "event": f"prefect.flow-run.{event}",
             "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
         }
-        httpx.post(f"{api}/events", json=[sign]).raise_for_status()
+        send("POST", f"{api}/events", [sign])
         deadline = time.monotonic() + 90
         while (now := httpx.get(f"{api}/flow_runs/{run}").json()["state"])["type"] == state:
             assert time.monotonic() < deadline, f"still {state}"
@@ -208,7 +210,7 @@ def test_a_run_on_a_lost_machine_is_crashed(services: Services, automation: str,
         assert now["type"] == "CRASHED"
         assert "no heartbeat" in now["message"] or "no sign of life" in now["message"]
     finally:
-        put(f"{api}/automations/{found['id']}", kept)
+        send("PUT", f"{api}/automations/{found['id']}", kept)
 
 
 def test_the_server_listens_on_the_loopback_only(services: Services) -> None:
