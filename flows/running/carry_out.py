@@ -58,10 +58,14 @@ def opened(
 
 
 def _end_round(run: Run, round: int) -> None:
+    _show_round(run, round)
+    retire(run, round)
+
+
+def _show_round(run: Run, round: int) -> None:
     publish_round(run, round)
     # The report shows pairs with their votes and proofs, which may have been removed by the time it is written.
     sample_pairs(run, round)
-    retire(run, round)
 
 
 def carry_out(
@@ -83,6 +87,8 @@ def carry_out(
             get_run_logger().info(
                 "the run %r is finished, and nothing has changed: all of it is reused", run.store.run_name
             )
+            if config.on_change != "redo":
+                run.on_round = _show_round  # nothing is removed from a finished run, whatever retention says now
         made = algorithm(run)
         forget_encoded(run)
         result = finish(run, made)

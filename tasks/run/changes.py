@@ -95,13 +95,15 @@ class _Rehearsal(Run):
     """Goes through a run's stages without making any.
 
     `unknown` has the content hashes that stand for what will only be known once it is made, `causes` the changes that each
-    content hash depends on, and `left` the finished stages that have not been gone through yet.
+    content hash depends on, `left` the finished stages that have not been gone through yet, and `new` those that the run
+    does not have.
     """
 
     changes: list[_Change] = field(default_factory=list)
     causes: dict[str, list[_Change]] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
+    new: list[str] = field(default_factory=list)
 
     def find_or_make(
         self,
@@ -126,6 +128,8 @@ class _Rehearsal(Run):
         in_place = self.store.in_place(stage.name)
         found = None if self.unknown.intersection(stage.inputs.values()) else self.store.peek(stage)
         causes = _each_once(change for content in stage.inputs.values() for change in self.causes.get(content, ()))
+        if in_place is None:
+            self.new.append(stage.name)
         if found is None and in_place is None:
             if not self.left:
                 raise _NothingMore
@@ -202,7 +206,7 @@ def announce(run: Run, algorithm: Callable[[Run], object], on_change: str, say: 
     rehearsal = _Rehearsal(run.store, run.settings, run.seed, retry_failed=run.retry_failed, left=left)
     with contextlib.suppress(_NothingMore):
         algorithm(rehearsal)
-    _report(rehearsal.changes, refused, say)
+    _report(rehearsal.changes, refused, say, rehearsal.new if finished else ())
     announced = {name for change in rehearsal.changes for names in change.replaced.values() for name in names}
 
     def check(stage: Stage) -> None:
@@ -218,7 +222,7 @@ def announce(run: Run, algorithm: Callable[[Run], object], on_change: str, say: 
     run.before_making = check
     if finished and on_change == "auto":
         _say_failed_rows(run, rehearsal.finished, say)
-    return finished and not rehearsal.changes and not rehearsal.unknown
+    return finished and not (rehearsal.changes or rehearsal.unknown or rehearsal.new)
 
 
 def _why_refused(run: Run, on_change: str, finished: bool) -> str:
@@ -239,9 +243,13 @@ def _say_failed_rows(run: Run, stages: Sequence[Artifact], say: Callable[[str], 
             )
 
 
-def _report(changes: Sequence[_Change], refused: str, say: Callable[[str], None]) -> None:
-    """Says what will be replaced or, if that is `refused` for a reason, raises StageError, which says both."""
-    certain = [change for change in changes if change.certain]
+def _report(changes: Sequence[_Change], refused: str, say: Callable[[str], None], new: Sequence[str] = ()) -> None:
+    """Says what will be replaced or, if that is `refused` for a reason, raises StageError, which says both.
+
+    `new` are stages that a finished run will have besides: refused as well.
+    """
+    certain: list[object] = [change for change in changes if change.certain]
+    certain += [f"will make: {', '.join(new)}"] if new else []
     if not (certain and refused):
         for line in map(str, changes):
             say(line)

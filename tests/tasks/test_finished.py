@@ -14,7 +14,7 @@ from tasks.run.changes import announce
 from tasks.run.finished import is_finished
 from tasks.run.stage import Run
 from tests.conftest import settings_with
-from tests.support.changing import FOLLOW, keys, made, stage
+from tests.support.changing import FOLLOW, algorithm, keys, made, stage
 
 
 class Stopped(Exception):
@@ -82,6 +82,22 @@ def test_a_run_whose_stages_are_being_made_again_is_unfinished_until_they_are(ag
     assert redone == FOLLOW[1:]
     assert said[0].startswith("round-1/labels: input votes has changed, will redo")
     assert finished(tmp_path)
+
+
+def test_a_finished_run_gets_no_new_stages_unless_that_start_asks_for_them(again: Any, tmp_path: Path) -> None:
+    again(ends=True)
+
+    def with_a_set_more(run: Run) -> None:
+        algorithm(run)
+        stage(run, "benchmark-other", {})
+
+    with pytest.raises(
+        StageError, match="is finished, and was made with other settings or data:\n  will make: benchmark-other"
+    ):
+        again(steps=with_a_set_more)
+    assert made == []
+    assert again("redo", steps=with_a_set_more, ends=True)[1] == ["benchmark-other"]
+    assert again(steps=with_a_set_more) == (["all is reused"], [])
 
 
 def test_failed_rows_of_a_finished_run_are_left_alone_and_that_is_said(again: Any) -> None:
