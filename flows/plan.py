@@ -24,6 +24,7 @@ from tasks.plan.sample import DataSample, sample_sources
 from tasks.plan.show import gpu_time, size
 from tasks.plan.sizes import Located, locate
 from tasks.rank import prompt_of
+from tasks.run.finished import is_finished
 from tasks.settings import Role, Settings
 
 SAMPLE = 500
@@ -121,11 +122,16 @@ def _several(target: PlanTarget, plan: Plan) -> str:
     )
 
 
-def write_plan(config: PlannedParameters) -> tuple[Plan, str]:
-    """Plans, and writes ``plan.json`` to the run folder, creating that if needed; returns the plan and the file's path."""
+def write_plan(config: PlannedParameters) -> tuple[Plan, str | None]:
+    """Plans, and writes ``plan.json`` to the run folder, creating that if needed; returns the plan and the file's path.
+
+    A finished run keeps its own plan; the path is then None.
+    """
     check_planned(config)
     plan = plan_target(target_of(config))
     store = RunStore(config.store, plan.run_name)
+    if is_finished(store):
+        return plan, None
     path = store.path / PLAN
     write_json(path, plan.to_json())
     store.share(path)

@@ -104,7 +104,8 @@ def only_plan(config: PlannedParameters) -> State[dict[str, Any]]:
     name, totals = plan.run_name, plan.totals()
     publish("the plan", lambda: show_markdown(f"{slug(name)}-plan", as_markdown(plan), f"Plan of {name}"))
     time, disk = gpu_time(totals["gpu_seconds"]), size(totals["disk_bytes"])
-    return ended(f"only planned: GPU time {time}, disk {disk}; plan in {path}", {"plan": path, **totals})
+    where = f"plan in {path}" if path else "the finished run of this name keeps its own plan.json"
+    return ended(f"only planned: GPU time {time}, disk {disk}; {where}", {"plan": path, **totals})
 
 
 def ended(message: str, result: Result) -> State[Result]:

@@ -16,6 +16,7 @@ from tasks.page import charts
 from tasks.page.rendering import duration, markdown_warnings, number, percent
 from tasks.report.baselines import TITLES, Found, summary
 from tasks.report.benchmarks import benchmark_charts
+from tasks.report.costs import by_kind, cost_of
 from tasks.report.publish import place_of, publish, show_markdown, show_table, slug
 from tasks.run.rounds import best_round, round_table
 from tasks.run.stage import Run
@@ -24,14 +25,6 @@ Row = dict[str, Any]
 
 COLUMNS = 5
 """The most columns of figures in a table; a cell of 12 characters takes 130 pixels, the names before them 180."""
-_KINDS = ("training", "votes", "proofs", "benchmarks", "data")
-_WORK = {
-    "train-prover": "training",
-    "train-judge": "training",
-    "pretrain": "training",
-    "vote": "votes",
-    "prove": "proofs",
-}
 
 
 def publish_round(run: Run, round: int, ended: bool = False) -> None:
@@ -170,19 +163,12 @@ def next_steps(run: Run) -> list[str]:
 
 def _costs(run: Run) -> list[str]:
     """A table of what each kind of work took, in all attempts that made the stages; nothing before there is any."""
-    kinds: dict[str, list[Artifact]] = {kind: [] for kind in _KINDS}
-    for stage in run.finished_stages():
-        kind = stage.manifest.kind
-        work = "benchmarks" if kind.startswith("benchmark") and kind != "benchmark-data" else _WORK.get(kind, "data")
-        kinds[work].append(stage)
     if not run.finished:
         return []
-    kinds["all"] = [stage for stages in kinds.values() for stage in stages]
     lines = ["| work | stages | time | tokens generated |", "|---|---:|---:|---:|"]
-    for work, stages in ((work, stages) for work, stages in kinds.items() if stages):
-        seconds = sum(stage.manifest.seconds for stage in stages)
-        tokens = sum(stage.manifest.metrics.get("tokens_generated", 0) for stage in stages)
-        lines.append(f"| {work} | {len(stages)} | {duration(seconds)} | {number(tokens) if tokens else '–'} |")
+    for cost in [*by_kind(run), cost_of("All", run.finished_stages())]:
+        tokens = number(cost.generated) if cost.generated else "–"
+        lines.append(f"| {cost.name} | {cost.stages} | {duration(cost.seconds)} | {tokens} |")
     return ["## Cost", "\n".join(lines)]
 
 

@@ -39,6 +39,15 @@ def test_a_dry_run_leaves_its_plan_and_nothing_else(world: Path, tmp_path: Path)
     assert Plan.from_json(json.loads(left[0].read_text())) == plan
 
 
+def test_a_finished_run_keeps_its_plan(world: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "done/plan.json"
+    kept.parent.mkdir()
+    kept.write_text("{}")
+    (tmp_path / "done/finished.json").write_text("{}")
+    plan, path = write_plan(demo(world, store=str(tmp_path), run_name="done", dry_run=True))
+    assert (plan.run_name, path, kept.read_text()) == ("done", None, "{}")
+
+
 def begun(world: Path, store: Path, **overrides: Any) -> tuple[Run, list[str]]:
     """A run that stops when its data is there, with what it then plans; and what it says."""
     config = demo(world, store=str(store), **overrides)

@@ -66,11 +66,10 @@ def test_the_cost_is_told_by_the_kind_of_work(reported: Run) -> None:
     lines = section(shown(reported), "Cost").splitlines()
     assert lines[0] == "| work | stages | time | tokens generated |"
     figures = {line.split(" | ")[0].strip("| "): line.split(" | ")[1::2] for line in lines[2:]}
-    assert figures["training"] == ["4", "– |"]
-    assert figures["votes"] == ["2", "2,000 |"]
-    assert figures["proofs"] == ["2", "2,000 |"]
-    assert figures["benchmarks"] == ["4", "– |"]
-    assert figures["all"] == [str(len(reported.finished)), "4,000 |"]
+    assert figures["Training the judge"] == ["4", "– |"]
+    assert figures["Voting on unlabeled pairs (judge)"] == ["2", "2,000 |"]
+    assert figures["Writing proofs (prover)"] == ["2", "2,000 |"]
+    assert figures["All"] == [str(len(reported.finished)), "4,000 |"]
 
 
 def test_the_charts_are_inside_and_there_are_no_links_to_files(reported: Run) -> None:
