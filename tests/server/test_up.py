@@ -119,11 +119,11 @@ def test_a_users_recipe_is_a_deployment_until_it_is_removed(services: Services, 
     assert gone() == ["self-train/mine"]
     assert any("undeploy self-train/mine" in line for line in services.bring_up().splitlines())
     run = start_run("self-train/mine", {"run_name": "waits"}, queue="nobody-serves-this")
-    assert under_way() == ["waits"]
+    assert "waits" in under_way()
     with pytest.raises(ConfigError, match="self-train/mine: cancel its runs first, or wait for their end: waits"):
         undeploy("self-train/mine")
     cancel_run(run)
-    assert under_way() == []
+    assert "waits" not in under_way()
     undeploy("self-train/mine")
     assert gone() == []
     assert httpx.get(f"{services.ui}/api/deployments/name/self-train/mine").status_code == httpx.codes.NOT_FOUND
