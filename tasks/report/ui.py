@@ -98,13 +98,13 @@ def result(table: Sequence[Row]) -> str:
     if not scored:
         return ""
     first, last, best = scored[0], scored[-1], best_round(list(table))
-    said = f"{percent(last['accuracy'])} of the held-out games are won {_after(last)}"
+    said = f"{_judge(last).capitalize()} is right in {percent(last['accuracy'])} of held-out judgments"
     if last["interval"]:
         said += f" (95% interval {percent(last['interval'][0])} – {percent(last['interval'][1])})"
     if best is not None and best["accuracy"] > last["accuracy"]:
-        said += f"; the best are {percent(best['accuracy'])}, {_after(best)}"
+        said += f"; the best one, {_judge(best)}, in {percent(best['accuracy'])}"
     if first is not last and first is not best:
-        said += f"; the first judge won {percent(first['accuracy'])}"
+        said += f"; the first judge in {percent(first['accuracy'])}"
     return f"{said}."
 
 
@@ -122,11 +122,17 @@ def _chosen_after(table: Sequence[Row], chosen: int) -> str:
     """After which of the rounds the exported judge was the best."""
     rounds = [row["round"] for row in table if row["round"] and row["name"] != "final"]
     if not rounds and not chosen:
-        return "of the held-out games"
+        return "of held-out judgments are right"
     if chosen == max(rounds, default=None):
         return f"after {len(rounds)} round{'s' if len(rounds) > 1 else ''}"
     row = next(row for row in table if row["round"] == chosen)
     return f"{_after(row)} of {len(rounds)}" if chosen in rounds else _after(row)
+
+
+def _judge(row: Row) -> str:
+    if row["name"] == "final":
+        return "the judge after the final fine-tuning"
+    return f"the judge of round {row['name']}" if row["round"] else "the first judge"
 
 
 def _after(row: Row) -> str:

@@ -37,7 +37,7 @@ def test_the_summary_of_a_run_under_way_says_how_far_it_is_and_how_to_stop_it(re
     before = next(i for i, a in enumerate(reported.finished) if a.manifest.name == "round-2/votes")
     text = shown(reported, before)
     assert section(text, "Result so far") == (
-        "70.0% of the held-out games are won after round 1 (95% interval 57.5% – 82.5%); the first judge won 60.0%."
+        "The judge of round 1 is right in 70.0% of held-out judgments (95% interval 57.5% – 82.5%); the first judge in 60.0%."
     )
     following = section(text, "What to do next")
     assert following.startswith("Round 2 of 2 is next.\n\nThe run can be cancelled at any time")
@@ -48,10 +48,12 @@ def test_the_summary_of_a_run_under_way_says_how_far_it_is_and_how_to_stop_it(re
 def test_the_best_round_is_said_where_it_is_not_the_last(reported: Run) -> None:
     rows = round_table(reported)
     assert ui.result(rows[:3]) == (
-        "65.0% of the held-out games are won after round 2 (95% interval 52.5% – 77.5%); the best are 70.0%, after round 1; "
-        "the first judge won 60.0%."
+        "The judge of round 2 is right in 65.0% of held-out judgments (95% interval 52.5% – 77.5%); the best one, the judge of "
+        "round 1, in 70.0%; the first judge in 60.0%."
     )
-    assert ui.result(rows[:1]) == "60.0% of the held-out games are won by the first judge (95% interval 47.5% – 72.5%)."
+    assert ui.result(rows[:1]) == (
+        "The first judge is right in 60.0% of held-out judgments (95% interval 47.5% – 72.5%)."
+    )
     assert ui.result([]) == ""
 
 
@@ -112,7 +114,7 @@ def test_a_method_without_rounds_has_no_first_judge(tmp_path: Path) -> None:
     run, _ = fake_run(tmp_path)
     run.finished = [a for a in run.finished if not a.manifest.round]
     put(run, "final", "export", None, {"model.jsonl": []}, {"accuracy": 0.6, "chosen_round": 0})
-    assert ui.outcome(run) == f"60.0% of the held-out games; judge in {tmp_path}/hand/final"
+    assert ui.outcome(run) == f"60.0% of held-out judgments are right; judge in {tmp_path}/hand/final"
 
 
 def test_the_best_method_is_the_best_over_all_seeds() -> None:
