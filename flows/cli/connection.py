@@ -81,23 +81,24 @@ def connected(say: Say, with_created: bool = False) -> Iterator[Server]:
             _see_that_it_answers(ask, url)
             yield Server(url, _ui(), ask, local=False)
         return
-    from flows.server.local import home_folder, release, services, stop_services
+    from flows.server.local import home_folder, in_use, release, services, stop_services
 
     say("finding or starting a Prefect server and workers on this machine …")
-    try:
-        running = services(home_folder(), say=say, with_created=with_created)
-    except RuntimeError as error:  # with the name of its log
-        raise ServerError(str(error)) from error
-    with asking(running.environment["PREFECT_API_URL"]) as ask:
-        server = Server(_api(), running.ui, ask, True, running.started, lost=lambda: lost_service(running))
+    with in_use(home_folder()) as users:
         try:
-            yield server
-        finally:
-            if running.started and not server.keep:
-                try:
-                    release(running, say)
-                except httpx.HTTPError:  # a server that has died
-                    stop_services(running.home)
+            running = services(home_folder(), say=say, with_created=with_created)
+        except RuntimeError as error:  # with the name of its log
+            raise ServerError(str(error)) from error
+        with asking(running.environment["PREFECT_API_URL"]) as ask:
+            server = Server(_api(), running.ui, ask, True, running.started, lost=lambda: lost_service(running))
+            try:
+                yield server
+            finally:
+                if running.started and not server.keep:
+                    try:
+                        release(running, users, say)
+                    except httpx.HTTPError:  # a server that has died
+                        stop_services(running.home)
 
 
 def no_answer(url: str) -> str:

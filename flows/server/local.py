@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TextIO
 
 import httpx
 import psutil
@@ -106,18 +107,29 @@ def _stop_all(services: Services) -> None:
     services.stop(*services.processes)
 
 
-def release(services: Services, say: Say) -> None:
-    """Stops services that were started for a command that ends, unless others' runs are under way on them."""
+@contextlib.contextmanager
+def in_use(home: Path) -> Iterator[TextIO]:
+    """While the block runs, no other command's `release` stops the services in `home`. Yields what `release` needs."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "services.users").open("w") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        yield users
+
+
+def release(services: Services, users: TextIO, say: Say) -> None:
+    """Stops services that were started for a command that ends, unless another command uses them or runs are under way."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    if not services.started:
-        return
     others: list[str] = []
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until the block of `in_use` ends
+    except BlockingIOError:
+        others = ["another command"]
     with (
         temporary_settings({PREFECT_API_URL: services.environment["PREFECT_API_URL"]}),
         contextlib.suppress(httpx.HTTPError),  # the server has gone already
     ):
-        others = under_way()
+        others += under_way()
     if others:
         say(f"the Prefect server and workers go on, for {', '.join(others)}; `gram-r2 down` stops them")
     else:

@@ -19,7 +19,9 @@ import psutil
 from flows.server.entries import SHORT
 from flows.server.up import BAD_RECIPE, LEFT_OUT, Say, run_module
 
-_PORT = 4200
+_PORTS = range(4200, 4300)
+"""Prefect's default and those after it. The system hands none of them to outgoing connections, which could take one between
+the look and the start."""
 _START_S = 120.0
 _STOP_S = 20.0
 _REAP_S = 5.0
@@ -155,21 +157,35 @@ def start_workers(services: Services) -> None:
 
 
 def wait_for_server(services: Services) -> None:
-    """Returns once the server answers. Raises RuntimeError with the name of its log if it does not."""
+    """Returns once the server answers. Raises RuntimeError with the last line and the name of its log if it does not."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         if not services.is_alive("server"):
             break
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{services.ui}/api/health", timeout=2) as answer:
-            if answer.status == 200:
+            if answer.status == 200 and _listens(services.processes["server"], services.port):
                 return
         time.sleep(0.3)
-    raise RuntimeError(f"the Prefect server did not start; its log is {services.home / 'server.log'}")
+    log = services.home / "server.log"
+    raise RuntimeError(f"the Prefect server did not start: {_last_line(log)}; its log is {log}")
 
 
-def free_port(wanted: int = _PORT) -> int:
-    """The wanted port, or 4200, Prefect's default, if it is free; otherwise any free port."""
-    for port in (wanted, _PORT, 0):
+def _listens(process: psutil.Process, port: int) -> bool:
+    """Whether it is this process that answers at the port, and not one that was quicker to take it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        found = process.net_connections("tcp")
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in found)
+    return False
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+
+
+def free_port(*wanted: int) -> int:
+    """The first of the wanted ports, then of 4200 to 4299, then of all others, that is free on 127.0.0.1."""
+    for port in (*wanted, *_PORTS, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
