@@ -18,14 +18,14 @@ from flows.config.every_run import (
     shown_name,
 )
 from flows.config.parameters import BaselinesConfig
-from flows.config.recipes import with_overrides
+from flows.config.recipes import ConfigError, with_overrides
 from flows.running.carry_out import carry_out, ended, only_plan
 from flows.self_train import finish, self_training
 from tasks.baselines import Method, discriminative, gram, label_only, labeled_pairs, of_rounds
 from tasks.benchmark.sets import prepare_heldout, prepare_set
 from tasks.export import Candidate
 from tasks.prepare import batch_of, prepare
-from tasks.report.baselines import write_comparison
+from tasks.report.baselines import compared_seeds, write_comparison
 from tasks.report.ui import best_method, publish_comparison
 from tasks.run.stage import Run
 from tasks.settings import (
@@ -69,7 +69,8 @@ def compare_methods(
     Args:
         run_name: Names the run folder. If it is empty, the flow run's own name does. A start with the name of an earlier run
             resumes that run.
-        dry_run: The run is only planned: what every stage will cost is shown and written to plan.json in the run folder.
+        dry_run: The run is only planned: what every stage will cost is shown and written to plan.json in the run folder. So
+            that the plan does not wait for other runs, choose the work queue short under Additional Options.
         overrides: Single settings that override the sections, by their dotted names, such as {"training.label_smoothing": 0.05}.
         on_change: What happens if settings or data have changed since the run started: auto makes the stages that read them
             again, and all stages downstream, unless the run is finished: then it refuses to start, and says what differs. redo
@@ -91,11 +92,23 @@ def compare_methods(
     config = with_overrides(parameters_of(BaselinesConfig, locals()), overrides or {}, BaselinesConfig)
     if config.dry_run:
         return only_plan(config)
+    keeps_its_seeds(config)
     found = compare_seeds(config, carry_out)
     report = write_comparison(config.store, config.run_name, found)
     publish_comparison(config.run_name, found, report)
     result = {"report": report, "accuracy": {row["method"]: row["accuracy"] for row in found[min(found)]}}
     return ended(f"{best_method(found)}; report in {report}", result)
+
+
+def keeps_its_seeds(config: BaselinesConfig) -> None:
+    """Raises ConfigError if a comparison that is there has seeds which this one would leave out, unless that was asked for."""
+    left_out = compared_seeds(config.store, config.run_name) - {one.seed for one in config.each_seed()}
+    if left_out and config.on_change != "redo":
+        raise ConfigError(
+            f"the comparison {config.run_name!r} has seeds that this start would leave out: "
+            f"{', '.join(map(str, sorted(left_out)))}. Name all seeds, set on_change='redo' to replace the comparison, or use "
+            "another run_name"
+        )
 
 
 def compare_seeds(config: BaselinesConfig, carry: Callable[..., object]) -> dict[int, list[dict[str, Any]]]:

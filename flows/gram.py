@@ -48,7 +48,8 @@ def train_gram(
     Args:
         run_name: Names the run folder. If it is empty, the flow run's own name does. A start with the name of an earlier run
             resumes that run.
-        dry_run: The run is only planned: what every stage will cost is shown and written to plan.json in the run folder.
+        dry_run: The run is only planned: what every stage will cost is shown and written to plan.json in the run folder. So
+            that the plan does not wait for other runs, choose the work queue short under Additional Options.
         overrides: Single settings that override the sections, by their dotted names, such as {"training.label_smoothing": 0.05}.
         on_change: What happens if settings or data have changed since the run started: auto makes the stages that read them
             again, and all stages downstream, unless the run is finished: then it refuses to start, and says what differs. redo

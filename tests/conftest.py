@@ -25,7 +25,6 @@ from data.store.artifacts import Artifact, Counts, Outcome
 from data.store.store import RunStore
 from data.world.taste import make_pair, rationale, verdict
 from data.world.tokenizer import build_tokenizer
-from flows.server.local import local_services
 from flows.server.processes import Services, start_worker
 from tasks.generation.local import GenerationStats
 from tasks.generation.shards import GenerationJob
@@ -37,6 +36,7 @@ from tasks.settings import Settings
 from tests.chaos.subject import Subject
 from tests.support.following import run_deployment
 from tests.support.scheduling import ByGroup, place_of
+from tests.support.services import local_services
 
 ROOT = Path(__file__).parent.parent
 REAL = Path(os.environ.get("GRAM_R2_DATA", ROOT / "../shared/data")).expanduser()

@@ -13,7 +13,6 @@ from typing import Any
 from flows.cli.errors import InputError
 
 _METRICS, _COMPARISON, _LEASE, _PLAN = "metrics.jsonl", "comparison.json", ".lease.json", "plan.json"
-_FINISHED = ("finished.json", "final")
 _PAGES = ("report.html", "comparison.html")
 _DEEPEST = 4
 _NOT_SEARCHED = ("node_modules", "__pycache__", "site-packages")
@@ -82,9 +81,19 @@ class RunFolder:
     def state(self) -> str:
         if self.holder:
             return "running"
-        if self.report is not None or any((self.path / sign).exists() for sign in _FINISHED):
+        if self._is_finished():
             return "finished"
         return "stopped" if self.stages else "planned"
+
+    def _is_finished(self) -> bool:
+        """As a start of the run sees it: one that is being made again is unfinished, although it has a report."""
+        from data.store.run_folder import wrong_run_name
+        from data.store.store import RunStore
+        from tasks.run.finished import is_finished
+
+        if not self.stages and (self.path / _COMPARISON).exists():
+            return True  # it compares runs that are named after their seeds
+        return wrong_run_name(self.name) is None and is_finished(RunStore(self.path.parent, self.name))
 
     @property
     def begun(self) -> Sequence[str]:

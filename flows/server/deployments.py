@@ -12,15 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.store.run_folder import wrong_run_name
-from flows.config.checks import check, check_planned
-from flows.config.every_run import PlannedParameters, RunParameters
 from flows.config.parameters import FLOWS
 from flows.config.recipe_text import shown
 from flows.config.recipes import (
     ConfigError,
     checkout,
-    find_recipe,
-    load_run,
     own,
     recipe_files,
 )
@@ -53,16 +49,6 @@ def enter_project(recipe: str = "") -> dict[str, str]:
     if not (folder / "prefect.yaml").is_file():
         raise FileNotFoundError(f"{folder} has no prefect.yaml: set GRAM_R2_HOME to the checkout of this project")
     return {"directory": str(folder)}
-
-
-def check_run(name: str, parameters: Mapping[str, Any]) -> RunParameters:
-    """The configuration of a recipe's run with these parameters, once it has passed all checks. Raises ConfigError if not.
-
-    `name` is what `find_recipe` takes, and relative paths in the parameters start where the recipe's do.
-    """
-    config = load_run(*find_recipe(name), parameters)
-    (check_planned if isinstance(config, PlannedParameters) and config.dry_run else check)(config)
-    return config
 
 
 # ---- on a server -------------------------------------------------------------------------------------------------------

@@ -1,13 +1,11 @@
-"""A Prefect server and workers on this machine: in the background, for commands that need them, or for the length of a test."""
+"""A Prefect server and workers on this machine, in the background, for commands that need them."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import json
-import signal
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -24,8 +22,6 @@ from flows.server.processes import (
     free_port,
     is_alive,
     launch_server,
-    start_server,
-    start_worker,
     start_workers,
     wait_for_server,
 )
@@ -38,9 +34,6 @@ _SAME_S = 5.0
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-# ---- in the background -----------------------------------------------------------------------------------------------
 
 
 def home_folder() -> Path:
@@ -96,12 +89,12 @@ def stop_services(home: Path) -> bool:
         found = _recorded(home)
         running = set(found.processes) if found else set()
         if found is not None:
-            _stop_all(found)
+            stop_all(found)
         _record_of(home).unlink(missing_ok=True)
     return bool(running)
 
 
-def _stop_all(services: Services) -> None:
+def stop_all(services: Services) -> None:
     """The workers first, which tell the server that they go."""
     services.stop(*services.processes.keys() - {"server"})
     services.stop(*services.processes)
@@ -172,34 +165,3 @@ def _recorded(home: Path) -> Services | None:
             if is_alive(process) and abs(process.create_time() - known["started"]) < _SAME_S:
                 found[name] = process
     return Services(home, told["port"], environment_of(home, told["port"]), found, started=False)
-
-
-# ---- for the length of a block ---------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def local_services(
-    home: Path, port: int | None = None, worker: bool = True, variables: Mapping[str, str] = {}
-) -> Iterator[Services]:
-    """A server with every deployment and, if wanted, a worker for all queues. Both have stopped when the block ends.
-
-    `variables` are added to the environment of every process started.
-    """
-    home.mkdir(parents=True, exist_ok=True)
-    port = port or free_port()
-    made = Services(home, port, environment_of(home, port, variables))
-    stop_at_signals()
-    try:
-        start_server(made)
-        bring_up(made, _say)
-        if worker:
-            start_worker(made)
-        yield made
-    finally:
-        _stop_all(made)
-
-
-def stop_at_signals() -> None:
-    """Closing the terminal, or a kill, then stops what was started, as Ctrl-C does."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda got, _: sys.exit(128 + got))

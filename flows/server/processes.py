@@ -123,12 +123,6 @@ def launch_server(services: Services) -> None:
     services.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(services.port))
 
 
-def start_server(services: Services) -> None:
-    """Starts the server and waits until it answers."""
-    launch_server(services)
-    wait_for_server(services)
-
-
 def bring_up(services: Services, say: Say, with_created: bool = False) -> None:
     """Creates what the server lacks, and says which recipes were left out and, if wanted, what was created."""
     for line in services.bring_up().splitlines():

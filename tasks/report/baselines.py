@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ Row = dict[str, Any]
 Found = Mapping[int, Sequence[Row]]
 """The methods' rows, from `tasks.baselines.Method.to_json`, by seed."""
 
+_FOUND = "comparison.json"
 TITLES = {
     "discriminative": "discriminative",
     "label-only": "label-only",
@@ -39,9 +41,17 @@ def write_comparison(store: str, run_name: str, found: Found) -> str:
     """Writes ``comparison.html``, ``.md`` and ``.json`` into the run's folder; returns where the page is in the store."""
     run = RunStore(store, run_name)
     run.path.mkdir(parents=True, exist_ok=True)
-    write_json(run.path / "comparison.json", {str(seed): list(rows) for seed, rows in found.items()})
-    run.share(run.path / "comparison.json")
+    write_json(run.path / _FOUND, {str(seed): list(rows) for seed, rows in found.items()})
+    run.share(run.path / _FOUND)
     return run.shown(summary(run_name, found).write(run, "comparison"))
+
+
+def compared_seeds(store: str, run_name: str) -> set[int]:
+    """The seeds of the comparison that is there; none if there is none."""
+    run = RunStore(store, run_name)
+    path = run.path / _FOUND
+    run.bring(path)
+    return set(map(int, json.loads(path.read_text(encoding="utf-8")))) if path.is_file() else set()
 
 
 def summary(run_name: str, found: Found) -> Summary:

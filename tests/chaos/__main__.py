@@ -14,9 +14,9 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from flows.server.local import local_services
 from tests.chaos.disturb import Kill, chaos
 from tests.chaos.faults import FAULTS
+from tests.support.services import local_services
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ import httpx
 import psutil
 from prefect.events import Event, Resource
 
-from flows.server.processes import start_server
 from tests.chaos.subject import ENDED, Subject, flow_run_of
 from tests.support.patient import send
+from tests.support.services import start_server
 
 ENDING = {
     "flow killed", "flow terminated", "flow run cancelled", "worker and flow killed",

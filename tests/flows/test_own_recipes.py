@@ -23,10 +23,10 @@ from flows.config.recipes import (
     own,
     recipe_files,
 )
-from flows.server.deployments import check_run
 from flows.server.entries import recipe_deployments
 from tasks.settings.wording import Place, model_at
 from tests.conftest import ROOT
+from tests.support.checking import check_run
 
 SELF_TRAIN = """
 [models]

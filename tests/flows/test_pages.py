@@ -6,6 +6,8 @@ nothing are run here; ``tests/server`` runs the others' kinds on a real server.
 
 from __future__ import annotations
 
+import ast
+import importlib
 import importlib.util
 import re
 import shlex
@@ -22,6 +24,7 @@ from flows.cli.values import values
 from flows.config.recipes import find_recipe, load_run, recipe_files
 from flows.config.reference import PAGE, with_reference
 from flows.server.entries import POOLS, SHORT
+from tasks.rank import Judge
 from tests.conftest import ROOT
 from tests.support.commands import gram_r2
 
@@ -31,7 +34,8 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted(page for folder in FOLDERS for page in (ROOT / folder).rglob("README.md")),
 ]
-BLOCK = re.compile(r"^```(?:sh)?\n(.*?)^```|((?:^    .*\n)+)", re.MULTILINE | re.DOTALL)
+SPAN = re.MULTILINE | re.DOTALL
+BLOCK = re.compile(r"^```(?:sh)?\n(.*?)^```|((?:^    .*\n)+)", SPAN)
 INLINE = re.compile(r"`((?:gram-r2|make|python -m) [^`]+)`")
 VARIABLE = re.compile(r"[A-Z_0-9]+=.*")
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
@@ -126,14 +130,34 @@ def test_commands_are_found_on_the_pages() -> None:
 def test_commands_within_sentences_exist() -> None:
     for page, text in texts():
         for command in INLINE.findall(text):
-            program, word = command.split()[:2]
+            program, *words = command.split()
             if program == "gram-r2":
-                assert word in get_command(app).commands or word.startswith("--"), f"{page}: {command}"
+                assert options(words) >= {word for word in words if word.startswith("--")}, f"{page}: {command}"
             elif program == "make":
-                assert word in TARGETS, f"{page}: {command}"
+                assert words[0] in TARGETS, f"{page}: {command}"
             else:
-                name = command.split()[2]
-                assert name.endswith("*") or importlib.util.find_spec(name), f"{page}: {command}"
+                assert words[1].endswith("*") or importlib.util.find_spec(words[1]), f"{page}: {command}"
+
+
+def options(words: list[str]) -> set[str]:
+    """The options of the command that these words name. Raises KeyError if there is none."""
+    found = get_command(app)
+    while hasattr(found, "commands") and words and not words[0].startswith("--"):
+        found, words = found.commands[words[0]], words[1:]
+    return {name for parameter in found.params for name in parameter.opts}
+
+
+def test_python_on_the_pages_uses_what_there_is() -> None:
+    blocks = [(page, block) for page, text in texts() for block in re.findall(r"^```python\n(.*?)^```", text, SPAN)]
+    assert blocks
+    for page, block in blocks:
+        tree = ast.parse(block)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in FOLDERS:
+                module = importlib.import_module(node.module or "")
+                assert all(hasattr(module, alias.name) for alias in node.names), f"{page}: {ast.unparse(node)}"
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "judge":
+                assert hasattr(Judge, node.attr), f"{page}: judge.{node.attr}"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from flows.config.recipe_text import line_of
 from flows.config.recipes import ConfigError, find_recipe, load_file
 from flows.server import entries
-from flows.server.deployments import check_run
 from tests.conftest import ROOT
+from tests.support.checking import check_run
 
 DEMO = (ROOT / "flows/recipes/demo.toml").read_text(encoding="utf-8")
 

@@ -16,13 +16,13 @@ from data.store.artifacts import MANIFEST, Manifest
 from flows.config.parameters import GramConfig
 from flows.config.recipes import load_recipe_of
 from flows.running.carry_out import opened
-from flows.server.local import local_services
 from tasks.baselines import discriminative, labeled_pairs
 from tasks.benchmark.sets import prepare_heldout
 from tasks.prepare import prepare
 from tasks.settings import Optimization
 from tests.real.self_training import OUT, arena_hard, data_folder, write_base
 from tests.support.following import run_deployment
+from tests.support.services import local_services
 
 RUN = Path("runs/gram-real-input")
 

@@ -20,8 +20,8 @@ from typing import Any
 from data.files import read_jsonl, write_jsonl
 from data.records import Label, ResponsePair, content_id, parse_messages
 from data.store.artifacts import MANIFEST, Manifest
-from flows.server.local import local_services
 from tests.support.following import run_deployment
+from tests.support.services import local_services
 
 OUT = Path("runs/real-data")
 RUN = Path("runs/real-input")

@@ -15,10 +15,10 @@ import pytest
 
 from data.store.artifacts import MANIFEST
 from data.store.remote import Remote
-from flows.server.local import local_services
 from flows.server.processes import start_worker
 from tests.conftest import free_port
 from tests.support.following import run_deployment
+from tests.support.services import local_services
 from tests.support.short_run import short_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.engine, pytest.mark.train]

@@ -27,8 +27,10 @@ HERE = {
     "--gpus 8": "--gpus 0",
 }
 """What the page's command names and is not to be had here."""
-SHORT = """rounds.count=1 rounds.pairs=20 labels.votes=2 labels.min_confidence=0.5 labels.orders_agree=false proofs.k=2
-training.prover.max_steps=3 training.first_judge.max_steps=20 training.judge.max_steps=20""".split()
+SHORT = (
+    *("rounds.count=1", "rounds.pairs=20", "labels.votes=2", "labels.min_confidence=0.5", "labels.orders_agree=false"),
+    *("proofs.k=2", "training.prover.max_steps=3", "training.first_judge.max_steps=20", "training.judge.max_steps=20"),
+)
 
 
 def command(beginning: str) -> list[str]:

@@ -24,11 +24,12 @@ from data.files import write_jsonl
 from data.world import taste
 from flows.running.lost import crash_lost_stages
 from flows.server.entries import parts
-from flows.server.processes import Services, start_server, start_worker
+from flows.server.processes import Services, start_worker
 from tests.chaos.subject import ENDED, Subject, flow_run_of, state_of_run
 from tests.conftest import ROOT, SECRET, until
 from tests.support.following import start_deployment
 from tests.support.patient import send
+from tests.support.services import start_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.config.checks import check
+from flows.config.checks import check, check_planned
+from flows.config.every_run import PlannedParameters, RunParameters
 from flows.config.parameters import SelfTrainConfig
-from flows.config.recipes import ConfigError
+from flows.config.recipes import ConfigError, find_recipe, load_run
 from tests.conftest import ROOT
 from tests.support.planning import demo
 
@@ -27,3 +29,13 @@ def refusal(given: Any) -> str:
     with pytest.raises(ConfigError) as caught:
         check(given)
     return str(caught.value)
+
+
+def check_run(name: str, parameters: Mapping[str, Any]) -> RunParameters:
+    """The configuration of a recipe's run with these parameters, once it has passed all checks. Raises ConfigError if not.
+
+    `name` is what `find_recipe` takes, and relative paths in the parameters start where the recipe's do.
+    """
+    config = load_run(*find_recipe(name), parameters)
+    (check_planned if isinstance(config, PlannedParameters) and config.dry_run else check)(config)
+    return config

@@ -11,9 +11,9 @@ import pytest
 from data.files import write_jsonl
 from data.store.store import RunStore
 from data.world import taste
-from flows.baselines import compare_seeds, side_by_side
+from flows.baselines import compare_seeds, keeps_its_seeds, side_by_side
 from flows.config.parameters import BaselinesConfig
-from flows.config.recipes import load_recipe_of, with_overrides
+from flows.config.recipes import ConfigError, load_recipe_of, with_overrides
 from tasks.baselines import Method
 from tasks.benchmark.play import benchmark
 from tasks.model.chat import ChatEncoder
@@ -176,6 +176,24 @@ def test_five_methods_side_by_side(tmp_path: Path, encoder: ChatEncoder) -> None
     assert line.startswith("data: rounds.pairs 40 → 35, will redo: data, ")
     assert line.count(" data, ") == 1
     assert "round-1/judge" in line
+
+
+def test_a_comparison_does_not_lose_seeds_unasked(tmp_path: Path) -> None:
+    loaded = load_recipe_of("baselines", "world").model_dump(mode="json")
+    write_comparison(str(tmp_path), "sides", FOUND)
+
+    def start(*seeds: int, **changes: Any) -> None:
+        given = {"store": str(tmp_path), "run_name": "sides", "seeds": list(seeds), **changes}
+        keeps_its_seeds(with_overrides(loaded, given, BaselinesConfig))
+
+    start(*FOUND)
+    start(*FOUND, 99)
+    start(0, on_change="redo")
+    start(0, run_name="other")
+    with pytest.raises(
+        ConfigError, match=r"the comparison 'sides' has seeds that this start would leave out: 1, 2\. Name"
+    ):
+        start(0)
 
 
 @pytest.mark.train

@@ -1,13 +1,15 @@
-"""A recipe of the user's, in a folder of its own."""
+"""A recipe of the user's, in a folder of its own, and run folders on a machine without a server."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.support.run_folders import NOW, STAGES, make_run
 
 RECIPE = f"""
 [models]
@@ -55,3 +57,18 @@ def no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.setenv("GRAM_R2_HOME", str(checkout))
     return checkout
+
+
+@pytest.fixture
+def store(tmp_path: Path, no_server: Path) -> Path:
+    """The current folder, with a store in it: a finished run, a stopped one, and a plan."""
+    make_run(tmp_path / "runs/done", *STAGES, hours_ago=30)
+    (tmp_path / "runs/done/report.html").touch()
+    (tmp_path / "runs/done/finished.json").write_text("{}")
+    stopped = make_run(tmp_path / "runs/stopped", *STAGES[:2], hours_ago=2)
+    (stopped / ".work/round-0--judge-12ab12ab12ab12ab").mkdir(parents=True)
+    (stopped / ".work/round-0--judge-12ab12ab12ab12ab/.stage.done").touch()
+    (tmp_path / "runs/only").mkdir()
+    (tmp_path / "runs/only/plan.json").write_text("{}")
+    os.utime(tmp_path / "runs/only/plan.json", (NOW, NOW))
+    return tmp_path
