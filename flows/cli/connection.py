@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-_UNDER_WAY = {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "PAUSED"]}}}
 _RECORD = "services.json"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -59,7 +58,10 @@ def is_elsewhere(api: str) -> bool:
 
 def runs_under_way(ask: Ask) -> list[Any]:
     """The flow runs that have not ended, waiting ones included, as the API describes them."""
-    return list(ask("/flow_runs/filter", {"flow_runs": _UNDER_WAY, "sort": "EXPECTED_START_TIME_ASC", "limit": 200}))
+    from flows.server.runs import not_ended
+
+    chosen = not_ended().model_dump(mode="json", exclude_unset=True)
+    return list(ask("/flow_runs/filter", {"flow_runs": chosen, "sort": "EXPECTED_START_TIME_ASC", "limit": 200}))
 
 
 def named_server() -> str | None:

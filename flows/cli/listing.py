@@ -116,11 +116,13 @@ def show_report(folder: RunFolder, browse: Callable[[str], object] | None) -> No
     if folder.report is None:
         from flows.config.recipe_text import shown
 
+        see = f"`gram-r2 status {shlex.quote(shown(folder.path))}`"
+        if folder.flow == "benchmark":
+            raise InputError(
+                f"a run of the flow benchmark has no page; its scores: {see}, and scores.json of each stage in it"
+            )
         done = f"{len(folder.stages)} stages are done" if folder.stages else "nothing is done yet"
-        raise InputError(
-            f"{folder.path} has no report yet: it is written when the run ends ({done}); see `gram-r2 status "
-            f"{shlex.quote(shown(folder.path))}`"
-        )
+        raise InputError(f"{folder.path} has no report yet: it is written when the run ends ({done}); see {see}")
     print(folder.report)
     if browse is not None:
         browse(folder.report.as_uri())

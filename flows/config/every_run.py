@@ -40,10 +40,10 @@ class RunParameters(Section):
     on_change: OnChange = Field(
         default="auto",
         title="If settings or data have changed",
-        description="Since the run started. auto: while the run is unfinished, the stages that read them, and all stages "
-        "downstream, are redone; a finished run is left as it is, and the start is refused. redo: they are redone either way. "
-        "refuse: the start is refused either way. Each reports what differs. Failed rows are retried where stages may be "
-        "redone, else left alone.",
+        description="What happens if settings or data have changed since the run started. auto: the stages that read them are "
+        "redone, and all stages downstream, while the run is unfinished; once it is finished, the start is refused. redo: they "
+        "are redone either way. refuse: the start is refused either way. Each says what differs. Failed rows are retried where "
+        "stages may be redone, else left alone.",
     )
 
     @field_validator("run_name")

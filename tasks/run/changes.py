@@ -248,17 +248,14 @@ def _report(changes: Sequence[_Change], refused: str, say: Callable[[str], None]
 
     `new` are stages that a finished run will have besides: refused as well.
     """
-    certain: list[object] = [change for change in changes if change.certain]
-    certain += [f"will make: {', '.join(new)}"] if new else []
-    if not (certain and refused):
+    certain = [change for change in changes if change.certain]
+    if not (refused and (certain or new)):
         for line in map(str, changes):
             say(line)
-    else:
-        lines = "\n".join(f"  {change}" for change in certain)
-        raise StageError(
-            f"{refused}:\n{lines}\n"
-            f"{REDO} to replace these stages (they are set aside, not deleted), or use another run_name"
-        )
+        return
+    lines = [*map(str, certain), *([f"will make: {', '.join(new)}"] if new else [])]
+    done = "replace these stages (they are set aside, not deleted)" if certain else "add these stages"
+    raise StageError("\n  ".join([f"{refused}:", *lines]) + f"\n{REDO} to {done}, or use another run_name")
 
 
 def _failed_rows(manifest: Manifest) -> str:

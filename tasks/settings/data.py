@@ -70,7 +70,8 @@ class DataSettings(Section):
     unlabeled_truth: bool = Field(
         False,
         title="Unlabeled rows have true labels",
-        description="If they do, the report shows how often pseudo-labels are right. No model ever sees the true labels.",
+        description="The unlabeled rows have true labels, which no model ever sees: the report then shows how often "
+        "pseudo-labels are right.",
     )
 
     @model_validator(mode="after")

@@ -97,10 +97,10 @@ class LabelSettings(Section):
     voting: Literal["exact", "all", "beta"] = Field(
         "exact",
         title="When votes end",
-        description="exact: as soon as the remaining ones cannot change which label a pair gets, or why it is dropped: the same "
-        "labels for fewer tokens. all: when all are cast, so that min_confidence and orders_agree can be changed later without "
-        "voting again. beta: also as soon as the majority is right with a probability of 0.95 (adaptive consistency, Aggarwal "
-        "et al. 2023), which changes results. Label-only judges do not vote.",
+        description="When the votes on a pair end. exact: as soon as the remaining ones cannot change which label it gets, or "
+        "why it is dropped: the same labels for fewer tokens. all: when all are cast, so that min_confidence and orders_agree "
+        "can be changed later without voting again. beta: also as soon as the majority is right with a probability of 0.95 "
+        "(adaptive consistency, Aggarwal et al. 2023), which changes results. Label-only judges do not vote.",
     )
     temperature: float = Field(
         1.0, gt=0, le=2, title="Temperature", description="Votes are sampled at this temperature."

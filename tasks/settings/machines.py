@@ -34,9 +34,8 @@ class GenerationSettings(Section):
         256,
         ge=1,
         title="Rows per shard",
-        description="A shard has at most this many; a small stage has smaller shards. Each engine takes the next when it has "
-        "room, so "
-        "that all end together. A lost machine's finished shards are kept.",
+        description="A shard has at most this many rows; a small stage has smaller shards. Each engine takes the next shard "
+        "when it has room, so that all end together. A lost machine's finished shards are kept.",
     )
     workers: int = Field(
         0,
@@ -54,7 +53,7 @@ class GenerationSettings(Section):
         None,
         ge=16,
         title="KV cache (MiB)",
-        description="The cache has this size instead of a share of the memory. Empty: 256 on a CPU.",
+        description="The KV cache has this size instead of a share of the memory. Empty: a share on a GPU, 256 on a CPU.",
     )
     tensor_parallel: int = Field(
         1,
@@ -84,9 +83,8 @@ class GenerationSettings(Section):
     engine: dict[str, Any] = Field(
         {},
         title="Other arguments of vLLM",
-        description="They are passed to vLLM's EngineArgs as they are, such as { max_num_seqs = 512 }; names and values are "
-        "checked "
-        "before a run starts. Any change of them makes what was generated stale.",
+        description="Further arguments of vLLM's EngineArgs, passed on as they are, such as { max_num_seqs = 512 }; names and "
+        "values are checked before a run starts. Any change of them makes what was generated stale.",
         exclude_if=lambda value: not value,
     )
     endpoint_requests: int = Field(

@@ -133,9 +133,8 @@ class Mechanics(Section):
         ge=0,
         le=64,
         title="Processes",
-        description="A training on one machine has this many, one GPU each: full fine-tuning is sharded over them (FSDP), LoRA "
-        "is "
-        "replicated (DDP). 0: all visible GPUs. Without GPUs: processes on the CPU; 0 means one.",
+        description="A training on one machine has this many processes, one GPU each: full fine-tuning is sharded over them "
+        "(FSDP), LoRA is replicated (DDP). 0: one for each visible GPU, or one where there is no GPU.",
     )
     nodes: int = Field(
         1,

@@ -91,9 +91,8 @@ def test_a_finished_run_gets_no_new_stages_unless_that_start_asks_for_them(again
         algorithm(run)
         stage(run, "benchmark-other", {})
 
-    with pytest.raises(
-        StageError, match="is finished, and was made with other settings or data:\n  will make: benchmark-other"
-    ):
+    advice = "Set on_change='redo' to add these stages, or use another run_name"
+    with pytest.raises(StageError, match=f"settings or data:\n  will make: benchmark-other\n{advice}"):
         again(steps=with_a_set_more)
     assert made == []
     assert again("redo", steps=with_a_set_more, ends=True)[1] == ["benchmark-other"]

@@ -16,7 +16,7 @@ from flows.cli.listing import ago, has_display, rows_of, show_report
 from flows.cli.status import about_run, about_services
 from tests.support.answering import RUN, Answers, Moment
 from tests.support.commands import gram_r2
-from tests.support.run_folders import NOW, STAGES, make_run
+from tests.support.run_folders import NOW, STAGES, make_run, stage
 
 
 def server(answers: Answers) -> Server:
@@ -160,3 +160,12 @@ def test_without_a_display_nothing_is_opened(store: Path, monkeypatch: pytest.Mo
     assert time.monotonic() - began < 5
     monkeypatch.setenv("DISPLAY", ":0")
     assert has_display()
+
+
+def test_a_run_of_the_flow_benchmark_has_scores_instead_of_a_page(store: Path) -> None:
+    make_run(
+        store / "runs/measured", stage("benchmarks/ppe", "benchmark-data"), stage("benchmark-ppe", "benchmark-ppe")
+    )
+    done = gram_r2("open", "measured")
+    assert done.code == 2
+    assert "a run of the flow benchmark has no page; its scores: `gram-r2 status " in done.err.replace("\n", " ")
