@@ -73,10 +73,11 @@ class OpenShard:
         self.tokens += tokens
 
     def commit(self, seconds: float) -> None:
-        """Finishes the shard; all its rows must be written."""
+        """Finishes the shard, all of whose rows must be written, and says so at once: an engine may be killed after it."""
         if self._partial is not None:
             self._partial.close()
         self.shard.finish(self._places, len(self._failed), self.attempt, self.tokens, seconds)
+        print(f"{self}\n", end="", flush=True)
 
     def __str__(self) -> str:
         n_made = len(self.todo)

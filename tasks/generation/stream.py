@@ -74,7 +74,7 @@ class Stream:
         self._prefix = self._score_prefix()
         self._open: list[OpenShard] = []
         self._further: deque[tuple[_Row, Future[list[Asked]]]] = deque()
-        self._commits: deque[tuple[OpenShard, Future[None]]] = deque()
+        self._commits: deque[Future[None]] = deque()
         self._started = self._committed = time.monotonic()
 
     @property
@@ -237,16 +237,14 @@ class Stream:
     def _commit_if_complete(self, shard: OpenShard) -> None:
         if shard.is_complete:
             now = time.monotonic()
-            self._commits.append((shard, self._between.submit(shard.commit, now - self._committed)))
+            self._commits.append(self._between.submit(shard.commit, now - self._committed))
             self._committed = now
             self._open.remove(shard)
 
     def _settle(self) -> None:
-        """Says which shards have been committed, and waits if too many are not yet. Raises what kept one from it."""
-        while self._commits and (self._commits[0][1].done() or len(self._commits) > _MOST_COMMITS):
-            shard, committed = self._commits.popleft()
-            committed.result()
-            print(f"{shard}\n", end="", flush=True)
+        """Forgets the shards that have been committed, and waits if too many are not yet. Raises what kept one from it."""
+        while self._commits and (self._commits[0].done() or len(self._commits) > _MOST_COMMITS):
+            self._commits.popleft().result()
 
 
 class _Ahead(Generic[_Item]):
