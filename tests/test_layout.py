@@ -21,7 +21,7 @@ LEVELS: list[set[str]] = [
     {"tasks.settings", "tasks.page", "tasks.machine"},
     {"tasks.model"},
     {"tasks.generation", "tasks.training", "tasks.rank"},
-    {"tasks.run"},
+    {"tasks.run", "tasks.reward"},
     {"tasks.benchmark"},
     {"tasks"},  # the steps: modules of tasks/ itself
     {"tasks.plan", "tasks.describe", "tasks.hub"},
