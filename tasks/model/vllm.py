@@ -7,6 +7,7 @@ process ends; hence `tasks.generation.worker` runs this in a child process with 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -142,16 +143,21 @@ class VLLMEngine:
         return [self._completion(one, request) for one in sorted(output.outputs, key=lambda one: one.index)]
 
     def _completion(self, one: Any, request: Request) -> Completion:
-        stopped, prompt = one.finish_reason == "stop", list(request.prompt_ids)
-        begins = len(prompt) - request.begun
-        ids = [*prompt[begins:], *one.token_ids]
-        return Completion(
-            text=decode(self.tokenizer, prompt[:begins], ids[:-1] if stopped else ids),
-            token_ids=ids,
-            finished=stopped or bool(request.sampling.logprob_ids),
+        stopped = one.finish_reason == "stop"
+        return replace(
+            completion_of(self.tokenizer, request, one.token_ids, stopped),
             sum_logprob=one.cumulative_logprob if request.sampling.logprobs else None,
             id_logprobs=_of_first_token(one, request) if request.sampling.logprob_ids else None,
         )
+
+
+def completion_of(tokenizer: Any, request: Request, token_ids: Sequence[int], stopped: bool) -> Completion:
+    """The completion of a request by these tokens; if it `stopped` by itself, the last of them is the one that ended it."""
+    prompt = list(request.prompt_ids)
+    begins = len(prompt) - request.begun
+    ids = [*prompt[begins:], *token_ids]
+    text = decode(tokenizer, prompt[:begins], ids[:-1] if stopped else ids)
+    return Completion(text, ids, finished=stopped or bool(request.sampling.logprob_ids))
 
 
 def decode(tokenizer: Any, before: Sequence[int], ids: Sequence[int]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 from data.records import RecordError, ResponsePair, prompt_key
 from tasks.model.chat import ChatEncoder
@@ -16,11 +16,19 @@ from tasks.model.judging import (
     build_request,
     build_score_request,
     compare_scores,
-    read_answer,
 )
 from tasks.model.requests import PROMPT_TOO_LONG, Asking, PendingRow
 from tasks.rank.inputs import Prompt, pair_of, pair_or_error, read_messages, read_responses
-from tasks.rank.results import Comparison, Judged, Usage, with_losses
+from tasks.rank.results import (
+    Comparison,
+    Judged,
+    Usage,
+    compare_answers,
+    failed_answer,
+    judged_in,
+    read_order,
+    with_losses,
+)
 from tasks.rank.tournaments import Best, Match, Method, Ranking, RankMethod, Running, best_of, ranking
 
 INVALID = "invalid_input"
@@ -141,7 +149,9 @@ class Judge:
                 found.append(self._compared(next(answers)))
             else:
                 invalid = JudgeAnswer(None, malformed=INVALID, failed=True, detail=str(one))
-                found.append(self._compared([_judged(o, invalid) for o in self._orders for _ in range(query.replies)]))
+                found.append(
+                    self._compared([judged_in(o, invalid) for o in self._orders for _ in range(query.replies)])
+                )
         return found
 
     def _show(self, pairs: Sequence[ResponsePair], query: JudgeQuery) -> list[list[Judged]]:
@@ -153,13 +163,13 @@ class Judge:
                 shown = pair.swapped() if order else pair
                 request = build_request(query, self.encoder, shown, str(order))
                 if request is None:
-                    answers[i] += [_judged(order, JudgeAnswer(None, malformed=PROMPT_TOO_LONG))] * query.replies
+                    answers[i] += [judged_in(order, JudgeAnswer(None, malformed=PROMPT_TOO_LONG))] * query.replies
                 else:
                     requests.append((i, order, request))
         prompts = [prompt_key(pair.prompt) for pair in pairs]
         requests.sort(key=lambda one: (prompts[one[0]], _first_shown(pairs[one[0]], one[1])))
         for (i, order, _), completions in zip(requests, self._generate(requests, query), strict=True):
-            answers[i] += self._read(order, completions, query)
+            answers[i] += read_order(query, order, completions)
         return [sorted(found, key=lambda judged: judged.order) for found in answers]
 
     def _score(self, pairs: Sequence[ResponsePair], query: JudgeQuery) -> list[list[Judged]]:
@@ -189,7 +199,7 @@ class Judge:
             keys = [(prompt_key(pair.prompt), response) for response in (pair.response_a, pair.response_b)]
             answer = compare_scores(*(scores.get(key) for key in keys))
             failure = next((failed[key] for key in keys if key in failed), None)
-            found.append([_judged(0, _failed(failure) if failure else answer)])
+            found.append([judged_in(0, failed_answer(failure) if failure else answer)])
         return found
 
     def _generate(
@@ -209,33 +219,14 @@ class Judge:
         self.usage.tokens += sum(row.tokens for row in rows)
         return [row.answers[0] for row in rows]
 
-    def _read(self, order: int, completions: list[Completion] | Failure, query: JudgeQuery) -> list[Judged]:
-        if isinstance(completions, Failure):
-            return [_judged(order, _failed(completions))] * query.replies
-        return [_judged(order, read_answer(query, completion)) for completion in completions]
-
     def _compared(self, answers: Sequence[Judged]) -> Comparison:
-        # Complementary probabilities add up to one except for their last bits.
-        share = round(sum(judged.share for judged in answers) / len(answers), 12)
-        winner: Literal[0, 1] | None = None if share == 0.5 else 0 if share > 0.5 else 1
         for judged in answers:
             if judged.answer.failed:
                 self.usage.failures.setdefault(judged.answer.malformed or "", judged.answer.detail)
-        compared = Comparison(winner, share, tuple(answers))
+        compared = compare_answers(answers)
         self.usage.nulls += compared.nulls
         self.usage.ties += compared.is_tie
         return compared
-
-
-def _failed(failure: Failure) -> JudgeAnswer:
-    return JudgeAnswer(None, malformed=failure.reason, failed=True, detail=failure.detail)
-
-
-def _judged(order: int, answer: JudgeAnswer) -> Judged:
-    winner: Literal[0, 1] | None = None
-    if answer.verdict is not None:
-        winner = 0 if (answer.verdict == "A") == (order == 0) else 1
-    return Judged(order, winner, answer)
 
 
 def _first_shown(pair: ResponsePair, order: int) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,6 +26,57 @@ RELEASED = {"gram-rr": "gram-r2", "gram-qwen": "gram", "gram-llama": "gram"}
 DEFAULTS: dict[str, Any] = {"max_tokens": 1024, "context": 4096, "dtype": "auto"}
 """How a judge is used that does not say how it was trained."""
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+
+
+@dataclass(frozen=True)
+class KnownJudge:
+    """A judge whose folder (or URL) has been found and checked, and how it is queried. Nothing has been started."""
+
+    name: str
+    folder: str
+    query: JudgeQuery
+    dtype: Dtype
+
+    @property
+    def is_endpoint(self) -> bool:
+        return is_endpoint(self.name)
+
+    def models(self, dtype: Dtype | None = None) -> ModelSettings:
+        """What an engine is told about the model; by default its weights have the dtype that the judge was trained for."""
+        return ModelSettings(
+            judge_base=self.name,
+            prover_base=self.name,
+            max_tokens=self.query.context,
+            overlong=self.query.overlong,
+            dtype=dtype or self.dtype,
+        )
+
+
+def find_judge(
+    judge: str | Path,
+    prompt: str | None = None,
+    max_tokens: int | None = None,
+    context: int | None = None,
+    overlong: Literal["drop", "truncate"] = "drop",
+    votes: int = 1,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> KnownJudge:
+    """Finds a judge by its name, with the arguments and errors of `open_judge`. An adapter is merged with its base first."""
+    name = str(judge)
+    folder = name if is_endpoint(name) else model_folder(name)
+    chosen = prompt or prompt_of(folder, name)
+    if chosen not in (JUDGE_PROMPTS if is_endpoint(name) else (*JUDGE_PROMPTS, SCALAR)):
+        raise ValueError(f"there is no judge prompt {chosen!r}; use one of {', '.join(JUDGE_PROMPTS)}")
+    known = DEFAULTS if is_endpoint(name) else settings_of(folder)
+    context = context or known["context"]
+    query = JudgeQuery(chosen, max_tokens or known["max_tokens"], context, overlong, votes, temperature, seed=seed)
+    if not is_endpoint(name) and query.by_score != is_scalar(folder):
+        kind = "gives scores and takes no prompt" if is_scalar(folder) else "gives no scores and needs a prompt"
+        raise ValueError(f"{name}: the checkpoint {kind}; prompt={query.prompt!r} does not fit it")
+    if not is_endpoint(name):
+        check_model_folder(folder, context)
+    return KnownJudge(name, folder, query, known["dtype"])
 
 
 @contextlib.contextmanager
@@ -53,28 +105,15 @@ def open_judge(
     Raises ValueError if the prompt cannot be determined or the checkpoint's folder cannot be used, FileNotFoundError if there
     is no such checkpoint.
     """
-    name = str(judge)
-    folder = name if is_endpoint(name) else model_folder(name)
-    chosen = prompt or prompt_of(folder, name)
-    if chosen not in (JUDGE_PROMPTS if is_endpoint(name) else (*JUDGE_PROMPTS, SCALAR)):
-        raise ValueError(f"there is no judge prompt {chosen!r}; use one of {', '.join(JUDGE_PROMPTS)}")
-    known = DEFAULTS if is_endpoint(name) else settings_of(folder)
-    max_tokens, context = max_tokens or known["max_tokens"], context or known["context"]
-    query = JudgeQuery(chosen, max_tokens, context, overlong, votes, temperature, seed=seed)
-    if not is_endpoint(name) and query.by_score != is_scalar(folder):
-        kind = "gives scores and takes no prompt" if is_scalar(folder) else "gives no scores and needs a prompt"
-        raise ValueError(f"{name}: the checkpoint {kind}; prompt={query.prompt!r} does not fit it")
-    if is_endpoint(name):
-        url, _, model = name.partition("#")
-        yield Judge(EndpointEngine(url, model or None), MessageEncoder(), query, both_orders)
+    known = find_judge(judge, prompt, max_tokens, context, overlong, votes, temperature, seed)
+    if known.is_endpoint:
+        url, _, model = known.name.partition("#")
+        yield Judge(EndpointEngine(url, model or None), MessageEncoder(), known.query, both_orders)
         return
-    check_model_folder(folder, context)
-    encoder = ChatEncoder.load(folder)
-    models = ModelSettings(
-        judge_base=name, prover_base=name, max_tokens=context, overlong=overlong, dtype=dtype or known["dtype"]
-    )
-    with EngineProcess(folder, models, generation or GenerationSettings(), query.by_label) as engine:
-        yield Judge(engine, encoder, query, both_orders)
+    with EngineProcess(
+        known.folder, known.models(dtype), generation or GenerationSettings(), known.query.by_label
+    ) as engine:
+        yield Judge(engine, ChatEncoder.load(known.folder), known.query, both_orders)
 
 
 def prompt_of(folder: str, judge: str | None = None) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tasks.model.judging import JudgeAnswer
+from tasks.model.engine import Answer, Failure
+from tasks.model.judging import JudgeAnswer, JudgeQuery, read_answer
 from tasks.rank.tournaments import Best, Match, Ranking
 
 
@@ -65,6 +66,33 @@ class Comparison:
     def _side(self, order: int) -> int | None:
         winners = [judged.winner for judged in self.answers if judged.order == order]
         return (winners.count(0) > winners.count(1)) - (winners.count(0) < winners.count(1)) if winners else None
+
+
+def judged_in(order: int, answer: JudgeAnswer) -> Judged:
+    """An answer about a pair that was shown in this order."""
+    winner: Literal[0, 1] | None = None
+    if answer.verdict is not None:
+        winner = 0 if (answer.verdict == "A") == (order == 0) else 1
+    return Judged(order, winner, answer)
+
+
+def failed_answer(failure: Failure) -> JudgeAnswer:
+    """The answer that an engine did not give."""
+    return JudgeAnswer(None, malformed=failure.reason, failed=True, detail=failure.detail)
+
+
+def read_order(query: JudgeQuery, order: int, answer: Answer) -> list[Judged]:
+    """All answers in one order, as many as the query asks for, whatever the engine has returned."""
+    if isinstance(answer, Failure):
+        return [judged_in(order, failed_answer(answer))] * query.replies
+    return [judged_in(order, read_answer(query, completion)) for completion in answer]
+
+
+def compare_answers(answers: Sequence[Judged]) -> Comparison:
+    """The comparison that these answers, at least one, add up to."""
+    # Complementary probabilities add up to one except for their last bits.
+    share = round(sum(judged.share for judged in answers) / len(answers), 12)
+    return Comparison(None if share == 0.5 else 0 if share > 0.5 else 1, share, tuple(answers))
 
 
 @dataclass
