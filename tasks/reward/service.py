@@ -120,6 +120,7 @@ def create_app(service: Service, key: str | None = None) -> FastAPI:
         description="A judge that compares two responses, as the reward of RLHF trainers. Rewards are from 0 to 1, or null.",
         version="1",
     )
+    app.state.servers = service.judge.servers
     app.add_middleware(Gate, key=key)
     app.add_middleware(Counted, metrics=service.metrics)
     _explain_errors(app)
