@@ -33,7 +33,7 @@ _LOOK_S = 0.1
 _END = object()
 _TRIES_AT_FIRST = 2
 """How often a server is asked again for its models: whether it is there at all should be known soon."""
-_SPECIAL = re.compile(
+SPECIAL = re.compile(
     r"<\|[^|\n]{1,40}\|>|<｜[^｜\n]{1,40}｜>|</?s>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>|\[/?INST\]|<</?SYS>>"
 )
 _OTHER_LIMIT = "max_completion_tokens"
@@ -61,7 +61,7 @@ def _defuse(text: str) -> str:
 
     The server's own special tokens are not known here: these are the spellings that model families use.
     """
-    return _SPECIAL.sub(lambda match: match[0][0] + ZERO_WIDTH_SPACE + match[0][1:], text)
+    return SPECIAL.sub(lambda match: match[0][0] + ZERO_WIDTH_SPACE + match[0][1:], text)
 
 
 class EndpointEngine:

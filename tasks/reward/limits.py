@@ -28,6 +28,10 @@ class RefusedError(ValueError):
     """A request that cannot be carried out as it is: what is wrong with it, and what to do. Answered with 422."""
 
 
+class UnscoredError(RuntimeError):
+    """A trainer's request that cannot be given a number: why. Answered with 503, so that the trainer's own rules apply."""
+
+
 class CallerGoneError(Exception):
     """Nobody waits for the answer any more."""
 

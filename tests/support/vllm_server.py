@@ -14,10 +14,11 @@ from aiohttp import web
 
 from tasks.model.chat import ChatEncoder
 from tasks.model.judging import JudgeQuery
+from tasks.reward.app import create_app
 from tasks.reward.judging import ServedJudge
 from tasks.reward.metrics import Metrics
 from tasks.reward.servers import Server, Servers
-from tasks.reward.service import Service, create_app
+from tasks.reward.service import Service
 
 A, B = "<think> x </think><answer>A</answer>", "<think> x </think><answer>B</answer>"
 Say = Callable[[str, str], str]

@@ -1,0 +1,212 @@
+"""The service as trainers call it by themselves: OpenRLHF, slime, NeMo-Gym; their prompts, and what a failure becomes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from data.records import Message
+from tasks.model.chat import ChatEncoder
+from tasks.reward.limits import RefusedError, UnscoredError
+from tasks.reward.templated import conversation_of, response_of
+from tasks.reward.trainer_shapes import output_text, without_nulls
+from tests.support.vllm_server import StandIn, gateway, post
+
+CHATML = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+LLAMA = (
+    "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWhy?<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n"
+)
+GEMMA = "<bos><start_of_turn>user\nWhy?<end_of_turn>\n<start_of_turn>model\n"
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(scenario, 30))
+
+
+def said(text: str) -> dict[str, Any]:
+    """A response of the Responses API, with the reasoning that comes before it."""
+    reasoning = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
+    return {"output": [reasoning, {"type": "message", "content": [{"type": "output_text", "text": text}]}]}
+
+
+# ---- OpenRLHF -----------------------------------------------------------------------------------------------------------
+
+
+def test_openrlhf_gets_a_reward_for_each_query_against_the_reference_in_its_label(encoder: ChatEncoder) -> None:
+    stand_in = StandIn(encoder)
+
+    async def scenario() -> None:
+        async with gateway(stand_in) as client:
+            queries = [f"{CHATML}c<|im_end|>", f"{CHATML}a"]
+            labels = ["b", {"reference": "b", "messages": [{"role": "user", "content": "Why?"}]}]
+            found = await post(client, "/get_reward", query=queries, prompts=[CHATML] * 2, labels=labels)
+            assert found["rewards"] == found["scores"] == [1.0, 0.0]
+            assert found["extra_logs"]["response_characters"] == [1.0, 1.0]
+            assert len(found["extra_logs"]["judge_tokens"]) == 2
+            shown = encoder.tokenizer.decode(stand_in.seen[0]["prompt"])
+            assert "im_start" not in shown
+            empty: list[Any] = []
+            nothing = await post(client, "/get_reward", query=empty, prompts=empty, labels=empty)
+            assert nothing == {
+                "rewards": [],
+                "scores": [],
+                "extra_logs": {"response_characters": [], "judge_tokens": []},
+            }
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": [""]}, "labels[0] has no reference response to compare with: put one into the label"),
+        ({"labels": [{"answer": "b"}]}, "labels[0] has no reference response"),
+        ({"labels": []}, "must be equally long, got 1, 1 and 0"),
+        ({"query": ["Other?c"]}, "query[0] does not begin with its prompt"),
+        ({"query": ["<s>[INST] Why?c"], "prompts": ["<s>[INST] Why?"]}, "a chat template that is not known here"),
+    ],
+)
+def test_what_openrlhf_cannot_be_told_is_refused(encoder: ChatEncoder, changes: Any, words: str) -> None:
+    stand_in = StandIn(encoder)
+
+    async def scenario() -> None:
+        async with gateway(stand_in) as client:
+            body = {"query": ["Why?c"], "prompts": ["Why?"], "labels": ["b"], **changes}
+            assert words in (await post(client, "/get_reward", 422, **body))["detail"]
+        assert stand_in.seen == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("query", "prompt"),
+    [
+        ("Why?Because.", "Why?"),
+        ("<s> Why?Because.</s>", "Why?"),
+        ("Why?Because.<|endoftext|>", "<|begin_of_text|>Why?"),
+        (f"{CHATML}Because.<|im_end|>\n", CHATML),
+        (f"<s>{CHATML}Because.", CHATML),
+        (f"{LLAMA}Because.<|eot_id|>", LLAMA.removeprefix("<|begin_of_text|>")),
+    ],
+)
+def test_the_prompt_and_the_marks_around_a_response_are_cut_off(query: str, prompt: str) -> None:
+    assert response_of(query, prompt, "query") == "Because."
+
+
+def test_marks_within_a_response_are_left_to_it() -> None:
+    assert response_of("Why?<|im_end|> is a mark.", "Why?", "query") == "<|im_end|> is a mark."
+
+
+# ---- prompts ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prompt", [CHATML, LLAMA, GEMMA, "Why?"])
+def test_a_rendered_prompt_is_read_as_the_conversation_that_it_is(prompt: str) -> None:
+    system = (Message("system", "Be brief."),) if prompt == CHATML else ()
+    assert conversation_of(prompt, "prompt") == (*system, Message("user", "Why?"))
+
+
+def test_turns_and_a_reply_that_has_begun_to_think_are_read_too() -> None:
+    turns = (
+        "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\nBecause.<|im_end|>\n<|im_start|>user\nSo?<|im_end|>\n"
+    )
+    found = conversation_of(f"{turns}<|im_start|>assistant\n<think>\n", "prompt")
+    assert found == (Message("user", "Why?"), Message("assistant", "Because."), Message("user", "So?"))
+    assert conversation_of([{"role": "user", "content": "Why?"}], "prompt") == (Message("user", "Why?"),)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["<|im_start|>tool\nx<|im_end|>\n<|im_start|>assistant\n", "<|user|>Why?<|assistant|>"]
+)
+def test_a_template_that_is_not_known_is_not_guessed(prompt: str) -> None:
+    with pytest.raises(RefusedError, match=r"not known here \(it begins with"):
+        conversation_of(prompt, "prompt")
+
+
+# ---- slime --------------------------------------------------------------------------------------------------------------
+
+
+def test_slime_gets_a_number(encoder: ChatEncoder) -> None:
+    async def scenario() -> None:
+        async with gateway(StandIn(encoder)) as client:
+            turns = [{"role": "user", "content": "Why?"}]
+            assert await post(client, "/slime", prompt="Why?", response="c", label="b") == 1.0
+            assert await post(client, "/slime", prompt=turns, response="a", label="b") == 0.0
+            problem = await post(client, "/slime", 422, prompt="Why?", response="c", label=None)
+            assert "label has no reference response" in problem["detail"]
+
+    run(scenario())
+
+
+# ---- NeMo-Gym -----------------------------------------------------------------------------------------------------------
+
+
+def test_nemo_gym_gets_the_rewards_of_a_group(encoder: ChatEncoder) -> None:
+    async def scenario() -> None:
+        async with gateway(StandIn(encoder), strategy="all-pairs") as client:
+            history = [{"role": "user", "content": "Why?"}]
+            texts = [said("b"), said("c"), said("a")]
+            found = await post(client, "/compare", conversation_history=history, response_objs=texts)
+            assert found["rewards"] == [0.5, 1.0, 0.0]
+            first = {"response_i": 0, "response_j": 1, "judge_idx": 0, "score_1": 1.0, "score_2": 5.0, "ranking": 6.0}
+            assert (found["comparison_results"][0], len(found["comparison_results"])) == (first, 3)
+            assert found["metrics"]["comparisons"] == 3
+            for body, words in (
+                ({"response_objs": texts[:1]}, "at least two responses, got 1"),
+                ({"response_objs": [{"output": "b"}, *texts]}, "response_objs: expected"),
+                ({"response_objs": texts, "principle": "Be brief."}, "principle: this judge has none"),
+            ):
+                problem = await post(client, "/compare", 422, conversation_history=history, **body)
+                assert words in problem["detail"]
+
+    run(scenario())
+
+
+def test_only_what_a_response_says_is_judged() -> None:
+    assert output_text(said("b")) == "b"
+    assert output_text({"output": [{"type": "function_call", "name": "x"}]}) == ""
+
+
+# ---- failures -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_reward_is_the_mean_of_its_siblings_or_none_is_given() -> None:
+    assert without_nulls([0.5, None, 1.0], [None, "deadline", None]) == [0.5, 0.75, 1.0]
+    with pytest.raises(UnscoredError, match=r"none of the 2 responses has a verdict: 2 by deadline"):
+        without_nulls([None, None], ["deadline"] * 2)
+
+
+def test_what_cannot_be_scored_is_an_error_for_a_trainer_and_never_a_number(encoder: ChatEncoder) -> None:
+    async def scenario() -> None:
+        stand_in = StandIn(encoder, say=lambda a, b: "no verdict")
+        async with gateway(stand_in, strategy="all-pairs", deadline_s=0.3) as client:
+            history = [{"role": "user", "content": "Why?"}]
+            one = {"query": ["Why?c"], "prompts": ["Why?"], "labels": ["b"]}
+            group = {"conversation_history": history, "response_objs": [said("b"), said("c")]}
+            sample = {"prompt": "Why?", "response": "c", "label": "b"}
+            for path, body in (("/get_reward", one), ("/slime", sample), ("/compare", group)):
+                assert "has a verdict" in (await post(client, path, 503, **body))["detail"]
+                stand_in.faults = ["hang", "hang"]
+                assert "by deadline" in (await post(client, path, 503, **body))["detail"]
+            metrics = (await client.get("/metrics")).text
+            assert 'gram_r2_null_rewards_total{reason="deadline"} 4.0' in metrics
+
+    run(scenario())
+
+
+def test_a_group_with_some_verdicts_is_completed_for_nemo_gym(encoder: ChatEncoder) -> None:
+    async def scenario() -> None:
+        stand_in = StandIn(encoder, say=lambda a, b: "?" if "x" in (a, b) else StandIn(encoder).say(a, b))
+        async with gateway(stand_in, strategy="all-pairs") as client:
+            history = [{"role": "user", "content": "Why?"}]
+            texts = [said("a"), said("x"), said("b")]
+            found = await post(client, "/compare", conversation_history=history, response_objs=texts)
+            assert found["rewards"] == [0.0, 0.5, 1.0]
+            assert len(found["comparison_results"]) == 1
+            assert found["metrics"]["comparisons_without_verdict"] == 2
+
+    run(scenario())
