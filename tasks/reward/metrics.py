@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -11,8 +12,11 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasks.reward.judging import Compared
+from tasks.reward.length import Rewards, length_effect
 from tasks.reward.servers import Servers
 
+_GROUPS = 256
+"""As many as a step of common recipes trains on: the effect is followed as the policy changes."""
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 200)
 
 
@@ -41,7 +45,8 @@ class Metrics:
         self.null_rewards = Counter(
             "gram_r2_null_rewards", "Responses without a reward, by reason.", ["reason"], registry=registry
         )
-        registry.register(_ServerState(servers))
+        self.groups: deque[tuple[Rewards, Sequence[int]]] = deque(maxlen=_GROUPS)
+        registry.register(_State(servers, self.groups))
 
     def count(self, compared: Iterable[Compared]) -> None:
         """Counts comparisons and their replies."""
@@ -52,6 +57,10 @@ class Metrics:
                 if judged.answer.malformed is not None:
                     (self.failures if judged.answer.failed else self.nulls).labels(judged.answer.malformed).inc()
 
+    def count_group(self, rewards: Rewards, responses: Sequence[str]) -> None:
+        """Keeps a group's rewards for the effect of the length, over the last `_GROUPS` groups."""
+        self.groups.append((rewards, [len(text) for text in responses]))
+
     def count_null_rewards(self, reasons: Sequence[str | None]) -> None:
         for reason in reasons:
             if reason is not None:
@@ -61,9 +70,9 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class _ServerState(Collector):
-    def __init__(self, servers: Servers) -> None:
-        self.servers = servers
+class _State(Collector):
+    def __init__(self, servers: Servers, groups: Sequence[tuple[Rewards, Sequence[int]]]) -> None:
+        self.servers, self.groups = servers, groups
 
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(
@@ -82,6 +91,13 @@ class _ServerState(Collector):
         for reason, n in self.servers.retries.items():
             retries.add_metric([reason], n)
         yield retries
+        effect = length_effect(self.groups)
+        for name, value, words in (
+            ("length_correlation", effect.correlation, "Correlation of the rewards with log length"),
+            ("reward_per_doubled_length", effect.slope, "What a response gains by being twice as long"),
+        ):
+            if value is not None:
+                yield GaugeMetricFamily(f"gram_r2_{name}", f"{words}, in the last {_GROUPS} groups.", value=value)
 
 
 class Counted:

@@ -37,7 +37,7 @@ def _add_groups(app: FastAPI, service: Service) -> None:
         """A reward from 0 to 1 for each response of a group, or null with a reason."""
         begun, deadline, query = service.now(), service.deadline(body.deadline_s), service.query(body)
         group = service.group(body.turns(), body.responses, body.strategy, body.reference, body.seed)
-        scored = await while_caller_waits(request, service.score(group, query, deadline))
+        scored = await while_caller_waits(request, service.score(group, query, deadline, body.length_slope))
         return RewardsAnswer(
             rewards=list(scored.rewards),
             reasons=list(scored.reasons),

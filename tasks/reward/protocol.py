@@ -63,6 +63,12 @@ class RewardsRequest(Asked):
     responses: list[Text] = Field(min_length=1, max_length=RESPONSES)
     reference: Text | None = Field(None, description='For the strategy "reference", which it makes the default.')
     strategy: Strategy | None = Field(None, description="What the responses are compared with. Default: the service's.")
+    length_slope: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="Taken off for every doubling of the length beyond the group's mean. Default: the service's, 0.",
+    )
 
 
 class OneComparison(BaseModel):

@@ -15,6 +15,7 @@ from data.seeds import derive_seed
 from tasks.model.judging import JudgeQuery
 from tasks.reward.groups import Strategy
 from tasks.reward.judging import Compared, ServedJudge
+from tasks.reward.length import length_controlled
 from tasks.reward.limits import COMPARISONS, DEADLINE_S, RefusedError
 from tasks.reward.metrics import Metrics
 from tasks.reward.protocol import Asked
@@ -23,12 +24,16 @@ from tasks.reward.scoring import Group, Scored, score_group
 
 @dataclass(frozen=True)
 class Service:
-    """A judge as a reward, with what holds where a request says nothing else. `deadline_s` is also the most that one may ask."""
+    """A judge as a reward, with what holds where a request says nothing else. `deadline_s` is also the most that one may ask.
+
+    `length_slope` is what being twice as long as the group's mean is worth, and is taken off a group's rewards.
+    """
 
     judge: ServedJudge
     metrics: Metrics
     strategy: Strategy = "all-pairs"
     deadline_s: float = DEADLINE_S
+    length_slope: float = 0.0
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -56,8 +61,13 @@ class Service:
         self.metrics.count(found)
         return found
 
-    async def score(self, group: Group, query: JudgeQuery, deadline: float) -> Scored:
-        """Scores a group, and counts that. Raises RefusedError for one that cannot be, before anything is asked."""
+    async def score(
+        self, group: Group, query: JudgeQuery, deadline: float, length_slope: float | None = None
+    ) -> Scored:
+        """Scores a group, and counts that. Raises RefusedError for one that cannot be, before anything is asked.
+
+        The counted rewards are those before anything is taken off for the length.
+        """
         if group.planned > COMPARISONS:
             raise RefusedError(
                 f"{len(group.responses)} responses by {group.strategy!r} are {group.planned:,} comparisons, more than "
@@ -70,7 +80,12 @@ class Service:
         scored = await score_group(self.judge, group, query, deadline)
         self.metrics.count(scored.comparisons.values())
         self.metrics.count_null_rewards(scored.reasons)
-        return scored
+        self.metrics.count_group(scored.rewards, group.responses)
+        slope = self.length_slope if length_slope is None else length_slope
+        if not slope:
+            return scored
+        controlled = length_controlled(scored.rewards, [len(text) for text in group.responses], slope)
+        return replace(scored, rewards=tuple(controlled or scored.rewards))
 
     def group(
         self,

@@ -13,7 +13,7 @@ from tasks.model.chat import ChatEncoder
 from tasks.model.engine import FakeEngine, Request
 from tasks.model.judging import JudgeQuery
 from tasks.rank import Judge
-from tests.support.vllm_server import A, StandIn, gateway, higher, post
+from tests.support.vllm_server import A, B, StandIn, gateway, higher, post
 
 QUERY = JudgeQuery("compact", 64, 512, seed=3)
 VOTES = JudgeQuery("compact", 64, 512, votes=3, temperature=1.0, seed=3)
@@ -147,6 +147,22 @@ def test_what_has_no_verdict_is_null_with_its_reason(encoder: ChatEncoder) -> No
             assert 'gram_r2_replies_without_verdict_total{reason="prompt_too_long"} 2.0' in metrics
             assert 'gram_r2_requests_total{path="/v1/rewards",status="200"} 1.0' in metrics
             assert "gram_r2_null_rewards_total" in metrics
+
+    run(scenario())
+
+
+def test_what_the_length_is_worth_is_told_and_can_be_taken_off(encoder: ChatEncoder) -> None:
+    stand_in = StandIn(encoder, say=lambda a, b: A if len(a) > len(b) else B)
+
+    async def scenario() -> None:
+        async with gateway(stand_in, strategy="all-pairs") as client:
+            body = {"prompt": "?", "responses": ["a", "aa", "aaaa"]}
+            assert (await post(client, "/v1/rewards", **body))["rewards"] == [0.0, 0.5, 1.0]
+            metrics = (await client.get("/metrics")).text
+            assert "gram_r2_length_correlation 1.0" in metrics
+            assert "gram_r2_reward_per_doubled_length 0.5" in metrics
+            taken = await post(client, "/v1/rewards", **body, length_slope=0.5)
+            assert taken["rewards"] == [0.5, 0.5, 0.5]
 
     run(scenario())
 
