@@ -19,6 +19,8 @@ from tasks.reward.servers import ServerError, Servers
 DEADLINE = "deadline"
 """The reason of a comparison that the request's deadline has ended."""
 ORDERS = (0, 1)
+_AT_ONCE = 256
+"""Prompts of one request that are encoded and asked at the same time: a large group must not hold up everybody else."""
 _LONG = 20_000
 """Characters from which on a pair is encoded in a thread: other callers must not wait for it."""
 
@@ -77,7 +79,8 @@ class ServedJudge:
         What has not been answered by then has failed with the reason "deadline"; if this is cancelled, nothing of it goes on.
         """
         shown = [(i, order) for i in range(len(pairs)) for order in ORDERS]
-        tasks = [asyncio.create_task(self._ask(pairs[i], order, query)) for i, order in shown]
+        places = asyncio.Semaphore(_AT_ONCE)
+        tasks = [asyncio.create_task(self._ask(pairs[i], order, query, places)) for i, order in shown]
         try:
             left = max(0.0, deadline - asyncio.get_running_loop().time())
             await asyncio.wait(tasks, timeout=None if left == float("inf") else left) if tasks else None
@@ -93,14 +96,17 @@ class ServedJudge:
             answers[i] += read_order(query, order, answer) if answer is not None else _too_long(query, order)
         return [Compared(compare_answers(found), n) for found, n in zip(answers, tokens, strict=True)]
 
-    async def _ask(self, pair: ResponsePair, order: int, query: JudgeQuery) -> tuple[Answer | None, int]:
+    async def _ask(
+        self, pair: ResponsePair, order: int, query: JudgeQuery, places: asyncio.Semaphore
+    ) -> tuple[Answer | None, int]:
         """The replies to a pair in one order, and how many tokens they took; None if its prompt does not fit."""
-        request = await self._encode(pair.swapped() if order else pair, order, query)
-        if request is None:
-            return None, 0
-        row = PendingRow({}, query.context)
-        await self._complete(row.ask([request])[0])
-        return row.answers[0], row.tokens
+        async with places:
+            request = await self._encode(pair.swapped() if order else pair, order, query)
+            if request is None:
+                return None, 0
+            row = PendingRow({}, query.context)
+            await self._complete(row.ask([request])[0])
+            return row.answers[0], row.tokens
 
     async def _encode(self, shown: ResponsePair, order: int, query: JudgeQuery) -> Request | None:
         size = len(shown.response_a) + len(shown.response_b) + sum(len(turn.content) for turn in shown.prompt)

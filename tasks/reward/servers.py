@@ -26,6 +26,8 @@ _LOOK_S, _HEALTH_S, _MISSES = 1.0, 5.0, 3
 """How often health is asked for, how long an answer may take, and how many may be missing: a busy server is slow to answer."""
 _KEEP_ALIVE_S = 2.0
 """Below the 5 s after which vLLM's server closes an idle connection, perhaps while it is being used again."""
+_FAULTS, _REST_S = 3, 10.0
+"""After so many failures in a row, a server only gets what no other has room for, for so long."""
 _TOO_BUSY, _SERVER_ERRORS = 429, range(500, 600)
 
 Read = TypeVar("Read")
@@ -45,7 +47,11 @@ class _MayPassError(ServerError):
 
 @dataclass(eq=False)
 class Server:
-    """One of vLLM's servers: its URL without "/v1", and the name that it gives the model."""
+    """One of vLLM's servers: its URL without "/v1", and the name that it gives the model.
+
+    `faults` are its failures since its last good reply: a server that fails at once would always be the one with the fewest
+    outstanding requests.
+    """
 
     url: str
     key: str = ""
@@ -53,6 +59,8 @@ class Server:
     alive: bool = False
     outstanding: int = 0
     misses: int = 0
+    faults: int = 0
+    rests_until: float = 0.0
     gone: asyncio.Future[None] | None = None
     checking: asyncio.Task[None] | None = None
 
@@ -105,8 +113,11 @@ class Servers:
         while True:
             server = await self._place(avoid=failed)
             try:
-                return read(await self._post(server, orjson.dumps(body(server.model))))
+                found = read(await self._post(server, orjson.dumps(body(server.model))))
+                server.faults = 0
+                return found
             except (BadReplyError, _MayPassError) as error:
+                self._note_fault(server)
                 reason = getattr(error, "reason", "server_bad_reply")
                 if failed is not None:
                     raise ServerError(reason, str(error)) from error
@@ -180,8 +191,14 @@ class Servers:
             self._waiting.popleft()
 
     def _choose(self, avoid: Server | None) -> Server | None:
+        now = asyncio.get_running_loop().time()
         free = [one for one in self.servers if one.alive and one.outstanding < self.at_once]
-        return min(free, key=lambda one: (one is avoid, one.outstanding), default=None)
+        return min(free, key=lambda one: (one is avoid, one.rests_until > now, one.outstanding), default=None)
+
+    def _note_fault(self, server: Server) -> None:
+        server.faults += 1
+        if server.faults >= _FAULTS:
+            server.rests_until = asyncio.get_running_loop().time() + _REST_S
 
     # ---- asking -----------------------------------------------------------------------------------------------------
 
@@ -241,7 +258,7 @@ class Servers:
             well = False
         if well and not server.alive:
             server.gone = asyncio.get_running_loop().create_future()
-            server.alive = True
+            server.alive, server.faults, server.rests_until = True, 0, 0.0
             self._hand_out()
         elif not well and server.alive:
             server.alive = False

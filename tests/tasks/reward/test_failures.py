@@ -197,6 +197,19 @@ def test_requests_go_to_the_server_with_the_fewest_and_wait_in_order_for_a_place
     run(scenario())
 
 
+def test_a_server_that_only_fails_does_not_draw_all_requests(encoder: ChatEncoder) -> None:
+    """It fails at once, so that it always has the fewest outstanding requests."""
+
+    async def scenario() -> None:
+        steady, broken = StandIn(encoder, delay_s=0.01), StandIn(encoder, faults=[500] * 100)
+        async with gateway(steady, broken) as client:
+            for _ in range(20):
+                assert (await post(client, "/v1/compare", **PAIR))["share"] == 0.0
+            assert len(broken.seen) <= 5
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     ("models", "wanted", "words"),
     [
