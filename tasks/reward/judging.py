@@ -27,23 +27,24 @@ _LONG = 20_000
 
 @dataclass(frozen=True)
 class Compared:
-    """Two responses in both orders. `share` and those of each order are None where a failure must not become a number.
-
-    `tokens` counts what was generated for it.
-    """
+    """Two responses in both orders. `tokens` counts what was generated for it."""
 
     comparison: Comparison
     tokens: int
 
     @property
     def share(self) -> float | None:
-        """The first response's share of the win; None if no reply has a verdict, or if one of the orders has failed."""
-        found = self.comparison
-        return None if found.failed or found.is_undecided else found.share
+        """The first response's share of the win, as the mean over both orders; None unless each has a verdict.
+
+        `Comparison.share` counts a reply without a verdict as half a win, which here would be a reward made of nothing; one
+        order alone would be the judge's preference for a position.
+        """
+        shares = [share for share in self.orders if share is not None]
+        return round(sum(shares) / len(ORDERS), 12) if len(shares) == len(ORDERS) else None
 
     @property
     def orders(self) -> tuple[float | None, ...]:
-        """The same for each order alone."""
+        """The share in each order, over the replies that have a verdict; None where none has."""
         return tuple(_share_of([one for one in self.comparison.answers if one.order == order]) for order in ORDERS)
 
     @property
@@ -57,9 +58,8 @@ class Compared:
 
 
 def _share_of(answers: Sequence[Judged]) -> float | None:
-    if not answers or all(one.answer.malformed is not None for one in answers):
-        return None
-    return sum(one.share for one in answers) / len(answers)
+    shares = [one.share for one in answers if one.answer.malformed is None]
+    return sum(shares) / len(shares) if shares else None
 
 
 class ServedJudge:
