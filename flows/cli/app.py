@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from flows.cli import benchmark, check, describe, init, listing, plan, push, rank, run, serve, status, world
+from flows.cli import benchmark, check, describe, init, listing, plan, push, rank, run, server, status, world
 from tasks.machine.terminal import print_anything
 
 _START, _RUNS, _MODELS, _SERVER = "Start here", "Runs", "Models and data", "Server"
@@ -31,7 +31,7 @@ def gram_r2() -> None:
 
 
 app.command("init", rich_help_panel=_START)(init.init)
-app.command("recipes", rich_help_panel=_START)(serve.recipes)
+app.command("recipes", rich_help_panel=_START)(server.recipes)
 app.command("check", rich_help_panel=_START)(check.check)
 app.command("plan", rich_help_panel=_START)(plan.plan)
 app.command("run", rich_help_panel=_START)(run.run)
@@ -46,11 +46,11 @@ app.command("rank", rich_help_panel=_MODELS)(rank.rank)
 app.add_typer(benchmark.app, name="benchmark", rich_help_panel=_MODELS)
 app.command("world", rich_help_panel=_MODELS)(world.world)
 
-app.command("ui", rich_help_panel=_SERVER)(serve.ui)
-app.command("up", rich_help_panel=_SERVER)(serve.up)
-app.command("down", rich_help_panel=_SERVER)(serve.down)
-app.command("deploy", rich_help_panel=_SERVER)(serve.deploy)
-app.command("undeploy", rich_help_panel=_SERVER)(serve.undeploy)
+app.command("ui", rich_help_panel=_SERVER)(server.ui)
+app.command("up", rich_help_panel=_SERVER)(server.up)
+app.command("down", rich_help_panel=_SERVER)(server.down)
+app.command("deploy", rich_help_panel=_SERVER)(server.deploy)
+app.command("undeploy", rich_help_panel=_SERVER)(server.undeploy)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from flows.cli.connection import Server, asking, connected_if_running, lost_service
 from flows.cli.errors import command
-from flows.cli.serve import say_that_it_goes_on
+from flows.cli.server import say_that_it_goes_on
 from flows.server.processes import Services, bring_up
 from tests.conftest import free_port
 from tests.support.answering import Answers, Moment
