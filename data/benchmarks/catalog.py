@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from data.benchmarks import judgebench, llmbar, ppe, preferences, reward_bench, rm_bench
+from data.benchmarks import judgebench, llmbar, ppe, preferences, reward_bench, rm_bench, rmb
 from data.benchmarks.items import Benchmark, Notice
 from data.sources.sources import Format, Source
 
-BenchmarkName = Literal["rm-bench", "judgebench", "reward-bench", "reward-bench-2", "llmbar", "ppe", "preferences"]
+BenchmarkName = Literal[
+    "rm-bench", "judgebench", "reward-bench", "reward-bench-2", "llmbar", "ppe", "rmb", "preferences"
+]
 NAMES: tuple[str, ...] = get_args(BenchmarkName)
+UNCHECKED: dict[str, str] = {
+    "ppe": "the columns are those of the card of lmarena-ai/PPE-MMLU-Pro-Best-of-K; the authors' code was not at hand",
+    "rmb": "the overall number: the authors' code has none, so it is the mean of the four sections, as in RM-R1's "
+    "(RM-R1-UIUC/RM-R1 at d4c2542f, process_final_result.py)",
+}
+"""What could not be verified of a benchmark's data or rules; all else was read in its authors' files or code."""
 
 
 def load(
@@ -37,5 +45,18 @@ def load(
             return llmbar.load(data, notice)
         case "ppe":
             return ppe.load(data, notice)
+        case "rmb":
+            return rmb.load(data, notice)
         case "preferences":
             return preferences.load(Source(path=data, format=format))
+
+
+def path_of(name: BenchmarkName, data: str) -> str:
+    """The path that names a benchmark's own files in `data`."""
+    match name:
+        case "llmbar":
+            return llmbar.path_of(data)
+        case "rmb":
+            return rmb.path_of(data)
+        case _:
+            return data

@@ -17,7 +17,6 @@ from data.records import RecordError
 from data.sources import rows
 from data.sources.fields import Row, as_id, as_text, got, reach
 
-# The columns are those of the card of lmarena-ai/PPE-MMLU-Pro-Best-of-K; the authors' code (lmarena/PPE) was not at hand.
 NAME = "ppe"
 
 

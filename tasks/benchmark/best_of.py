@@ -1,4 +1,4 @@
-"""Best-of-n benchmarks, in which the judge picks the best of several responses: RewardBench 2 and PPE's best-of-n."""
+"""Best-of-n benchmarks, in which the judge picks the best of several responses: RewardBench 2, PPE's best-of-n and RMB."""
 
 from __future__ import annotations
 
@@ -180,5 +180,29 @@ def _ppe_numbers(games: Games, sums: Sums) -> Numbers:
     return {"sets": sets, "curve": curve, "total": curve[str(points[-1])]}
 
 
+# ---- RMB: eval/scripts/my_run_rm.py at 2be31808 for pairs; for best-of-n its paper, as RM-R1's run_generative_bestofn.py ----
+
+
+def _rmb_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
+    """Columns: rows; right: the first response has beaten every other, by its mean win probability. A tie is not a win."""
+    rows, outcomes = [], {}
+    for item in items:
+        played = [games.of(item, cell) for cell in item.cells]
+        if not all(played):
+            rows.append([0.0, 0.0])
+            continue
+        right = all(mean_win(found) > 0.5 for found in played)
+        rows.append([1.0, float(right)])
+        outcomes[item.id] = right
+    return make_table(items, rows), outcomes
+
+
+def _rmb_numbers(games: Games, sums: Sums) -> Numbers:
+    """The share of right rows in each section, and the unweighted mean of the four."""
+    sections: Numbers = {section: ratio(s[..., 1], s[..., 0]) for section, s in sums.items()}
+    return {"sections": sections, "total": mean(list(sections.values())) if is_complete(games, sums) else None}
+
+
 REWARD_BENCH_2 = Scorer(_reward_bench_2_rows, _reward_bench_2_numbers)
 PPE = Scorer(_ppe_rows, _ppe_numbers)
+RMB = Scorer(_rmb_rows, _rmb_numbers)

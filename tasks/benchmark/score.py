@@ -22,6 +22,7 @@ SCORERS: dict[str, Scorer] = {
     "reward-bench": pairs.REWARD_BENCH,
     "reward-bench-2": best_of.REWARD_BENCH_2,
     "ppe": best_of.PPE,
+    "rmb": best_of.RMB,
 }
 PARTS = {
     "rm-bench": "domains",
@@ -30,6 +31,7 @@ PARTS = {
     "reward-bench": "sections",
     "reward-bench-2": "subsets",
     "ppe": "curve",
+    "rmb": "sections",
     "preferences": "sets",
 }
 """The field of each benchmark's scores that holds the parts of its overall number."""

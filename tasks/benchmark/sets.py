@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from data.benchmarks import llmbar, preferences
-from data.benchmarks.catalog import load
+from data.benchmarks import preferences
+from data.benchmarks.catalog import load, path_of
 from data.benchmarks.draw import draw
 from data.benchmarks.items import Benchmark, Item, Notice
 from data.files import read_jsonl, write_json, write_jsonl
@@ -50,8 +50,7 @@ def load_set(chosen: BenchmarkSet, notice: Notice | None = None) -> Benchmark:
 def prepare_set(run: Run, chosen: BenchmarkSet) -> Artifact:
     """A configured benchmark as a stage; see `load_set`."""
     config = chosen.model_dump(mode="json", exclude={"name"})
-    path = llmbar.path_of(chosen.data) if chosen.benchmark == llmbar.NAME else chosen.data
-    inputs = {"data": as_published(Source(path=path))}
+    inputs = {"data": as_published(Source(path=path_of(chosen.benchmark, chosen.data)))}
 
     def body(context: Context) -> Outcome:
         return write_set(context.work, load_set(chosen))

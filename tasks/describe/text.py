@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
+from data.benchmarks.catalog import UNCHECKED
 from data.benchmarks.items import Benchmark
 from data.records import Message, ResponsePair
 from data.sources.catalog import DataSet
@@ -201,7 +202,7 @@ def _common_lines(texts: Sequence[str]) -> str:
 
 
 def benchmark_summary(benchmark: Benchmark) -> list[str]:
-    """The items of a benchmark: groups, comparisons, lengths, and the first item."""
+    """The items of a benchmark: groups, comparisons, what was not verified, lengths, and the first item."""
     items = benchmark.items
     lines = [heading(f"{benchmark.name}: {len(items):,} items, {sum(len(i.cells) for i in items):,} comparisons")]
     rows = []
@@ -219,6 +220,8 @@ def benchmark_summary(benchmark: Benchmark) -> list[str]:
         lines.append(named("prompts", f"{prompts:,} distinct", 14))
     orders = " and ".join(order.replace("_", " ") for order in benchmark.orders)
     lines.append(named("orders", f"each comparison is shown in both orders: {orders}", 14))
+    if benchmark.name in UNCHECKED:
+        lines.append(named("unchecked", UNCHECKED[benchmark.name], 14))
     lengths = {
         "prompt": [len(render_conversation(item.prompt)) for item in items],
         "response": [len(response) for item in items for response in item.responses],

@@ -5,7 +5,7 @@ A test that fails here says that a number has changed: hold it against the sourc
 
 from __future__ import annotations
 
-from data.benchmarks import judgebench, llmbar, reward_bench, rm_bench
+from data.benchmarks import judgebench, llmbar, reward_bench, rm_bench, rmb
 from data.records import content_id
 from tasks.benchmark.pairs import _LEVELS
 
@@ -64,3 +64,11 @@ def test_llmbars_subsets() -> None:
     )  # fmt: skip
     assert llmbar.SUBSETS[1:] == llmbar.ADVERSARIAL
     assert llmbar.PROCESSED == ("Processed_FairEval", "Processed_LLMEval^2", "Processed_MT-Bench")
+
+
+def test_rmbs_sections_and_scenarios() -> None:
+    """The folders of RMB_dataset at 2be31808, 98 files; the sections' names are those of RM-R1's process_final_result.py."""
+    assert list(rmb.SECTIONS.values()) == [
+        "Pairwise Helpfulness", "Pairwise Harmlessness", "BoN Helpfulness", "BoN Harmlessness",
+    ]  # fmt: skip
+    assert 2 * sum(rmb.SCENARIOS.values()) == 98

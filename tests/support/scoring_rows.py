@@ -72,6 +72,27 @@ def ppe_row(identity: str, scores: list[bool]) -> Row:
     return {"question_id": identity, "prompt": f"Prompt {identity}?", "scores": scores, "mean_score": 0.5, **responses}
 
 
+def rmb_row(kind: str, identity: str, goal: str = "Helpfulness", losers: int = 2, **changes: Any) -> Row:
+    """A row of RMB: `kind` is pair or bon."""
+    answers = [{"llm_name": f"m{i}", "answer": f"answer {i} to {identity}"} for i in range(1 + losers)]
+    folder, scenario = (
+        {"pair": "Pairwise_set", "bon": "BoN_set"}[kind],
+        {"Helpfulness": "Chat/Small Talk"}.get(goal, "S1"),
+    )
+    rest = (
+        {"chosen": answers[0], "reject": answers[1]}
+        if kind == "pair"
+        else {"bon_best": answers[0], "loser_list": answers[1:]}
+    )
+    return {
+        f"{kind}_uid": identity,
+        "conversation_input": [{"role": "user", "content": f"Question {identity}?", "language": "English"}],
+        **rest,
+        "category_path": f"{folder}/{goal}/{scenario}",
+        **changes,
+    }
+
+
 def write_rows(path: Path, rows: list[Row]) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(row) + "\n" for row in rows) if path.suffix == ".jsonl" else json.dumps(rows)
