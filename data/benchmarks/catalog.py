@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from data.benchmarks import judgebench, llmbar, ppe, preferences, reward_bench, rm_bench, rmb
+from data.benchmarks import judgebench, llmbar, ppe, preferences, reward_bench, rm_bench, rmb, salesforce
 from data.benchmarks.items import Benchmark, Notice
 from data.sources.sources import Format, Source
 
 BenchmarkName = Literal[
-    "rm-bench", "judgebench", "reward-bench", "reward-bench-2", "llmbar", "ppe", "rmb", "preferences"
+    "rm-bench",
+    "judgebench",
+    "reward-bench",
+    "reward-bench-2",
+    "llmbar",
+    "ppe",
+    "rmb",
+    "contextual-judgebench",
+    "reasoning-judgebench",
+    "preferences",
 ]
 NAMES: tuple[str, ...] = get_args(BenchmarkName)
 UNCHECKED: dict[str, str] = {
     "ppe": "the columns are those of the card of lmarena-ai/PPE-MMLU-Pro-Best-of-K; the authors' code was not at hand",
     "rmb": "the overall number: the authors' code has none, so it is the mean of the four sections, as in RM-R1's "
     "(RM-R1-UIUC/RM-R1 at d4c2542f, process_final_result.py)",
+    "contextual-judgebench": "the rows themselves (the columns are those that the authors' main_eval.py names), and whether the "
+    "published average is over splits or over pairs: total is the first, micro the second",
+    "reasoning-judgebench": "the rows themselves; columns and splits are those of the card of Salesforce/ReasoningJudgeBench",
 }
 """What could not be verified of a benchmark's data or rules; all else was read in its authors' files or code."""
 
@@ -47,6 +59,10 @@ def load(
             return ppe.load(data, notice)
         case "rmb":
             return rmb.load(data, notice)
+        case "contextual-judgebench":
+            return salesforce.load_contextual(data, notice)
+        case "reasoning-judgebench":
+            return salesforce.load_reasoning(data, notice)
         case "preferences":
             return preferences.load(Source(path=data, format=format))
 
@@ -58,5 +74,7 @@ def path_of(name: BenchmarkName, data: str) -> str:
             return llmbar.path_of(data)
         case "rmb":
             return rmb.path_of(data)
+        case "contextual-judgebench" | "reasoning-judgebench":
+            return salesforce.path_of(data)
         case _:
             return data

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from data.benchmarks.items import Benchmark, Cell, Item
-from tasks.benchmark import best_of, bootstrap, pairs
+from tasks.benchmark import best_of, bootstrap, both_orders, pairs
 from tasks.benchmark.best_of import curve_points, knockout, match
 from tasks.benchmark.bootstrap import DRAWS, Numbers, Table
 from tasks.benchmark.doubts import doubts
@@ -23,6 +23,8 @@ SCORERS: dict[str, Scorer] = {
     "reward-bench-2": best_of.REWARD_BENCH_2,
     "ppe": best_of.PPE,
     "rmb": best_of.RMB,
+    "contextual-judgebench": both_orders.CONTEXTUAL,
+    "reasoning-judgebench": both_orders.REASONING,
 }
 PARTS = {
     "rm-bench": "domains",
@@ -32,13 +34,16 @@ PARTS = {
     "reward-bench-2": "subsets",
     "ppe": "curve",
     "rmb": "sections",
+    "contextual-judgebench": "splits",
+    "reasoning-judgebench": "categories",
     "preferences": "sets",
 }
 """The field of each benchmark's scores that holds the parts of its overall number."""
 
 
 _NOTES = {
-    "reward-bench-2": "a pairwise judge gives no scores: a response's score is its share of wins in the round robin"
+    "reward-bench-2": "a pairwise judge gives no scores: a response's score is its share of wins in the round robin",
+    "contextual-judgebench": "the judge has its own prompt, without the authors' criteria (faithful to the context first)",
 }
 _ROUND = 10
 """Printed digits: more than any benchmark reports, too few to show rounding errors."""

@@ -5,7 +5,7 @@ A test that fails here says that a number has changed: hold it against the sourc
 
 from __future__ import annotations
 
-from data.benchmarks import judgebench, llmbar, reward_bench, rm_bench, rmb
+from data.benchmarks import judgebench, llmbar, reward_bench, rm_bench, rmb, salesforce
 from data.records import content_id
 from tasks.benchmark.pairs import _LEVELS
 
@@ -72,3 +72,23 @@ def test_rmbs_sections_and_scenarios() -> None:
         "Pairwise Helpfulness", "Pairwise Harmlessness", "BoN Helpfulness", "BoN Harmlessness",
     ]  # fmt: skip
     assert 2 * sum(rmb.SCENARIOS.values()) == 98
+
+
+def test_the_splits_of_contextual_and_reasoning_judgebench() -> None:
+    """main_eval.py of ContextualJudgeBench at 4d480a9d, aggregate.py of ReasoningJudgeBench at 191ca391."""
+    assert len(salesforce.CONTEXTUAL_SPLITS) == 8
+    assert {split.rsplit("_", 1)[0] for split in salesforce.CONTEXTUAL_SPLITS} == {
+        "completeness", "conciseness", "faithfulness", "refusal",
+    }  # fmt: skip
+    of_category = {
+        category: {
+            split.removesuffix("_pairwise") for split, of in salesforce.REASONING_SPLITS.items() if of == category
+        }
+        for category in salesforce.REASONING_SPLITS.values()
+    }
+    assert of_category == {
+        "math": {"aime_4o", "aime", "bbeh_ma", "olympiadbench"},
+        "multihop": {"arc_challenge", "bbeh_be", "reclor", "folio"},
+        "everyday": {"bbeh_cu", "bbeh_dq", "bbeh_hyper", "strategy_qa"},
+        "domain": {"supergpqa"},
+    }

@@ -93,6 +93,31 @@ def rmb_row(kind: str, identity: str, goal: str = "Helpfulness", losers: int = 2
     }
 
 
+def contextual_row(number: int, **changes: Any) -> Row:
+    """A row of ContextualJudgeBench."""
+    return {
+        "question": f"Question {number}?",
+        "context": f"It is known that {number}.",
+        "question_id": "any",
+        "positive_response": f"good {number}",
+        "negative_response": f"bad {number}",
+        **changes,
+    }
+
+
+def reasoning_row(identity: str, **changes: Any) -> Row:
+    """A row of ReasoningJudgeBench."""
+    return {
+        "problem_id": identity,
+        "source_id": "any",
+        "instruction": f"Question {identity}?",
+        "positive_response": f"good {identity}",
+        "negative_response": f"bad {identity}",
+        "label": 1,
+        **changes,
+    }
+
+
 def write_rows(path: Path, rows: list[Row]) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(row) + "\n" for row in rows) if path.suffix == ".jsonl" else json.dumps(rows)
