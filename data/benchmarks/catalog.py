@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from data.benchmarks import judgebench, llmbar, ppe, preferences, reward_bench, rm_bench, rmb, salesforce
+from data.benchmarks import (
+    judgebench,
+    llmbar,
+    m_reward_bench,
+    ppe,
+    preferences,
+    reward_bench,
+    rm_bench,
+    rmb,
+    salesforce,
+)
 from data.benchmarks.items import Benchmark, Notice
 from data.sources.sources import Format, Source
 
@@ -18,6 +28,7 @@ BenchmarkName = Literal[
     "rmb",
     "contextual-judgebench",
     "reasoning-judgebench",
+    "m-reward-bench",
     "preferences",
 ]
 NAMES: tuple[str, ...] = get_args(BenchmarkName)
@@ -28,6 +39,8 @@ UNCHECKED: dict[str, str] = {
     "contextual-judgebench": "the rows themselves (the columns are those that the authors' main_eval.py names), and whether the "
     "published average is over splits or over pairs: total is the first, micro the second",
     "reasoning-judgebench": "the rows themselves; columns and splits are those of the card of Salesforce/ReasoningJudgeBench",
+    "m-reward-bench": "the rows themselves (the columns are those of the card and the authors' scripts), and which of two tables "
+    "of weights the published numbers have: total has that of run_generative.py, own_counts that of plot_utils.py",
 }
 """What could not be verified of a benchmark's data or rules; all else was read in its authors' files or code."""
 
@@ -63,6 +76,8 @@ def load(
             return salesforce.load_contextual(data, notice)
         case "reasoning-judgebench":
             return salesforce.load_reasoning(data, notice)
+        case "m-reward-bench":
+            return m_reward_bench.load(data, notice)
         case "preferences":
             return preferences.load(Source(path=data, format=format))
 
@@ -76,5 +91,7 @@ def path_of(name: BenchmarkName, data: str) -> str:
             return rmb.path_of(data)
         case "contextual-judgebench" | "reasoning-judgebench":
             return salesforce.path_of(data)
+        case "m-reward-bench":
+            return m_reward_bench.path_of(data)
         case _:
             return data

@@ -6,21 +6,23 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from data.benchmarks import reward_bench, rm_bench
+from data.benchmarks import m_reward_bench, reward_bench, rm_bench
 from data.benchmarks.items import Benchmark, Item
 from data.seeds import derive_seed
 from data.sources.rows import SourceError
 
 OVER_LIMIT = "over_limit"
+_NAMED = 40
+"""Parts that an error names, at most."""
 _Unit = tuple[Item, ...]
 
 
 def draw(whole: Benchmark, limit: int, seed: int) -> Benchmark:
     """At most `limit` items, in published order; every part keeps its share of the items, and at least one.
 
-    A part is a group of the benchmark, or in RM-Bench a domain as the data has it. A prompt of RewardBench 2's Ties and its
-    reference stay together, so one item fewer may be drawn. With the same seed, a larger limit adds items to those of a
-    smaller one. Raises SourceError for a limit with which a part would have no item.
+    A part is a group of the benchmark; in RM-Bench a domain as the data has it, in M-RewardBench a subset of a language. A
+    prompt of RewardBench 2's Ties and its reference stay together, so one item fewer may be drawn. With the same seed, a larger
+    limit adds items to those of a smaller one. Raises SourceError for a limit with which a part would have no item.
     """
     if limit >= len(whole.items):
         return whole
@@ -30,9 +32,10 @@ def draw(whole: Benchmark, limit: int, seed: int) -> Benchmark:
     queues = {part: _shuffled(found, seed) for part, found in units.items()}
     least = sum(len(queue[0]) for queue in queues.values())
     if limit < least:
+        parts = ", ".join(queues) if len(queues) <= _NAMED else f"{len(queues)} parts, such as {next(iter(queues))}"
         raise SourceError(
             f"{whole.name}: a limit of {limit} leaves some of its parts without an item; at least {least} are needed, which "
-            f"is one for each of {', '.join(queues)}"
+            f"is one for each of {parts}"
         )
     kept = {item.id for part, n in _seats(queues, limit).items() for unit in queues[part][:n] for item in unit}
     items = tuple(item for item in whole.items if item.id in kept)
@@ -41,6 +44,8 @@ def draw(whole: Benchmark, limit: int, seed: int) -> Benchmark:
 
 
 def _part(whole: Benchmark, item: Item) -> str:
+    if whole.name == m_reward_bench.NAME:
+        return f"{item.group}/{m_reward_bench.subset_of(item)}"
     return item.id.split("/")[0] if whole.name == rm_bench.NAME else item.group
 
 

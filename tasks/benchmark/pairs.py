@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data.benchmarks import llmbar, reward_bench, rm_bench
+from data.benchmarks import llmbar, m_reward_bench, reward_bench, rm_bench
 from data.benchmarks.items import Item
 from tasks.benchmark.bootstrap import Array, Numbers, Sums, Table, mean, ratio
 from tasks.benchmark.games import Game, Games
@@ -213,8 +213,49 @@ def _mean_of(numbers: Numbers) -> Array | None:
     return None if any(value is None for value in numbers.values()) else mean(list(numbers.values()))
 
 
+# ---- M-RewardBench: scripts/run_generative.py and analysis/plot_utils.py ---------------------------------------------------
+
+
+def _m_reward_bench_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
+    """Columns: for each subset of RewardBench, the pairs and the score, as `_reward_bench_rows` has them."""
+    table, outcomes = _reward_bench_rows(games, items)
+    places = np.array([2 * m_reward_bench.SUBSETS.index(m_reward_bench.subset_of(item)) for item in items])
+    values = np.zeros((len(items), 2 * len(m_reward_bench.SUBSETS)))
+    for column in (0, 1):
+        values[np.arange(len(items)), places + column] = table.values[:, column]
+    return Table(table.prompts, values), outcomes
+
+
+def _m_reward_bench_numbers(games: Games, sums: Sums) -> Numbers:
+    """By language, the mean of its sections; the total is the mean over all languages.
+
+    Subsets have RewardBench's weights, as in the authors' script for judges that write; "own_counts" has the weights of their
+    script for reward models that give scores: M-RewardBench's own rows. A subset without pairs has no weight.
+    """
+    whole = is_complete(games, sums)
+
+    def weighted(weights: Mapping[str, int]) -> Numbers:
+        languages = {language: _sections_of(s, weights) for language, s in sums.items()}
+        scores: Numbers = {language: mean(list(sections.values())) for language, sections in languages.items()}
+        found = {language: {"sections": languages[language], "score": scores[language]} for language in languages}
+        return {"languages": found, "total": mean(list(scores.values())) if whole else None}
+
+    return {**weighted(reward_bench.WEIGHTS), "own_counts": weighted(m_reward_bench.COUNTS)}
+
+
+def _sections_of(s: Array, weights: Mapping[str, int]) -> Numbers:
+    sections: Numbers = {}
+    for section, names in reward_bench.SECTIONS.items():
+        at = [2 * m_reward_bench.SUBSETS.index(name) for name in names]
+        n, score = s[..., at], s[..., [place + 1 for place in at]]
+        weight = np.where(n > 0, np.array([weights[name] for name in names], dtype=np.float64), 0.0)
+        sections[section] = ratio((weight * score / np.maximum(n, 1.0)).sum(axis=-1), weight.sum(axis=-1))
+    return sections
+
+
 RM_BENCH = Scorer(_rm_bench_rows, _rm_bench_numbers)
 JUDGEBENCH = Scorer(_judgebench_rows, _judgebench_numbers)
 LLMBAR = Scorer(_pair_rows, _llmbar_numbers)
 PREFERENCES = Scorer(_pair_rows, _preference_numbers)
 REWARD_BENCH = Scorer(_reward_bench_rows, _reward_bench_numbers)
+M_REWARD_BENCH = Scorer(_m_reward_bench_rows, _m_reward_bench_numbers)

@@ -25,6 +25,7 @@ SCORERS: dict[str, Scorer] = {
     "rmb": best_of.RMB,
     "contextual-judgebench": both_orders.CONTEXTUAL,
     "reasoning-judgebench": both_orders.REASONING,
+    "m-reward-bench": pairs.M_REWARD_BENCH,
 }
 PARTS = {
     "rm-bench": "domains",
@@ -36,6 +37,7 @@ PARTS = {
     "rmb": "sections",
     "contextual-judgebench": "splits",
     "reasoning-judgebench": "categories",
+    "m-reward-bench": "languages",
     "preferences": "sets",
 }
 """The field of each benchmark's scores that holds the parts of its overall number."""

@@ -5,7 +5,7 @@ A test that fails here says that a number has changed: hold it against the sourc
 
 from __future__ import annotations
 
-from data.benchmarks import judgebench, llmbar, reward_bench, rm_bench, rmb, salesforce
+from data.benchmarks import judgebench, llmbar, m_reward_bench, reward_bench, rm_bench, rmb, salesforce
 from data.records import content_id
 from tasks.benchmark.pairs import _LEVELS
 
@@ -92,3 +92,16 @@ def test_the_splits_of_contextual_and_reasoning_judgebench() -> None:
         "everyday": {"bbeh_cu", "bbeh_dq", "bbeh_hyper", "strategy_qa"},
         "domain": {"supergpqa"},
     }
+
+
+def test_m_reward_benchs_languages_and_counts() -> None:
+    """experiments/run_llm_evals.sh and analysis/plot_utils.py at 5e5a0d3d."""
+    assert len(set(m_reward_bench.LANGUAGES)) == 23
+    assert content_id(sorted(m_reward_bench.LANGUAGES))[:16] == "af3423d6b9c40860"
+    counts = m_reward_bench.COUNTS
+    assert counts.keys() == reward_bench.WEIGHTS.keys()
+    assert {section: sum(counts[name] for name in names) for section, names in reward_bench.SECTIONS.items()} == {
+        "Chat": 296, "Chat Hard": 407, "Safety": 736, "Reasoning": 1966,
+    }  # fmt: skip
+    assert counts["math-prm"] == sum(n for name, n in counts.items() if name.startswith("hep-"))
+    assert content_id(sorted(counts.items()))[:16] == "6bee90e4bd450703"

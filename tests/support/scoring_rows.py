@@ -118,6 +118,12 @@ def reasoning_row(identity: str, **changes: Any) -> Row:
     }
 
 
+def m_reward_bench_row(number: int, subset: str = "alpacaeval-easy", **changes: Any) -> Row:
+    """A row of M-RewardBench."""
+    row = {name: value for name, value in reward_bench_row(number).items() if name != "subset"}
+    return {**row, "language": "any", "source": subset, "category": "any", **changes}
+
+
 def write_rows(path: Path, rows: list[Row]) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(row) + "\n" for row in rows) if path.suffix == ".jsonl" else json.dumps(rows)
