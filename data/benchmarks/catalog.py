@@ -29,6 +29,7 @@ BenchmarkName = Literal[
     "contextual-judgebench",
     "reasoning-judgebench",
     "m-reward-bench",
+    "ppe-human-preference",
     "preferences",
 ]
 NAMES: tuple[str, ...] = get_args(BenchmarkName)
@@ -41,6 +42,9 @@ UNCHECKED: dict[str, str] = {
     "reasoning-judgebench": "the rows themselves; columns and splits are those of the card of Salesforce/ReasoningJudgeBench",
     "m-reward-bench": "the rows themselves (the columns are those of the card and the authors' scripts), and which of two tables "
     "of weights the published numbers have: total has that of run_generative.py, own_counts that of plot_utils.py",
+    "ppe-human-preference": "the rows, and the authors' code (lmarena/PPE), which was not at hand: the columns are those of the "
+    "card, and ties are left out of the accuracy as in public adaptations of that code; its metrics over models (Pearson, Spearman, "
+    "Kendall, separability, Brier) are not computed",
 }
 """What could not be verified of a benchmark's data or rules; all else was read in its authors' files or code."""
 
@@ -78,6 +82,8 @@ def load(
             return salesforce.load_reasoning(data, notice)
         case "m-reward-bench":
             return m_reward_bench.load(data, notice)
+        case "ppe-human-preference":
+            return ppe.load_human(data, notice)
         case "preferences":
             return preferences.load(Source(path=data, format=format))
 

@@ -26,6 +26,7 @@ SCORERS: dict[str, Scorer] = {
     "contextual-judgebench": both_orders.CONTEXTUAL,
     "reasoning-judgebench": both_orders.REASONING,
     "m-reward-bench": pairs.M_REWARD_BENCH,
+    "ppe-human-preference": pairs.PREFERENCES,
 }
 PARTS = {
     "rm-bench": "domains",
@@ -38,6 +39,7 @@ PARTS = {
     "contextual-judgebench": "splits",
     "reasoning-judgebench": "categories",
     "m-reward-bench": "languages",
+    "ppe-human-preference": "sets",
     "preferences": "sets",
 }
 """The field of each benchmark's scores that holds the parts of its overall number."""

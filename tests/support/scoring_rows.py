@@ -72,6 +72,22 @@ def ppe_row(identity: str, scores: list[bool]) -> Row:
     return {"question_id": identity, "prompt": f"Prompt {identity}?", "scores": scores, "mean_score": 0.5, **responses}
 
 
+def ppe_human_row(identity: str, winner: str = "model_a", **changes: Any) -> Row:
+    """A row of PPE's human preferences."""
+    return {
+        "question_id": identity,
+        "model_a": "one",
+        "model_b": "other",
+        "winner": winner,
+        "prompt": f"Prompt {identity}?",
+        "response_1": f"first to {identity}",
+        "response_2": f"second to {identity}",
+        "language": "English",
+        "hard_prompt": False,
+        **changes,
+    }
+
+
 def rmb_row(kind: str, identity: str, goal: str = "Helpfulness", losers: int = 2, **changes: Any) -> Row:
     """A row of RMB: `kind` is pair or bon."""
     answers = [{"llm_name": f"m{i}", "answer": f"answer {i} to {identity}"} for i in range(1 + losers)]
