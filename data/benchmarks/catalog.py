@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from data.benchmarks import (
+    if_reward_bench,
     judgebench,
     llmbar,
     m_reward_bench,
@@ -30,6 +31,7 @@ BenchmarkName = Literal[
     "reasoning-judgebench",
     "m-reward-bench",
     "ppe-human-preference",
+    "if-reward-bench",
     "preferences",
 ]
 NAMES: tuple[str, ...] = get_args(BenchmarkName)
@@ -43,8 +45,10 @@ UNCHECKED: dict[str, str] = {
     "m-reward-bench": "the rows themselves (the columns are those of the card and the authors' scripts), and which of two tables "
     "of weights the published numbers have: total has that of run_generative.py, own_counts that of plot_utils.py",
     "ppe-human-preference": "the rows, and the authors' code (lmarena/PPE), which was not at hand: the columns are those of the "
-    "card, and ties are left out of the accuracy as in public adaptations of that code; its metrics over models (Pearson, Spearman, "
-    "Kendall, separability, Brier) are not computed",
+    "card, and ties are left out of the accuracy as in public adaptations of that code; its metrics over models (Pearson, "
+    "Spearman, Kendall, separability, Brier) are not computed",
+    "if-reward-bench": "the rows themselves (the columns are those of the repository's README and code); whether the graph names "
+    "preferences twice, or none for an instruction, which the authors' code scores 0 and which is dropped here",
 }
 """What could not be verified of a benchmark's data or rules; all else was read in its authors' files or code."""
 
@@ -84,6 +88,8 @@ def load(
             return m_reward_bench.load(data, notice)
         case "ppe-human-preference":
             return ppe.load_human(data, notice)
+        case "if-reward-bench":
+            return if_reward_bench.load(data, notice)
         case "preferences":
             return preferences.load(Source(path=data, format=format))
 
@@ -99,5 +105,7 @@ def path_of(name: BenchmarkName, data: str) -> str:
             return salesforce.path_of(data)
         case "m-reward-bench":
             return m_reward_bench.path_of(data)
+        case "if-reward-bench":
+            return if_reward_bench.path_of(data)
         case _:
             return data

@@ -46,7 +46,8 @@ class Cell:
 class Item:
     """One row of a benchmark. `right` states for each response whether it is correct (or chosen).
 
-    `group` is the domain, category or subset that it is scored in.
+    `group` is the domain, category or subset that it is scored in. `better` has the known preferences among more than two
+    responses, where these are not simply right or wrong, each as (better, worse).
     """
 
     id: str
@@ -55,6 +56,7 @@ class Item:
     responses: tuple[str, ...]
     right: tuple[bool, ...]
     cells: tuple[Cell, ...]
+    better: tuple[tuple[int, int], ...] = ()
 
     def pair(self, cell: Cell, order: int = 0) -> ResponsePair:
         """A cell as a pair to be judged, shown in the first (0) or the second (1) order."""
@@ -71,6 +73,7 @@ class Item:
             tuple(row["responses"]),
             tuple(row["right"]),
             tuple(Cell(*cell) for cell in row["cells"]),
+            tuple((first, second) for first, second in row.get("better", ())),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -81,6 +84,7 @@ class Item:
             "responses": list(self.responses),
             "right": list(self.right),
             "cells": [[cell.name, cell.first, cell.second] for cell in self.cells],
+            **({"better": [list(edge) for edge in self.better]} if self.better else {}),
         }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from data.benchmarks.items import Benchmark, Cell, Item
-from tasks.benchmark import best_of, bootstrap, both_orders, pairs
+from tasks.benchmark import best_of, bootstrap, both_orders, listwise, pairs
 from tasks.benchmark.best_of import curve_points, knockout, match
 from tasks.benchmark.bootstrap import DRAWS, Numbers, Table
 from tasks.benchmark.doubts import doubts
@@ -27,6 +27,7 @@ SCORERS: dict[str, Scorer] = {
     "reasoning-judgebench": both_orders.REASONING,
     "m-reward-bench": pairs.M_REWARD_BENCH,
     "ppe-human-preference": pairs.PREFERENCES,
+    "if-reward-bench": listwise.IF_REWARD_BENCH,
 }
 PARTS = {
     "rm-bench": "domains",
@@ -40,6 +41,7 @@ PARTS = {
     "reasoning-judgebench": "categories",
     "m-reward-bench": "languages",
     "ppe-human-preference": "sets",
+    "if-reward-bench": "types",
     "preferences": "sets",
 }
 """The field of each benchmark's scores that holds the parts of its overall number."""
@@ -48,6 +50,7 @@ PARTS = {
 _NOTES = {
     "reward-bench-2": "a pairwise judge gives no scores: a response's score is its share of wins in the round robin",
     "contextual-judgebench": "the judge has its own prompt, without the authors' criteria (faithful to the context first)",
+    "if-reward-bench": "a pair is decided by both orders together; single_game has one order of each, as the authors' runs do",
 }
 _ROUND = 10
 """Printed digits: more than any benchmark reports, too few to show rounding errors."""

@@ -5,7 +5,7 @@ A test that fails here says that a number has changed: hold it against the sourc
 
 from __future__ import annotations
 
-from data.benchmarks import judgebench, llmbar, m_reward_bench, reward_bench, rm_bench, rmb, salesforce
+from data.benchmarks import if_reward_bench, judgebench, llmbar, m_reward_bench, reward_bench, rm_bench, rmb, salesforce
 from data.records import content_id
 from tasks.benchmark.pairs import _LEVELS
 
@@ -105,3 +105,8 @@ def test_m_reward_benchs_languages_and_counts() -> None:
     }  # fmt: skip
     assert counts["math-prm"] == sum(n for name, n in counts.items() if name.startswith("hep-"))
     assert content_id(sorted(counts.items()))[:16] == "6bee90e4bd450703"
+
+
+def test_if_reward_benchs_types() -> None:
+    """metrics/analysis_overall_assessment.py at c192fe96."""
+    assert if_reward_bench.TYPES == ("Single_Turn", "Multi_Turn", "System_Prompt")

@@ -140,6 +140,24 @@ def m_reward_bench_row(number: int, subset: str = "alpacaeval-easy", **changes: 
     return {**row, "language": "any", "source": subset, "category": "any", **changes}
 
 
+def if_reward_bench_row(
+    number: int, edges: list[tuple[int, int]], n: int = 4, kind: str = "Single_Turn", **changes: Any
+) -> Row:
+    """A row of IF-RewardBench with n responses; an edge is (better, worse)."""
+    graph = [{"chosen": {"response_id": first}, "rejected": {"response_id": second}} for first, second in edges]
+    return {
+        "id": number,
+        "instruction_type": kind,
+        "response_generation_model": "any",
+        "messages": [{"role": "user", "content": f"Do {number}."}],
+        "checklist": ["Is it done?"],
+        "constraint_type": [],
+        "responses": [{"response": f"response {i} to {number}"} for i in range(n)],
+        "preference_graph": graph,
+        **changes,
+    }
+
+
 def write_rows(path: Path, rows: list[Row]) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(row) + "\n" for row in rows) if path.suffix == ".jsonl" else json.dumps(rows)
