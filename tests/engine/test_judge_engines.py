@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -33,6 +34,9 @@ from tasks.model.folder import ModelError
 from tasks.model.judging import JudgeQuery
 from tasks.model.process import EngineProcess
 from tasks.rank import Comparison, Judge, open_judge
+from tasks.rank.inputs import pair_of
+from tasks.reward.judging import ServedJudge
+from tasks.reward.servers import Server, Servers
 from tasks.settings import GenerationSettings
 from tests.conftest import ROOT, free_port, rows_of
 from tests.support.commands import gram_r2
@@ -119,6 +123,32 @@ def test_an_endpoint_does_not_guess_the_probability_of_a_label(opened: Judge, en
     for known, told in pairs:
         assert known.p_first is not None
         assert told.malformed == "no_label_probability" or told.p_first == pytest.approx(known.p_first, abs=2e-3)
+
+
+def test_the_reward_service_says_what_the_judge_in_one_process_says(opened: Judge, endpoint: str) -> None:
+    """By greedy replies, by sampled votes, by the probabilities of the labels, and where replies are cut off and go on."""
+    assert isinstance(opened.encoder, ChatEncoder)
+    votes = replace(opened.query, votes=3, temperature=1.0)
+    labels, short = replace(opened.query, prompt="compact-label"), replace(opened.query, max_tokens=4)
+
+    async def scenario() -> None:
+        servers = Servers([Server(endpoint.removesuffix("/v1"))])
+        async with servers.opened():
+            [server] = servers.servers
+            await servers.identify(server, 128)
+            await servers.check(server)
+            for query in (opened.query, votes, labels, short):
+                here = Judge(opened.engine, opened.encoder, query)
+                there = ServedJudge(servers, opened.encoder, query)
+                known, found = (
+                    here.compare_many(TRIPLES),
+                    await there.compare_all([pair_of(*one) for one in TRIPLES], query),
+                )
+                assert said([one.comparison for one in found]) == said(known)
+                assert [one.comparison.share for one in found] == pytest.approx([one.share for one in known], abs=1e-6)
+                assert sum(one.tokens for one in found) == here.usage.tokens
+
+    asyncio.run(scenario())
 
 
 def test_what_an_endpoint_refuses_fails_alone(endpoint: str) -> None:
