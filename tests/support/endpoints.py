@@ -16,10 +16,11 @@ Answer = Callable[[dict[str, Any]], tuple[int, Any]]
 
 @dataclass
 class Served:
-    """Where the server is, and the bodies of the requests that it has seen."""
+    """Where the server is; the bodies of the requests that it has seen, and their paths and keys."""
 
     url: str
     seen: list[dict[str, Any]] = field(default_factory=list)
+    heads: list[tuple[str, str | None]] = field(default_factory=list)
 
 
 def chat(content: Any = "A", finish: str = "stop", n_tokens: int | None = 5, **more: Any) -> dict[str, Any]:
@@ -59,10 +60,14 @@ def serving(answer: Answer, models: tuple[int, Any] | None = None) -> Iterator[S
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             served.seen.append(body)
+            served.heads.append((self.path, self.headers["authorization"]))
             self.tell(*answer(body))
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128  # of callers at once; the default, 5, makes others wait a second
+
+    server = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     served.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     try:

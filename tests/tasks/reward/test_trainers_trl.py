@@ -1,0 +1,115 @@
+"""trainers.py as a reward function of TRL; tests/engine/test_reward_in_trl.py has TRL's own code call it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tasks.reward.trainers import AsyncJudgeReward, JudgeReward, RewardError
+from tests.conftest import free_port
+from tests.support.rewarding import by_length, rewarding
+
+PROMPTS = ["Why?", "Why?", "How?", "How?"]
+COMPLETIONS = ["one", "three", "a", "bc"]
+
+each_reward = pytest.mark.parametrize("reward", [JudgeReward, AsyncJudgeReward])
+
+
+def called(reward: Any, prompts: Any, completions: Any, **columns: Any) -> Any:
+    rewards = reward(prompts=prompts, completions=completions, completion_ids=[[1]] * len(prompts), **columns)
+    return asyncio.run(rewards) if asyncio.iscoroutine(rewards) else rewards
+
+
+def messages(text: str, role: str = "user") -> list[dict[str, str]]:
+    return [{"role": role, "content": text}]
+
+
+@each_reward
+def test_each_prompt_is_a_group_of_its_own(reward: type[JudgeReward]) -> None:
+    with rewarding() as served:
+        assert called(reward(), PROMPTS, COMPLETIONS) == [0.03, 0.05, 0.01, 0.02]
+    assert sorted((body["prompt"], body["responses"]) for body in served.seen) == [
+        ("How?", ["a", "bc"]),
+        ("Why?", ["one", "three"]),
+    ]
+
+
+@each_reward
+def test_conversations_are_sent_as_messages(reward: type[JudgeReward]) -> None:
+    with rewarding() as served:
+        completions = [messages(text, "assistant") for text in COMPLETIONS[:2]]
+        assert called(reward(), [messages("Why?")] * 2, completions) == [0.03, 0.05]
+    assert served.seen[0]["messages"] == messages("Why?")
+
+
+def test_a_prompt_that_is_passed_twice_is_one_group() -> None:
+    """As OnlineDPO does: all prompts, then all of them again."""
+    with rewarding() as served:
+        assert called(JudgeReward(), ["Why?", "How?"] * 2, ["one", "a", "three", "bc"]) == [0.03, 0.01, 0.05, 0.02]
+    assert len(served.seen) == 2
+
+
+def test_a_column_holds_the_references() -> None:
+    with rewarding() as served:
+        columns = {"reference": ["R", "R", messages("S", "assistant"), messages("S", "assistant")]}
+        called(JudgeReward(), PROMPTS, COMPLETIONS, **columns)
+        called(JudgeReward(), ["Why?"], ["one"], reference=["R"])
+        called(JudgeReward(), PROMPTS[:2], COMPLETIONS[:2], reference=["", None])
+    assert sorted(body.get("reference", "") for body in served.seen) == ["", "R", "R", "S"]
+
+
+@each_reward
+def test_a_response_without_a_verdict_has_no_reward(reward: type[JudgeReward]) -> None:
+    with rewarding():
+        assert called(reward(), PROMPTS, ["one", "?", "?", "?"]) == [0.03, None, None, None]
+
+
+@each_reward
+def test_without_a_service_no_response_has_a_reward(reward: type[JudgeReward]) -> None:
+    gone = f"http://127.0.0.1:{free_port()}"
+    assert called(reward(gone, deadline_s=0.1, timeout_s=0.2), PROMPTS, COMPLETIONS) == [None] * 4
+
+
+def test_a_trainer_that_takes_none_for_0_gets_the_mean_or_an_error() -> None:
+    with rewarding():
+        assert called(JudgeReward(fill=True), PROMPTS, ["one", "?", "a", "?"]) == [0.03, 0.03, 0.01, 0.01]
+        with pytest.raises(RewardError, match="no_verdict"):
+            called(JudgeReward(fill=True), PROMPTS, ["one", "?", "?", "?"])
+    with pytest.raises(RewardError, match=r"within 0\.2 s"):
+        called(
+            JudgeReward(f"http://127.0.0.1:{free_port()}", deadline_s=0.1, timeout_s=0.2, fill=True), *[["a"] * 2] * 2
+        )
+
+
+def test_a_request_that_the_service_refuses_stops_the_training() -> None:
+    with (
+        rewarding(lambda _: (422, {"detail": "no strategy 'best'"})),
+        pytest.raises(RewardError, match="no strategy 'best'"),
+    ):
+        called(JudgeReward(strategy="best"), PROMPTS, COMPLETIONS)
+
+
+def test_responses_without_another_to_be_compared_with() -> None:
+    with rewarding():
+        with pytest.raises(ValueError, match="multiple of num_generations"):
+            called(JudgeReward(), ["Why?", "How?"], ["one", "a"])
+        assert called(JudgeReward(), ["Why?", "Why?", "How?"], ["one", "three", "a"]) == [0.03, 0.05, None]
+        assert called(JudgeReward(), [], []) == []
+
+
+def test_what_a_batch_cost_is_logged() -> None:
+    metrics, extra = {}, {}
+    with rewarding():
+        called(
+            JudgeReward(), PROMPTS, ["one", "?", "a", "bc"], log_metric=metrics.__setitem__, log_extra=extra.__setitem__
+        )
+    correlation = metrics.pop("gram_r2/length_correlation")
+    assert correlation == pytest.approx(1)
+    assert metrics == {"gram_r2/without_reward": 0.25, "gram_r2/comparisons": 4, "gram_r2/tokens": 14}
+    assert extra == {"gram_r2_reason": ["", "no_verdict", "", ""]}
+
+
+def test_the_stand_in_has_no_reward_for_one_response() -> None:
+    assert by_length({"responses": ["one"]})[1]["reasons"] == ["group_of_one"]
