@@ -402,7 +402,7 @@ class SwiftReward:
         return self.reward([row[:-1] for row in messages], completions, **columns)
 
 
-if "swift.arguments" in sys.modules:  # ms-swift loads this file, and finds its rewards by name
+if "swift.utils" in sys.modules:  # ms-swift loads this file, and finds its rewards by name
     from swift.rewards import orms  # type: ignore[import-not-found, unused-ignore]
 
     orms["gram_r2"] = SwiftReward
