@@ -23,6 +23,7 @@ import functools
 import http.client
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -31,7 +32,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -302,12 +303,16 @@ class JudgeReward(Judge):
     def _together(self, groups: list[Group], scored: list[Scored], columns: Mapping[str, Any]) -> list[float | None]:
         n = sum(len(group.places) for group in groups)
         rewards: list[float | None] = [None] * n
-        reasons, lengths = [""] * n, [0] * n
+        reasons = [""] * n
         for group, one in zip(groups, scored, strict=True):
             values = one.filled() if self.fill else one.rewards
-            for place, value, reason, text in zip(group.places, values, one.reasons, group.responses, strict=True):
-                rewards[place], reasons[place], lengths[place] = value, reason or "", len(text)
-        report(columns, scored, rewards, reasons, lengths)
+            for place, value, reason in zip(group.places, values, one.reasons, strict=True):
+                rewards[place], reasons[place] = value, reason or ""
+        if columns.get("log_metric"):
+            for name, figure in figures_of(groups, scored).items():
+                columns["log_metric"](f"gram_r2/{name}", figure)
+        if columns.get("log_extra"):
+            columns["log_extra"]("gram_r2_reason", reasons)
         return rewards
 
 
@@ -323,23 +328,29 @@ class AsyncJudgeReward(JudgeReward):
         return self._together(groups, list(scored), columns)
 
 
-def report(
-    columns: Mapping[str, Any],
-    scored: Sequence[Scored],
-    rewards: Sequence[float | None],
-    reasons: list[str],
-    lengths: Sequence[int],
-) -> None:
-    """Logs a batch where TRL passes ``log_metric`` and ``log_extra``; a correlation with the length tells of length hacking."""
-    metric: Callable[[str, float], None] = columns.get("log_metric") or (lambda name, value: None)
-    metric("gram_r2/without_reward", sum(x is None for x in rewards) / max(len(rewards), 1))
-    metric("gram_r2/comparisons", sum(one.comparisons for one in scored))
-    metric("gram_r2/tokens", sum(one.tokens for one in scored))
-    known = [(x, n) for x, n in zip(rewards, lengths, strict=True) if x is not None]
-    with contextlib.suppress(statistics.StatisticsError):  # too few, or all the same
-        metric("gram_r2/length_correlation", statistics.correlation([x for x, _ in known], [n for _, n in known]))
-    if columns.get("log_extra"):
-        columns["log_extra"]("gram_r2_reason", reasons)
+def figures_of(groups: Sequence[Group], scored: Sequence[Scored]) -> dict[str, float]:
+    """What a batch cost, the share without a reward, and whether the rewards follow the length of the responses.
+
+    The correlation is with the logarithm of the characters, within the groups; it is left out where nothing varies.
+    """
+    rewards = [x for one in scored for x in one.rewards]
+    pairs: list[tuple[float, float]] = []
+    for group, one in zip(groups, scored, strict=True):
+        known = [
+            (x, math.log(max(len(text), 1)))
+            for x, text in zip(one.rewards, group.responses, strict=True)
+            if x is not None
+        ]
+        means = [statistics.fmean(values) for values in zip(*known, strict=True)]
+        pairs += [(x - means[0], length - means[1]) for x, length in known]
+    figures = {
+        "without_reward": sum(x is None for x in rewards) / max(len(rewards), 1),
+        "comparisons": float(sum(one.comparisons for one in scored)),
+        "tokens": float(sum(one.tokens for one in scored)),
+    }
+    with contextlib.suppress(statistics.StatisticsError):
+        figures["length_correlation"] = statistics.correlation([x for x, _ in pairs], [length for _, length in pairs])
+    return figures
 
 
 # ---- OpenRLHF: --reward.remote_url trainers.py ----------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tasks.reward.trainers import AsyncJudgeReward, JudgeReward, RewardError
+from tasks.reward.length import length_effect
+from tasks.reward.trainers import AsyncJudgeReward, Group, JudgeReward, RewardError, Scored, figures_of
 from tests.conftest import free_port
 from tests.support.rewarding import by_length, rewarding
 
@@ -105,10 +106,27 @@ def test_what_a_batch_cost_is_logged() -> None:
         called(
             JudgeReward(), PROMPTS, ["one", "?", "a", "bc"], log_metric=metrics.__setitem__, log_extra=extra.__setitem__
         )
-    correlation = metrics.pop("gram_r2/length_correlation")
-    assert correlation == pytest.approx(1)
+    assert metrics.pop("gram_r2/length_correlation") == pytest.approx(1)
     assert metrics == {"gram_r2/without_reward": 0.25, "gram_r2/comparisons": 4, "gram_r2/tokens": 14}
     assert extra == {"gram_r2_reason": ["", "no_verdict", "", ""]}
+
+
+def test_the_length_is_looked_at_within_groups_as_the_service_does() -> None:
+    """Between them it says nothing: here the prompt with the longer answers has the lower rewards."""
+    groups = [
+        Group("Why?", None, [0, 1, 2], ["aa", "aaaa", "aaaaaa"]),
+        Group("How?", None, [3, 4, 5], ["b" * 100, "b" * 200, "b" * 150]),
+    ]
+    rewards: list[list[float | None]] = [[0.6, 0.9, 0.7], [0.1, 0.3, None]]
+    scored = [Scored(values, [None] * 3) for values in rewards]
+    effect = length_effect(
+        [(values, [len(one) for one in group.responses]) for values, group in zip(rewards, groups, strict=True)]
+    )
+    assert figures_of(groups, scored)["length_correlation"] == pytest.approx(effect.correlation)
+    assert effect.correlation is not None
+    assert effect.correlation > 0.5
+    for nothing in ([], [Scored([None] * 3, ["deadline"] * 3)] * 2, [Scored([0.5] * 3, [None] * 3)] * 2):
+        assert "length_correlation" not in figures_of(groups if nothing else [], nothing)
 
 
 def test_the_stand_in_has_no_reward_for_one_response() -> None:
