@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 from collections import defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -111,3 +113,42 @@ def test_async_grpo_scores_a_group(reward: type[JudgeReward]) -> None:
         loop.reward_funcs = [reward()]
         assert asyncio.run(loop._score_group(group)) == []
     assert served.seen[0]["responses"] == ["one", "?", "three"]
+
+
+def test_a_step_of_grpo_leaves_out_what_has_no_reward(tmp_path: Path, tokenizer: Any) -> None:
+    """A whole trainer, which samples groups of four; the service has no verdict on the second response of each group."""
+    from datasets import Dataset
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from trl import GRPOConfig, GRPOTrainer
+
+    def answer(body: dict[str, Any]) -> tuple[int, Any]:
+        assert len(body["responses"]) == 4
+        return 200, {"rewards": [0.0, None, 0.5, 1.0], "reasons": [None, "no_verdict", None, None]}
+
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **shape))
+    settings = {"max_steps": 1, "num_generations": 4, "per_device_train_batch_size": 8, "max_completion_length": 4}
+    with rewarding(answer) as served:
+        trainer = GRPOTrainer(
+            model,
+            AsyncJudgeReward(),
+            GRPOConfig(str(tmp_path), report_to=[], use_cpu=True, logging_steps=1, save_strategy="no", **settings),
+            train_dataset=Dataset.from_dict({"prompt": ["Why?", "How?"]}),
+            processing_class=tokenizer,
+        )
+        trainer.train()
+        shutdown(trainer)
+    assert sorted(body["prompt"] for body in served.seen) == ["How?", "Why?"]
+    logged = trainer.state.log_history[0]
+    assert logged["rewards/AsyncJudgeReward/mean"] == pytest.approx(0.5)
+    assert logged["gram_r2/without_reward"] == 0.25
+    assert [round(one, 1) for one in sorted(trainer._logs["advantages"])] == [-1, -1, 0, 0, 0, 0, 1, 1]
+
+
+def shutdown(trainer: Any) -> None:
+    """The loop of a trainer's asynchronous rewards, which would live as long as the process."""
+    from trl.trainer.utils import shutdown_event_loop_in_daemon
+
+    atexit.unregister(shutdown_event_loop_in_daemon)
+    shutdown_event_loop_in_daemon(trainer.async_loop_thread, trainer.async_loop)
+    trainer.async_loop.close()
