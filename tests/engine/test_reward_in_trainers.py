@@ -12,16 +12,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tasks.model.chat import ChatEncoder
 from tasks.reward import trainers
+from tests.support.reward_service import reward_service
 from tests.support.rewarding import rewarding
+from tests.support.vllm_server import StandIn
 
 FILE = str(Path(trainers.__file__))
+PAGE = Path(FILE).with_name("README.md")
 ASKED = [{"role": "user", "content": "Why?"}]
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore")]  # of packages that are not ours
@@ -33,22 +39,19 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.syspath_prepend(folder)
 
 
+def flags_of(word: str, url: str = "") -> list[str]:
+    """The flags of the page's command that has this word; they name our file, and the service at this URL."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    (command,) = (block for language, block in blocks if not language and word in block)
+    named = command.replace("trainers.py", FILE).replace("http://127.0.0.1:8100", url)
+    return shlex.split(named.replace("\\\n", " "))
+
+
 def needs(package: str) -> None:
     pytest.importorskip(package, reason=f"{package} is not installed; see the top of {Path(__file__).name}")
 
 
 # ---- verl ---------------------------------------------------------------------------------------------------------------
-
-COMPUTE_SCORE = [f"reward.custom_reward_function.path={FILE}", "reward.custom_reward_function.name=compute_score"]
-MANAGER = [
-    "reward.num_workers=1",
-    "reward.reward_manager.source=importlib",
-    "reward.reward_manager.name=VerlRewardManager",
-    f"reward.reward_manager.module.path={FILE}",
-    "actor_rollout_ref.rollout.n=2",
-    "actor_rollout_ref.rollout.val_kwargs.n=2",
-    "data.train_batch_size=64",
-]
 
 
 def verl_rewards(
@@ -97,9 +100,9 @@ def row(uid: str = "u", **extra_info: Any) -> dict[str, Any]:
 
 def test_verl_calls_compute_score(tokenizer: Any) -> None:
     with rewarding() as served:
-        settings = ["+reward.custom_reward_function.reward_kwargs.votes=2"]
+        flags = [*flags_of("compute_score", served.url)[3:], "+reward.custom_reward_function.reward_kwargs.votes=2"]
         samples = [("one", row(messages=ASKED)), ("three", row(messages=ASKED, reference="R"))]
-        found = verl_rewards(tokenizer, COMPUTE_SCORE + settings, samples)
+        found = verl_rewards(tokenizer, flags, samples)
     assert [one["reward_score"] for one in found] == [0.03, 0.05]
     assert [set(one["reward_extra_info"]) for one in found] == [{"score", "tokens"}] * 2
     assert sorted((body["reference"], body["votes"]) for body in served.seen) == [("R", 2), ("a reference", 2)]
@@ -108,10 +111,11 @@ def test_verl_calls_compute_score(tokenizer: Any) -> None:
 def test_verl_s_samples_meet_in_our_reward_manager(tokenizer: Any) -> None:
     with rewarding() as served:
         samples = [("one", row("u")), ("a", row("v")), ("three", row("u")), ("?", row("v"))]
-        found = verl_rewards(tokenizer, [*MANAGER, "+reward.reward_kwargs.strategy=circular"], samples)
+        twos = [f"actor_rollout_ref.rollout.{name}=2" for name in ("n", "val_kwargs.n")]
+        found = verl_rewards(tokenizer, [*flags_of("VerlRewardManager", served.url)[3:], *twos], samples)
     assert [one["reward_score"] for one in found] == [0.03, 0.01, 0.05, 0.01]
     assert sorted(body["responses"] for body in served.seen) == [["a", "?"], ["one", "three"]]
-    assert {body["strategy"] for body in served.seen} == {"circular"}
+    assert {body["strategy"] for body in served.seen} == {"circular-twice"}
     assert served.seen[0]["messages"] == ASKED
 
 
@@ -147,6 +151,16 @@ def openrlhf_sample(tokenizer: Any, url: str, label: Any) -> Any:
     return SamplesGenerator._process_response_into_experience(object(), asyncio.run(done), max_len=512)
 
 
+def test_openrlhf_has_the_flags_of_the_page() -> None:
+    needs("openrlhf")
+    import openrlhf
+
+    source = (Path(openrlhf.__path__[0]) / "cli" / "train_ppo_ray.py").read_text(encoding="utf-8")
+    flags = [word for word in flags_of("openrlhf.cli.train_ppo_ray") if word.startswith("--")]
+    assert len(flags) == 5
+    assert [one for one in flags if f'"{one}"' not in source] == []
+
+
 def test_openrlhf_calls_the_file(tokenizer: Any) -> None:
     with rewarding(
         lambda body: (200, {"rewards": [0.25], "scores": [0.25], "extra_logs": {"tokens": [7.0]}})
@@ -156,6 +170,15 @@ def test_openrlhf_calls_the_file(tokenizer: Any) -> None:
     assert made.info["tokens"].tolist() == [[7.0]]
     assert served.seen[0]["labels"] == [{"reference": "R", "messages": ASKED}]
     assert served.seen[0]["query"] == [served.seen[0]["prompts"][0] + " zuvi<|end|>"]
+
+
+def test_openrlhf_calls_the_service_by_itself(tokenizer: Any, encoder: ChatEncoder) -> None:
+    """To this judge, what is later in the alphabet is better."""
+    with reward_service(StandIn(encoder)) as url:
+        for reference, reward in (("boze", 1.0), ("zuzu", 0.0)):
+            made = openrlhf_sample(tokenizer, f"{url}/get_reward", {"reference": f" {reference}", "messages": ASKED})
+            assert (made.rewards.tolist(), made.scores.tolist()) == ([[reward]], [[reward]])
+            assert made.info["response_characters"].tolist() == [[5.0]]
 
 
 # ---- ms-swift -----------------------------------------------------------------------------------------------------------
