@@ -70,6 +70,11 @@ def conversation_of(prompt: object, where: str) -> tuple[Message, ...]:
     return turns_of(prompt)
 
 
+def without_end(response: str) -> str:
+    """A response without the special token that ends it."""
+    return _TRAILING.sub("", response, count=1)
+
+
 def response_of(query: str, prompt: str, where: str) -> str:
     """What follows the prompt in a query, without the special token that ends it.
 
@@ -79,7 +84,7 @@ def response_of(query: str, prompt: str, where: str) -> str:
     for begins in (prompt, _LEADING.sub("", prompt, count=1)):
         for text in (query, _LEADING.sub("", query, count=1) if _LEADING.match(query) else query):
             if text.startswith(begins):
-                return _TRAILING.sub("", text[len(begins) :], count=1)
+                return without_end(text[len(begins) :])
     raise RefusedError(
         f"{where} does not begin with its prompt, so the response in it is not known: {query[:60]!r} … against {prompt[:60]!r}"
         " …; a trainer cuts prompts that are too long at their beginning: raise its limit, or leave them out"

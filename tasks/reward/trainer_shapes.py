@@ -27,7 +27,7 @@ from tasks.rank.inputs import pair_of
 from tasks.reward.limits import RefusedError, UnscoredError, while_caller_waits
 from tasks.reward.protocol import Text, turns_of
 from tasks.reward.service import Service
-from tasks.reward.templated import conversation_of, response_of
+from tasks.reward.templated import conversation_of, response_of, without_end
 
 _HOW = (
     'put one into the label, as text or as {"reference": "…"} (OpenRLHF: --data.label_key, slime: --label-key), or score whole '
@@ -120,7 +120,10 @@ async def _against_references(
 
 
 class SlimeCall(BaseModel):
-    """A sample: its prompt as text or messages, and the reference as its label."""
+    """A sample: its prompt as text or messages, and the reference as its label.
+
+    slime leaves the token that ends a response in it (`no_stop_trim` in slime/rollout/sglang_rollout.py).
+    """
 
     prompt: Text | list[dict[str, Any]]
     response: Text
@@ -133,7 +136,9 @@ def _add_slime(app: FastAPI, service: Service) -> None:
         """For slime's --rm-type remote_rm: how much the judge prefers the response to the reference in the label."""
         known = read_label(body.label, "label")
         turns = known.turns or conversation_of(body.prompt, "prompt")
-        [share], _ = await _against_references(service, request, [pair_of(turns, body.response, known.reference)])
+        [share], _ = await _against_references(
+            service, request, [pair_of(turns, without_end(body.response), known.reference)]
+        )
         return share
 
 

@@ -131,11 +131,15 @@ def test_a_template_that_is_not_known_is_not_guessed(prompt: str) -> None:
 
 
 def test_slime_gets_a_number(encoder: ChatEncoder) -> None:
+    stand_in = StandIn(encoder)
+
     async def scenario() -> None:
-        async with gateway(StandIn(encoder)) as client:
+        async with gateway(stand_in) as client:
             turns = [{"role": "user", "content": "Why?"}]
             assert await post(client, "/slime", prompt="Why?", response="c", label="b") == 1.0
             assert await post(client, "/slime", prompt=turns, response="a", label="b") == 0.0
+            assert await post(client, "/slime", prompt=CHATML, response="b<|im_end|>", label="b") == 0.5
+            assert {stand_in.shown(body) for body in stand_in.seen[-2:]} == {("b", "b")}
             problem = await post(client, "/slime", 422, prompt="Why?", response="c", label=None)
             assert "label has no reference response" in problem["detail"]
 
