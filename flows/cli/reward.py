@@ -106,7 +106,8 @@ def serve(
       gram-r2 serve runs/demo/final
       gram-r2 serve runs/mine/final --group circular-twice --votes 4 \\
         --temperature 1
-      gram-r2 serve runs/mine/final --url http://gpu-1:8000 --url http://gpu-2:8000
+      gram-r2 serve runs/mine/final --url http://gpu-1:8000 \\
+        --url http://gpu-2:8000
     """  # fmt: skip
     from flows.cli.follow import Interrupted, signals_as_interrupts
     from tasks.machine.child import ChildError
