@@ -278,7 +278,12 @@ REAL: list[Case] = [
     ("rm-bench/chat_filtered.json", ["--benchmark", "rm-bench"], 0, r"(?s)Not read: .*129 items, 1,161 comparisons"),
     ("llmbar/Natural.json", [], 2, r"--benchmark llmbar"),
     ("rmb/Pairwise_set/Harmlessness/S1.json", [], 2, r"--benchmark rmb"),
-    ("rmb/BoN_set/Harmlessness/S6.json", ["--benchmark", "rmb"], 0, r"(?s)All columns are read.*83 items, 194 comparisons"),
+    (
+        "rmb/BoN_set/Harmlessness/S6.json",
+        ["--benchmark", "rmb"],
+        0,
+        r"(?s)All columns are read.*83 items, 194 comparisons",
+    ),
     ("arena-hard/question.jsonl", [], 2, r"No known format reads"),
     ("fine-grained-rlhf/qa_feedback_dev_feedback.json", [], 2, r"prediction 1 +text"),
 ]
