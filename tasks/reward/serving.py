@@ -26,7 +26,7 @@ from tasks.settings import GenerationSettings
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _EXAMPLE = 8
-_GRACE_S = 5
+_BACKLOG, _GRACE_S = 4096, 5
 _KEEP_ALIVE_S = 75
 """Longer than trainers' clients keep an idle connection: one that is closed as it is used again looks like a failure."""
 
@@ -68,11 +68,12 @@ async def _serve(settings: ServeSettings, say: Callable[[str], None]) -> None:
         judge = ServedJudge(servers, encoder, settings.judge.query)
         service = Service(judge, Metrics(servers), settings.strategy, settings.deadline_s, settings.length_slope)
         app = create_app(service, os.environ.get(KEY_VARIABLE) or None)
+        listening.listen(_BACKLOG)  # from now on callers wait instead of being refused
         for line in _announced(settings):
             say(line)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=_GRACE_S, backlog=4096,
+            timeout_graceful_shutdown=_GRACE_S, backlog=_BACKLOG,
         )  # fmt: skip
         await uvicorn.Server(config).serve(sockets=[listening])
 
