@@ -111,6 +111,7 @@ def serve(
     """  # fmt: skip
     from flows.cli.follow import Interrupted, signals_as_interrupts
     from tasks.machine.child import ChildError
+    from tasks.model.endpoint import is_endpoint
     from tasks.rank.opening import find_judge
     from tasks.reward.servers import ServerError as VLLMServerError
     from tasks.reward.serving import ServeSettings
@@ -121,9 +122,9 @@ def serve(
 
     try:
         generation = GenerationSettings(gpu_memory_share=gpu_memory_share, tensor_parallel=tensor_parallel)
-        known = find_judge(judge, prompt, max_tokens, context, overlong, votes, temperature, seed)
-        if known.is_endpoint:
+        if is_endpoint(judge):
             raise InputError(f"{judge} is a URL: give the judge's folder or hub name, and the URL as --url {judge}")
+        known = find_judge(judge, prompt, max_tokens, context, overlong, votes, temperature, seed)
         settings = ServeSettings(
             known, tuple(url or ()), servers, group, deadline, length_slope, host, port, generation, dtype
         )
