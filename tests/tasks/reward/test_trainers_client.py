@@ -201,7 +201,7 @@ def test_what_spawned_processes_need_can_be_pickled() -> None:
 def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     with rewarding():
-        assert Judge(deadline_s=2, timeout_s=3).score("Why?", ["one", "two"]).rewards == [0.03, 0.03]
+        assert loaded().Judge(deadline_s=2, timeout_s=3).score("Why?", ["one", "two"]).rewards == [0.03, 0.03]
 
 
 # ---- texts --------------------------------------------------------------------------------------------------------------
@@ -258,12 +258,16 @@ def test_the_file_needs_nothing_but_an_older_python() -> None:
     assert top <= sys.stdlib_module_names
 
 
-def test_the_file_can_be_loaded_as_openrlhf_does() -> None:
-    """By its path, under another name, which nobody can import."""
+def loaded() -> Any:
+    """The file as OpenRLHF and verl load it: by its path, under another name, which nobody can import."""
     spec = importlib.util.spec_from_file_location("reward_func", trainers.__file__)
     assert spec
     assert spec.loader
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_file_can_be_loaded_by_its_path() -> None:
     with rewarding():
-        assert loaded.JudgeReward()(["Why?"] * 2, ["one", "two"]) == [0.03, 0.03]
+        assert loaded().JudgeReward()(["Why?"] * 2, ["one", "two"]) == [0.03, 0.03]
