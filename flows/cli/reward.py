@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -25,10 +26,10 @@ def serve(
         str, typer.Option(help="Address to listen on; 0.0.0.0 for all, then set GRAM_R2_API_KEY.")
     ] = "127.0.0.1",
     group: Annotated[
-        Literal["greedy", "circular", "circular-twice", "knockout", "all-pairs", "bradley-terry", "pivot"],
+        Literal["reference", "greedy", "circular", "circular-twice", "knockout", "all-pairs", "bradley-terry", "pivot"],
         typer.Option(
             metavar="STRATEGY",
-            help="How a group's responses are compared, unless a request says it: greedy, circular, "
+            help="How a group's responses are compared, unless a request says it: reference, greedy, circular, "
             "circular-twice, knockout, all-pairs, bradley-terry or pivot.",
             rich_help_panel=_GROUPS,
         ),
@@ -36,6 +37,15 @@ def serve(
     deadline: Annotated[
         float, typer.Option(min=1, max=3600, help="Seconds until what has no verdict is null.", rich_help_panel=_GROUPS)
     ] = 100.0,
+    references: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Rows with prompt and reference, such as the policy's greedy response: what a response is "
+            "compared with if its request brings no reference.",
+            rich_help_panel=_GROUPS,
+        ),
+    ] = None,
     length_slope: Annotated[
         float,
         typer.Option(
@@ -113,6 +123,7 @@ def serve(
     from tasks.machine.child import ChildError
     from tasks.model.endpoint import is_endpoint
     from tasks.rank.opening import find_judge
+    from tasks.reward.references import read_references
     from tasks.reward.servers import ServerError as VLLMServerError
     from tasks.reward.serving import ServeSettings
     from tasks.reward.serving import serve as run
@@ -125,8 +136,23 @@ def serve(
         if is_endpoint(judge):
             raise InputError(f"{judge} is a URL: give the judge's folder or hub name, and the URL as --url {judge}")
         known = find_judge(judge, prompt, max_tokens, context, overlong, votes, temperature, seed)
+        known_references = read_references(references) if references else {}
+        if group == "reference" and not known_references:
+            raise InputError(
+                "--group reference needs --references FILE; a request with a reference of its own needs neither"
+            )
         settings = ServeSettings(
-            known, tuple(url or ()), servers, group, deadline, length_slope, host, port, generation, dtype
+            known,
+            tuple(url or ()),
+            servers,
+            group,
+            deadline,
+            length_slope,
+            known_references,
+            host,
+            port,
+            generation,
+            dtype,
         )
         with signals_as_interrupts(), contextlib.suppress(KeyboardInterrupt, Interrupted):
             run(settings, say)

@@ -7,7 +7,8 @@ number.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from data.records import Message as Turn
 from data.records import ResponsePair, prompt_key
@@ -26,7 +27,8 @@ from tasks.reward.scoring import Group, Scored, score_group
 class Service:
     """A judge as a reward, with what holds where a request says nothing else. `deadline_s` is also the most that one may ask.
 
-    `length_slope` is what being twice as long as the group's mean is worth, and is taken off a group's rewards.
+    `length_slope` is what being twice as long as the group's mean is worth, and is taken off a group's rewards. `references`
+    are those of prompts, by their `prompt_key`, for requests that bring none.
     """
 
     judge: ServedJudge
@@ -34,6 +36,7 @@ class Service:
     strategy: Strategy = "all-pairs"
     deadline_s: float = DEADLINE_S
     length_slope: float = 0.0
+    references: Mapping[str, str] = field(default_factory=dict)
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -87,6 +90,13 @@ class Service:
         controlled = length_controlled(scored.rewards, [len(text) for text in group.responses], slope)
         return replace(scored, rewards=tuple(controlled or scored.rewards))
 
+    def reference_of(self, turns: tuple[Turn, ...]) -> str | None:
+        """The reference response of a prompt. Raises RefusedError if there are some, but none for this prompt."""
+        found = self.references.get(prompt_key(turns))
+        if found is None and self.references:
+            raise RefusedError(f"the service's references have none for this prompt: {turns[-1].content[:80]!r}")
+        return found
+
     def group(
         self,
         turns: tuple[Turn, ...],
@@ -97,5 +107,7 @@ class Service:
     ) -> Group:
         """A group by the service's strategy, or "reference" where there is one. The same group is always drawn the same."""
         chosen = strategy or ("reference" if reference is not None else self.strategy)
+        if chosen == "reference" and reference is None:
+            reference = self.reference_of(turns)
         drawn = derive_seed(self.judge.query.seed if seed is None else seed, prompt_key(turns), *responses)
         return Group(turns, tuple(responses), chosen, reference, drawn)

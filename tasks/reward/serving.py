@@ -7,8 +7,8 @@ import contextlib
 import os
 import resource
 import socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tasks.machine.gpus import enough_gpus
 from tasks.model.chat import ChatEncoder
@@ -41,6 +41,7 @@ class ServeSettings:
     strategy: Strategy = "all-pairs"
     deadline_s: float = DEADLINE_S
     length_slope: float = 0.0
+    references: Mapping[str, str] = field(default_factory=dict)
     host: str = "127.0.0.1"
     port: int = 8100
     generation: GenerationSettings = GenerationSettings()
@@ -66,7 +67,9 @@ async def _serve(settings: ServeSettings, say: Callable[[str], None]) -> None:
         encoder = ChatEncoder.load(settings.judge.folder)
         servers = await _open_servers(settings, say, stack)
         judge = ServedJudge(servers, encoder, settings.judge.query)
-        service = Service(judge, Metrics(servers), settings.strategy, settings.deadline_s, settings.length_slope)
+        service = Service(
+            judge, Metrics(servers), settings.strategy, settings.deadline_s, settings.length_slope, settings.references
+        )
         app = create_app(service, os.environ.get(KEY_VARIABLE) or None)
         listening.listen(_BACKLOG)  # from now on callers wait instead of being refused
         for line in _announced(settings):

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -30,27 +29,24 @@ from tasks.reward.service import Service
 from tasks.reward.templated import conversation_of, response_of, without_end
 
 _HOW = (
-    'put one into the label, as text or as {"reference": "…"} (OpenRLHF: --data.label_key, slime: --label-key), or score whole '
-    "groups at /v1/rewards, which needs none"
+    'put one into the label, as text or as {"reference": "…"} (OpenRLHF: --data.label_key, slime: --label-key), start the '
+    "service with --references, or score whole groups at /v1/rewards, which need none"
 )
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """What rides in a sample's label: the reference response, and the conversation if the prompt does not tell it."""
+def sample_of(service: Service, prompt: object, label: object, where: str) -> tuple[tuple[Turn, ...], str]:
+    """The conversation of a sample, and the reference response: that of its label, or the service's for its prompt.
 
-    reference: str
-    turns: tuple[Turn, ...] | None = None
-
-
-def read_label(label: object, where: str) -> Labelled:
-    """Raises RefusedError, naming `where`, for a label without a reference response."""
-    if isinstance(label, str) and label.strip():
-        return Labelled(label)
-    if isinstance(label, Mapping) and isinstance(label.get("reference"), str) and label["reference"].strip():
-        given = [label[name] for name in ("messages", "prompt") if label.get(name) is not None]
-        return Labelled(label["reference"], turns_of(given[0]) if given else None)
-    raise RefusedError(f"{where} has no reference response to compare with: {_HOW}")
+    A label that is a text is the reference, unless the service has references: then it may be anything. One that is an object
+    may have "reference", and the conversation as "messages" or "prompt". Raises RefusedError, naming `where`, if there is none.
+    """
+    known = label if isinstance(label, Mapping) else {} if service.references else {"reference": label}
+    given = next((known[name] for name in ("messages", "prompt") if known.get(name) is not None), None)
+    turns = conversation_of(prompt, f"the prompt of {where}") if given is None else turns_of(given)
+    reference = known.get("reference") or service.reference_of(turns)
+    if not isinstance(reference, str) or not reference.strip():
+        raise RefusedError(f"{where} has no reference response to compare with: {_HOW}")
+    return turns, reference
 
 
 def without_nulls(rewards: Sequence[float | None], reasons: Sequence[str | None]) -> list[float]:
@@ -98,9 +94,8 @@ def _add_openrlhf(app: FastAPI, service: Service) -> None:
             raise RefusedError(f"query, prompts and labels must be equally long, got {lengths}")
         pairs = []
         for i, (query, prompt, label) in enumerate(zip(body.query, body.prompts, body.labels, strict=True)):
-            known = read_label(label, f"labels[{i}]")
-            turns = known.turns or conversation_of(prompt, f"prompts[{i}]")
-            pairs.append(pair_of(turns, response_of(query, prompt, f"query[{i}]"), known.reference))
+            turns, reference = sample_of(service, prompt, label, f"labels[{i}]")
+            pairs.append(pair_of(turns, response_of(query, prompt, f"query[{i}]"), reference))
         shares, tokens = await _against_references(service, request, pairs)
         logs = {"response_characters": [float(len(pair.response_a)) for pair in pairs], "judge_tokens": tokens}
         return OpenRLHFAnswer(rewards=shares, scores=shares, extra_logs=logs)
@@ -134,11 +129,9 @@ def _add_slime(app: FastAPI, service: Service) -> None:
     @app.post("/slime")
     async def slime(body: SlimeCall, request: Request) -> float:
         """For slime's --rm-type remote_rm: how much the judge prefers the response to the reference in the label."""
-        known = read_label(body.label, "label")
-        turns = known.turns or conversation_of(body.prompt, "prompt")
-        [share], _ = await _against_references(
-            service, request, [pair_of(turns, without_end(body.response), known.reference)]
-        )
+        turns, reference = sample_of(service, body.prompt, body.label, "label")
+        pair = pair_of(turns, without_end(body.response), reference)
+        [share], _ = await _against_references(service, request, [pair])
         return share
 
 

@@ -113,6 +113,7 @@ class StandIn:
             yield self
         finally:
             await runner.cleanup()
+            await asyncio.sleep(0.02)  # connections are closed in the loop's next turns
 
 
 @contextlib.asynccontextmanager

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from data.records import Message
+from data.sources.rows import SourceError
 from tasks.model.chat import ChatEncoder
 from tasks.reward.limits import RefusedError, UnscoredError
+from tasks.reward.references import read_references
 from tasks.reward.templated import conversation_of, response_of
 from tasks.reward.trainer_shapes import output_text, without_nulls
 from tests.support.vllm_server import StandIn, gateway, post
@@ -144,6 +147,33 @@ def test_slime_gets_a_number(encoder: ChatEncoder) -> None:
             assert "label has no reference response" in problem["detail"]
 
     run(scenario())
+
+
+def test_the_services_own_references_stand_in_for_labels(encoder: ChatEncoder, tmp_path: Path) -> None:
+    file = tmp_path / "references.jsonl"
+    file.write_text(
+        '{"prompt": "Why?", "reference": "b"}\n{"prompt": [{"role": "user", "content": "So?"}], "reference": "d"}\n'
+    )
+
+    async def scenario() -> None:
+        async with gateway(StandIn(encoder), references=read_references(file), strategy="reference") as client:
+            assert await post(client, "/slime", prompt="Why?", response="c", label="42") == 1.0
+            assert await post(client, "/slime", prompt="So?", response="c") == 0.0
+            assert await post(client, "/slime", prompt="Why?", response="c", label={"reference": "d"}) == 0.0
+            found = await post(client, "/v1/rewards", prompt="Why?", responses=["c", "a"])
+            assert (found["strategy"], found["rewards"]) == ("reference", [1.0, 0.0])
+            problem = await post(client, "/slime", 422, prompt="Other?", response="c", label="42")
+            assert "the service's references have none for this prompt: 'Other?'" in problem["detail"]
+
+    run(scenario())
+    for text, words in (
+        ('{"prompt": "Why?"}', "row 1: field 'reference'"),
+        ('{"prompt": "Why?", "reference": "b"}\n{"prompt": "Why?", "reference": "c"}', "row 2: its prompt has another"),
+        ("", "holds no rows"),
+    ):
+        file.write_text(text)
+        with pytest.raises(SourceError, match=words):
+            read_references(file)
 
 
 # ---- NeMo-Gym -----------------------------------------------------------------------------------------------------------
