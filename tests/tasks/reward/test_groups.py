@@ -122,6 +122,19 @@ def test_a_knockout_goes_on_with_the_winners() -> None:
             assert all(7 in (quality[a], quality[b]) for a, b in rounds[-1]), "the best is in every final"
 
 
+@pytest.mark.parametrize("share", [0.5, None])
+def test_where_a_match_has_no_winner_the_earlier_of_the_draw_advances(share: float | None) -> None:
+    _, rounds = play("knockout", 16, lambda a, b: share, seed=23)
+    assert len(rounds[0]) == 32, "no pair is drawn twice with this seed"
+    assert {i for match in rounds[1] for i in match} <= {a for a, _ in rounds[0]}
+
+
+def test_one_without_a_verdict_is_no_pivot() -> None:
+    for seed in range(10):
+        _, [_, rest] = play("pivot", 8, lambda a, b: None if 0 in (a, b) else 0.2 + 0.6 * (a > b), seed)
+        assert sum(0 in match for match in rest) <= 2
+
+
 @given(n=st.integers(4, 12), seed=SEEDS)
 def test_all_meet_the_best_of_the_circle(n: int, seed: int) -> None:
     judge = table(n, seed)
@@ -199,7 +212,7 @@ def test_rewards_do_not_depend_on_the_order_of_the_group(name: Strategy, n: int,
 @given(n=st.integers(2, 10), seed=SEEDS)
 def test_with_all_verdicts_bradley_terry_is_all_pairs_with_a_prior(n: int, seed: int) -> None:
     """A tenth of a win on both sides of every match: the fitted probabilities add up to the wins, prior and all."""
-    shares, fitted = (numbers(play(name, n, table(n, seed))[0]) for name in ("all-pairs", "bradley-terry"))  # type: ignore[arg-type]
+    shares, fitted = (numbers(play(name, n, table(n, seed))[0]) for name in ("all-pairs", "bradley-terry"))
     assert fitted == pytest.approx([(share + 0.1) / 1.2 for share in shares], abs=1e-6)
 
 
@@ -211,7 +224,7 @@ def test_without_a_verdict_bradley_terry_knows_how_strong_the_others_were() -> N
     def judge(a: int, b: int) -> float | None:
         return None if {a, b} in missing else 1 / (1 + math.exp(strengths[b] - strengths[a]))
 
-    by_share, fitted = (numbers(play(name, 4, judge)[0]) for name in ("all-pairs", "bradley-terry"))  # type: ignore[arg-type]
+    by_share, fitted = (numbers(play(name, 4, judge)[0]) for name in ("all-pairs", "bradley-terry"))
     assert by_share[1] - by_share[0] > 0.35
     assert abs(fitted[1] - fitted[0]) < 0.12
 
@@ -234,7 +247,7 @@ def test_a_cycle_is_told() -> None:
     assert play("all-pairs", 4, lambda a, b: None if (a, b) == (0, 2) else 1.0)[0].cycles == ()
 
 
-def test_a_match_without_a_winner_lets_the_earlier_one_of_the_draw_advance_and_gives_it_nothing() -> None:
+def test_advancing_without_a_verdict_gives_nothing() -> None:
     rewards, rounds = play("knockout", 2, lambda a, b: None)
     assert (rewards.values, len(rounds)) == ((None, None), 1)
     rewards, rounds = play("knockout", 8, lambda a, b: None if 0 in (a, b) else float(a > b))
