@@ -8,6 +8,23 @@ A strategy is a generator without a model: it yields rounds of matches (i, j), i
 
 A reward is the mean share over a response's own matches, so it is in [0, 1] and as fine as the verdicts are. A match without
 a verdict counts for neither side, and a response without any verdict has no reward. Within one call no pair meets twice.
+
+Recommended is "circular-twice": for 2G matches in one round its rewards follow the true quality nearly as well as those of
+all G(G − 1) ÷ 2 pairs. Groups of 8, correlation within the group, from ``tests/benchmarks/results.md``:
+
+============== ======= ============================ ======================= ======================= ==============
+strategy       matches judge 100 / 85 / 75% right¹  errs about responses²   judge of the world, 97% the same, 77%
+============== ======= ============================ ======================= ======================= ==============
+reference      8       .60 / .48 / .36              .53 / .42               .72                     .43
+greedy         7       .75 / .59 / .46              .65 / .51               .73                     .48
+circular       8       .77 / .65 / .52              .68 / .53               .77                     .48
+circular-twice 16      .89 / .79 / .68              .78 / .61               .86                     .55
+pivot          17      .87 / .77 / .66              .76 / .59               .83                     .51
+knockout       17–18   .90 / .81 / .70              .79 / .61               .87                     .54
+all-pairs      28      .95 / .88 / .79              .84 / .66               .92                     .57
+============== ======= ============================ ======================= ======================= ==============
+
+¹ simulated, a verdict in each order, wrong by chance; ² simulated, 85 and 75% right, always true to a quality of its own.
 """
 
 from __future__ import annotations
@@ -47,6 +64,7 @@ Strategy = Literal[
   llm_verifier/pivot_tournament.py at 0063cba). A pair of the circle is not compared again, as both orders are shown at once.
 """
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+DEFAULT: Strategy = "circular-twice"
 N_KNOCKOUTS = 4
 N_PIVOTS = 2
 """The default of llm_verifier at 0063cba."""
