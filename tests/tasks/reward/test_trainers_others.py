@@ -158,7 +158,7 @@ def managed(
         assert not manager.groups
         return results
 
-    return asyncio.run(run())
+    return asyncio.run(asyncio.wait_for(run(), 20))
 
 
 def test_verl_s_samples_wait_for_their_group() -> None:
@@ -207,6 +207,26 @@ def test_who_cancels_the_last_sample_of_a_group_does_not_cancel_the_others() -> 
         first, last = managed([rollout("one"), rollout("three")], then=lambda tasks: tasks[-1].cancel())
     assert first["reward_score"] == 0.1
     assert isinstance(last, asyncio.CancelledError)
+
+
+def test_a_group_of_verl_that_is_judged_does_not_close_the_next_one_of_its_uid() -> None:
+    async def run() -> None:
+        manager = VerlRewardManager(config(), SimpleNamespace(decode=decode))
+
+        async def begin(text: str) -> asyncio.Task[Any]:
+            task = asyncio.create_task(manager.run_single(rollout(text)))
+            await asyncio.sleep(0)
+            return task
+
+        tasks = [await begin("one")]
+        group = manager.groups["u"]
+        tasks += [await begin("three"), await begin("a")]
+        manager._close("u", ASKED, group)  # as its timer does
+        await asyncio.gather(*tasks, await begin("bc"))
+
+    with rewarding() as served:
+        asyncio.run(asyncio.wait_for(run(), 20))
+    assert sorted(body["responses"] for body in served.seen) == [["a", "bc"], ["one", "three"]]
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,8 @@ def test_a_column_holds_the_references() -> None:
         called(JudgeReward(), PROMPTS, COMPLETIONS, **columns)
         called(JudgeReward(), ["Why?"], ["one"], reference=["R"])
         called(JudgeReward(), PROMPTS[:2], COMPLETIONS[:2], reference=["", None])
-    assert sorted(body.get("reference", "") for body in served.seen) == ["", "R", "R", "S"]
+        called(JudgeReward(), PROMPTS[:2], COMPLETIONS[:2], reference=["T", "U"])
+    assert sorted(body.get("reference", "") for body in served.seen) == ["", "R", "R", "S", "T", "U"]
 
 
 @each_reward
