@@ -109,7 +109,7 @@ class Judge:
         """
         body: dict[str, Any] = {"responses": list(responses), "strategy": self.strategy, "votes": self.votes}
         body["prompt" if isinstance(prompt, str) else "messages"] = prompt
-        if self.compares_with(reference):
+        if reference is not None and self.against(reference):
             body["reference"] = reference
         answer = self.post("/v1/rewards", {key: value for key, value in body.items() if value is not None})
         try:
@@ -122,9 +122,9 @@ class Judge:
             raise RewardError(f"{self.url} answered something else than {len(responses)} rewards: {str(answer)[:200]}")
         return Scored(rewards, reasons, answer.get("comparisons_planned", 0), answer.get("tokens", 0))
 
-    def compares_with(self, reference: str | None) -> bool:
-        """Whether each response is compared with this reference, and not with the others of its group."""
-        return reference is not None and self.strategy in (None, "reference")
+    def against(self, reference: str | None) -> bool:
+        """Whether each response is compared with a reference, this one or the service's own, and not with its group's others."""
+        return self.strategy == "reference" or (self.strategy is None and reference is not None)
 
     async def score_async(self, prompt: Any, responses: Sequence[str], reference: str | None = None) -> Scored:
         """`score`, while the event loop goes on."""
@@ -234,10 +234,11 @@ def asked(given: Any, prompt: Any) -> tuple[Any, str | None]:
 
 def check_alone(judge: Judge, reference: str | None) -> None:
     """Raises ValueError where a response that the trainer sends by itself has nothing to be compared with."""
-    if not judge.compares_with(reference):
+    if not judge.against(reference):
         raise ValueError(
-            "this trainer sends one response at a time, which is compared with a reference response: give each row one, "
-            f"and leave the strategy out or use 'reference' (strategy {judge.strategy!r}, reference {reference!r})"
+            "this trainer sends one response at a time, which is compared with a reference response: give each row one and "
+            "leave the strategy out, or start the service with --references and use the strategy 'reference' (strategy "
+            f"{judge.strategy!r}, reference {reference!r})"
         )
 
 
@@ -284,7 +285,7 @@ class JudgeReward(Judge):
 
     def _groups(self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]) -> list[Group]:
         groups = groups_of(prompts, completions, columns.get("reference"))
-        if groups and all(len(one.places) == 1 and not self.compares_with(one.reference) for one in groups):
+        if groups and all(len(one.places) == 1 and not self.against(one.reference) for one in groups):
             raise ValueError(
                 "no prompt of this batch has two responses to compare: make the responses that a process gets at once a "
                 "multiple of num_generations, or give a column `reference`"
@@ -453,7 +454,7 @@ class VerlRewardManager:
     """Rewards within the groups of verl, found by uid: the samples of a prompt wait for each other, in one reward worker.
 
     Its settings are those of `Judge`, as ``+reward.reward_kwargs.strategy=…``, and `group_wait_s`, after which a group is judged
-    without those that have not come. A row whose extra_info has a "reference" is compared with it and does not wait. Raises
+    without those that have not come. What is compared with a reference, such as that of a row's extra_info, does not wait. Raises
     ValueError for settings of verl with which groups do not meet.
     """
 
@@ -474,8 +475,7 @@ class VerlRewardManager:
         ids = ids[: int(item.batch["attention_mask"][-ids.shape[-1] :].sum())]
         response = self.tokenizer.decode(ids, skip_special_tokens=True)
         prompt, reference = prompt_of(columns["raw_prompt"]), (columns.get("extra_info") or {}).get("reference")
-        if self.judge.compares_with(reference) or self.judge.strategy == "reference":
-            check_alone(self.judge, reference)
+        if self.judge.against(reference):
             return _verl_rewards(await self.judge.score_async(prompt, [response], reference))[0]
         loop, uid = asyncio.get_running_loop(), columns["uid"]
         future: asyncio.Future[dict[str, Any]] = loop.create_future()

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from data.records import Message, prompt_key
 from tasks.model.chat import ChatEncoder
 from tasks.reward.trainers import (
     AsyncJudgeReward,
@@ -40,6 +41,17 @@ def test_one_response_at_a_time(encoder: ChatEncoder) -> None:
         assert asyncio.run(compute_score("set", "a", "b", {"prompt": "Why?"}))["score"] == 0
         sample = SimpleNamespace(prompt="Why?", response="c<|im_end|>", label="b", metadata={})
         assert asyncio.run(slime_reward(SimpleNamespace(group_rm=False), sample)) == 1
+
+
+def test_references_that_the_service_has(encoder: ChatEncoder) -> None:
+    """With the strategy "reference"; a response that is alone can be compared with one."""
+    with reward_service(StandIn(encoder), references={prompt_key((Message("user", "Why?"),)): "b"}):
+        assert JudgeReward(strategy="reference")(["Why?"] * 3, ["a", "b", "c"]) == [0, 0.5, 1]
+        assert JudgeReward(strategy="reference")(["Why?"], ["c"]) == [1]
+        found = asyncio.run(compute_score("set", "c", None, {"prompt": "Why?"}, strategy="reference"))
+        assert found["score"] == 1
+        with pytest.raises(RewardError, match=r"\(422\).*none for this prompt"):
+            Judge(strategy="reference").score("How?", ["a"])
 
 
 def test_no_verdict_and_refusals(encoder: ChatEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
