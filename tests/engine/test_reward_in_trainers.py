@@ -1,11 +1,8 @@
 """trainers.py in verl, OpenRLHF and ms-swift: the packages' own code that calls rewards, in so far as it runs without GPUs.
 
-Their requirements contradict ours and one another's (transformers, trl, ray), so that they are in no extra. Without their
-requirements, they are installed into a folder of their own, which GRAM_R2_TRAINERS names; the tests are skipped without it::
-
-    pip install --no-deps --target my-trainers verl==0.9.1 openrlhf==0.11.2 ms-swift==4.6.0 ray tensordict==0.10.0 hydra-core \
-        omegaconf antlr4-python3-runtime==4.9.3 codetiming dill pylatexenc msgpack pyvers torchdata dacite modelscope \
-        modelscope_hub json_repair
+Their requirements contradict ours and one another's (transformers, trl, ray), so that they are in no extra. ``make test-trainers``
+installs them, without their requirements, into a folder of their own, which GRAM_R2_TRAINERS then names; the tests are skipped
+without it.
 """
 
 from __future__ import annotations
