@@ -64,7 +64,6 @@ Strategy = Literal[
   llm_verifier/pivot_tournament.py at 0063cba). A pair of the circle is not compared again, as both orders are shown at once.
 """
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
-DEFAULT: Strategy = "circular-twice"
 N_KNOCKOUTS = 4
 N_PIVOTS = 2
 """The default of llm_verifier at 0063cba."""
