@@ -33,7 +33,7 @@ def serve(
             "circular-twice, knockout, all-pairs, bradley-terry or pivot.",
             rich_help_panel=_GROUPS,
         ),
-    ] = "all-pairs",
+    ] = "circular-twice",
     deadline: Annotated[
         float, typer.Option(min=1, max=3600, help="Seconds until what has no verdict is null.", rich_help_panel=_GROUPS)
     ] = 100.0,

@@ -33,7 +33,7 @@ class Service:
 
     judge: ServedJudge
     metrics: Metrics
-    strategy: Strategy = "all-pairs"
+    strategy: Strategy = "circular-twice"
     deadline_s: float = DEADLINE_S
     length_slope: float = 0.0
     references: Mapping[str, str] = field(default_factory=dict)

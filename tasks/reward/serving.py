@@ -38,7 +38,7 @@ class ServeSettings:
     judge: KnownJudge
     urls: Sequence[str] = ()
     servers: int | None = None
-    strategy: Strategy = "all-pairs"
+    strategy: Strategy = "circular-twice"
     deadline_s: float = DEADLINE_S
     length_slope: float = 0.0
     references: Mapping[str, str] = field(default_factory=dict)
