@@ -5,6 +5,8 @@ No module here imports torch, vLLM, transformers or Prefect before its command r
 
 from __future__ import annotations
 
+import os
+
 import typer
 
 from flows.cli import benchmark, check, describe, init, listing, plan, push, rank, reward, run, server, status, world
@@ -57,6 +59,7 @@ app.command("undeploy", rich_help_panel=_SERVER)(server.undeploy)
 def main() -> None:
     """The console script."""
     print_anything()
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # Prefect's client sends usage data otherwise
     app(prog_name="gram-r2")
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import typer
 
 from flows.cli.errors import BAD_INPUT, command
-from flows.cli.given import Changes, Recipe, recipe_with
+from flows.cli.given import Changes, GivenRun, Recipe, recipe_with
 
 if TYPE_CHECKING:
     from flows.config.findings import Finding
@@ -44,7 +45,7 @@ def check(recipe: Recipe, changes: Changes = None) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{shown(given.path)}: {given.flow}, run {given.config.run_name!r}", markup=False)
     found = []
-    for one in findings(given.config):
+    for one in chain(findings(given.config), changed(given)):
         found.append(one)
         label, style = _LABELS[one.kind]
         console.print(f"{label:<8}", style=style, end="")
@@ -52,6 +53,15 @@ def check(recipe: Recipe, changes: Changes = None) -> None:
     console.print(verdict(found), markup=False)
     if any(one.stops for one in found):
         raise typer.Exit(BAD_INPUT)
+
+
+def changed(given: GivenRun) -> Iterator[Finding]:
+    """Whether the run is finished, and was made with other settings or data."""
+    from flows.config.findings import Finding
+    from flows.running.refusal import refusal
+
+    if refused := refusal(given.flow, given.parameters):
+        yield Finding("problem", refused)
 
 
 def verdict(found: Iterable[Finding]) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +18,7 @@ from flows.cli.values import values
 if TYPE_CHECKING:
     from flows.config.every_run import RunParameters
 
+_OF_WORLD = re.compile(r'"(runs/world/seed-([0-9]+))/')
 _RECIPES = Path(__file__).parents[1] / "recipes"  # flows.config.recipes takes longer to import than a completion may
 
 
@@ -85,11 +90,32 @@ class GivenRun:
 def recipe_with(recipe: str, changes: Sequence[str] | None, **others: Any) -> GivenRun:
     """A recipe's run with changes, and with `others` that are not None. Raises ConfigError or InputError."""
     from flows.config.parameters import FLOWS
-    from flows.config.recipes import absolute_parameters, find_recipe, load_file, load_run, with_overrides
+    from flows.config.recipes import (
+        absolute_parameters,
+        find_recipe,
+        load_file,
+        load_run,
+        own,
+        recipe_values,
+        with_overrides,
+    )
 
     flow, path = find_recipe(recipe)
     overrides = {**values(changes), **{name: value for name, value in others.items() if value is not None}}
     config = load_run(flow, path, {"overrides": overrides})
+    if not own(path):
+        _make_world(recipe_values(flow, path))
     written = absolute_parameters(path, {"overrides": overrides})["overrides"]
     parameters = with_overrides(load_file(flow, path).model_dump(mode="json"), written, FLOWS[flow])
     return GivenRun(flow, path, config, parameters.model_dump(mode="json"))
+
+
+def _make_world(recipe: Mapping[str, Any]) -> None:
+    """Writes the pairs of the small world that a built-in recipe names, where they are not there: the demo needs nothing else."""
+    from data.world.splits import SIZES, write_splits
+    from flows.config.recipes import checkout
+
+    for folder, seed in set(_OF_WORLD.findall(json.dumps(recipe))):
+        if not all((checkout() / folder / f"{name}.jsonl").is_file() for name in SIZES):
+            with contextlib.redirect_stdout(sys.stderr):
+                write_splits(checkout() / folder, int(seed), SIZES)

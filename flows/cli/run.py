@@ -73,6 +73,8 @@ def run(
 
     from flows.cli.connection import connected, named_server
     from flows.cli.follow import signals_as_interrupts
+    from flows.running.refusal import refusal
+    from tasks.run.changes import REDO
 
     if dry_run:
         refuse_without_plan(recipe)
@@ -83,6 +85,10 @@ def run(
         console.print(line, markup=False, soft_wrap=True)
 
     refuse_what_cannot_run(given, named_server(), say)
+    if refused := refusal(given.flow, given.parameters):
+        raise InputError(
+            refused.replace(REDO, "Pass --on-change redo").replace("use another run_name", "give another --name")
+        )
     with signals_as_interrupts(), connected(say) as server:
         if not server.local:
             say(f"on the Prefect server of PREFECT_API_URL, {server.api}")

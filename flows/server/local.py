@@ -25,7 +25,7 @@ from flows.server.processes import (
     start_workers,
     wait_for_server,
 )
-from flows.server.runs import under_way
+from flows.server.runs import crash_running, under_way
 from flows.server.up import Say
 
 _SAME_S = 5.0
@@ -89,9 +89,21 @@ def stop_services(home: Path) -> bool:
         found = _recorded(home)
         running = set(found.processes) if found else set()
         if found is not None:
-            stop_all(found)
+            found.stop(*found.processes.keys() - {"server"})
+            if found.is_alive("server"):
+                _end_runs(found)
+            found.stop(*found.processes)
         _record_of(home).unlink(missing_ok=True)
     return bool(running)
+
+
+def _end_runs(services: Services) -> None:
+    """Tells the server that the runs which its workers were carrying out have ended: nobody else will."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    here = {PREFECT_API_URL: services.environment["PREFECT_API_URL"], PREFECT_CLIENT_MAX_RETRIES: 0}
+    with temporary_settings(here), contextlib.suppress(httpx.HTTPError, RuntimeError):  # it may not answer any more
+        crash_running("stopped with the services of this machine; the same command goes on with it")
 
 
 def stop_all(services: Services) -> None:

@@ -51,6 +51,19 @@ def under_way() -> list[str]:
         return sorted(run.name for run in client.read_flow_runs(flow_run_filter=not_ended()))
 
 
+def crash_running(why: str) -> None:
+    """Ends all flow runs that have begun on the server at PREFECT_API_URL; those that wait go on waiting."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Crashed
+
+    begun = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=not_ended()):
+            if run.state_type in begun:
+                client.set_flow_run_state(run.id, Crashed(message=why), force=True)
+
+
 def not_ended() -> FlowRunFilter:
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
     from prefect.client.schemas.objects import TERMINAL_STATES, StateType

@@ -64,14 +64,33 @@ def draw(tables: Mapping[str, Table], draws: int = DRAWS) -> dict[str, Array]:
     return drawn
 
 
-def intervals(numbers: Callable[[Sums], Numbers], drawn: Sums) -> Numbers:
-    """The central 95% of each number over the draws, as [low, high]; None if the number is None."""
-    return each(numbers(drawn), _interval)
+def intervals(numbers: Callable[[Sums], Numbers], drawn: Sums, prompts: Mapping[str, int] = {}) -> Numbers:
+    """The central 95% of each number over the draws, as [low, high]; None if the number is None.
+
+    `prompts` counts those of each group. A share that is 0 or 1 in every draw says nothing of its own doubt: it gets Clopper and
+    Pearson's interval for as many prompts as its group has or, if it is of no group, as there are.
+    """
+
+    def of(numbers: Numbers, n: int) -> Numbers:
+        found: Numbers = {}
+        for name, value in numbers.items():
+            own = prompts.get(name, n)
+            found[name] = (
+                of(value, own) if isinstance(value, dict) else None if value is None else _interval(value, own)
+            )
+        return found
+
+    return of(numbers(drawn), sum(prompts.values()))
 
 
-def _interval(values: Any) -> list[float] | None:
+def _interval(values: Any, n: int) -> list[float] | None:
     known = np.asarray(values)[~np.isnan(values)]
-    return [float(low) for low in np.percentile(known, [2.5, 97.5])] if known.size else None
+    if not known.size:
+        return None
+    if n and np.ptp(known) == 0 and known.flat[0] in (0, 1):
+        doubt = 1 - 0.025 ** (1 / n)
+        return [1 - doubt, 1.0] if known.flat[0] == 1 else [0.0, doubt]
+    return [float(low) for low in np.percentile(known, [2.5, 97.5])]
 
 
 def plain(numbers: Numbers) -> Numbers:

@@ -141,7 +141,8 @@ def _intervals(games: Games, tables: Mapping[str, Table], draws: int) -> Numbers
     def numbers(sums: bootstrap.Sums) -> Numbers:
         return SCORERS[games.benchmark.name].numbers(games, sums)
 
-    return {"level": 0.95, "draws": draws, **bootstrap.intervals(numbers, bootstrap.draw(tables, draws))}
+    prompts = {group: len(table.by_prompt()) for group, table in tables.items()}
+    return {"level": 0.95, "draws": draws, **bootstrap.intervals(numbers, bootstrap.draw(tables, draws), prompts)}
 
 
 def check_knockouts(games: Games) -> None:

@@ -99,6 +99,8 @@ def answer(table: Sequence[Row], found: Mapping[int, Gain]) -> str:
     judged += f", {_points(best['accuracy'] - CHANCE)} guessing"
     if rows[0]["round"] != 0 or len(rows) == 1:
         return f"{judged}. There is no later round to compare it with."
+    if rows[0]["accuracy"] == 1:
+        return f"The held-out pairs cannot tell: the first judge is right in all of them. {judged}."
     if best["round"] == 0:
         return f"Not by self-training: no round is better than the first judge. {judged}."
     gain = found.get(best["round"])

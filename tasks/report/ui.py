@@ -103,6 +103,8 @@ def result(table: Sequence[Row]) -> str:
         said += f" (95% interval {percent(last['interval'][0])} – {percent(last['interval'][1])})"
     if best is not None and best["accuracy"] > last["accuracy"]:
         said += f"; the best one, {_judge(best)}, in {percent(best['accuracy'])}"
+    elif best is not None and best is not last:
+        said += f"; {_judge(best)} in as many already"
     if first is not last and first is not best:
         said += f"; the first judge in {percent(first['accuracy'])}"
     return f"{said}."

@@ -1,8 +1,8 @@
 """trainers.py in verl, OpenRLHF and ms-swift: the packages' own code that calls rewards, in so far as it runs without GPUs.
 
-Their requirements contradict ours and one another's (transformers, trl, ray), so that they are in no extra. ``make test-trainers``
-installs them, without their requirements, into a folder of their own, which GRAM_R2_TRAINERS then names; the tests are skipped
-without it.
+Their requirements contradict ours and one another's (transformers, trl, ray), so that they are in no extra. ``make
+test-trainers`` installs them, without their requirements, into a folder of their own, which GRAM_R2_TRAINERS then names; the
+tests are skipped without it.
 """
 
 from __future__ import annotations

@@ -67,12 +67,12 @@ def test_from_files_to_a_published_judge(services: Services, folder: Path) -> No
             **{"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1", "DISPLAY": "", "BROWSER": "true"},
         }
 
-        def typed(*words: str) -> str:
+        def typed(*words: str, code: int = 0) -> str:
             program = {"gram-r2": COMMAND, "prefect": [sys.executable, "-m", "prefect"]}[words[0]]
             given = [*program, *words[1:]]
             done = subprocess.run(given, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
-            return done.stdout
+            assert done.returncode == code, f"{words}\n{done.stdout}{done.stderr}"
+            return done.stdout + done.stderr
 
         assert "60 rows, 60 usable" in typed(*command("gram-r2 init my-run/ --labeled"))
         assert "Nothing would stop this run." in typed(*command("gram-r2 check"))
@@ -80,8 +80,13 @@ def test_from_files_to_a_published_judge(services: Services, folder: Path) -> No
         changes = [word for change in SHORT for word in ("--set", change)]
         said = typed(*command("gram-r2 run my-run/"), *changes)
         assert re.search(r"my-run: Completed after .* judge in .*my-run/final", said), said
+        assert "Nothing would stop this run." in typed(*command("gram-r2 check"), *changes)
+        for again in ("gram-r2 check", "gram-r2 run my-run/"):
+            refused = typed(*command(again), *changes, "--set", "labels.min_confidence=0.9", code=2)
+            assert "is finished, and was made with other settings or data:" in refused
+            assert "min_confidence 0.5 → 0.9, will redo: round-1/labels" in refused
         assert "my-run: finished" in typed(*command("gram-r2 status my-run/"))
-        assert typed(*command("gram-r2 open my-run/")).strip().endswith("my-run/runs/my-run/report.html")
+        assert "my-run/runs/my-run/report.html" in typed(*command("gram-r2 open my-run/"))
         typed(*command("gram-r2 up"))
         assert "self-train/my-run" in typed(*command("gram-r2 deploy my-run/"))
         assert "self-train/my-run" in typed(*command("prefect deployment run self-train/my-run"))

@@ -21,7 +21,7 @@ from flows.server.entries import POOLS, SHORT
 from flows.server.local import services as services_of
 from flows.server.local import stop_services
 from flows.server.processes import Services, is_alive
-from flows.server.runs import cancel_run, start_run, under_way
+from flows.server.runs import cancel_run, crash_running, start_run, under_way
 from tests.conftest import ROOT, free_port, until
 from tests.support.patient import send
 
@@ -136,6 +136,27 @@ from flows.server.local import services
 found = services(Path(sys.argv[1]), int(sys.argv[2]))
 print(found.started, {name: process.pid for name, process in sorted(found.processes.items())})
 """
+
+
+def test_runs_whose_workers_were_stopped_are_crashed_and_those_that_wait_are_not(services: Services) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    api = f"{services.ui}/api"
+    flow = send("POST", f"{api}/flows/", {"name": "stopped"}).json()["id"]
+    runs = {
+        kind: send("POST", f"{api}/flow_runs/", {"flow_id": flow, "state": {"type": kind}}).json()["id"]
+        for kind in ("RUNNING", "PENDING", "SCHEDULED")
+    }
+    with temporary_settings({PREFECT_API_URL: api}):
+        crash_running("stopped by hand")
+    found = {kind: httpx.get(f"{api}/flow_runs/{run}").json()["state"] for kind, run in runs.items()}
+    assert {kind: state["type"] for kind, state in found.items()} == {
+        "RUNNING": "CRASHED",
+        "PENDING": "CRASHED",
+        "SCHEDULED": "SCHEDULED",
+    }
+    assert found["RUNNING"]["message"] == "stopped by hand"
+    send("DELETE", f"{api}/flow_runs/{runs['SCHEDULED']}", {})
 
 
 def test_services_in_the_background_are_started_once_and_serve_both_queues(tmp_path: Path) -> None:

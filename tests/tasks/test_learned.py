@@ -95,7 +95,8 @@ def test_without_stored_games_nothing_is_said_of_a_gain(tmp_path: Path, reported
             [[RIGHT] * 7 + [WRONG], [RIGHT] * 8],
             "Not certain: the difference to the first judge may be chance. The judge of",
         ),
-        ([[RIGHT] * 8, [WRONG] * 8], "Not by self-training: no round is better than the first judge."),
+        ([[RIGHT] * 8, [WRONG] * 8], "The held-out pairs cannot tell: the first judge is right in all of them."),
+        ([[RIGHT] * 7 + [WRONG], [WRONG] * 8], "Not by self-training: no round is better than the first judge."),
     ],
 )
 def test_the_answer(tmp_path: Path, rounds: list[list[Result]], begins: str) -> None:

@@ -169,6 +169,17 @@ def test_an_interval_of_a_proportion_is_what_it_should_be(tmp_path: Path) -> Non
     assert (low, high) == pytest.approx((0.451, 0.549), abs=0.006)
 
 
+@pytest.mark.parametrize(("right", "interval"), [(True, (0.735, 1.0)), (False, (0.0, 0.265))])
+def test_all_right_or_all_wrong_of_a_few_pairs_is_not_certain(
+    right: bool, interval: tuple[float, float], tmp_path: Path
+) -> None:
+    """Of 12 pairs, by Clopper and Pearson: 0.025 = 0.735¹²; a bootstrap would have no width."""
+    rows = [judgebench_row(f"p{i}", label="A>B" if i % 2 else "B>A") for i in range(12)]
+    benchmark = judgebench.load(write_rows(tmp_path / "a.jsonl", rows))
+    found = score(played(benchmark, lambda i, c, o: verdict(right == i.right[0], o)))["intervals"]
+    assert found["categories"]["knowledge"] == pytest.approx(interval, abs=0.001)
+
+
 def test_the_same_games_give_the_same_intervals(jb: Benchmark) -> None:
     assert score(played(jb, right_always), draws=DRAWS) == score(played(jb, right_always), draws=DRAWS)
 

@@ -200,3 +200,11 @@ def test_a_runs_name_becomes_a_key_and_its_paths_what_a_command_takes(
     assert place_of(store, store.path) == str(tmp_path / "runs/demo")
     monkeypatch.chdir(tmp_path)
     assert place_of(store, store.path / "final") == "runs/demo/final"
+
+
+def test_of_equal_judges_the_first_one_is_named() -> None:
+    table = [{"round": i, "name": str(i), "accuracy": 1.0, "interval": None} for i in range(3)]
+    assert (
+        ui.result(table)
+        == "The judge of round 2 is right in 100.0% of held-out judgments; the first judge in as many already."
+    )

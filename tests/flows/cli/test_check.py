@@ -9,6 +9,7 @@ import pytest
 
 from flows.cli.check import verdict
 from flows.config.findings import Finding
+from tests.conftest import ROOT
 from tests.flows.cli.conftest import LABELED
 from tests.support.commands import gram_r2
 
@@ -96,3 +97,14 @@ def test_what_is_no_run_is_said_in_one_line(arguments: list[str], message: str) 
     done = gram_r2("check", *arguments)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert message in done.err
+
+
+def test_the_demo_needs_nothing(no_server: Path) -> None:
+    """The pairs of the small world are written where they are missing, and stay where they are there."""
+    checkout = no_server
+    (checkout / "data").symlink_to(ROOT / "data")
+    done = gram_r2("check", "demo")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "Nothing would stop this run."), done.out
+    heldout = checkout / "runs/world/seed-0/heldout.jsonl"
+    assert f"{heldout}: 500 pairs" in done.err
+    assert gram_r2("check", "demo").err == ""
