@@ -45,7 +45,7 @@ ARMS = ("before", "judge", "shuffled")
 TITLES = {
     "before": "before",
     "judge": "GRPO on the judge's rewards",
-    "shuffled": "GRPO on the same, shuffled in each group",
+    "shuffled": "GRPO on rewards shuffled in each group",
 }
 
 
