@@ -43,6 +43,8 @@ def test_the_control_gets_each_groups_rewards_at_other_places() -> None:
     rewards: list[float | None] = [*(float(i) for i in range(2 * GROUP - 1)), None]
     found = shuffled(rewards, random.Random(0))
     assert found != rewards
+    reward = GroupReward(lambda **given: rewards, random.Random(0))
+    assert reward(["Taste?"] * len(rewards), [GOOD] * len(rewards)) == found
     for begin in (0, GROUP):
         assert sorted(found[begin : begin + GROUP], key=str) == sorted(rewards[begin : begin + GROUP], key=str)
 
