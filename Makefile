@@ -24,7 +24,7 @@ help:
 	@echo "make test-trainers  install verl, OpenRLHF and ms-swift without their requirements (360 MB), and test their calls of the judge"
 	@echo "make chaos       kill a short self-training KILLS=50 times, resume it, and check that nothing is lost"
 	@echo "make world       run the controls on 3 seeds (about an hour) and print the table in the README"
-	@echo "make grpo        train a tiny policy with GRPO on the rewards of JUDGE=runs/demo/final, on 3 seeds, and print the table"
+	@echo "make grpo        train a tiny policy with GRPO on the rewards of JUDGE=runs/demo/final, on 3 seeds (half an hour); needs make demo"
 	@echo "make adapt-data  write the pairs on which adapt/demo adapts a judge"
 	@echo "make baselines   train a judge in five ways on 3 seeds (half an hour) and print the table in the README"
 	@echo "make real        run self-training on real files (GRAM_R2_DATA, default ../shared/data)"
