@@ -20,7 +20,9 @@ DEADLINE = "deadline"
 """The reason of a comparison that the request's deadline has ended."""
 ORDERS = (0, 1)
 _AT_ONCE = 256
-"""Prompts of one request that are encoded and asked at the same time: a large group must not hold up everybody else."""
+"""Prompts of one request that are asked at the same time: a large group must not hold up everybody else."""
+_AT_A_TIME = 16
+"""Prompts that are encoded before the event loop looks at everything else again, such as deadlines."""
 _LONG = 20_000
 """Characters from which on a pair is encoded in a thread: other callers must not wait for it."""
 
@@ -68,6 +70,7 @@ class ServedJudge:
     def __init__(self, servers: Servers, encoder: ChatEncoder, query: JudgeQuery) -> None:
         encoder.tokenizer.clean_up_tokenization_spaces = False  # replies are read as they were written
         self.servers, self.encoder, self.query = servers, encoder, query
+        self._turns = asyncio.Semaphore(_AT_A_TIME)
         # One thread: tokenizers are not made for several at once.
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encoding")
 
@@ -100,7 +103,7 @@ class ServedJudge:
         self, pair: ResponsePair, order: int, query: JudgeQuery, places: asyncio.Semaphore
     ) -> tuple[Answer | None, int]:
         """The replies to a pair in one order, and how many tokens they took; None if its prompt does not fit."""
-        async with places:
+        async with places, self.servers.admitted():
             request = await self._encode(pair.swapped() if order else pair, order, query)
             if request is None:
                 return None, 0
@@ -112,7 +115,10 @@ class ServedJudge:
         size = len(shown.response_a) + len(shown.response_b) + sum(len(turn.content) for turn in shown.prompt)
         given = (query, self.encoder, shown, str(order))
         if size < _LONG:
-            return build_request(*given)
+            async with self._turns:
+                made = build_request(*given)
+                await asyncio.sleep(0)
+                return made
         return await asyncio.get_running_loop().run_in_executor(self._encoding, build_request, *given)
 
     async def _complete(self, asked: Asked) -> None:

@@ -78,6 +78,10 @@ class Servers:
     retries: Counter[str] = field(default_factory=Counter)
     _waiting: deque[tuple[asyncio.Future[Server], Server | None]] = field(default_factory=deque)
     _session: aiohttp.ClientSession | None = None
+    _outside: int = 0
+
+    def __post_init__(self) -> None:
+        self._admission = asyncio.Semaphore(self.at_once * max(1, len(self.servers)))
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[Servers]:
@@ -101,7 +105,24 @@ class Servers:
     @property
     def queued(self) -> int:
         """Requests that wait until a server has room for them, or is there again."""
-        return sum(not place.done() for place, _ in self._waiting)
+        return self._outside + sum(not place.done() for place, _ in self._waiting)
+
+    @contextlib.asynccontextmanager
+    async def admitted(self) -> AsyncIterator[None]:
+        """Waits until the servers have room, in the order of asking.
+
+        For what a request costs before it is sent: where there are more than can be answered, that is not spent on those that
+        their deadline will end here.
+        """
+        self._outside += 1
+        try:
+            await self._admission.acquire()
+        finally:
+            self._outside -= 1
+        try:
+            yield
+        finally:
+            self._admission.release()
 
     async def ask(self, body: Callable[[str], dict[str, Any]], read: Callable[[Any], Read]) -> Read:
         """What `read` makes of a server's reply to the body for its model.

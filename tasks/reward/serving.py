@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tasks.machine.gpus import enough_gpus
+from tasks.machine import child
+from tasks.machine.gpus import enough_gpus, visible_gpus
 from tasks.model.chat import ChatEncoder
 from tasks.model.endpoint_errors import KEY_VARIABLE as SERVER_KEY_VARIABLE
 from tasks.rank.opening import Dtype, KnownJudge
@@ -27,6 +29,8 @@ from tasks.settings import GenerationSettings
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _EXAMPLE = 8
 _BACKLOG, _GRACE_S = 4096, 5
+_AT_ONCE_ON_CPU = 256
+"""Twice what vLLM batches there."""
 _KEEP_ALIVE_S = 75
 """Longer than trainers' clients keep an idle connection: one that is closed as it is used again looks like a failure."""
 
@@ -56,6 +60,7 @@ def serve(settings: ServeSettings, say: Callable[[str], None]) -> None:
             "classification models, or use tasks.rank.open_judge"
         )
     _allow_many_connections()
+    child.expect_many_objects()
     asyncio.run(_serve(settings, say))
 
 
@@ -71,6 +76,7 @@ async def _serve(settings: ServeSettings, say: Callable[[str], None]) -> None:
             judge, Metrics(servers), settings.strategy, settings.deadline_s, settings.length_slope, settings.references
         )
         app = create_app(service, os.environ.get(KEY_VARIABLE) or None)
+        gc.freeze()  # what the libraries have made stays: looking through it again would hold up every caller
         listening.listen(_BACKLOG)  # from now on callers wait instead of being refused
         for line in _announced(settings):
             say(line)
@@ -98,7 +104,8 @@ async def _open_servers(
     enough_gpus(count * settings.generation.tensor_parallel)
     local = LocalServers(settings.judge, settings.generation, count, say, settings.dtype)
     started = await stack.enter_async_context(local.opened())
-    servers = await stack.enter_async_context(Servers(started).opened())
+    pool = Servers(started) if visible_gpus() else Servers(started, at_once=_AT_ONCE_ON_CPU)
+    servers = await stack.enter_async_context(pool.opened())
     while not all(server.alive for server in started):
         local.check_start()
         await asyncio.sleep(0.2)
