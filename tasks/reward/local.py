@@ -75,9 +75,8 @@ class LocalServer:
         """Starts the process; it ends with this one."""
         self._close()
         host, port = self.server.url.removeprefix("http://").split(":")
+        # A server's engine is a process of its own anyway. Without vLLM's multiprocessing, there is one less on a CPU.
         environment = engine_environment(bool(visible_gpus()))
-        # A server's engine is a process of its own anyway.
-        environment.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.command, "--host", host, "--port", port],
