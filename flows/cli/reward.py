@@ -114,7 +114,7 @@ def serve(
 
     Examples:
       gram-r2 serve runs/demo/final
-      gram-r2 serve runs/mine/final --group circular-twice --votes 4 \\
+      gram-r2 serve runs/mine/final --group all-pairs --votes 4 \\
         --temperature 1
       gram-r2 serve runs/mine/final --url http://gpu-1:8000 \\
         --url http://gpu-2:8000
