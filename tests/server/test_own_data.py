@@ -84,7 +84,7 @@ def test_from_files_to_a_published_judge(services: Services, folder: Path) -> No
         for again in ("gram-r2 check", "gram-r2 run my-run/"):
             refused = typed(*command(again), *changes, "--set", "labels.min_confidence=0.9", code=2)
             assert "is finished, and was made with other settings or data:" in refused
-            assert "min_confidence 0.5 → 0.9, will redo: round-1/labels" in refused
+            assert "min_confidence 0.5 → 0.9, will redo: round-1/" in refused
         assert "my-run: finished" in typed(*command("gram-r2 status my-run/"))
         assert "my-run/runs/my-run/report.html" in typed(*command("gram-r2 open my-run/"))
         typed(*command("gram-r2 up"))
