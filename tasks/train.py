@@ -28,6 +28,7 @@ from tasks.run.stage import Context, Run
 from tasks.settings import Optimization, Role
 from tasks.training.examples import prompt_of
 from tasks.training.job import CACHE, COMPLETE, RESULT, TrainingJob
+from tasks.training.sides import TWO_ORDERS
 
 DEPLOYMENT = "train/model"
 STEPS = f".steps{DONE}"
@@ -140,7 +141,9 @@ def _config(run: Run, spec: TrainingSpec, seed: int) -> dict[str, Any]:
         "packing": training.packing,
         "attention": training.attention,
         "seed": seed,
-        **training.model_dump(include={"pack_tokens", "compile", "liger_kernels"}),  # nothing where they are not used
+        # Nothing where they are not used.
+        **training.model_dump(include={"pack_tokens", "compile", "liger_kernels", "trainable_layers"}),
+        **(training.model_dump(include={"pair_orders"}) if role in TWO_ORDERS else {}),
     }
     if models.system is not None:
         config["system"] = models.system

@@ -87,6 +87,14 @@ def positions_of(folder: str) -> int | None:
     return max(int(min(known) * (factors[-1] if factors else 1)), longest)
 
 
+def layers_of(folder: str) -> int | None:
+    """The number of a model's layers; None if config.json does not state it."""
+    config = read_config(folder)
+    text = config.get("text_config")
+    stated = (text if isinstance(text, Mapping) else config).get("num_hidden_layers")
+    return stated if isinstance(stated, int) else None
+
+
 def _rope_factors(config: Mapping[str, Any]) -> Iterator[float]:
     for name in ("rope_parameters", "rope_scaling"):
         found = config.get(name)

@@ -176,6 +176,15 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _both_orders_are_proved(self) -> Self:
+        if self.training.pair_orders and (self.proofs.orders == "one" or not self.proofs.both_orders):
+            raise ValueError(
+                'training.pair_orders needs pairs that are proved in both orders: set proofs.orders = "both" and '
+                "proofs.both_orders = true, or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pretraining_has_pairs(self) -> Self:
         if (self.training.pretraining is None) != (not self.data.pretraining):
             given, missing = ("training.pretraining", "data.pretraining")

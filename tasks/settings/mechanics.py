@@ -88,6 +88,23 @@ class Mechanics(Section):
         "tokens/s of all, with 19 and 36 GiB more; 0.5 1.16 and 1.23 times, with 9 and 17 GiB more; selective only 0.77 and "
         "0.87 times (with packs of 8,192 as fast as all).",
     )
+    trainable_layers: int | None = Field(
+        None,
+        ge=1,
+        title="Trainable layers",
+        description="Only this many of the upper layers are trained; those below, embeddings, final norm and output head stay as "
+        "they are in the base model, and need neither gradients nor moments. It takes the place of LoRA. Empty: all weights.",
+        exclude_if=lambda value: value is None,
+    )
+    pair_orders: bool = Field(
+        False,
+        title="Both orders in one batch",
+        description="A judge's batch holds both orders of a pair side by side, so that no step is pulled to the first or "
+        "the second response. It needs pairs that are proved in both orders, an even batch size, and no packing; human "
+        "rationales, which have one order, come two by two. Off: examples are shuffled one by one. Provers and discriminative "
+        "models have one example a pair.",
+        exclude_if=lambda value: not value,
+    )
     compile: bool = Field(
         False,
         title="Compile",
@@ -166,6 +183,14 @@ class Mechanics(Section):
             )
         if self.pack_tokens is not None and not self.packing:
             raise ValueError("pack_tokens is the length of packed sequences: set packing = true, or leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_stay_together(self) -> Self:
+        if self.pair_orders and self.packing:
+            raise ValueError(
+                "pair_orders keeps both orders of a pair in one batch, but packing sorts examples by length: leave one out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -20,7 +20,7 @@ from prompts.catalog import JUDGE_PROMPTS
 from tasks.model.chat import DATE, ChatEncoder
 from tasks.training.blocks import Block, blocks_of, encode_blocks, has_size, locked, remove_others, stored_block
 from tasks.training.examples import ExampleCounts, prompt_of
-from tasks.training.job import TrainingJob
+from tasks.training.job import DROPPED, TrainingJob
 
 TRAIN, VALIDATION = "train.json", "validation.json"
 """Files in a training's scratch folder: its encoded sets, as `EncodedSet.write` writes them."""
@@ -72,7 +72,7 @@ def found_sets(job: TrainingJob) -> EncodedSet | None:
 def _sets(job: TrainingJob) -> dict[str, tuple[TrainingJob, Path]]:
     """A job for each set that is encoded, and where its examples that are too long are listed."""
     out = Path(job.out)
-    sets = {TRAIN: (job, out / "dropped.jsonl")}
+    sets = {TRAIN: (job, out / DROPPED)}
     if job.validation:
         sets[VALIDATION] = (replace(job, examples=job.validation), out / "validation-dropped.jsonl")
     return sets

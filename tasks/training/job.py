@@ -15,6 +15,8 @@ COMPLETE = f"all{DONE}"
 """Written last into a checkpoint of a training in progress: the sizes of its files, and the seconds spent so far."""
 CACHE = ".encoded"
 """The folder of a run's encoded examples, for the trainings of later rounds; removed when the run has ended."""
+DROPPED = "dropped.jsonl"
+"""Which examples are too long, in a training's folder."""
 RESULT = f".result{DONE}"
 """Written last of all: the names of the files written, the counts and the metrics."""
 

@@ -9,6 +9,7 @@ from tasks.settings import LoraSettings, Mechanics, Optimization
 from tasks.training.distributed import complete_sharding, distributed_arguments, is_sharded, load_model, world_size
 from tasks.training.examples import IGNORED
 from tasks.training.job import TrainingJob
+from tasks.training.layers import train_upper_layers
 
 
 def label_loss(logits_N2: Any, labels_N: Any, label_smoothing: float) -> Any:
@@ -84,6 +85,8 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
     kind = transformers.AutoModelForSequenceClassification if scalar else transformers.AutoModelForCausalLM
     how = {"dtype": stored, "trust_remote_code": bool(models.trust_remote_code), **attention}
     model = load_model(kind, job.base, sharded, {"num_labels": 1} if scalar else {}, how)
+    if mechanics.trainable_layers is not None:
+        train_upper_layers(model, mechanics.trainable_layers)
     arguments = training_arguments(job, output_dir, encoder)
     if mechanics.gradient_checkpointing == "selective":
         enable_selective_activation_checkpointing(model)

@@ -25,6 +25,7 @@ from tasks.training.examples import ExampleCounts
 from tasks.training.job import COMPLETE, RESULT, TrainingJob
 from tasks.training.objectives import build_trainer
 from tasks.training.progress import last_checkpoint, progress_callback
+from tasks.training.sides import TWO_ORDERS, keep_orders_together
 
 
 def train_part(job: TrainingJob) -> dict[str, Any]:
@@ -48,6 +49,8 @@ def train_part(job: TrainingJob) -> dict[str, Any]:
     encoded = EncodedSet.read(scratch / TRAIN)
     validation = EncodedSet.read(scratch / VALIDATION).load() if job.validation else None
     trainer = build_trainer(job, encoder, encoded.load(), validation, str(scratch / "trainer"))
+    if mechanics.pair_orders and job.role in TWO_ORDERS:
+        keep_orders_together(trainer, job)
     trainer.remove_callback(transformers.PrinterCallback)  # its lines would repeat our own
     checkpoint = last_checkpoint(scratch / "trainer", trainer.is_fsdp_enabled)
     earlier_s = 0.0 if checkpoint is None else float(json.loads((checkpoint / COMPLETE).read_text())["seconds"])

@@ -58,3 +58,28 @@ def test_it_is_of_the_batches_of_every_flow(flow: str, recipe: str, kind: Any, b
         changes = {"training.processes": 7, f"{batch}.batch_size": size, f"{batch}.micro_batch_size": 1}
         found = list(training_problems(with_overrides(values, changes, kind)))
         assert any(line.startswith(f"{batch}: a batch of {size}") for line in found) == refused
+
+
+def test_upper_layers_and_adapters_exclude_each_other(world: Path) -> None:
+    config = demo(world, **{**BASES, "training.trainable_layers": 1, "training.judge.lora": {"r": 4}})
+    [said] = training_problems(config)
+    assert said.startswith(
+        "training.judge.lora adds adapters to a frozen model, and training.trainable_layers = 1 trains"
+    )
+
+
+def test_no_more_layers_can_be_trained_than_there_are(world: Path) -> None:
+    """Said of each base model that has fewer, before a run and before a plan."""
+    said = r"models.judge_base = .*training.trainable_layers = 4, but the model has 3 layers: lower it"
+    for how in (check, check_planned):
+        with pytest.raises(ConfigError, match=said):
+            how(demo(world, **{**BASES, "training.trainable_layers": 4}))
+    check_planned(demo(world, **{**BASES, "training.trainable_layers": 3}))
+
+
+def test_a_judge_that_learns_pairs_needs_an_even_batch(world: Path) -> None:
+    """A prover has one example a pair, in whatever batches."""
+    batches = {"training.first_judge.batch_size": 7, "training.prover.batch_size": 7}
+    [said] = training_problems(demo(world, **{**BASES, **batches, "training.pair_orders": True}))
+    assert said.startswith("training.first_judge.batch_size = 7 would part the two orders of a pair")
+    assert not list(training_problems(demo(world, **{**BASES, **batches})))
