@@ -1,24 +1,34 @@
-"""``gram-r2 world``: data of the small invented world, on which the demo runs."""
+"""``gram-r2 world``: data of the two small worlds whose right labels are known."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from data.world.splits import SIZES, write_splits
-from flows.cli.errors import command
+from data.english import splits as in_english
+from data.world import splits as invented
+from flows.cli.errors import InputError, command
+
+
+def _size(name: str) -> Any:
+    sizes = f"{invented.SIZES[name]}; {in_english.SIZES[name]} with --english"
+    return typer.Option(min=0, help=f"Pairs in {name}.jsonl.", show_default=sizes)
 
 
 @command
 def world(
     out: Annotated[Path, typer.Option(help="Folder for the files; created if missing.")],
     seed: Annotated[int, typer.Option(help="Selects the draw of pairs; what the world likes is always the same.")],
-    rationale: Annotated[int, typer.Option(min=0, help="Pairs in rationale.jsonl.")] = SIZES["rationale"],
-    labeled: Annotated[int, typer.Option(min=0, help="Pairs in labeled.jsonl.")] = SIZES["labeled"],
-    unlabeled: Annotated[int, typer.Option(min=0, help="Pairs in unlabeled.jsonl.")] = SIZES["unlabeled"],
-    heldout: Annotated[int, typer.Option(min=0, help="Pairs in heldout.jsonl.")] = SIZES["heldout"],
+    rationale: Annotated[int | None, _size("rationale")] = None,
+    labeled: Annotated[int | None, _size("labeled")] = None,
+    unlabeled: Annotated[int | None, _size("unlabeled")] = None,
+    heldout: Annotated[int | None, _size("heldout")] = None,
+    english: Annotated[bool, typer.Option("--english", help="The world in English, for a real model.")] = False,
+    words_apart: Annotated[
+        bool, typer.Option("--words-apart", help="With --english: no word of rationale.jsonl is in another file.")
+    ] = False,
 ) -> None:
     """Write the data of the demo: pairs of a small invented world, whose right labels are known.
 
@@ -27,6 +37,13 @@ def world(
 
     Examples:
       gram-r2 world --out runs/world/seed-0 --seed 0
+      gram-r2 world --english --out runs/english/seed-0 --seed 0
     """
-    sizes = {"rationale": rationale, "labeled": labeled, "unlabeled": unlabeled, "heldout": heldout}
-    write_splits(out, seed, sizes)
+    asked = {"rationale": rationale, "labeled": labeled, "unlabeled": unlabeled, "heldout": heldout}
+    given = {name: n for name, n in asked.items() if n is not None}
+    if english:
+        in_english.write_splits(out, seed, {**in_english.SIZES, **given}, words_apart)
+    elif words_apart:
+        raise InputError("--words-apart is of the world in English: give --english too, or leave it out")
+    else:
+        invented.write_splits(out, seed, {**invented.SIZES, **given})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data.english import splits as english
 from data.world.splits import SIZES
 from tests.support.commands import gram_r2
 
@@ -21,3 +22,17 @@ def test_a_negative_size_is_refused(tmp_path: Path) -> None:
     assert (done.code, done.out) == (2, "")
     assert "--labeled" in done.err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_world_in_english_has_its_own_sizes(tmp_path: Path) -> None:
+    done = gram_r2("world", "--english", "--words-apart", "--out", str(tmp_path), "--seed", "3", "--unlabeled", "6")
+    assert done.code == 0
+    rows = {file.stem: len(file.read_text().splitlines()) for file in tmp_path.iterdir()}
+    assert rows == {**english.SIZES, "unlabeled": 6}
+    assert "Which is nicer?" in (tmp_path / "labeled.jsonl").read_text()
+
+
+def test_words_are_kept_apart_in_english_only(tmp_path: Path) -> None:
+    done = gram_r2("world", "--words-apart", "--out", str(tmp_path), "--seed", "0")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "--words-apart is of the world in English: give --english too, or leave it out\n"
