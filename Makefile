@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(EXTRA)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup demo ui up down test check test-slow test-all every-test test-prefect test-trainers chaos world grpo adapt-data baselines real real-gram real-model benchmarks yaml clean clean-all
+.PHONY: help setup demo ui up down test check test-slow test-all every-test test-prefect test-trainers chaos world english grpo adapt-data baselines real real-gram real-model benchmarks yaml clean clean-all
 
 help:
 	@echo "make demo        set up, run self-train/demo with a real server, worker and vLLM, then stop everything"
@@ -25,6 +25,7 @@ help:
 	@echo "make chaos       kill a short self-training KILLS=50 times, resume it, and check that nothing is lost"
 	@echo "make world       run the controls on 3 seeds (about an hour) and print the table in the README"
 	@echo "make grpo        train a tiny policy with GRPO on the rewards of JUDGE=runs/demo/final, on 3 seeds (half an hour); needs make demo"
+	@echo "make english     run a real model and its controls in English on SEEDS=1 seed (45 minutes on idle cores) and print the table"
 	@echo "make adapt-data  write the pairs on which adapt/demo adapts a judge"
 	@echo "make baselines   train a judge in five ways on 3 seeds (half an hour) and print the table in the README"
 	@echo "make real        run self-training on real files (GRAM_R2_DATA, default ../shared/data)"
@@ -110,6 +111,11 @@ JUDGE ?= runs/demo/final
 
 grpo: $(READY)
 	$(BIN)/python -m tests.world.grpo --seeds 3 --judge $(JUDGE)
+SEEDS ?= 1
+
+english: $(READY)
+	@$(BIN)/python -m tests.real.model
+	$(BIN)/python -m tests.english.controls --seeds $$(seq 0 $$(($(SEEDS) - 1)))
 
 real: $(READY)
 	$(BIN)/python -m tests.real.self_training
