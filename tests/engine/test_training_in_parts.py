@@ -34,6 +34,7 @@ CASES: dict[str, tuple[Role, str, LoraSettings | None]] = {
     "label-judge": ("label-judge", "compact-label", None),
     "scalar": ("scalar", "compact-label", None),
     "untied": ("judge", "compact", None),
+    "upper-layers": ("judge", "compact", None),
 }
 SHARDED = [name for name, (_, _, lora) in CASES.items() if lora is None]
 """Adapters are replicated."""
@@ -44,7 +45,8 @@ def a_job(folder: Path, case: str, processes: int) -> TrainingJob:
     role, prompt, lora = CASES[case]
     rows = [{**row, "rationale": row["rationale"] * (1 + i % 3 // 2)} for i, row in enumerate(example_rows(16))]
     optimization = Optimization(max_steps=4, batch_size=8, micro_batch_size=2, learning_rate=1e-3, lora=lora)
-    training = TrainingSettings(log_every=1, processes=processes)
+    layers = 2 if case == "upper-layers" else None
+    training = TrainingSettings(log_every=1, processes=processes, trainable_layers=layers)
     models = models_for(prompt)
     if case == "untied":
         models = models.model_copy(update={"judge_base": str(untied_base(folder.parent / "base"))})
