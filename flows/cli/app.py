@@ -9,7 +9,7 @@ import os
 
 import typer
 
-from flows.cli import benchmark, check, describe, init, listing, plan, push, rank, reward, run, server, status, world
+from flows.cli import benchmark, check, describe, init, listing, plan, push, rank, run, serve, server, status, world
 from tasks.machine.terminal import print_anything
 
 _START, _RUNS, _MODELS, _SERVER = "Start here", "Runs", "Models and data", "Server"
@@ -45,7 +45,7 @@ app.command("push", rich_help_panel=_RUNS)(push.push)
 
 app.command("describe", rich_help_panel=_MODELS)(describe.describe)
 app.command("rank", rich_help_panel=_MODELS)(rank.rank)
-app.command("serve", rich_help_panel=_MODELS)(reward.serve)
+app.command("serve", rich_help_panel=_MODELS)(serve.serve)
 app.add_typer(benchmark.app, name="benchmark", rich_help_panel=_MODELS)
 app.command("world", rich_help_panel=_MODELS)(world.world)
 

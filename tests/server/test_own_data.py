@@ -27,10 +27,8 @@ HERE = {
     "--gpus 8": "--gpus 0",
 }
 """What the page's command names and is not to be had here."""
-SHORT = (
-    *("rounds.count=1", "rounds.pairs=20", "labels.votes=2", "labels.min_confidence=0.5", "labels.orders_agree=false"),
-    *("proofs.k=2", "training.prover.max_steps=3", "training.first_judge.max_steps=20", "training.judge.max_steps=20"),
-)
+SHORT = ("rounds.count=0", "proofs.k=2", "training.prover.max_steps=3", "training.first_judge.max_steps=20")
+"""No round: the loop is tested elsewhere."""
 
 
 def command(beginning: str) -> list[str]:
@@ -82,9 +80,9 @@ def test_from_files_to_a_published_judge(services: Services, folder: Path) -> No
         assert re.search(r"my-run: Completed after .* judge in .*my-run/final", said), said
         assert "Nothing would stop this run." in typed(*command("gram-r2 check"), *changes)
         for again in ("gram-r2 check", "gram-r2 run my-run/"):
-            refused = typed(*command(again), *changes, "--set", "labels.min_confidence=0.9", code=2)
+            refused = typed(*command(again), *changes, "--set", "training.first_judge.max_steps=21", code=2)
             assert "is finished, and was made with other settings or data:" in refused
-            assert "min_confidence 0.5 → 0.9, will redo: round-1/" in refused
+            assert "max_steps 20 → 21, will redo: round-0/judge, " in refused
         assert "my-run: finished" in typed(*command("gram-r2 status my-run/"))
         assert "my-run/runs/my-run/report.html" in typed(*command("gram-r2 open my-run/"))
         typed(*command("gram-r2 up"))
