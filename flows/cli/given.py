@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,5 +117,5 @@ def _make_world(recipe: Mapping[str, Any]) -> None:
 
     for folder, seed in set(_OF_WORLD.findall(json.dumps(recipe))):
         if not all((checkout() / folder / f"{name}.jsonl").is_file() for name in SIZES):
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(io.StringIO()):  # what a command prints may be read by a program
                 write_splits(checkout() / folder, int(seed), SIZES)
