@@ -22,6 +22,9 @@ from tasks.reward.metrics import Metrics
 from tasks.reward.protocol import Asked
 from tasks.reward.scoring import Group, Scored, score_group
 
+_AHEAD_S, _AHEAD_SHARE = 1.0, 0.05
+"""How long before its deadline a request is answered, and at most which share of it: the answer takes its time to arrive."""
+
 
 @dataclass(frozen=True)
 class Service:
@@ -42,10 +45,11 @@ class Service:
         return asyncio.get_running_loop().time()
 
     def deadline(self, asked_s: float | None = None) -> float:
-        """The deadline of a request that comes in now. Raises RefusedError for a later one than the service's."""
+        """When a request that comes in now is answered at the latest. Raises RefusedError for a later one than the service's."""
         if asked_s is not None and asked_s > self.deadline_s:
             raise RefusedError(f"deadline_s may be at most {self.deadline_s:g} here, got {asked_s:g}")
-        return self.now() + (asked_s or self.deadline_s)
+        whole_s = asked_s or self.deadline_s
+        return self.now() + whole_s - min(_AHEAD_S, _AHEAD_SHARE * whole_s)
 
     def query(self, asked: Asked) -> JudgeQuery:
         """How the judge is asked for this request. Raises RefusedError for votes that it cannot give."""

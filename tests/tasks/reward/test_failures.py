@@ -87,7 +87,7 @@ def test_a_deadline_answers_what_is_scored_so_far(encoder: ChatEncoder) -> None:
         async with gateway(stand_in, strategy="all-pairs") as client:
             begun = time.monotonic()
             found = await post(client, "/v1/rewards", prompt="?", responses=["b", "c", "a"], deadline_s=0.3)
-            assert 0.3 <= time.monotonic() - begun < 3
+            assert 0.28 <= time.monotonic() - begun < 3
             assert found["comparisons"][0]["reason"] == "deadline"
             assert found["rewards"] == [1.0, 1.0, 0.0]
             stand_in.faults = ["hang"] * 6

@@ -13,6 +13,10 @@ from tasks.model.chat import ChatEncoder
 from tasks.model.engine import FakeEngine, Request
 from tasks.model.judging import JudgeQuery
 from tasks.rank import Judge
+from tasks.reward.judging import ServedJudge
+from tasks.reward.metrics import Metrics
+from tasks.reward.servers import Servers
+from tasks.reward.service import Service
 from tests.support.vllm_server import A, B, StandIn, gateway, higher, post
 
 QUERY = JudgeQuery("compact", 64, 512, seed=3)
@@ -232,3 +236,12 @@ def test_who_has_no_key_and_who_sends_too_much_is_refused_first(encoder: ChatEnc
             assert (untold.status_code, untold.json()["detail"][:26]) == (413, "the body is over 16,777,21")
 
     run(scenario())
+
+
+def test_an_answer_is_on_its_way_before_the_deadline(encoder: ChatEncoder) -> None:
+    async def scenario() -> list[float]:
+        servers = Servers([])
+        service = Service(ServedJudge(servers, encoder, JudgeQuery("compact", 64, 512)), Metrics(servers))
+        return [service.deadline(asked) - service.now() for asked in (None, 10.0, 1.0)]
+
+    assert asyncio.run(scenario()) == pytest.approx([99.0, 9.5, 0.95], abs=0.01)
