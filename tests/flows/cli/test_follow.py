@@ -259,12 +259,15 @@ def test_without_a_terminal_nothing_is_asked() -> None:
 
 
 def test_a_closed_terminal_interrupts_and_afterwards_does_what_it_did() -> None:
-    before = signal.getsignal(signal.SIGHUP)
-    with signals_as_interrupts():
-        with pytest.raises(Interrupted) as caught:
-            signal.raise_signal(signal.SIGHUP)
-        assert caught.value.number == signal.SIGHUP
-    assert signal.getsignal(signal.SIGHUP) == before
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+    try:
+        with signals_as_interrupts():
+            with pytest.raises(Interrupted) as caught:
+                signal.raise_signal(signal.SIGHUP)
+            assert caught.value.number == signal.SIGHUP
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_nohup_is_respected() -> None:
