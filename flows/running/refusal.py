@@ -29,10 +29,10 @@ def refusal(flow: str, parameters: Mapping[str, Any]) -> str | None:
     config: Any = FLOWS[flow].model_validate(parameters)
     if config.on_change != "auto" or is_remote(config.store) or getattr(config, "dry_run", False):
         return None
-    known = _algorithm(flow, config)
     with contextlib.chdir(checkout()):
         store = RunStore(config.store, config.run_name)
-        if known is None or not is_finished(store):
+        known = _algorithm(flow, config) if is_finished(store) else None
+        if known is None:
             return None
         settings, algorithm = known
         try:
