@@ -67,7 +67,7 @@ def serve(
     ] = None,
     servers: Annotated[
         int | None,
-        typer.Option(min=1, help="How many to start. Default: one a GPU.", rich_help_panel=_SERVERS),
+        typer.Option(min=1, help="How many to start. Default: one for each GPU.", rich_help_panel=_SERVERS),
     ] = None,
     tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs for each server.", rich_help_panel=_SERVERS)] = 1,
     gpu_memory_share: Annotated[
