@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 UNLUCKY, DEADLY = 13, 99
 NOTES: list[str] = []
@@ -19,3 +20,14 @@ def multiplied(factor: int, block: int) -> tuple[int, int, list[str]]:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.002 * (block % 3))  # so that a later block can be done before an earlier one
     return factor * block, os.getpid(), NOTES
+
+
+def in_company(folder: Path, others: int, block: int) -> int:
+    """Waits until as many other processes work on a block, and gives its own process's id; `block` if they do not come."""
+    (folder / str(os.getpid())).touch()
+    deadline = time.monotonic() + 60
+    while len(list(folder.iterdir())) <= others:
+        if time.monotonic() > deadline:
+            return block
+        time.sleep(0.01)
+    return os.getpid()

@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from tasks.machine.child import ChildError
 from tasks.machine.parallel import in_another_process, in_order, over_blocks
 from tests.conftest import ROOT
-from tests.support.blocks import multiplied
+from tests.support.blocks import in_company, multiplied
 from tests.tasks.test_child import is_alive, within
 
 CORES = len(os.sched_getaffinity(0))
@@ -155,8 +156,16 @@ def test_many_blocks_are_worked_on_in_order_by_processes_that_are_no_copies(monk
     others = set(pids[2:])
     assert len(pids) == 60
     assert os.getpid() not in others
-    assert len(others) > 1
     assert not any(map(is_alive, others))
+
+
+@several
+def test_several_processes_work_at_the_same_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """However late the second one starts: the first waits for it in its own block."""
+    monkeypatch.setattr("tasks.machine.parallel._FIRST_BLOCKS", 0)
+    pids = set(over_blocks(partial(in_company, tmp_path, 1), [-1] * 4))
+    assert len(pids) > 1
+    assert -1 not in pids
 
 
 @pytest.mark.usefixtures("two_first_blocks")
