@@ -16,6 +16,7 @@ from data.files import json_line, read_jsonl
 from data.records import parse_pair
 from data.seeds import derive_seed
 from data.store.artifacts import WARNINGS, Artifact, Counts, FileRef, Input, Outcome, StageError
+from prompts.quotes import RULE
 from tasks.machine.parallel import over_blocks
 from tasks.model.chat import ChatEncoder
 from tasks.model.device import head_facts, resolved_dtype
@@ -40,7 +41,7 @@ def more_votes(
     row: Mapping[str, Any], params: Mapping[str, Any], asked: Sequence[Mapping[str, Any]], encoder: ChatEncoder
 ) -> list[Request]:
     """The requests for the next votes on a pair, given those `asked` for so far; none if its votes have ended."""
-    votes = read_votes(vote_query(params), asked)
+    votes = read_votes(vote_query(params), asked, parse_pair(row) if "quotes" in params else None)
     rounds = rounds_wanted(votes, VotingRule.of(params))
     made = _requests_for(row, params, encoder, len(votes) // 2, rounds) if rounds else []
     assert not isinstance(made, Skip), "the same prompts did fit"
@@ -104,6 +105,7 @@ def vote_params(run: Run, round: int) -> dict[str, Any]:
         "overlong": models.overlong,
         "seed": derive_seed(run.seed, "vote", round),
         **{name: getattr(labels, name) for name in ends},
+        **({"quotes": RULE} if needed and labels.grounded_votes else {}),
     }
 
 
@@ -135,6 +137,7 @@ def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef) -> Artifa
         "min_confidence": labels.min_confidence,
         "orders_agree": labels.orders_agree,
         "max_one_sided": labels.max_one_sided,
+        **({"quotes": RULE} if labels.grounded_votes else {}),
     }
     params = vote_params(run, round)
     rule = VotingRule.of(params)
@@ -176,7 +179,7 @@ def _labels_of(query: JudgeQuery, settings: LabelSettings, rule: VotingRule, blo
         if "requests" not in line:
             made.leave_out(row, line)
             continue
-        votes = read_votes(query, line["requests"])
+        votes = read_votes(query, line["requests"], parse_pair(row) if settings.grounded_votes else None)
         if rule.voting != "all" and rounds_wanted(votes, rule):
             raise StageError(
                 f"row {row['id']!r} has {len(votes)} of {rule.planned} votes, and the others could change its label: "

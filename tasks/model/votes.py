@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from data.records import Label, flip
+from data.records import Label, ResponsePair, flip
 from tasks.model.judging import JudgeQuery, read_answer
 from tasks.model.orders import ORDERS
+
+UNGROUNDED = "ungrounded_quote"
+"""Why a vote does not count whose rationale quotes what the pair does not say."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +53,28 @@ class Tally:
     null: int
 
 
-def read_votes(query: JudgeQuery, requests: Sequence[Mapping[str, Any]]) -> list[Vote]:
-    """The votes in the completions generated for one pair."""
+def read_votes(
+    query: JudgeQuery, requests: Sequence[Mapping[str, Any]], grounded_in: ResponsePair | None = None
+) -> list[Vote]:
+    """The votes in the completions generated for one pair.
+
+    With `grounded_in`, the pair itself, a vote whose rationale quotes what is not there is as one that can't be read.
+    """
     votes = []
     for request in requests:
         swapped = request["name"] == "ba"
         for j, completion in enumerate(request["completions"]):
             answer = read_answer(query, completion)
+            if grounded_in is not None and _is_ungrounded(query, answer.rationale or "", grounded_in):
+                answer = replace(answer, verdict=None, malformed=UNGROUNDED)
             verdict = flip(answer.verdict) if answer.verdict and swapped else answer.verdict
             p_a = 1 - answer.p_first if answer.p_first is not None and swapped else answer.p_first
             votes.append(Vote(request["name"], request["seed"] + j, verdict, answer.malformed, answer.n_tokens, p_a))
     return votes
+
+
+def _is_ungrounded(query: JudgeQuery, rationale: str, pair: ResponsePair) -> bool:
+    return query.judge_prompt.ungrounded_quote(rationale, pair) is not None
 
 
 def tally(votes: Sequence[Vote]) -> Tally:

@@ -54,7 +54,7 @@ def _draw(run: Run, round: int, labels: Artifact, n: int) -> list[Row]:
     wanted = set(random.Random(derive_seed(run.seed, "report", round)).sample(range(total), min(n, total)))
     query = vote_query(vote_params(run, round))
     pairs = {
-        str(row["id"]): _sampled(query, row, line)
+        str(row["id"]): _sampled(query, row, line, run.settings.labels.grounded_votes)
         for i, (row, line) in enumerate(_batch(run, round, labels))
         if i in wanted
     }
@@ -75,10 +75,10 @@ def _batch(run: Run, round: int, labels: Artifact) -> Iterator[tuple[Row, Row]]:
             yield row, {}
 
 
-def _sampled(query: JudgeQuery, row: Row, line: Row) -> Row:
+def _sampled(query: JudgeQuery, row: Row, line: Row, grounded: bool) -> Row:
     pair = parse_pair(row)
     requests = line.get("requests", [])
-    votes = read_votes(query, requests)
+    votes = read_votes(query, requests, pair if grounded else None)
     replies = [completion["text"] for request in requests for completion in request["completions"]]
     return {
         "id": pair.id,

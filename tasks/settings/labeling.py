@@ -130,6 +130,12 @@ class LabelSettings(Section):
         title="Both orders must agree",
         description="Drop a pair if the majority vote differs between its two orders.",
     )
+    grounded_votes: bool = Field(
+        False,
+        title="Only grounded votes count",
+        description="A vote does not count if its rationale quotes text, or in the compact form lists words, found in neither "
+        "prompt nor responses. It stays in the number of votes cast, as a malformed reply does.",
+    )
     max_one_sided: Share = Field(
         0.8,
         title="Maximum share on one side",

@@ -35,6 +35,7 @@ def world() -> World:
         Control("gold", "gold labels for the same pairs", {**ONE_ROUND, "labels.source": "truth"}),
         Control("random-proof", "a random valid proof, not the best", {**ONE_ROUND, "proofs.choose": "random"}),
         Control("any-quotes", "ungrounded proofs let through", {**ONE_ROUND, "proofs.grounded_quotes": False}),
+        Control("grounded-votes", "only grounded votes count", {**ONE_ROUND, "labels.grounded_votes": True}),
         Control("label-only", "label-only judge, self-trained", {**ONE_ROUND, "models.judge_prompt": "compact-label"}),
         Control("direct", "D_p and labeled pairs, no loop, as many steps", direct),
         Control("direct-100", "the same with a D_p of 100", direct, hundred),

@@ -40,6 +40,28 @@ def test_a_batch_whose_source_was_renamed_has_labels_of_that_name(tmp_path: Path
     )
 
 
+@pytest.mark.parametrize("voting", ["exact", "all"])
+def test_votes_that_quote_what_is_not_there_count_only_without_the_rule(
+    tmp_path: Path, encoder: ChatEncoder, voting: str
+) -> None:
+    """Of four votes an order one is grounded and right, three name a word of neither response and the other side."""
+
+    def judge(request: Request, j: int) -> str:
+        pair = shown_pair(encoder, request)
+        better = taste.verdict(pair)
+        assert better is not None
+        number = request.sampling.seed + j
+        word, verdict = (pair.response_a.split()[0], better) if number % 4 == 0 else ("zzz", flip(better))
+        return f"<think> « {word} » </think><answer>{verdict}</answer>"
+
+    settings = {"voting": voting, "min_confidence": 0.25, "max_one_sided": 1.0}
+    counted, _ = labels_of(tmp_path / "all", encoder, judge, **settings)
+    assert labels_in(counted) == {p.pair.id: flip(p.label) for p in PAIRS}
+    grounded, _ = labels_of(tmp_path / "grounded", encoder, judge, **settings, grounded_votes=True)
+    assert labels_in(grounded) == {p.pair.id: p.label for p in PAIRS}
+    assert grounded.manifest.metrics["malformed"] == {"ungrounded_quote": 72}
+
+
 def labels_in(stage: Any) -> dict[str, str]:
     return {row["id"]: row["label"] for row in rows_of(stage.file("labels.jsonl"))}
 

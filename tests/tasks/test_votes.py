@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 
 from data.records import flip
+from data.world import taste
 from tasks.model.judging import JudgeQuery
 from tasks.model.votes import Tally, read_votes, tally
 from tasks.model.voting import verdict_on
@@ -49,6 +50,24 @@ def test_votes_are_in_terms_of_the_pair_as_it_is_whichever_order_was_shown() -> 
 def test_a_cut_off_reply_is_no_vote_even_where_it_reads_as_one() -> None:
     [vote] = read_votes(ASKING, [{"name": "ab", "seed": 0, "completions": [{**reply("A"), "finished": False}]}])
     assert (vote.verdict, vote.malformed) == (None, "truncated")
+
+
+def test_a_vote_that_quotes_what_is_not_there_counts_only_where_it_may() -> None:
+    pair = taste.draw_pairs(1, 0)[0].pair
+    there, elsewhere = (
+        said(f"<think> « {word} » is better. </think><answer>A</answer>")
+        for word in (pair.response_b.split()[0], "zzz")
+    )
+    requests = [{"name": order, "seed": 0, "completions": [there, elsewhere]} for order in ("ab", "ba")]
+    assert [vote.verdict for vote in read_votes(ASKING, requests)] == ["A", "A", "B", "B"]
+    votes = read_votes(ASKING, requests, grounded_in=pair)
+    assert [(vote.verdict, vote.malformed) for vote in votes] == [
+        ("A", None),
+        (None, "ungrounded_quote"),
+        ("B", None),
+        (None, "ungrounded_quote"),
+    ]
+    assert tally(votes) == Tally(None, 0.0, False, 1, 1, 2)
 
 
 # ---- tally ------------------------------------------------------------------------------------------------------------
