@@ -38,6 +38,10 @@ def main() -> None:
     print(f"ranking in batches ÷ one comparison at a time: {ranking} (goal ≥ 5)", flush=True)
     cached, uncached = (measure("tests.benchmarks.ranking", caching) for caching in ("on", "off"))
     print(f"games of a benchmark, prefixes cached: {cached}; not cached: {uncached}", flush=True)
+    service = measure("tests.benchmarks.service_load", "ratio")
+    print(f"comparisons by callers of the reward service ÷ in one process: {service} (goal ≥ 0.9)", flush=True)
+    faults = measure("tests.benchmarks.service_load", "faults", "30", "100")
+    print(f"the reward service while its servers fail: {faults} (goal: none wrong)", flush=True)
     small, large = (measure("tests.benchmarks.memory", str(n)) for n in (10_000, 200_000))
     growth = large["peak_mib"] / small["peak_mib"] - 1
     print(f"peak memory of label + prove + select: {small} → {large}, {growth:+.1%} (goal within 10%)")

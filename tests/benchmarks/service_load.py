@@ -1,9 +1,11 @@
 """The reward service under load: what it costs beside one process, and what callers get while everything goes wrong.
 
-``ratio``: the same comparisons by 64 callers of the service and by `compare_many` in one process, with the world's judge in
-real vLLM on both sides. ``faults SECONDS CALLERS``: three stand-ins for vLLM's server that answer malformed, cut off, late or
-not at all, and are killed (kill −9) and started again in turn, while callers ask, leave, and check what they get: the
-stand-ins' verdicts are known, so a failure that became a number would be a wrong one.
+``ratio [JUDGE [COMPARISONS]]``: the same comparisons by 64 callers of the service and by `compare_many` in one process, in real
+vLLM on both sides; the judge is the small world's unless another folder is given.
+
+``faults SECONDS CALLERS``: three stand-ins for vLLM's server that answer malformed, cut off, late or not at all, and are killed
+(kill −9) and started again in turn, while callers ask, leave, and check what they get: the stand-ins' verdicts are known, so a
+failure that became a number would be a wrong one.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ from tests.conftest import free_port
 from tests.support.vllm_server import StandIn
 
 JUDGE = "data/world/base-judge"
-LIMITS = ["--prompt", "compact", "--max-tokens", "60", "--context", "128", "--dtype", "float32"]
-CALLERS, COMPARISONS, ROUNDS = 64, 1024, 3
+LIMITS = ["--prompt", "compact", "--max-tokens", "60", "--context", "256", "--dtype", "float32"]
+CALLERS, ROUNDS = 64, 3
 N_STAND_INS, GROUP = 3, 4
 KILL_EVERY_S, AWAY_S = 10.0, 3.0
 SLACK_S = 10.0
@@ -42,10 +44,10 @@ SLACK_S = 10.0
 
 
 @contextlib.contextmanager
-def service(*options: str) -> Iterator[str]:
+def service(judge: str, *options: str) -> Iterator[str]:
     """``gram-r2 serve`` in a process of its own, once it listens; its URL."""
     port = free_port()
-    command = [sys.executable, "-m", "flows.cli.app", "serve", JUDGE, *LIMITS, "--port", str(port), *options]
+    command = [sys.executable, "-m", "flows.cli.app", "serve", judge, *LIMITS, "--port", str(port), *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
@@ -63,16 +65,16 @@ def service(*options: str) -> Iterator[str]:
 # ---- beside one process ---------------------------------------------------------------------------------------------
 
 
-def ratio() -> dict[str, Any]:
+def ratio(folder: str = JUDGE, comparisons: int = 1024) -> dict[str, Any]:
     """Comparisons a second: the service's, with every caller asking for one after another, over those of one process."""
-    pairs = [pair.pair for pair in taste.draw_pairs(COMPARISONS, seed=21)]
+    pairs = [pair.pair for pair in taste.draw_pairs(comparisons, seed=21)]
     triples = [(f"{taste.QUESTION} {i}", pair.response_a, pair.response_b) for i, pair in enumerate(pairs)]
     here, there, latencies = [], [], []
     with open_judge(
-        JUDGE,
+        folder,
         prompt="compact",
         max_tokens=60,
-        context=128,
+        context=256,
         dtype="float32",
         generation=GenerationSettings(kv_cache_mib=256),
     ) as judge:
@@ -81,13 +83,13 @@ def ratio() -> dict[str, Any]:
             some = [(f"{prompt} {r}", a, b) for prompt, a, b in triples]  # not in the cache yet
             begun = time.perf_counter()
             known = judge.compare_many(some)
-            here.append(COMPARISONS / (time.perf_counter() - begun))
-    with service("--servers", "1") as url:
+            here.append(comparisons / (time.perf_counter() - begun))
+    with service(folder, "--servers", "1") as url:
         asyncio.run(_ask_all(url, triples[:64]))
         for r in range(ROUNDS):
             begun = time.perf_counter()
             found, took = asyncio.run(_ask_all(url, [(f"{prompt} {r}", a, b) for prompt, a, b in triples]))
-            there.append(COMPARISONS / (time.perf_counter() - begun))
+            there.append(comparisons / (time.perf_counter() - begun))
             latencies += took
     same = sum(one["share"] == (None if old.is_undecided else old.share) for one, old in zip(found, known, strict=True))
     latencies.sort()
@@ -97,7 +99,7 @@ def ratio() -> dict[str, Any]:
         "ratio": round(max(there) / max(here), 2),
         "p50_s": round(latencies[len(latencies) // 2], 3),
         "p99_s": round(latencies[int(len(latencies) * 0.99)], 3),
-        "same_shares": f"{same} of {COMPARISONS}",
+        "same_shares": f"{same} of {comparisons}",
     }
 
 
@@ -134,9 +136,7 @@ class Faulty(StandIn):
     rng = random.Random()
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
-        fault = self.rng.choices(
-            ["", "late", "hang", "closed", "empty", "no ids", 200, 500, 429, 400], [80, *[3] * 2, *[2] * 7]
-        )[0]
+        fault = self.rng.choices(list(FAULTS), list(FAULTS.values()))[0]
         if fault == "late":
             await asyncio.sleep(self.rng.uniform(0, 10))
         elif fault:
@@ -247,7 +247,7 @@ async def faults(seconds: float, callers: int) -> dict[str, Any]:
             await call(session, url, rng, seen)
 
     async with killed_in_turn(ports) as counted:
-        with service(*(part for port in ports for part in ("--url", f"http://127.0.0.1:{port}"))) as url:
+        with service(JUDGE, *(part for port in ports for part in ("--url", f"http://127.0.0.1:{port}"))) as url:
             until = time.monotonic() + seconds
             connector, none = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=None)
             async with aiohttp.ClientSession(connector=connector, timeout=none) as session:
@@ -280,5 +280,7 @@ if __name__ == "__main__":
             asyncio.run(stand_in(int(port)))
         case ["faults", seconds, callers]:
             print(json.dumps(asyncio.run(faults(float(seconds), int(callers)))))
+        case ["ratio", *given]:
+            print(json.dumps(ratio(*given[:1], *map(int, given[1:]))))
         case _:
-            print(json.dumps(ratio()))
+            sys.exit(__doc__)
