@@ -18,7 +18,7 @@ from flows.cli.values import values
 if TYPE_CHECKING:
     from flows.config.every_run import RunParameters
 
-_OF_WORLD = re.compile(r'"(runs/world/seed-([0-9]+))/')
+_OF_WORLD = re.compile(r'"(runs/(world|english)/seed-([0-9]+))/')
 _RECIPES = Path(__file__).parents[1] / "recipes"  # flows.config.recipes takes longer to import than a completion may
 
 
@@ -104,18 +104,20 @@ def recipe_with(recipe: str, changes: Sequence[str] | None, **others: Any) -> Gi
     overrides = {**values(changes), **{name: value for name, value in others.items() if value is not None}}
     config = load_run(flow, path, {"overrides": overrides})
     if not own(path):
-        _make_world(recipe_values(flow, path))
+        _make_worlds(recipe_values(flow, path))
     written = absolute_parameters(path, {"overrides": overrides})["overrides"]
     parameters = with_overrides(load_file(flow, path).model_dump(mode="json"), written, FLOWS[flow])
     return GivenRun(flow, path, config, parameters.model_dump(mode="json"))
 
 
-def _make_world(recipe: Mapping[str, Any]) -> None:
-    """Writes the pairs of the small world that a built-in recipe names, where they are not there: the demo needs nothing else."""
-    from data.world.splits import SIZES, write_splits
+def _make_worlds(recipe: Mapping[str, Any]) -> None:
+    """Writes the pairs of a small world that a built-in recipe names, where they are not there: the demo needs nothing else."""
+    from data.english import splits as in_english
+    from data.world import splits as invented
     from flows.config.recipes import checkout
 
-    for folder, seed in set(_OF_WORLD.findall(json.dumps(recipe))):
-        if not all((checkout() / folder / f"{name}.jsonl").is_file() for name in SIZES):
+    for folder, world, seed in set(_OF_WORLD.findall(json.dumps(recipe))):
+        splits = in_english if world == "english" else invented
+        if not all((checkout() / folder / f"{name}.jsonl").is_file() for name in splits.SIZES):
             with contextlib.redirect_stdout(io.StringIO()):  # what a command prints may be read by a program
-                write_splits(checkout() / folder, int(seed), SIZES)
+                splits.write_splits(checkout() / folder, int(seed), splits.SIZES)

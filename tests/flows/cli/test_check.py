@@ -100,7 +100,7 @@ def test_what_is_no_run_is_said_in_one_line(arguments: list[str], message: str) 
 
 
 def test_the_demo_needs_nothing(no_server: Path) -> None:
-    """The pairs of the small world are written where they are missing, and stay where they are there."""
+    """The pairs of the small worlds are written where they are missing, and stay where they are there."""
     checkout = no_server
     (checkout / "data").symlink_to(ROOT / "data")
     done = gram_r2("check", "demo")
@@ -110,3 +110,5 @@ def test_the_demo_needs_nothing(no_server: Path) -> None:
     written = heldout.stat().st_mtime_ns
     assert gram_r2("check", "demo").code == 0
     assert heldout.stat().st_mtime_ns == written
+    gram_r2("check", "english")
+    assert len((checkout / "runs/english/seed-0/heldout.jsonl").read_text().splitlines()) == 200
