@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(EXTRA)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup demo ui up down test check test-slow test-all every-test test-prefect test-trainers chaos world english grpo adapt-data baselines real real-gram real-model benchmarks yaml clean clean-all
+.PHONY: help setup demo ui up down test check test-slow test-all every-test test-prefect test-trainers chaos world english grpo adapt-data baselines real real-gram real-pandalm real-model benchmarks yaml clean clean-all
 
 help:
 	@echo "make demo        set up, run self-train/demo with a real server, worker and vLLM, then stop everything"
@@ -30,6 +30,7 @@ help:
 	@echo "make baselines   train a judge in five ways on 3 seeds (half an hour) and print the table in the README"
 	@echo "make real        run self-training on real files (GRAM_R2_DATA, default ../shared/data)"
 	@echo "make real-gram   run GRAM's trainings and the discriminative baseline on real files"
+	@echo "make real-pandalm  train a real model on PandaLM in five folds, with and without reasons (hours)"
 	@echo "make real-model  download SmolLM2-135M-Instruct for the slow tests, once (98 MB, Apache-2.0), and print its folder"
 	@echo "make benchmarks  measure speed and memory; copy the figures to tests/benchmarks/results.md by hand"
 	@echo "make yaml        generate prefect.yaml from flows/recipes"
@@ -128,6 +129,9 @@ chaos: $(READY)
 
 real-gram: $(READY)
 	$(BIN)/python -m tests.real.gram
+
+real-pandalm: $(READY)
+	$(BIN)/python -m tests.real.pandalm
 
 real-model: $(READY)
 	@$(BIN)/python -m tests.real.model
