@@ -22,6 +22,7 @@ from tasks.machine import child
 from tasks.machine.gpus import visible_gpus
 from tasks.machine.remote_runs import Part, run_parts
 from tasks.model.device import head_facts, resolved_dtype
+from tasks.model.folder import trained_share
 from tasks.model.location import Checkpoint, find_model
 from tasks.run.space import check_room, encoding_bytes, training_bytes
 from tasks.run.stage import Context, Run
@@ -202,7 +203,8 @@ def train_in_child(
 
 
 def _check_room(job: TrainingJob, reserve_gib: float) -> None:
-    room = training_bytes(Path(job.base), Optimization.model_validate(job.optimization))
+    trained = trained_share(job.base, job.training["trainable_layers"])
+    room = training_bytes(Path(job.base), Optimization.model_validate(job.optimization), trained)
     sets = [Path(examples) for examples in (job.examples, job.validation) if examples]
     room += encoding_bytes(sets, Path(job.cache) if job.cache else None, job.packed_to() is not None)
     check_room(Path(job.out), f"training the {job.role}", room, reserve_gib)

@@ -95,6 +95,12 @@ def layers_of(folder: str) -> int | None:
     return stated if isinstance(stated, int) else None
 
 
+def trained_share(folder: str, trainable_layers: int | None) -> float:
+    """The share of a model's layers that is trained; all of them if that or their number is not given."""
+    layers = layers_of(folder)
+    return 1.0 if trainable_layers is None or layers is None else min(1.0, trainable_layers / layers)
+
+
 def _rope_factors(config: Mapping[str, Any]) -> Iterator[float]:
     for name in ("rope_parameters", "rope_scaling"):
         found = config.get(name)

@@ -11,6 +11,7 @@ from typing import Any
 
 from data.records import content_id
 from tasks.model.chat import ChatEncoder
+from tasks.model.folder import trained_share
 from tasks.plan.assumptions import OURS, VOTES_CAST, Assumptions, PlanAssumptions
 from tasks.plan.facts import Facts, measure, measure_scores
 from tasks.plan.first_rows import Part
@@ -188,6 +189,7 @@ def planned_model(role: Role, located: Located, settings: Settings, assumed: Pla
         assumed.decoding_utilization * peak,
         getattr(assumed, f"{_whose(role)}_training"),
         None if scalar else getattr(assumed, f"{role}_generation"),
+        trained_share(str(located.folder), settings.training.trainable_layers),
     )
 
 

@@ -17,6 +17,7 @@ from tasks.settings import Optimization
 FORMULAS = """\
 training    tokens = examples × mean length × passes; passes = epochs, or steps ÷ ⌈examples ÷ batch⌉
             FLOPs = 6·N·tokens; LoRA 4·N·tokens; plus 2·N·tokens with gradient checkpointing
+            if only the share s of the layers is trained: (2 + 4·s)·N·tokens; plus 2·s·N·tokens
 generation  prompt tokens = requests × mean prompt, each read once; generated = requests × replies × mean reply
             if votes may end early, each order has one request for the first of them, and one for each later vote
             FLOPs = 2·N·(prompt + generated); proofs whose Eq. 5 is used are read once more: 2·N·(prompt + 2·generated)
@@ -84,6 +85,8 @@ class PlannedModel:
     writing_flops_per_s: float
     training_tokens_per_s: float | None = None
     generated_tokens_per_s: float | None = None
+    trained: float = 1.0
+    """The share of its layers that is trained."""
 
 
 # ---- training -------------------------------------------------------------------------------------------------------------
@@ -104,8 +107,11 @@ def training_cost(
     optimization: Optimization,
     n_parameters: float,
     recomputed: float = 0.0,
+    trained: float = 1.0,
 ) -> TrainingCost:
     """The cost of one training. `recomputed` is the share of activations that are computed again (gradient checkpointing).
+
+    Where only the upper layers are trained, `trained` is their share: nothing is computed backwards for those below.
 
     With `max_steps`, the last batch of a pass is short, as in the trainer. If examples are packed, pass packed sequences.
     """
@@ -117,7 +123,7 @@ def training_cost(
         passes = float(optimization.epochs or 0)
     tokens = n_examples * mean_tokens * passes
     # Forward 2, activation gradients 2, weight gradients 2; LoRA has almost none of the last.
-    flops_a_token = (6 if optimization.lora is None else 4) + 2 * recomputed
+    flops_a_token = 2 + trained * ((4 if optimization.lora is None else 2) + 2 * recomputed)
     return TrainingCost(passes, tokens, flops_a_token * n_parameters * tokens)
 
 
@@ -158,7 +164,7 @@ def planned_training(
 ) -> PlannedStage:
     """A training, including writing its examples."""
     n, tokens = sequences(examples)
-    cost = training_cost(n, tokens, optimization, model.size.parameters, recomputed)
+    cost = training_cost(n, tokens, optimization, model.size.parameters, recomputed, model.trained)
     weights = model.size.parameters * model.bytes_a_weight
     adapter = optimization.lora.r * model.size.linear * _FP32 if optimization.lora else 0
     rate = model.training_tokens_per_s
@@ -172,7 +178,7 @@ def planned_training(
         flops=cost.flops,
         gpu_seconds=cost.tokens / rate if rate else cost.flops / model.training_flops_per_s,
         disk_bytes=weights + adapter + examples.n * (examples.row_bytes + BYTES_AN_EXAMPLE),
-        scratch_bytes=checkpoint_bytes(weights, optimization) + encoded,
+        scratch_bytes=checkpoint_bytes(weights, optimization, model.trained) + encoded,
     )
 
 

@@ -47,17 +47,17 @@ def encoding_bytes(sets: Iterable[Path], cache: Path | None, packed: bool) -> fl
     return max(0.0, whole - there) + (whole if packed else 0.0)
 
 
-def training_bytes(base: Path, optimization: Optimization) -> float:
+def training_bytes(base: Path, optimization: Optimization, trained: float = 1.0) -> float:
     """The bytes that a training writes: the final checkpoint, and those for resuming, with AdamW's two moments in fp32."""
     weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    return weights + checkpoint_bytes(weights, optimization)
+    return weights + checkpoint_bytes(weights, optimization, trained)
 
 
-def checkpoint_bytes(weights: float, optimization: Optimization) -> float:
+def checkpoint_bytes(weights: float, optimization: Optimization, trained: float = 1.0) -> float:
     """The bytes of the checkpoints for resuming a training; `weights` are the bytes of its base in a 16-bit format.
 
-    It is trained in fp32, with two moments for each weight, by however many processes.
+    All weights are written in fp32, with two moments for each of the `trained` share, by however many processes.
     """
     if optimization.lora is not None:
         return 0.3 * weights
-    return _CHECKPOINTS * 3 * 2 * weights
+    return _CHECKPOINTS * (1 + 2 * trained) * 2 * weights

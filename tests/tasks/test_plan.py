@@ -189,6 +189,13 @@ def test_passes_over_forty_examples(optimization: Optimization, passes: float) -
     assert training_cost(40, 61, optimization, 1).tokens == pytest.approx(40 * 61 * passes)
 
 
+def test_flops_a_token_by_hand() -> None:
+    """Forward 2, backward 4, of which frozen layers have none; checkpointing computes forward again where there is a backward."""
+    whole, adapter = Optimization(epochs=1), Optimization(epochs=1, lora=LoraSettings())
+    costs = [(whole, 0, 1.0), (whole, 1, 1.0), (adapter, 0, 1.0), (whole, 0, 0.5), (whole, 1, 0.25)]
+    assert [training_cost(1, 1, one, 1, *shares).flops for one, *shares in costs] == [6, 8, 4, 4, 3.5]
+
+
 def test_mean_lengths_are_weighted_and_of_what_fits() -> None:
     found = mean_lengths([(1, (10, 2)), (3, (20, 6)), (4, None)])
     assert (found.fits, found.tokens, found.reply) == (0.5, 17.5, 5.0)

@@ -204,6 +204,7 @@ def test_forecasts_by_hand(tmp_path: Path) -> None:
     # The checkpoint, and twice weights and two moments in fp32, twice the bytes of a 16-bit base.
     # Weights and two moments in fp32, three times at once.
     assert training_bytes(tmp_path, Optimization(epochs=1)) == 1000 + 3 * 3 * 2000
+    assert training_bytes(tmp_path, Optimization(epochs=1), trained=0.5) == 1000 + 3 * 2 * 2000
     assert training_bytes(tmp_path, Optimization.model_validate({"epochs": 1, "lora": {}})) == 1300
 
 
