@@ -24,7 +24,7 @@ LEVELS: list[set[str]] = [
     {"tasks.run", "tasks.reward"},
     {"tasks.benchmark"},
     {"tasks"},  # the steps: modules of tasks/ itself
-    {"tasks.plan", "tasks.describe", "tasks.hub"},
+    {"tasks.plan", "tasks.describe", "tasks.hub", "tasks.trust"},
     {"tasks.report"},
     {"flows"},
 ]
