@@ -44,6 +44,7 @@ from tasks.settings import (
 )
 from tasks.train import fine_tune_judge, pretrain, train_judge, train_prover
 from tasks.training_set import human_examples, judge_examples
+from tasks.trust.audit_proofs import audit_proofs
 
 
 @flow(name="self-train", flow_run_name=shown_name, log_prints=False, persist_result=False, validate_parameters=False)
@@ -110,11 +111,13 @@ def self_training(run: Run) -> list[Candidate]:
     selected = [prove(run, 0, prover, data.ref("labeled.jsonl"))]
     judge = train_judge(run, 0, judge_examples(run, 0, selected, human), base)
     judges = [(0, judge, measure(run, 0, judge, heldout, sets))]
+    audit_proofs(run, 0, prover, judge, data.ref("labeled.jsonl"))
     run.on_round(run, 0)
 
     for i in range(1, m + 1):
         labeled = label(run, i, judge, batch_of(data, i), truth)
         selected.append(prove(run, i, prover, labeled.ref("labels.jsonl")))
+        audit_proofs(run, i, prover, judge, labeled.ref("labels.jsonl"), truth)
         judge = train_judge(run, i, judge_examples(run, i, selected, human), base, previous=judge)
         judges.append((i, judge, measure(run, i, judge, heldout, sets)))
         run.on_round(run, i)

@@ -62,12 +62,11 @@ def prove(run: Run, round: int, prover: Artifact | None, labeled: FileRef) -> Ar
     return select_proofs(run, round, write_proofs(run, round, prover, labeled), labeled)
 
 
-def write_proofs(run: Run, round: int, prover: Artifact | Checkpoint, labeled: FileRef) -> Artifact:
-    """The stage "prove" of a round: k proofs for each order of each labeled pair that is proved, with both terms of Eq. 5."""
+def proof_params(run: Run, round: int) -> dict[str, Any]:
+    """The parameters of a round's `proof_requests`."""
     models, proofs = run.settings.models, run.settings.proofs
-    prompt = prover_for(run.settings.judge_prompt)
-    params = {
-        "prompt": prompt.name,
+    return {
+        "prompt": prover_for(run.settings.judge_prompt).name,
         "k": proofs.k,
         "temperature": proofs.temperature,
         "top_p": proofs.top_p,
@@ -77,27 +76,38 @@ def write_proofs(run: Run, round: int, prover: Artifact | Checkpoint, labeled: F
         "seed": derive_seed(run.seed, "prove", round),
         **({"orders": proofs.orders} if proofs.orders != "both" else {}),
     }
-    dtype, scored = resolved_dtype(models.dtype), uses_score(proofs)
-    config = {**params, "prompt_digest": prompt.digest, "dtype": dtype, **(head_facts(dtype) if scored else {})}
+
+
+def generate_proofs(context: Context, params: Mapping[str, Any], rows: Path, scored: bool) -> Outcome:
+    """Has the input "prover" prove labeled pairs; what the rules leave is scored by Eq. 5 if it is to be `scored`."""
+    judge, proofs = context.run.settings.judge_prompt, context.run.settings.proofs
+    alone = [message.to_json() for message in prover_for(judge).render_unconditional()]
+    return generate_rows(
+        context,
+        "tasks.prove:proof_requests",
+        {**params, "judge_prompt": judge.name, "grounded_quotes": proofs.grounded_quotes},
+        rows,
+        context.model("prover"),
+        "prover",
+        score_against=alone if scored else None,
+        score_if="tasks.model.proofs:worth_scoring",
+    )
+
+
+def write_proofs(run: Run, round: int, prover: Artifact | Checkpoint, labeled: FileRef) -> Artifact:
+    """The stage "prove" of a round: k proofs for each order of each labeled pair that is proved, with both terms of Eq. 5."""
+    proofs, params = run.settings.proofs, proof_params(run, round)
+    digest = prover_for(run.settings.judge_prompt).digest
+    dtype, scored = resolved_dtype(run.settings.models.dtype), uses_score(proofs)
+    config = {**params, "prompt_digest": digest, "dtype": dtype, **(head_facts(dtype) if scored else {})}
     config |= run.settings.generation.facts_in_keys()
     if not scored:
         config["scored"] = "nothing"
     elif not proofs.grounded_quotes:
         config["scored"] = "with any quotes"
-    rules = {"judge_prompt": run.settings.judge_prompt.name, "grounded_quotes": proofs.grounded_quotes}
-    alone = [message.to_json() for message in prompt.render_unconditional()]
 
     def body(context: Context) -> Outcome:
-        return generate_rows(
-            context,
-            "tasks.prove:proof_requests",
-            {**params, **rules},
-            context.file("labeled"),
-            context.model("prover"),
-            "prover",
-            score_against=alone if scored else None,
-            score_if="tasks.model.proofs:worth_scoring",
-        )
+        return generate_proofs(context, params, context.file("labeled"), scored)
 
     inputs: dict[str, Input] = {"prover": prover, "labeled": labeled}
     return run.find_or_make(f"round-{round}/proofs", "prove", config, inputs, body, round)

@@ -164,6 +164,8 @@ class AdaptConfig(PlannedParameters):
                 "generation.workers: the judge to adapt is not in the store, so it is benchmarked on the run's own machine, with "
                 "one engine per GPU; leave it at 0"
             )
+        if self.proofs.audit_pairs:
+            raise ValueError("proofs.audit_pairs: only the rounds of self-training are audited; leave it out")
         if self.judge.prompt:
             self.check_room(self.judge.prompt)
         return self

@@ -84,7 +84,7 @@ def _carry_out(arguments: argparse.Namespace) -> None:
         encoder = ChatEncoder.load(job.model, bool(models.trust_remote_code))
     generation = GenerationSettings.model_validate(job.generation)
     judge = JUDGE_PROMPTS.get(str(job.params.get("prompt")))
-    by_label = judge is not None and not judge.has_rationale
+    by_label = (judge is not None and not judge.has_rationale) or "read" in job.params
     engine = open_engine(job.model, models, generation, encoder, job.score_against is not None, by_label)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     report = child.report_progress

@@ -15,7 +15,7 @@ from data.records import Label, Message, ResponsePair
 from data.seeds import derive_seed
 from prompts.catalog import JUDGE_PROMPTS
 from prompts.judge import JudgePrompt
-from tasks.model.chat import ChatEncoder, Encoded
+from tasks.model.chat import ChatEncoder, ChatTemplateError, Encoded
 from tasks.model.engine import Completion, Request, Sampling
 from tasks.model.requests import PROMPT_TOO_LONG
 from tasks.model.scalar import SCALAR
@@ -119,6 +119,39 @@ def build_request(query: JudgeQuery, encoder: JudgeEncoder, pair: ResponsePair, 
             query.votes, query.temperature, query.top_p, query.max_tokens, derive_seed(query.seed, pair.id, name)
         )
     return Request(name, encoded.ids, sampling, encoded.truncated, encoded.messages, encoded.opened)
+
+
+def before_verdict(encoder: ChatEncoder, prompt: JudgePrompt, rationale: str) -> tuple[list[int], tuple[int, int]]:
+    """The tokens of a judge's reply with this rationale as far as its label, as in training, and the tokens of A and B there.
+
+    Raises ChatTemplateError if the replies for A and for B do not differ in one token.
+    """
+    a, b = (encoder.reply_ids(prompt.target(rationale, label)) for label in ("A", "B"))
+    places = [i for i, (of_a, of_b) in enumerate(zip(a, b, strict=False)) if of_a != of_b]
+    if len(a) != len(b) or len(places) != 1:
+        raise ChatTemplateError(
+            f"replies for A and for B do not differ in one token in {encoder.tokenizer.name_or_path!r}: they end with "
+            f"{a[-8:]} and {b[-8:]}. What a judge thinks of a label after a rationale cannot be read with this tokenizer"
+        )
+    return a[: places[0]], (a[places[0]], b[places[0]])
+
+
+def build_readings(query: JudgeQuery, encoder: ChatEncoder, pair: ResponsePair, rationale: str) -> list[Request] | None:
+    """Two requests about a rationale as the judge's own reply to a pair in its given order; None if they do not fit.
+
+    "label" asks for the logprobs of the labels A and B after it, "reply" for that of the reply up to there.
+    """
+    encoded = encoder.judge_ids(query.judge_prompt, pair, query.context - query.reply_tokens, query.overlong)
+    if encoded is None:
+        return None
+    reply, labels = before_verdict(encoder, query.judge_prompt, rationale)
+    ids = [*encoded.ids, *reply]
+    if len(ids) >= query.context:
+        return None
+    return [
+        Request("label", ids, Sampling(max_tokens=1, logprob_ids=labels), encoded.truncated),
+        Request("reply", ids, Sampling(max_tokens=1), encoded.truncated, score_from=len(encoded.ids)),
+    ]
 
 
 def read_answer(query: JudgeQuery, completion: Completion | Mapping[str, Any]) -> JudgeAnswer:

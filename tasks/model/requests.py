@@ -80,10 +80,10 @@ class PendingRow:
     def take(self, asked: Asked, answer: Answer) -> list[Asked]:
         """Records the answer to one of its requests; returns what is to be asked because of it."""
         self.open -= 1
-        if asked.request.score_from is not None:
-            self._take_score(asked, answer)
-        elif asked.j is None:
+        if asked.j is None:
             return self._opened(self._take_first(asked, answer))
+        if asked.request.score_from is not None:
+            self._take_score(asked, asked.j, answer)
         else:
             self._take_longer(asked, asked.j, answer)
         return []
@@ -153,13 +153,12 @@ class PendingRow:
             longer = replace(longer, sum_logprob=first.sum_logprob + longer.sum_logprob)
         completions[j] = longer
 
-    def _take_score(self, asked: Asked, answer: Answer) -> None:
+    def _take_score(self, asked: Asked, j: int, answer: Answer) -> None:
         if isinstance(answer, Failure):
             self.answers[asked.i] = answer
         else:
-            assert asked.j is not None
             assert answer[0].sum_logprob is not None
-            self.alone[asked.i, asked.j] = answer[0].sum_logprob
+            self.alone[asked.i, j] = answer[0].sum_logprob
 
     def _whole(self, request: Request, answer: Answer) -> Answer:
         """The answer, with the beginning that the prompt already ended with; its tokens are counted."""

@@ -14,8 +14,9 @@ from tasks.plan.facts import HELD_OUT, Facts
 from tasks.plan.games import SCORED, Answers, answers_of, planned_benchmark
 from tasks.plan.lengths import Lengths, then
 from tasks.plan.plan import Plan, PlanInputs, plan_inputs, sections
+from tasks.plan.proofs import Proofs, planned_proofs, proved_orders
 from tasks.plan.sample import DataSample
-from tasks.plan.self_training import Proofs, planned_data, planned_export, planned_proofs, proved_orders
+from tasks.plan.self_training import planned_data, planned_export
 from tasks.plan.sizes import Located
 from tasks.plan.stages import BYTES_AN_EXAMPLE, Examples, Place, PlannedStage, planned_training, sequences
 from tasks.run.space import BYTES_A_TOKEN

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from tasks.model.orders import ORDERS
-from tasks.model.proofs import uses_score
 from tasks.model.voting import VotingRule, rounds_wanted
 from tasks.plan.assumptions import PlanAssumptions
 from tasks.plan.facts import HELD_OUT, Facts
 from tasks.plan.first_rows import Part
 from tasks.plan.games import answers_of, planned_benchmark
 from tasks.plan.lengths import Lengths, then
+from tasks.plan.proofs import BYTES_OF_VOTES, Proofs, planned_audit, planned_proofs, proved_orders
 from tasks.plan.stages import (
     Examples,
     GenerationLoad,
@@ -25,9 +24,6 @@ from tasks.plan.stages import (
 from tasks.run.space import BYTES_A_TOKEN
 from tasks.settings import Optimization, Role, Settings
 from tasks.training_set import repeats
-
-_BYTES_A_PROOF, _BYTES_OF_VOTES = 170, 120
-"""Bytes of a selected proof beside its text, and of the votes recorded with a label."""
 
 
 def self_training_stages(
@@ -54,51 +50,16 @@ def planned_data(facts: Facts, unlabeled: float = 0.0) -> PlannedStage:
     return PlannedStage(Place("data", "data", None, ("data",)), facts.read, sum(used.values()), disk_bytes=n_bytes)
 
 
-@dataclass(frozen=True)
-class Proofs:
-    """What a prover writes: `k` proofs of `tokens` tokens for each of `orders`; `kept` is the share of pairs with valid ones.
-
-    `scored` means that Eq. 5 is computed. That all proofs are read for it is an upper bound: those that break a rule are not.
-    """
-
-    k: int
-    tokens: float
-    kept: float
-    orders: int
-    scored: bool
-
-    @classmethod
-    def of(cls, settings: Settings, tokens: float, kept: float) -> Proofs:
-        return cls(settings.proofs.k, tokens, kept, proved_orders(settings), uses_score(settings.proofs))
-
-
-def planned_proofs(
-    place: Place, pairs: float, row_bytes: float, prompts: Lengths, proofs: Proofs, prover: PlannedModel
-) -> PlannedStage:
-    """Proofs for pairs in the orders that are proved, and their selection."""
-    load = GenerationLoad(
-        rows=pairs,
-        fits=prompts.fits,
-        requests=proofs.orders,
-        replies=proofs.k,
-        prompt_tokens=prompts.tokens,
-        reply_tokens=proofs.tokens,
-        kept=proofs.kept,
-        row_bytes=row_bytes + _BYTES_OF_VOTES + proofs.orders * (_BYTES_A_PROOF + BYTES_A_TOKEN * proofs.tokens),
-        scored=proofs.scored,
-    )
-    return planned_generation(place, load, prover)
-
-
 def planned_export(judges: int, model: PlannedModel) -> PlannedStage:
     """The best of this many judges, exported as one folder."""
     weights = model.size.parameters * model.bytes_a_weight
     return PlannedStage(Place("final", "export", None, ("final",)), judges, 1, disk_bytes=weights)
 
 
-def proved_orders(settings: Settings) -> int:
-    """The orders of a pair that are proved and learned."""
-    return 1 if settings.proofs.orders == "one" else len(ORDERS)
+def _prover_prompts(lengths: dict[Role, Lengths], judged: bool) -> Lengths:
+    """The prover's prompts. Of pairs that were `judged`, the longest have already been dropped."""
+    fits = then(lengths["judge"], lengths["prover"]) if judged else lengths["prover"].fits
+    return Lengths(fits, lengths["prover"].tokens)
 
 
 class _SelfTraining:
@@ -138,6 +99,7 @@ class _SelfTraining:
         if training.human_rationales:
             labeled = labeled.plus(self._human("judge", facts.shaped * facts.rows["rationale"]))
         yield from self._judge(0, labeled, training.first_judge)
+        yield from self._audited(0, facts.rows["labeled"], facts.labeled)
 
         pseudo: Examples | None = None
         judged = settings.labels.source == "judge"
@@ -145,6 +107,7 @@ class _SelfTraining:
             votes = self._voted(i, pairs)
             proved = self._proved(i, "unlabeled", votes.rows_out, facts.unlabeled, judged)
             yield from (votes, proved)
+            yield from self._audited(i, votes.rows_out, facts.unlabeled, judged)
             more = self._examples(i, "unlabeled", proved.rows_out, facts.unlabeled)
             pseudo = more if pseudo is None else pseudo.plus(more)
             yield from self._judge(i, self._mixed(labeled, pseudo), training.judge)
@@ -166,16 +129,27 @@ class _SelfTraining:
     def _proved(
         self, round: int, part: Part, pairs: float, lengths: dict[Role, Lengths], judged: bool = False
     ) -> PlannedStage:
-        """A round's proofs and their selection. From pairs that were `judged`, the longest have already been dropped."""
+        """A round's proofs and their selection."""
         selected, row_bytes = f"round-{round}/selected", self.facts.row_bytes[part]
         if not self.settings.writes_proofs(round):
             place = Place(selected, "select", round, (selected,))
             return PlannedStage(place, pairs, pairs, disk_bytes=pairs * row_bytes)
         place = Place(f"round-{round}/proofs", "prove", round, (f"round-{round}/proofs", selected))
-        fits = then(lengths["judge"], lengths["prover"]) if judged else lengths["prover"].fits
-        prompts = Lengths(fits, lengths["prover"].tokens)
-        proofs = Proofs.of(self.settings, self.proof_tokens, self.assumed.kept_proofs)
-        return planned_proofs(place, pairs, row_bytes, prompts, proofs, self.models["prover"])
+        prompts = _prover_prompts(lengths, judged)
+        return planned_proofs(place, pairs, row_bytes, prompts, self._proofs, self.models["prover"])
+
+    @property
+    def _proofs(self) -> Proofs:
+        return Proofs.of(self.settings, self.proof_tokens, self.assumed.kept_proofs)
+
+    def _audited(
+        self, round: int, pairs: float, lengths: dict[Role, Lengths], judged: bool = False
+    ) -> Iterator[PlannedStage]:
+        """The audit of a round's proofs, if there is one."""
+        if self.settings.proofs.audit_pairs and self.settings.writes_proofs(round):
+            sampled = min(self.settings.proofs.audit_pairs, pairs)
+            prompts: dict[Role, Lengths] = {**lengths, "prover": _prover_prompts(lengths, judged)}
+            yield from planned_audit(round, sampled, prompts, self._proofs, self.models)
 
     def _voted(self, round: int, pairs: float) -> PlannedStage:
         labels, lengths, name = self.settings.labels, self.facts.unlabeled["judge"], f"round-{round}"
@@ -194,7 +168,7 @@ class _SelfTraining:
             prompt_tokens=lengths.tokens,
             reply_tokens=self.reply_tokens if sampled else 1,
             kept=self.assumed.kept_labels,
-            row_bytes=row_bytes + _BYTES_OF_VOTES,
+            row_bytes=row_bytes + BYTES_OF_VOTES,
         )
         place = Place(f"{name}/votes", "vote", round, (f"{name}/votes", f"{name}/labels"))
         return planned_generation(place, load, self.models["judge"])

@@ -185,6 +185,17 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _audited_proofs_are_written(self) -> Self:
+        if self.proofs.audit_pairs and not self.writes_proofs():
+            why = 'proofs.write_for = "nothing"'
+            if not self.judge_prompt.has_rationale:
+                why = f'the judge of models.judge_prompt = "{self.models.judge_prompt}" gives only the label'
+            raise ValueError(
+                f"proofs.audit_pairs = {self.proofs.audit_pairs}, but there are no proofs to audit: {why}. Leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pretraining_has_pairs(self) -> Self:
         if (self.training.pretraining is None) != (not self.data.pretraining):
             given, missing = ("training.pretraining", "data.pretraining")

@@ -76,6 +76,17 @@ class ProofSettings(Section):
         title="Both orders",
         description="Keep a pair only if it has a valid proof for each order that is proved, which keeps A and B balanced.",
     )
+    audit_pairs: int = Field(
+        0,
+        ge=0,
+        le=2000,
+        title="Pairs of the audit of proofs",
+        description="On this many kept pairs of each round, the prover also argues for the wrong label. Reported: how often "
+        "those proofs pass the rules, and how well Eq. 5 and the judge tell right from wrong; a prover that proves anything is a "
+        "warning. Costs twice the proofs of these pairs, two readings of each valid one by the judge, and two starts of an "
+        "engine a round. No label and no training depends on it. 200 give an AUC to about ± 0.05. 0: no audit.",
+        exclude_if=lambda value: not value,
+    )
 
 
 class LabelSettings(Section):

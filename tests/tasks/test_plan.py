@@ -146,6 +146,19 @@ def test_proofs_are_read_again_only_where_their_score_is_used(proofs: dict[str, 
     assert used.flops == pytest.approx(2000 * (used.prompt_tokens + 2 * used.generated_tokens))
 
 
+def test_an_audit_of_proofs_by_hand() -> None:
+    """Both labels of 8 pairs: 16 claims, of which 0.75 fit in round 0; all proofs are scored, and read twice by the judge."""
+    planned = stages(proofs={"audit_pairs": 8, "choose": "random", "min_score": None})
+    written = planned["round-0/audit-proofs"]
+    assert figures(written)[:4] == (16, 12, 24 * 40, 72 * 10)
+    assert written.flops == 2000 * (960 + 2 * 720)
+    assert written.place.parts == ("round-0/audit-claims", "round-0/audit-proofs")
+    assert figures(planned["round-0/judge-proofs"])[:4] == (72, 72, 144 * (50 + 10), 72)
+    assert figures(planned["round-1/audit-proofs"])[:2] == (16, 8), "half of those that the judge has read fit"
+    assert figures(stages(proofs={"audit_pairs": 100})["round-0/audit-proofs"])[0] == 80, "there are 40 pairs"
+    assert "round-1/audit-proofs" not in stages(proofs={"audit_pairs": 8, "write_for": "labeled"})
+
+
 def test_without_proofs_examples_have_the_bare_reply() -> None:
     planned = stages(proofs={"write_for": "nothing"})
     assert "prover" not in planned
