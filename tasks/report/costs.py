@@ -9,6 +9,7 @@ from data.store.artifacts import Artifact
 from tasks.generation.local import gpu_seconds
 from tasks.run.stage import Run
 
+_AUDIT = "Auditing proofs (prover and judge)"
 _KINDS = {
     "pretrain": "Pre-training the judge's model",
     "train-prover": "Training the prover",
@@ -16,6 +17,9 @@ _KINDS = {
     "prove": "Writing proofs (prover)",
     "vote": "Voting on unlabeled pairs (judge)",
     "benchmark": "Measuring the judge",
+    "audit-claims": _AUDIT,
+    "audit-proofs": _AUDIT,
+    "judge-proofs": _AUDIT,
 }
 _OTHERS = "Everything else: data, labels, checks"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from data.store.artifacts import Artifact
@@ -30,6 +31,7 @@ def _round_row(run: Run, round: int) -> Row:
         "kept_right": audit.get("kept_right"),
         "all_right": audit.get("all_right"),
         **_proofs(kinds.get("select")),
+        "proof_audit": _proof_audit(kinds),
         **_training(run, kinds.get("train-judge")),
         "tokens_per_s": _rate([kinds[kind] for kind in ("vote", "prove", "benchmark") if kind in kinds]),
         "seconds": round_seconds(stages),
@@ -79,6 +81,16 @@ def _proofs(selected: Artifact | None) -> Row:
         "pairs_selected": counts.kept if counts else None,
         "pairs_dropped": {**counts.dropped, **counts.failed} if counts else {},
     }
+
+
+def _proof_audit(kinds: Mapping[str, Artifact]) -> Row | None:
+    """The figures of the audit of proofs; None if there is none (yet)."""
+    claims, made, read = (kinds.get(kind) for kind in ("audit-claims", "audit-proofs", "judge-proofs"))
+    if claims is None or made is None or read is None:
+        return None
+    figures = {name: made.manifest.metrics[name] for name in ("pairs", "passed", "proved", "score")}
+    of_judge = {name: read.manifest.metrics.get(name) for name in ("judge", "p_label", "reply")}
+    return {**figures, **of_judge, "right_by": claims.manifest.metrics["right_by"]}
 
 
 def _training(run: Run, judge: Artifact | None) -> Row:
