@@ -37,8 +37,8 @@ TERMS = {
     "pseudo-label": "The label that the judge itself gives to an unlabeled pair.",
     "Eq. 5 score": "How well a proof fits its pair and label: near 0 is best. It compares how likely the prover finds the "
     "proof with and without seeing the pair and its label (GRAM-R² paper, Eq. 5).",
-    "AUC": "How well a score tells right from wrong: the chance that a right one scores higher than a wrong one. 100% is always, "
-    "50% is no better than a coin.",
+    "AUC": "How well a score tells right from wrong: the chance that a right one scores higher than a wrong one. 1 is always, "
+    "0.5 is no better than a coin.",
     "D_p": "The labeled pairs with human rationales. The prover is trained on them.",
     "D_r": "The labeled pairs without rationales. The prover writes their rationales for the first judge.",
     "D_u": "The unlabeled pairs; each round takes a new batch of them.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,10 +35,15 @@ PAGES = ("4 rounds", "12 rounds", "one seed", "three seeds", "adaptation", "wide
 def report(run: Run, rounds: int) -> str:
     """A run's page with so many rounds, large numbers and long names, and sets of many parts; its best round is in the middle."""
     content = page_content(run, {"Judge trained from": MODEL, "Recipe": f"{MODEL}.toml"})
-    large = {
+    large: dict[str, Any] = {
         "examples": 12_345_678, "labeled": 1_234_567, "pseudo_labeled": 11_111_111, "labels_kept": 499_123,
         "labels_of": 500_000, "proofs_valid": 7_345_678, "proof_candidates": 8_000_000, "pairs_selected": 498_765,
         "vote_margins": {str(margin): 123_456 for margin in range(0, 17, 2)},
+    }  # fmt: skip
+    share, auc = {"value": 0.9625, "interval": [0.9411, 0.9812]}, {"value": 0.7421, "interval": [0.6611, 0.8155]}
+    large["proof_audit"] = {
+        "pairs": 2000, "passed": {"right": share, "wrong": share}, "proved": {"wrong": share}, "score": auc, "reply": auc,
+        "p_label": auc, "right_by": {"true label": 1234, "pseudo-label": 766},
     }  # fmt: skip
     of = content["table"][1]
     table = [
