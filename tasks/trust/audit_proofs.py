@@ -81,9 +81,7 @@ def draw_claims(run: Run, round: int, labeled: FileRef, truth: FileRef | None) -
                 known["true label" if row["id"] in true else known_by] += 1
                 for claim in _claims(row, true.get(row["id"], row["label"])):
                     stream.write(json_line(claim))
-        left = n_rows - len(rows)
-        counts = Counts(n_rows, len(rows), {"not_sampled": left} if left else {})
-        return Outcome(counts, {"right_by": dict(known)})
+        return Outcome(Counts(len(rows), len(rows)), {"sampled_from": n_rows, "right_by": dict(known)})
 
     inputs: dict[str, Input] = {"labeled": labeled, **({"truth": truth} if truth is not None else {})}
     return run.find_or_make(f"round-{round}/audit-claims", "audit-claims", config, inputs, body, round)
@@ -203,9 +201,10 @@ def _doubts(figures: Mapping[str, Any]) -> list[str]:
     value, interval = figures["score"]["value"], figures["score"]["interval"]
     if value is None or wrong < _NEARLY * right or interval[0] > _NO_BETTER:  # no value: one of them passed for none
         return []
+    prefers = "prefers them" if interval[1] < 0.5 else "does not tell them apart"
     return [
-        f"the prover proves anything: its proofs of wrong labels pass the rules nearly as often as those of right ones "
-        f"({wrong:.1%} and {right:.1%}), and Eq. 5 does not tell them apart (AUC {value:.2f}, 95% interval {interval[0]:.2f} to "
+        "the prover proves anything: its proofs of wrong labels pass the rules nearly as often as those of right ones "
+        f"({wrong:.1%} and {right:.1%}), and Eq. 5 {prefers} (AUC {value:.2f}, 95% interval {interval[0]:.2f} to "
         f"{interval[1]:.2f}; {figures['pairs']} pairs). Its proofs do not show that a label is right: train the prover longer or "
         "on more rationales, or from a better base"
     ]

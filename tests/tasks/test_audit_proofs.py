@@ -79,6 +79,12 @@ def test_proofs_of_wrong_labels_that_score_lower_are_no_warning(tmp_path: Path, 
     assert not made.warnings
 
 
+def test_a_prover_that_argues_better_for_wrong_labels_is_said_to(tmp_path: Path, encoder: ChatEncoder) -> None:
+    engine = Arguing(encoder, lambda true, request, j: ("asked", -41.0 if true else -40.0))
+    [said] = audited(tmp_path, engine, PAIRS, k=1)["audit-proofs"].warnings
+    assert "and Eq. 5 prefers them (AUC 0.00, 95% interval 0.00 to 0.46; 6 pairs)" in said
+
+
 def test_a_pair_is_proved_as_the_selection_has_it(tmp_path: Path, encoder: ChatEncoder) -> None:
     """In the order ba nothing is proved: the pair is lost, unless one order is enough."""
 
@@ -113,8 +119,8 @@ def test_a_seeded_sample_of_the_pairs_is_audited_in_the_orders_that_are_proved(
     tmp_path: Path, encoder: ChatEncoder
 ) -> None:
     found = audited(tmp_path, Arguing(encoder, only_truths), MANY, audit_pairs=7, orders="one", k=2)
-    counts = found["audit-claims"].counts
-    assert (counts.rows_in, counts.kept, counts.dropped) == (30, 7, {"not_sampled": 23})
+    drawn = found["audit-claims"]
+    assert (drawn.counts.rows_in, drawn.counts.kept, drawn.metrics["sampled_from"]) == (7, 7, 30)
     assert found["audit-proofs"].metrics["passed"]["right"]["of"] == 14
     again = audited(tmp_path / "again", Arguing(encoder, only_truths), MANY, audit_pairs=7)
     other = audited(tmp_path / "other", Arguing(encoder, only_truths), MANY, round=1, audit_pairs=7)
