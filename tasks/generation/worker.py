@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,6 +60,12 @@ def run_shards(
     tell()
 
 
+def reads_labels(params: Mapping[str, Any]) -> bool:
+    """Whether the probabilities of labels are read: of a label-only judge, or by an audit ("read") of what a judge thinks."""
+    judge = JUDGE_PROMPTS.get(str(params.get("prompt")))
+    return "read" in params or (judge is not None and not judge.has_rationale)
+
+
 def main() -> None:
     """The child process: ``python -m tasks.generation.worker JOB.json``; its parent tells it which shards to make."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -83,8 +89,7 @@ def _carry_out(arguments: argparse.Namespace) -> None:
     if not is_endpoint(job.model):
         encoder = ChatEncoder.load(job.model, bool(models.trust_remote_code))
     generation = GenerationSettings.model_validate(job.generation)
-    judge = JUDGE_PROMPTS.get(str(job.params.get("prompt")))
-    by_label = (judge is not None and not judge.has_rationale) or "read" in job.params
+    by_label = reads_labels(job.params)
     engine = open_engine(job.model, models, generation, encoder, job.score_against is not None, by_label)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     report = child.report_progress

@@ -12,6 +12,7 @@ from data.files import read_jsonl
 from data.records import PreferencePair, flip
 from data.world import taste
 from prompts.catalog import JUDGE_PROMPTS
+from tasks.generation.worker import reads_labels
 from tasks.model.chat import ChatEncoder, ChatTemplateError
 from tasks.model.judging import JudgeQuery, before_verdict, build_readings
 from tasks.prove import write_proofs
@@ -234,6 +235,21 @@ def test_a_proof_that_does_not_fit_the_judges_context_is_dropped_and_counted(
     found = audited(tmp_path, Arguing(encoder, only_truths), PAIRS, context=64, reply=45, max_tokens=8)["judge-proofs"]
     assert found.counts.dropped == {"prompt_too_long": 60}
     assert found.metrics["p_label"]["value"] is None
+
+
+@pytest.mark.parametrize(
+    ("params", "reads"),
+    [
+        ({"prompt": "compact", "read": "label and reply"}, True),
+        ({"prompt": "compact"}, False),
+        ({"prompt": "compact-label"}, True),
+        ({"prompt": "prove-compact"}, False),
+        ({}, False),
+    ],
+)
+def test_where_labels_are_read_the_engine_is_told(params: dict[str, str], reads: bool) -> None:
+    """Then its head computes in float32, as bfloat16 would round log odds of 13 to steps of 0.06."""
+    assert reads_labels(params) == reads
 
 
 def test_labels_that_are_no_single_token_are_refused() -> None:
