@@ -1,12 +1,13 @@
 """Does a proof prove? On a sample of a round's labeled pairs, the prover also argues for the wrong label.
 
-A prover that is as good at proving what is wrong says nothing of a label's truth, and its proofs teach the judge nothing. Three
-scores are held against each other by how well they tell proofs of right labels from those of wrong ones that pass the rules:
-Eq. 5, which chooses among proofs; the judge's P(label | proof) after reading the proof as its own rationale; and the mean
-logprob that the judge gives to the proof itself. P(label | proof) alone says little, right or wrong: a proof states its
-conclusion, and a trained judge repeats it. In the small world it is above 0.99999 for both.
+The proofs of a prover that is as good at proving what is wrong say nothing of whether a label is right. Three scores are held
+against each other by how well they tell proofs of right labels from those of wrong ones that pass the rules: Eq. 5, which
+chooses among proofs; the judge's P(label | proof) after reading the proof as its own rationale; and the mean logprob that the
+judge gives to the proof itself. P(label | proof) alone says little, right or wrong: a proof states its conclusion, and a trained
+judge repeats it. In the small world it is above 0.99999 for both.
 
-No label, proof or training depends on what is found.
+No label, proof or training depends on what is found. Where no true label is known, the judge's two scores are held against
+labels that it gave itself: then they show whether it agrees with itself.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import pytest
 from data.files import read_jsonl
 from data.records import PreferencePair, flip
 from data.world import taste
+from flows.config.parameters import AdaptConfig
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.generation.worker import reads_labels
 from tasks.model.chat import ChatEncoder, ChatTemplateError
@@ -195,6 +196,14 @@ def test_what_cannot_be_audited_is_refused_in_one_line(sections: dict[str, Any],
     with pytest.raises(ValueError, match=r"proofs\.audit_pairs = 200, but there are no proofs to audit: ") as error:
         settings_with(**sections)
     assert f"{why}. Leave it out" in str(error.value)
+
+
+def test_only_rounds_of_self_training_are_audited() -> None:
+    given = {"judge": {"path": "j"}, "task": {"pairs": [{"path": "p.jsonl"}]}, "proofs": {"audit_pairs": 200}}
+    with pytest.raises(
+        ValueError, match=r"proofs\.audit_pairs: only the rounds of self-training are audited; leave it out"
+    ):
+        AdaptConfig.model_validate({**given, "store": "runs", "run_name": "r"})
 
 
 def test_settings_without_an_audit_are_what_they_were() -> None:
