@@ -1,5 +1,7 @@
 """Real vLLM (its CPU build) behind the Engine seam, held against transformers."""
 
+# Over 300 lines: one engine, whose start takes longer than the tests, serves most of them.
+
 from __future__ import annotations
 
 import json
@@ -15,7 +17,7 @@ import pytest
 from data.benchmarks import preferences
 from data.benchmarks.items import Item
 from data.files import read_jsonl, write_jsonl
-from data.records import PreferencePair
+from data.records import PreferencePair, parse_pair
 from data.world import taste
 from prompts.judge import COMPACT
 from prompts.prove import PROVE_COMPACT
@@ -23,6 +25,7 @@ from tasks.generation.local import generate_in_children
 from tasks.generation.shards import FEW, GenerationJob
 from tasks.generation.worker import run_shards
 from tasks.label import vote_query
+from tasks.model import orders
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Request, Sampling
 from tasks.model.judging import JudgeQuery, read_answer
@@ -33,7 +36,7 @@ from tasks.settings import GenerationSettings, ModelSettings
 
 JUDGE, PROVER = Path("data/world/base-judge"), Path("data/world/base-prover")
 pytestmark = pytest.mark.engine
-Rows = Sequence[PreferencePair | Item]
+Rows = Sequence[PreferencePair | Item | Mapping[str, Any]]
 
 MODELS = ModelSettings(
     judge_base=str(JUDGE), prover_base=str(PROVER), judge_prompt="compact", max_tokens=128, dtype="float32"
@@ -57,7 +60,7 @@ def a_job(
     **more: Any,
 ) -> GenerationJob:
     folder.mkdir(exist_ok=True)
-    write_jsonl(folder / "rows.jsonl", (row.to_json() for row in rows))
+    write_jsonl(folder / "rows.jsonl", (row if isinstance(row, Mapping) else row.to_json() for row in rows))
     return GenerationJob(
         builder, params, str(folder / "rows.jsonl"), len(rows), str(model), str(folder / "shards"),
         MODELS.model_dump(mode="json"), GENERATION.model_dump(mode="json"), **more,
@@ -283,6 +286,29 @@ def test_the_probabilities_of_the_labels_are_those_of_transformers(engine: Engin
             assert said.p_first == pytest.approx(first, abs=1e-4)
             assert (said.verdict, said.n_tokens) == ("A" if first > second else "B", 1)
             assert "asked_longer" not in line
+
+
+def test_what_a_judge_thinks_of_a_proof_equals_transformers(engine: EngineProcess, tmp_path: Path) -> None:
+    """The labels' logprobs behind a rationale, and that of the rationale itself: of right labels and of wrong ones."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    rows = [
+        {**one.to_json(), "order": order, "rationale": f"A: x. So {label} is better."}
+        for one in taste.draw_pairs(3, seed=5) for order in ("ab", "ba") for label in ("A", "B")
+    ]  # fmt: skip
+    params = {"prompt": "compact", "max_tokens": 60, "context": 128, "overlong": "drop"}
+    lines = generated_by(engine, tmp_path, "tasks.trust.audit_proofs:reading_requests", params, rows)
+    encoder = ChatEncoder.load(str(JUDGE))
+    model = AutoModelForCausalLM.from_pretrained(JUDGE, dtype=torch.float32)
+    for row, line in zip(rows, lines, strict=True):
+        of_label, reply = (request["completions"][0] for request in line["requests"])
+        prompt = encoder.prompt_ids(COMPACT.render(orders.shown(parse_pair(row), row["order"])))
+        a, b = (encoder.reply_ids(COMPACT.target(row["rationale"], label)) for label in ("A", "B"))
+        n = next(i for i, (one, other) in enumerate(zip(a, b, strict=True)) if one != other)
+        expected = [logprob_by_hand(model, prompt + a[:n], [token]) for token in (a[n], b[n])]
+        assert of_label["id_logprobs"] == pytest.approx(expected, abs=1e-3)
+        assert reply["logprob"] == pytest.approx(logprob_by_hand(model, prompt, a[:n]), abs=1e-3)
 
 
 def test_a_row_that_kills_the_engines_process_fails_alone(tmp_path: Path) -> None:
