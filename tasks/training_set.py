@@ -2,6 +2,9 @@
 
 A line of ``examples.jsonl``: a pair in the order shown, its label in that order, the rationale, and ``origin``
 (pair, source, round, votes, confidence, which proof, its score).
+
+A pair that several rounds labeled is learned as the newest of them labeled it, with the newest proofs. A labeled pair stays
+beside a pseudo-label of the same pair, as in the stage "data", which compares pairs of one kind only.
 """
 
 from __future__ import annotations
@@ -9,12 +12,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from data.files import Lines, json_line, line_blocks, read_jsonl
-from data.records import RationalePair, parse_preference, parse_rationale
+from data.records import RationalePair, pair_key, parse_preference, parse_rationale
 from data.store.artifacts import Artifact, Counts, Outcome, StageError
 from tasks.machine.parallel import over_blocks
 from tasks.model.malformed import UselessReplies
@@ -67,7 +71,8 @@ def judge_examples(run: Run, round: int, selected: Sequence[Artifact], human: Ar
     """The stage "training-set" of a round: all selected pairs so far, in every order with a proof, each with its own.
 
     `selected` holds the artifact of round 0 (the labeled pairs), then of each round. Labeled examples, and human ones if
-    given, are repeated evenly until they make up `training.labeled_share` of the set.
+    given, are repeated evenly until they make up `training.labeled_share` of the set. Examples of a pair that a later round
+    labeled too are dropped.
     """
     training = run.settings.training
     inputs = {f"round-{i}": artifact.ref("selected.jsonl") for i, artifact in enumerate(selected)}
@@ -80,23 +85,27 @@ def judge_examples(run: Run, round: int, selected: Sequence[Artifact], human: Ar
 
     def body(context: Context) -> Outcome:
         labels: Counter[str] = Counter()
-        with (context.work / "examples.jsonl").open("wb") as stream:
+        dropped: Counter[str] = Counter()
+        replaced = _replaced(context, pseudo)
+        with (context.work / "examples.jsonl").open("wb") as stream, ExitStack() as opened:
+            # Not there if nothing is dropped, as in the sets of earlier versions.
+            aside = opened.enter_context((context.work / "dropped.jsonl").open("wb")) if replaced else stream
 
-            def write(examples: Iterable[tuple[str, bytes]]) -> int:
+            def write(examples: Iterable[_Example]) -> int:
                 before = labels.total()
-                for label, line in examples:
-                    labels[label] += 1
-                    stream.write(line)
+                for label, line, reason in examples:
+                    (dropped if reason else labels)[reason or label] += 1
+                    (aside if reason else stream).write(line)
                 return labels.total() - before
 
             n_labeled = write(_all_examples(context, labeled))
-            n_pseudo = write(_all_examples(context, pseudo))
+            n_pseudo = write(_all_examples(context, pseudo, replaced=replaced))
             extra = repeats(n_labeled, n_pseudo, training.labeled_share)
             for repeat, done in enumerate(range(0, extra, n_labeled or 1), start=1):
                 write(islice(_all_examples(context, labeled, repeat), extra - done))
         n = n_labeled + n_pseudo + extra
         metrics = {"labeled": n_labeled, "pseudo_labeled": n_pseudo, "repeated": extra, "label_balance": dict(labels)}
-        return Outcome(Counts(n, n), metrics)
+        return Outcome(Counts(n + dropped.total(), n, dict(dropped)), metrics)
 
     return run.find_or_make(f"round-{round}/training-set", "training-set", config, inputs, body, round)
 
@@ -108,29 +117,77 @@ def repeats(n_labeled: int, n_pseudo: int, share: float) -> int:
     return max(0, math.ceil(share / (1 - share) * n_pseudo - 1e-9) - n_labeled)
 
 
-def _all_examples(context: Context, roles: Sequence[str], repeat: int = 0) -> Iterator[tuple[str, bytes]]:
-    """Label and line of each example of the inputs "human" (already examples) and "round-i" (selected pairs of round i).
+class _Example(NamedTuple):
+    """A line of ``examples.jsonl`` with its label; if there is a `reason` to drop it, a line of ``dropped.jsonl``."""
 
-    `repeat` says how often they have been in the set before.
+    label: str
+    line: bytes
+    reason: str = ""
+
+
+_REASONS = ("", "labeled_again", "label_changed")
+"""Why an example is dropped, by its number: not at all, or a later round gave its pair the same label, or the other one."""
+
+
+def _replaced(context: Context, pseudo: Sequence[str]) -> dict[str, bytes]:
+    """The numbers in `_REASONS` of all rows of some rounds, which are given from the oldest to the newest.
+
+    Only of rounds in which one is dropped. Pairs are told apart by `pair_key`, in whatever order their responses are shown.
+    Memory: about 0.15 GB a million rows; their texts are not held.
+    """
+    newest: dict[int, bool] = {}
+    found = {}
+    for role in reversed(pseudo) if len(pseudo) > 1 else ():
+        numbers = bytearray()
+        for block in over_blocks(_labels_in, line_blocks(context.file(role))):
+            for key, better in block:
+                later = newest.get(key)
+                numbers.append(0 if later is None else 1 + (later != better))
+                if later is None:
+                    newest[key] = better
+        if any(numbers):
+            found[role] = bytes(numbers)
+    return found
+
+
+def _labels_in(lines: Lines) -> list[tuple[int, bool]]:
+    """`pair_key` as a number and whether the better response is the one that sorts first, for each row."""
+    preferences = map(parse_preference, lines.rows())
+    return [
+        (int(pair_key(p.pair), 16), (p.pair.response_a < p.pair.response_b) == (p.label == "A")) for p in preferences
+    ]
+
+
+def _all_examples(
+    context: Context, roles: Sequence[str], repeat: int = 0, replaced: Mapping[str, bytes] = {}
+) -> Iterator[_Example]:
+    """The examples of the inputs "human" (already examples) and "round-i" (selected pairs of round i).
+
+    `repeat` says how often they have been in the set before, `replaced` which rows a later round has too.
     """
     for role in roles:
         round = None if role == "human" else int(role.removeprefix("round-"))
-        for examples in over_blocks(partial(_examples_in, round, repeat), line_blocks(context.file(role))):
+        numbers = replaced.get(role, b"")
+        blocks = ((lines, numbers[lines.first - 1 :][: lines.n]) for lines in line_blocks(context.file(role)))
+        for examples in over_blocks(partial(_examples_in, round, repeat), blocks):
             yield from examples
 
 
-def _examples_in(round: int | None, repeat: int, lines: Lines) -> list[tuple[str, bytes]]:
-    examples = lines.rows() if round is None else _selected_examples(lines.rows(), round)
-    if repeat:
-        examples = ({**one, "origin": {**one["origin"], "repeat": repeat}} for one in examples)
-    return [(one["label"], json_line(one).encode()) for one in examples]
+def _examples_in(round: int | None, repeat: int, block: tuple[Lines, bytes]) -> list[_Example]:
+    lines, numbers = block
+    made = []
+    for row, number in zip(lines.rows(), numbers or bytes(lines.n), strict=True):
+        for one in [row] if round is None else _selected_examples(row, round):
+            if repeat:
+                one = {**one, "origin": {**one["origin"], "repeat": repeat}}
+            if number:
+                one = {"id": one["id"], "label": one["label"], "origin": one["origin"], "reason": _REASONS[number]}
+            made.append(_Example(one["label"], json_line(one).encode(), _REASONS[number]))
+    return made
 
 
-def _selected_examples(rows: Iterable[Mapping[str, Any]], round: int) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        for order in ORDERS:
-            if order in row["proofs"]:
-                yield _example(row, order, row["proofs"][order], round)
+def _selected_examples(row: Mapping[str, Any], round: int) -> list[dict[str, Any]]:
+    return [_example(row, order, row["proofs"][order], round) for order in ORDERS if order in row["proofs"]]
 
 
 def _example(row: Mapping[str, Any], order: str, proof: Mapping[str, Any], round: int) -> dict[str, Any]:

@@ -73,6 +73,9 @@ _REASONS = {
     "ungrounded_quote": ("#5b8fa8", "The proof quotes words that neither the prompt nor the responses contain."),
     "low_score": ("#8f9d2f", "The proof's Eq. 5 score is below the bound (proofs.min_score)."),
     "not_scored": ("#7d77c9", "The proof has no Eq. 5 score, so it cannot be compared."),
+    # Examples, when a training set is made.
+    "label_changed": ("#b3593f", "A later round gave the pair the other label, which is learned instead."),
+    "labeled_again": ("#7b93b5", "A later round gave the pair the same label; its newest proofs are learned instead."),
     # Rows of the data.
     "duplicate": ("#6f86a8", "The same pair was read before."),
     "conflicting_labels": ("#c0504d", "The same pair was read before with the other label."),

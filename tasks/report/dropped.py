@@ -13,6 +13,7 @@ _ROWS = {
     "human-examples": "Human rationales",
     "label": "Labels: unlabeled pairs",
     "select": "Proofs: labeled pairs",
+    "training-set": "Training sets: examples",
     "benchmark": "Measuring: held-out pairs",
 }
 """Whose rows are counted: not those of stages that generate, as the stages that read these account for them."""

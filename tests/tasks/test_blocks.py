@@ -119,7 +119,7 @@ def made_in(encoder: ChatEncoder, shard_rows: int) -> dict[str, Artifact]:
     found["labels"] = keep_labels(run, 1, generated(run, "votes", rows, vote, shard_rows), rows.ref("rows.jsonl"))
     found["selected"] = select_proofs(run, 1, generated(run, "proofs", rows, proof, shard_rows), rows.ref("rows.jsonl"))
     few = run.find_or_make("few", "few", {}, {"all": found["selected"]}, first_selected)
-    found["training-set"] = judge_examples(run, 1, [few, found["selected"]], None)
+    found["training-set"] = judge_examples(run, 2, [few, found["selected"], few], None)
     return found
 
 

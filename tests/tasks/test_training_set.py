@@ -97,6 +97,68 @@ def test_an_order_without_a_proof_is_left_out(tmp_path: Path, encoder: ChatEncod
     assert all(example["label"] == flip(p.label) for example, p in zip(examples, PAIRS, strict=False))
 
 
+# ---- pairs that several rounds labeled ----------------------------------------------------------------------------------
+
+
+def of_rounds(run: Run, *rounds: list[PreferencePair]) -> Artifact:
+    """The training set of pairs selected in these rounds, the labeled ones first."""
+    selected = [
+        artifact(run, f"round-{i}/selected", {"selected.jsonl": [selected_row(p, confidence=i) for p in pairs]})
+        for i, pairs in enumerate(rounds)
+    ]
+    return judge_examples(run, len(rounds) - 1, selected, None)
+
+
+def other_label(preference: PreferencePair) -> PreferencePair:
+    return PreferencePair(preference.pair, flip(preference.label))
+
+
+def test_a_pair_is_learned_with_its_newest_label_and_with_the_newest_proofs(
+    tmp_path: Path, encoder: ChatEncoder
+) -> None:
+    labeled, changed, same, once = PAIRS[0], PAIRS[1], PAIRS[2], PAIRS[3]
+    made = of_rounds(
+        run_in(tmp_path, encoder),
+        [labeled],
+        [changed, same],
+        [once, other_label(changed), same.swapped()],
+        # The same pair may come in the other order, and with another id.
+        [other_label(changed).swapped()],
+    )
+    learned = [(e["origin"]["pair"], e["origin"]["round"], e["origin"]["confidence"]) for e in examples_of(made)[::2]]
+    assert learned == [(labeled.pair.id, 0, 0), (once.pair.id, 2, 2), (same.pair.id, 2, 2), (changed.pair.id, 3, 3)]
+    last, newest = parse_rationale(examples_of(made)[-2]), other_label(changed).swapped()
+    assert (last.pair.response_a, last.label) == (newest.pair.response_a, newest.label)
+    counts = made.manifest.counts
+    assert (counts.rows_in, counts.kept) == (14, 8)
+    assert counts.dropped == {"label_changed": 2, "labeled_again": 4}
+    assert made.manifest.metrics["pseudo_labeled"] == 6
+    dropped = [(r["origin"]["pair"], r["origin"]["round"], r["reason"]) for r in rows_of(made.file("dropped.jsonl"))]
+    assert dropped[::2] == [
+        (changed.pair.id, 1, "label_changed"),
+        (same.pair.id, 1, "labeled_again"),
+        (changed.pair.id, 2, "labeled_again"),
+    ]
+
+
+def test_a_labeled_pair_stays_beside_a_pseudo_label_of_it(tmp_path: Path, encoder: ChatEncoder) -> None:
+    """As in the stage "data", which drops copies and contradictions within a kind of pairs only."""
+    made = of_rounds(run_in(tmp_path, encoder), [PAIRS[0]], [other_label(PAIRS[0])], [PAIRS[1]])
+    assert [e["origin"]["round"] for e in examples_of(made)[::2]] == [0, 1, 2]
+    assert set(made.manifest.files) == {"examples.jsonl"}
+
+
+def test_a_set_without_repeated_pairs_is_as_it_was_before_they_were_looked_for(
+    tmp_path: Path, encoder: ChatEncoder
+) -> None:
+    made = mixture(run_in(tmp_path, encoder), [2, 3, 2])
+    assert (made.manifest.key[:16], made.manifest.files["examples.jsonl"]["sha256"][:16]) == (
+        "26c3b274982a5257",
+        "81e6a8a663fa88c7",
+    )
+    assert set(made.manifest.files) == {"examples.jsonl"}
+
+
 # ---- the share of labeled examples ---------------------------------------------------------------------------------------
 
 
