@@ -45,6 +45,7 @@ from tasks.settings import (
 from tasks.train import fine_tune_judge, pretrain, train_judge, train_prover
 from tasks.training_set import human_examples, judge_examples
 from tasks.trust.audit_proofs import audit_proofs
+from tasks.trust.memory import voted_on
 
 
 @flow(name="self-train", flow_run_name=shown_name, log_prints=False, persist_result=False, validate_parameters=False)
@@ -114,8 +115,9 @@ def self_training(run: Run) -> list[Candidate]:
     audit_proofs(run, 0, prover, judge, data.ref("labeled.jsonl"))
     run.on_round(run, 0)
 
+    labeled = None
     for i in range(1, m + 1):
-        labeled = label(run, i, judge, batch_of(data, i), truth)
+        labeled = label(run, i, judge, voted_on(run, i, batch_of(data, i), labeled), truth)
         selected.append(prove(run, i, prover, labeled.ref("labels.jsonl")))
         audit_proofs(run, i, prover, judge, labeled.ref("labels.jsonl"), truth)
         judge = train_judge(run, i, judge_examples(run, i, selected, human), base, previous=judge)

@@ -24,7 +24,7 @@ from tasks.model.engine import Request
 from tasks.model.judging import JudgeQuery, build_request
 from tasks.model.orders import ORDERS, shown
 from tasks.model.requests import PROMPT_TOO_LONG, Skip
-from tasks.model.votes import Tally, Vote, mean_probability, read_votes, tally
+from tasks.model.votes import CHANGES, Remembered, Tally, Vote, changes_of, mean_probability, read_votes, tally
 from tasks.model.voting import VotingRule, confidence_bounds, rounds_wanted, verdict_on
 from tasks.run.rows import GeneratedBlock, generate_rows, generated_blocks
 from tasks.run.sorting import SortedRows, written
@@ -138,6 +138,7 @@ def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef) -> Artifa
         "orders_agree": labels.orders_agree,
         "max_one_sided": labels.max_one_sided,
         **({"quotes": RULE} if labels.grounded_votes else {}),
+        **({"memory": labels.memory} if labels.memory and round > 1 else {}),
     }
     params = vote_params(run, round)
     rule = VotingRule.of(params)
@@ -169,6 +170,7 @@ def _split_labels(
         "orders_agree": total.tallies["orders_agree"][True],
         "label_balance": {"A": sides["A"], "B": sides["B"]},
         "vote_margins": {str(margin): margins[margin] for margin in sorted(margins)},
+        **({"voted_again": {name: again[name] for name in CHANGES}} if (again := total.tallies["again"]) else {}),
     }
     return Outcome(total.counts, metrics).warning(total.useless.warnings(n_votes, "votes"))
 
@@ -185,7 +187,8 @@ def _labels_of(query: JudgeQuery, settings: LabelSettings, rule: VotingRule, blo
                 f"row {row['id']!r} has {len(votes)} of {rule.planned} votes, and the others could change its label: "
                 "remove the folder of this round's votes, so that they are cast again"
             )
-        counted = tally(votes)
+        counted = tally(votes, Remembered.of(row, settings.memory))
+        made.tallies["again"].update(changes_of(row, votes, counted.label))
         made.tallies["cast"][len(votes)] += 1
         made.tallies["orders_agree"][counted.orders_agree] += 1
         replies = (completion for request in line["requests"] for completion in request["completions"])

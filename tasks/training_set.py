@@ -72,10 +72,12 @@ def judge_examples(run: Run, round: int, selected: Sequence[Artifact], human: Ar
 
     `selected` holds the artifact of round 0 (the labeled pairs), then of each round. Labeled examples, and human ones if
     given, are repeated evenly until they make up `training.labeled_share` of the set. Examples of a pair that a later round
-    labeled too are dropped.
+    labeled too are dropped. With `labels.memory`, the last round labeled all pairs of the others again: only its own count.
     """
     training = run.settings.training
     inputs = {f"round-{i}": artifact.ref("selected.jsonl") for i, artifact in enumerate(selected)}
+    if run.settings.labels.memory:
+        inputs = {role: ref for role, ref in inputs.items() if role in ("round-0", list(inputs)[-1])}
     pseudo = list(inputs)[1:]
     labeled = ["round-0"]
     if human is not None and training.human_rationales:

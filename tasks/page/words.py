@@ -59,6 +59,7 @@ _REASONS = {
     "no_valid_vote": ("#a08a1c", "No vote could be read as A or B."),
     "prompt_too_long": ("#a0714f", "The pair does not fit into the model's context (models.max_tokens)."),
     "truth_unknown": ("#6b8e23", "The true label, which this run uses instead of votes, is unknown."),
+    "no_votes": ("#8c7b6b", "There are no votes on the pair to remember: it did not fit, or it failed."),
     # Pairs and candidates, when proofs are chosen.
     "no_valid_proof": ("#8172b3", "All proofs of the pair were rejected."),
     "no_valid_proof_in_one_order": ("#459b9b", "All proofs of the pair in one of its two orders were rejected."),

@@ -102,14 +102,15 @@ class _SelfTraining:
         yield from self._audited(0, facts.rows["labeled"], facts.labeled)
 
         pseudo: Examples | None = None
-        judged = settings.labels.source == "judge"
+        judged, remembers = settings.labels.source == "judge", bool(settings.labels.memory)
         for i, pairs in enumerate(batches, start=1):
-            votes = self._voted(i, pairs)
+            votes = self._voted(i, sum(batches[:i]) if remembers else pairs)
             proved = self._proved(i, "unlabeled", votes.rows_out, facts.unlabeled, judged)
             yield from (votes, proved)
             yield from self._audited(i, votes.rows_out, facts.unlabeled, judged)
             more = self._examples(i, "unlabeled", proved.rows_out, facts.unlabeled)
-            pseudo = more if pseudo is None else pseudo.plus(more)
+            # With memory, every round votes on all pairs so far and proves them, and its judge learns only these.
+            pseudo = more if pseudo is None or remembers else pseudo.plus(more)
             yield from self._judge(i, self._mixed(labeled, pseudo), training.judge)
 
         if training.final is not None:
@@ -170,7 +171,8 @@ class _SelfTraining:
             kept=self.assumed.kept_labels,
             row_bytes=row_bytes + BYTES_OF_VOTES,
         )
-        place = Place(f"{name}/votes", "vote", round, (f"{name}/votes", f"{name}/labels"))
+        batch = (f"{name}/batch",) if labels.memory and round > 1 else ()
+        place = Place(f"{name}/votes", "vote", round, (*batch, f"{name}/votes", f"{name}/labels"))
         return planned_generation(place, load, self.models["judge"])
 
     def _votes_cast(self) -> tuple[float, float]:

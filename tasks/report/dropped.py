@@ -11,6 +11,7 @@ from tasks.run.stage import Run
 _ROWS = {
     "data": "Data: rows read",
     "human-examples": "Human rationales",
+    "batch": "Batches with earlier pairs",
     "label": "Labels: unlabeled pairs",
     "select": "Proofs: labeled pairs",
     "training-set": "Training sets: examples",

@@ -68,7 +68,9 @@ def _batch(run: Run, round: int, labels: Artifact) -> Iterator[tuple[Row, Row]]:
     """The round's unlabeled pairs with their votes, or without if the labels did not come from votes."""
     votes, data = run.finished_stage("vote", round), run.finished_stage("data")
     if votes is not None and data is not None:
-        yield from generated_for(votes, batch_of(data, round).path)
+        with_earlier = run.finished_stage("batch", round)
+        batch = with_earlier.file("batch.jsonl") if with_earlier else batch_of(data, round).path
+        yield from generated_for(votes, batch)
         return
     for name in ("labels.jsonl", "dropped.jsonl"):
         for row in read_jsonl(labels.file(name)):

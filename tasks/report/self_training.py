@@ -101,6 +101,7 @@ def page_content(run: Run, facts: Mapping[str, object]) -> Row:
         **({"Prover trained from": models.prover_base} if run.settings.writes_proofs() else {}),
         "Prompt": models.judge_prompt,
         **({"Orders proved and learned": "one of each pair's two"} if run.settings.proofs.orders == "one" else {}),
+        **({"Memory of votes": run.settings.labels.memory} if run.settings.labels.memory else {}),
         "Seed": run.seed,
     }
     found, sets = gains(run), played_sets(run, {row["round"]: row["name"] for row in table})

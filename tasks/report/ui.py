@@ -227,6 +227,8 @@ def _figures(row: Row, is_best: bool) -> Iterator[tuple[str, str]]:
     yield "kept labels correct", percent(row["kept_right"])
     yield "kept labels that are A", percent(balance.get("A", 0) / sum(balance.values())) if balance else "–"
     yield "votes cast", percent(row["votes_cast"])
+    again = row["voted_again"]
+    yield "labels changed", f"{number(again['flips'])} of {number(again['pairs'])}" if again else "–"
     yield "valid proofs", percent(row["proofs_valid"] / proofs) if proofs else "–"
     yield "proof score", number(row["proof_score"], 3)
     yield "training examples", number(row["examples"])

@@ -63,6 +63,7 @@ def _labels(labels: Artifact | None) -> Row:
         "pairs_by_votes": metrics.get("pairs_by_votes", {}),
         "vote_margins": metrics.get("vote_margins", {}),
         "orders_agree": metrics.get("orders_agree"),
+        "voted_again": metrics.get("voted_again", {}),
         "malformed_share": sum(malformed.values()) / votes if votes else None,
     }
 

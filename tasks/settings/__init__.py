@@ -137,6 +137,20 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _votes_can_be_remembered(self) -> Self:
+        labels = self.labels
+        if labels.memory and labels.source == "truth":
+            raise ValueError(
+                'labels.memory is about the judge\'s votes, and labels.source = "truth" has none: leave it out'
+            )
+        if labels.memory and labels.voting != "all" and self.judge_prompt.has_rationale:
+            raise ValueError(
+                f'labels.memory = {labels.memory:g} needs labels.voting = "all", not "{labels.voting}": later rounds remember '
+                "a pair's share of all votes, which is not known if they end early"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _unlabeled_pairs_are_given(self) -> Self:
         if self.rounds.count and not self.data.unlabeled:
             raise ValueError(

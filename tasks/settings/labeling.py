@@ -147,6 +147,18 @@ class LabelSettings(Section):
         description="A vote does not count if its rationale quotes text, or in the compact form lists words, found in neither "
         "prompt nor responses. It stays in the number of votes cast, as a malformed reply does.",
     )
+    memory: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        title="Memory of votes",
+        description="The weight of what earlier rounds voted on a pair (after ConsistRM, arXiv:2604.07484, which weighs past and "
+        "present alike: 0.5). Above 0, each round votes again on all pairs of the rounds before it: a pair's share is "
+        "(1 − memory) × its share of the votes now + memory × the mean of its earlier shares, and decides label and "
+        "confidence. All kept labels are proved again, and the judge learns the newest: with 3 rounds, twice the votes and "
+        "proofs. It needs voting = all. 0: each pair is voted on once.",
+        exclude_if=lambda value: value == 0,
+    )
     max_one_sided: Share = Field(
         0.8,
         title="Maximum share on one side",

@@ -1,1 +1,1 @@
-"""How far a run's labels and proofs can be trusted, and what in the run shows it."""
+"""How far a run's labels, proofs and judges can be trusted, and where each of them comes from."""

@@ -94,6 +94,19 @@ def test_later_rounds_learn_from_all_before_and_the_last_may_find_fewer_pairs() 
     assert [planned[f"round-{i}/judge"].rows_in for i in (0, 1, 2, 3)] == pytest.approx([30, 46, 62, 70])
 
 
+def test_with_memory_every_round_votes_on_all_pairs_so_far_and_proves_them() -> None:
+    once, planned = (
+        stages(rounds={"count": 3, "pairs": 80}, labels={"voting": "all", "memory": memory}) for memory in (0.0, 0.3)
+    )
+    assert [planned[f"round-{i}/votes"].rows_in for i in (1, 2, 3)] == [80, 160, 200]
+    assert planned["round-2/votes"].generated_tokens == pytest.approx(2 * once["round-2/votes"].generated_tokens)
+    assert planned["round-3/proofs"].rows_in == pytest.approx(5 * once["round-3/proofs"].rows_in)
+    for i in (1, 2, 3):
+        assert planned[f"round-{i}/judge"].rows_in == pytest.approx(once[f"round-{i}/judge"].rows_in)
+    assert planned["round-1/votes"].place == once["round-1/votes"].place
+    assert planned["round-2/votes"].place.parts == ("round-2/batch", "round-2/votes", "round-2/labels")
+
+
 def test_what_the_settings_add_to_a_training_set() -> None:
     human = stages(training={"human_rationales": True})
     assert human["round-0/judge"].rows_in == 30 + 5

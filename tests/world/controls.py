@@ -31,6 +31,7 @@ def world() -> World:
     further = [
         Control("one-order", "one order of each pair, as many trained tokens", {"proofs.orders": "one"}),
         Control("pair-orders", "both orders of a pair in one batch", {"training.pair_orders": True}),
+        Control("memory", "labels with memory of earlier votes", {"labels.memory": 0.5, "labels.voting": "all"}),
     ]
     return World("tests.world.controls", "demo", Path("runs/controls"), write_splits, shown, further)
 
