@@ -21,6 +21,7 @@ from tasks.model.chat import ChatEncoder
 from tasks.model.engine import FakeEngine, Request
 from tasks.report.samples import sample_pairs
 from tasks.report.self_training import write_report
+from tasks.run.changes import announce
 from tasks.run.rounds import round_table
 from tasks.run.stage import Run
 from tasks.training_set import judge_examples
@@ -230,3 +231,11 @@ def test_a_whole_run_with_memory(tmp_path: Path, encoder: ChatEncoder) -> None:
         assert text in page
     assert len(sample_pairs(run, 2)) == 16
     assert all(len(one["votes"]) == 4 for one in sample_pairs(run, 2))
+    said: list[str] = []
+    announce(
+        Run(run.store, with_overrides(config.model_dump(), {"labels.memory": 0.4}), 0),
+        self_training,
+        "redo",
+        said.append,
+    )
+    assert said[0].startswith("round-2/labels: memory 0.3 → 0.4, will redo: round-2/labels, "), said
