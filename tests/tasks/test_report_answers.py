@@ -122,9 +122,10 @@ def reasons_given() -> set[str]:
     return rules | set(get_args(DropReason)) | set(get_args(Malformed))
 
 
-@pytest.mark.parametrize(
-    "name", sorted(reasons_given() | {"no_valid_proof", "no_valid_proof_in_one_order", "engine_abort"})
-)
+OTHERS = {"no_valid_proof", "no_valid_proof_in_one_order", "engine_abort", "label_changed", "labeled_again", "no_votes"}
+
+
+@pytest.mark.parametrize("name", sorted(reasons_given() | OTHERS))
 def test_every_reason_has_a_meaning(name: str) -> None:
     assert words.reason(name).meaning
 

@@ -13,6 +13,7 @@ from data.store.artifacts import Artifact, StageError
 from data.world import taste
 from prompts.judge import join_headings
 from tasks.model.chat import ChatEncoder
+from tasks.report.dropped import losses
 from tasks.run.stage import Run
 from tasks.training_set import human_examples, judge_examples
 from tests.conftest import artifact, rows_of, run_with
@@ -118,7 +119,7 @@ def test_a_pair_is_learned_with_its_newest_label_and_with_the_newest_proofs(
 ) -> None:
     labeled, changed, same, once = PAIRS[0], PAIRS[1], PAIRS[2], PAIRS[3]
     made = of_rounds(
-        run_in(tmp_path, encoder),
+        run := run_in(tmp_path, encoder),
         [labeled],
         [changed, same],
         [once, other_label(changed), same.swapped()],
@@ -133,6 +134,9 @@ def test_a_pair_is_learned_with_its_newest_label_and_with_the_newest_proofs(
     assert (counts.rows_in, counts.kept) == (14, 8)
     assert counts.dropped == {"label_changed": 2, "labeled_again": 4}
     assert made.manifest.metrics["pseudo_labeled"] == 6
+    assert [(loss.title, loss.of, loss.reasons) for loss in losses(run)] == [
+        ("Training sets: examples", 14, {"label_changed": 2, "labeled_again": 4})
+    ]
     dropped = [(r["origin"]["pair"], r["origin"]["round"], r["reason"]) for r in rows_of(made.file("dropped.jsonl"))]
     assert dropped[::2] == [
         (changed.pair.id, 1, "label_changed"),
