@@ -70,12 +70,14 @@ def human_examples(run: Run, data: Artifact) -> Artifact:
 def judge_examples(run: Run, round: int, selected: Sequence[Artifact], human: Artifact | None) -> Artifact:
     """The stage "training-set" of a round: all selected pairs so far, in every order with a proof, each with its own.
 
-    `selected` holds the artifact of round 0 (the labeled pairs), then of each round. Labeled examples, and human ones if
-    given, are repeated evenly until they make up `training.labeled_share` of the set. Examples of a pair that a later round
-    labeled too are dropped. With `labels.memory`, the last round labeled all pairs of the others again: only its own count.
+    `selected` holds the artifact of round 0 (the labeled pairs), then of each round, but for those that are left out. Labeled
+    examples, and human ones if given, are repeated evenly until they make up `training.labeled_share` of the set. Examples of
+    a pair that a later round labeled too are dropped. With `labels.memory`, the last round labeled all pairs of the others
+    again: only its own count.
     """
     training = run.settings.training
-    inputs = {f"round-{i}": artifact.ref("selected.jsonl") for i, artifact in enumerate(selected)}
+    rounds = [i if made.manifest.round is None else made.manifest.round for i, made in enumerate(selected)]
+    inputs = {f"round-{i}": made.ref("selected.jsonl") for i, made in zip(rounds, selected, strict=True)}
     if run.settings.labels.memory:
         inputs = {role: ref for role, ref in inputs.items() if role in ("round-0", list(inputs)[-1])}
     pseudo = list(inputs)[1:]

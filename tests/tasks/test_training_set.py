@@ -17,6 +17,7 @@ from tasks.report.dropped import losses
 from tasks.run.stage import Run
 from tasks.training_set import human_examples, judge_examples
 from tests.conftest import artifact, rows_of, run_with
+from tests.support.written_run import put
 
 PAIRS = taste.draw_pairs(60, 0)
 
@@ -143,6 +144,16 @@ def test_a_pair_is_learned_with_its_newest_label_and_with_the_newest_proofs(
         (same.pair.id, 1, "labeled_again"),
         (changed.pair.id, 2, "labeled_again"),
     ]
+
+
+def test_an_example_names_the_round_of_its_pair_though_a_round_before_it_is_left_out(
+    tmp_path: Path, encoder: ChatEncoder
+) -> None:
+    run = run_in(tmp_path, encoder)
+    rounds = ((0, PAIRS[:1]), (1, PAIRS[1:2]), (3, PAIRS[2:3]))
+    files = {i: {"selected.jsonl": [selected_row(p) for p in pairs]} for i, pairs in rounds}
+    made = judge_examples(run, 3, [put(run, f"round-{i}/selected", "select", i, files[i]) for i in files], None)
+    assert [example["origin"]["round"] for example in examples_of(made)[::2]] == [0, 1, 3]
 
 
 def test_a_labeled_pair_stays_beside_a_pseudo_label_of_it(tmp_path: Path, encoder: ChatEncoder) -> None:
