@@ -1,30 +1,28 @@
 """The first stage: sources → the rows of the run, with held-out pairs set apart and unlabeled pairs split into batches.
 
 Files of its artifact: ``rationale.jsonl`` (D_p), ``labeled.jsonl`` (D_r), ``heldout.jsonl``, ``batch-1.jsonl`` … (D_u),
-``truth.jsonl`` if unlabeled rows carry their true label, ``pretraining.jsonl``, and ``dropped.jsonl``.
+``truth.jsonl`` if unlabeled rows carry their true label, ``calibration.jsonl`` and ``pretraining.jsonl`` if they are asked for,
+and ``dropped.jsonl``.
 """
 
 from __future__ import annotations
 
-import random
-from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from functools import partial
 from itertools import chain
-from typing import IO, Any
-
-import orjson
+from typing import Any
 
 from data.files import json_line
 from data.overlap import Index
-from data.records import flip, parse_pair
 from data.seeds import derive_seed
 from data.sources.adapters import Kind
+from data.sources.apart import SetApart, is_drawn
 from data.sources.ids import Ids, clash_of_ids
 from data.sources.mixture import Mixture, needs_drawing
+from data.sources.pool import Pool
 from data.sources.prepared import Prepared, prepared_in
 from data.sources.rows import DataError
 from data.sources.sources import (
@@ -32,7 +30,6 @@ from data.sources.sources import (
     Reading,
     Source,
     as_published,
-    assign_order,
     blocks_as,
     name_of,
     within_allowance,
@@ -43,6 +40,7 @@ from tasks.machine.parallel import over_blocks
 from tasks.overlap import index_of
 from tasks.run.stage import Context, Run
 from tasks.settings import DataSettings, RoundSettings
+from tasks.settings.data import SOURCES
 
 Numbered = tuple[int, Prepared]
 """The number of a source among those of its kind, and a pair from it."""
@@ -52,9 +50,7 @@ def prepare(run: Run, sets: Sequence[Artifact] = ()) -> Artifact:
     """The stage "data". `sets` are the benchmarks whose copies are left out if the settings ask for it."""
     data, rounds = run.settings.data, run.settings.rounds
     inputs: dict[str, Input] = {
-        f"{kind}-{i}": as_published(source)
-        for kind in ("rationale", "labeled", "unlabeled", "pretraining", "heldout")
-        for i, source in enumerate(getattr(data, kind))
+        f"{kind}-{i}": as_published(source) for kind in SOURCES for i, source in enumerate(getattr(data, kind))
     }
     config = {"data": data.model_dump(mode="json"), "rounds": rounds.model_dump(), "seed": run.seed}
     kept_out = sets if data.contamination == "drop" else ()
@@ -84,15 +80,20 @@ class _Splitter:
         self.reasons: Counter[str] = Counter()
         self.sizes: dict[str, int] = {}
         self.mixtures: dict[str, list[dict[str, Any]]] = {}
-        self.heldout_prompts: set[str] = set()
-        self.heldout_pairs: set[int] = set()
+        self.shares = data.split_off_shares
+        self.apart = {
+            "heldout": SetApart("held_out", data.overlap),
+            "calibration": SetApart("for_calibration", data.overlap),
+        }
 
     def split(self) -> Outcome:
         if self.data.conflicts == "drop":
             self._find_conflicts()
         with (self.work / "dropped.jsonl").open("w", encoding="utf-8") as self.dropped:
-            # Held-out pairs first: their content is kept out of everything else.
-            self._write("heldout.jsonl", self._given_heldout())
+            # Held-out pairs first: their content is kept out of everything else; then that of calibration pairs.
+            self._write("heldout.jsonl", self._set_apart("heldout"))
+            if self.data.calibrates:
+                self._write("calibration.jsonl", self._set_apart("calibration", "heldout"))
             self._write_mixed("labeled", self._labeled())
             self._write_mixed("rationale", self._fresh("rationale", self.data.rationale))
             if self.data.pretraining:
@@ -102,24 +103,36 @@ class _Splitter:
         metrics = {"sizes": self.sizes} | ({"mixtures": self.mixtures} if self.mixtures else {})
         return Outcome(Counts(self.rows_in, self.kept, dict(sorted(self.reasons.items()))), metrics)
 
-    def _given_heldout(self) -> Iterator[bytes]:
-        for pair in self._mixed("heldout", self._read("preference", self.data.heldout)):
-            self._hold_out(pair)
+    def _set_apart(self, kind: str, *kept_out_by: str) -> Iterator[bytes]:
+        """The pairs of the sources that are given for this kind."""
+        found = self._read("preference", getattr(self.data, kind))
+        for pair in self._mixed(kind, (one for one in found if not self._is_kept_out(one[1], *kept_out_by))):
+            self.apart[kind].add(pair)
             yield pair.line
 
     def _labeled(self) -> Iterator[Numbered]:
-        """Labeled pairs; if no held-out source is given, a share of their prompts is split off on the way."""
-        split_off = not self.data.heldout
-        with (self.work / "heldout.jsonl").open("ab") as heldout:
+        """Labeled pairs, except for the shares of their prompts that are split off on the way."""
+        with ExitStack() as files:
+            ends = {kind: files.enter_context((self.work / f"{kind}.jsonl").open("ab")) for kind in self.shares}
             for n, pair in self._read("preference", self.data.labeled):
-                draw = derive_seed(self.seed, "heldout", pair.prompt) / 2**31
-                if split_off and draw < self.data.heldout_share:
-                    self._hold_out(pair)
-                    heldout.write(pair.line)
-                    self.sizes["heldout.jsonl"] += 1
+                kind = self._drawn_for(pair)
+                if kind is None:
+                    if not self._overlaps(pair):
+                        yield n, pair
+                elif kind == "heldout" or not self._is_kept_out(pair, "heldout"):
+                    self.apart[kind].add(pair)
+                    ends[kind].write(pair.line)
+                    self.sizes[f"{kind}.jsonl"] += 1
                     self.kept += 1
-                elif not self._overlaps(pair):
-                    yield n, pair
+
+    def _drawn_for(self, pair: Prepared) -> str | None:
+        """What a labeled pair is split off for: all pairs of a prompt or, if they share one, pair by pair."""
+        # Held-out pairs are drawn by prompt in any case: runs keep those that they have.
+        by: dict[str, object] = {"heldout": pair.prompt, "calibration": pair.prompt}
+        if self.data.overlap == "pair":
+            by["calibration"] = pair.key
+        shares = self.shares.items()
+        return next((kind for kind, share in shares if is_drawn(by[kind], self.seed, kind, share)), None)
 
     def _fresh(self, kind: Kind, sources: tuple[Source, ...]) -> Iterator[Numbered]:
         return (numbered for numbered in self._read(kind, sources) if not self._overlaps(numbered[1]))
@@ -148,28 +161,14 @@ class _Splitter:
 
     def _cut_batches(self) -> None:
         """Unlabeled pairs in a seeded order, one batch per round. Adding rounds leaves the earlier batches unchanged."""
-        pool, truth = self.work / "pool.tmp", self.work / "truth.jsonl"
-        offsets = array("q")
-        with pool.open("wb") as stream, truth.open("w", encoding="utf-8") as truths:
-            for index, pair in enumerate(self._mixed("unlabeled", self._unlabeled())):
-                line, label = pair.line, pair.truth
-                # Files that pair two models' answers always show the same one first; a seeded coin undoes that.
-                if assign_order(index, self.seed) == "B":
-                    line, label = _swapped(line), flip(label) if label else None
-                offsets.append(stream.tell())
-                stream.write(line)
-                if label is not None:
-                    truths.write(json_line({"id": pair.id, "label": label}))
-        random.Random(derive_seed(self.seed, "batches")).shuffle(offsets)
-        used = 0
-        with pool.open("rb") as stream:
-            for i in range(1, self.rounds.count + 1):
-                chosen = offsets[used : used + self.rounds.pairs]
-                used += len(chosen)
-                self._write(f"batch-{i}.jsonl", (_line_at(stream, offset) for offset in chosen))
-        self._drop_many(len(offsets) - used, "not_needed")
-        self.sizes["unlabeled"] = len(offsets)
-        pool.unlink()
+        pool, truth = Pool(self.seed, self.work / "pool.tmp"), self.work / "truth.jsonl"
+        with truth.open("w", encoding="utf-8") as truths:
+            pool.fill(self._mixed("unlabeled", self._unlabeled()), truths)
+        for i in range(1, self.rounds.count + 1):
+            self._write(f"batch-{i}.jsonl", pool.batch(i, self.rounds.pairs))
+        self._drop_many(max(0, len(pool) - self.rounds.count * self.rounds.pairs), "not_needed")
+        self.sizes["unlabeled"] = len(pool)
+        pool.spool.unlink()
         if not self.data.unlabeled_truth:
             truth.unlink()
 
@@ -219,7 +218,7 @@ class _Splitter:
     def _find_conflicts(self) -> None:
         """Reads all labeled pairs in an extra pass beforehand, to find those that occur with both labels."""
         seen: dict[int, bool] = {}
-        for kind in ("rationale", "labeled", "heldout"):
+        for kind in ("rationale", "labeled", "heldout", "calibration"):
             for source in getattr(self.data, kind):
                 for item in self._prepared(source, "preference", None):
                     if isinstance(item, Dropped) or item.better is None:
@@ -228,20 +227,18 @@ class _Splitter:
                         self.conflicting.add(item.key)
 
     def _overlaps(self, pair: Prepared) -> bool:
-        if self.data.overlap == "prompt" and pair.prompt in self.heldout_prompts:
-            self._drop("prompt_is_held_out", pair.id)
-            return True
-        if pair.key in self.heldout_pairs:
-            self._drop("pair_is_held_out", pair.id)
+        if self._is_kept_out(pair, *self.apart):
             return True
         if pair.hit is not None:
             self._drop(f"in_{pair.hit.benchmark}", pair.id, **asdict(pair.hit))
-            return True
-        return False
+        return pair.hit is not None
 
-    def _hold_out(self, pair: Prepared) -> None:
-        self.heldout_prompts.add(pair.prompt)
-        self.heldout_pairs.add(pair.key)
+    def _is_kept_out(self, pair: Prepared, *kinds: str) -> bool:
+        """Whether it is too much like a pair that is set apart; then it is dropped."""
+        reason = next((reason for kind in kinds if (reason := self.apart[kind].keeps_out(pair))), None)
+        if reason is not None:
+            self._drop(reason, pair.id)
+        return reason is not None
 
     def _write_mixed(self, kind: str, pairs: Iterator[Numbered]) -> None:
         self._write(f"{kind}.jsonl", (pair.line for pair in self._mixed(kind, pairs)))
@@ -265,6 +262,7 @@ class _Splitter:
 
     def _check(self) -> None:
         wanted = [kind for kind in ("rationale", "pretraining") if getattr(self.data, kind)]
+        wanted += ["calibration"] if self.data.calibrates else []
         for name in ("heldout.jsonl", "labeled.jsonl", *(f"{kind}.jsonl" for kind in wanted)):
             if not self.sizes[name]:
                 raise DataError(
@@ -279,16 +277,6 @@ class _Splitter:
             )
 
 
-def _swapped(line: bytes) -> bytes:
-    """The line of the same pair shown in the other order."""
-    return json_line(parse_pair(orjson.loads(line)).swapped().to_json()).encode()
-
-
-def _line_at(stream: IO[bytes], offset: int) -> bytes:
-    stream.seek(offset)
-    return stream.readline()
-
-
 def batch_of(data: Artifact, round: int) -> FileRef:
     """The fresh unlabeled pairs of a round."""
     return data.ref(f"batch-{round}.jsonl")
@@ -297,3 +285,8 @@ def batch_of(data: Artifact, round: int) -> FileRef:
 def truth_of(data: Artifact) -> FileRef | None:
     """The true labels of the unlabeled pairs, if the data has them."""
     return data.ref("truth.jsonl") if "truth.jsonl" in data.manifest.files else None
+
+
+def calibration_of(data: Artifact) -> FileRef:
+    """The labeled pairs that no model is trained on, and that are not held out."""
+    return data.ref("calibration.jsonl")

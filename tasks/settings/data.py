@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from data.sources.sources import Source
 from tasks.settings.section import Section
 
+SOURCES = ("rationale", "labeled", "unlabeled", "pretraining", "heldout", "calibration")
+"""The settings that are lists of sources."""
+
 
 class DataSettings(Section):
     """Where the pairs come from. Several sources of one kind are read in turn and form a mixture."""
@@ -47,11 +50,28 @@ class DataSettings(Section):
         title="Held-out share",
         description="This share of the labeled prompts is held out if no held-out source is given.",
     )
+    calibration: tuple[Source, ...] = Field(
+        (),
+        title="Calibration pairs",
+        description="Labeled pairs that show how confident a label must be for labels.target_precision. Like held-out pairs "
+        "they are never trained on, and they do not count in any reported accuracy. 0.95 needs 59 kept ones without an error, "
+        "or 93 with one: give a few hundred.",
+        exclude_if=lambda value: not value,
+    )
+    calibration_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        title="Calibration share",
+        description="This share of the labeled prompts is split off for calibration; of the labeled pairs, where overlap = pair. "
+        "0: none.",
+        exclude_if=lambda value: not value,
+    )
     overlap: Literal["prompt", "pair"] = Field(
         "prompt",
         title="Overlap with held-out pairs",
         description="prompt: a row whose prompt is also held out is dropped from training. pair: only a row whose whole pair is "
-        "held out; for data in which all rows share one prompt.",
+        "held out; for data in which all rows share one prompt. The same for calibration pairs.",
     )
     contamination: Literal["report", "drop"] = Field(
         "report",
@@ -76,7 +96,7 @@ class DataSettings(Section):
 
     @model_validator(mode="after")
     def _weights_of_all_or_none(self) -> Self:
-        for kind in ("rationale", "labeled", "unlabeled", "pretraining", "heldout"):
+        for kind in SOURCES:
             lacking = [source.path for source in getattr(self, kind) if source.weight is None]
             if lacking and len(lacking) < len(getattr(self, kind)):
                 raise ValueError(
@@ -92,6 +112,23 @@ class DataSettings(Section):
                 "give a held-out source, or a heldout_share above 0: without held-out pairs, no round can be evaluated"
             )
         return self
+
+    @model_validator(mode="after")
+    def _calibration_pairs_are_given_once(self) -> Self:
+        if self.calibration and self.calibration_share:
+            raise ValueError("calibration and calibration_share are both given: give one of the two")
+        return self
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether pairs are set apart for calibration."""
+        return bool(self.calibration or self.calibration_share)
+
+    @property
+    def split_off_shares(self) -> dict[str, float]:
+        """The shares of the labeled prompts that are split off, by what for."""
+        shares = {"heldout": 0.0 if self.heldout else self.heldout_share, "calibration": self.calibration_share}
+        return {kind: share for kind, share in shares.items() if share}
 
 
 class RoundSettings(Section):

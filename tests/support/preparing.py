@@ -47,6 +47,9 @@ class Prepare:
             rows = list({**WORLD, **given}[kind])
             write_jsonl(folder / f"{kind}.jsonl", rows)
             sources[kind] = [{"path": str(folder / f"{kind}.jsonl")}] if rows else []
+        if "calibration" in given:
+            write_jsonl(folder / "calibration.jsonl", given["calibration"])
+            sources["calibration"] = [{"path": str(folder / "calibration.jsonl")}]
         rounds = rounds or {"count": 2, "pairs": 6}
         run = run_with(folder / "runs", self.encoder, lambda r, j: "", data={**sources, **data}, rounds=rounds)
         run.seed = seed
