@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.settings.section import Section, Share
 
@@ -159,8 +160,48 @@ class LabelSettings(Section):
         "proofs. It needs voting = all. 0: each pair is voted on once.",
         exclude_if=lambda value: value == 0,
     )
+    target_precision: float | None = Field(
+        None,
+        gt=0.5,
+        lt=1,
+        title="Target precision",
+        description="In place of min_confidence: each round uses the loosest of the thresholds for which the judge's votes on "
+        "calibration pairs (data.calibration, data.calibration_share) show that at least this share of kept labels is right. "
+        "For each domain (source) with enough of these pairs, and for all others together. Empty: off.",
+        exclude_if=lambda value: value is None,
+    )
+    target_confidence: float = Field(
+        0.95,
+        gt=0.5,
+        lt=1,
+        title="Confidence of the target",
+        description="How sure it must be that the target precision is reached, in each round for all domains together: a "
+        "promise is broken in at most 5% of rounds at 0.95, if the unlabeled pairs are like the calibration pairs.",
+    )
+    thresholds: tuple[Share, ...] = Field(
+        (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5),
+        min_length=1,
+        max_length=10,
+        title="Thresholds",
+        description="The values of min_confidence that are tested for the target precision, from strict to loose, until the "
+        "first that fails. Of 8 votes, 0.95 asks for all, 0.85 for 7 and 0.65 for 6.",
+    )
+    if_infeasible: Literal["stop", "strictest"] = Field(
+        "stop",
+        title="If no threshold reaches the target",
+        description="stop: no label is kept, and the run stops unless other domains have labels. strictest: the "
+        "strictest threshold is used, with a warning.",
+    )
     max_one_sided: Share = Field(
         0.8,
         title="Maximum share on one side",
         description="The run stops if more than this share of the kept labels is A, or is B: the judge has a position bias.",
     )
+
+    @model_validator(mode="after")
+    def _thresholds_go_from_strict_to_loose(self) -> Self:
+        if any(after >= before for before, after in pairwise(self.thresholds)):
+            raise ValueError(
+                f"thresholds = {list(self.thresholds)}: they are tested from strict to loose, so each must be below the last"
+            )
+        return self
