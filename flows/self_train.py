@@ -46,6 +46,7 @@ from tasks.train import fine_tune_judge, pretrain, train_judge, train_prover
 from tasks.training_set import human_examples, judge_examples
 from tasks.trust.audit_proofs import audit_proofs
 from tasks.trust.memory import voted_on
+from tasks.trust.threshold import set_strictness
 
 
 @flow(name="self-train", flow_run_name=shown_name, log_prints=False, persist_result=False, validate_parameters=False)
@@ -117,7 +118,9 @@ def self_training(run: Run) -> list[Candidate]:
 
     labeled = None
     for i in range(1, m + 1):
-        labeled = label(run, i, judge, voted_on(run, i, batch_of(data, i), labeled), truth)
+        strictness = set_strictness(run, i, judge, data, batch_of(data, i))
+        batch = voted_on(run, i, batch_of(data, i), labeled)
+        labeled = label(run, i, judge, batch, truth, strictness)
         selected.append(prove(run, i, prover, labeled.ref("labels.jsonl")))
         audit_proofs(run, i, prover, judge, labeled.ref("labels.jsonl"), truth)
         judge = train_judge(run, i, judge_examples(run, i, selected, human), base, previous=judge)

@@ -22,7 +22,7 @@ from tasks.train import TrainingSpec, train
 from tasks.training_set import example_of
 
 _TRAININGS = ("pretrain", "train-prover", "train-judge")
-_GENERATIONS = ("prove", "vote")
+_GENERATIONS = ("prove", "vote", "calibration-vote")
 _BEFORE_ROUNDS = ("pretrained", "prover")
 """The trainings of a run that all its rounds build on."""
 CHANCE = 0.5

@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.files import json_line, read_jsonl
 from data.records import parse_pair
 from data.seeds import derive_seed
-from data.store.artifacts import WARNINGS, Artifact, Counts, FileRef, Input, Outcome, StageError
+from data.store.artifacts import WARNINGS, Artifact, FileRef, Input, Outcome, StageError
 from prompts.quotes import RULE
 from tasks.machine.parallel import over_blocks
 from tasks.model.chat import ChatEncoder
@@ -24,17 +23,20 @@ from tasks.model.engine import Request
 from tasks.model.judging import JudgeQuery, build_request
 from tasks.model.orders import ORDERS, shown
 from tasks.model.requests import PROMPT_TOO_LONG, Skip
+from tasks.model.strictness import NO_THRESHOLD, Strictness
 from tasks.model.votes import CHANGES, Remembered, Tally, Vote, changes_of, mean_probability, read_votes, tally
 from tasks.model.voting import VotingRule, confidence_bounds, rounds_wanted, verdict_on
 from tasks.run.rows import GeneratedBlock, generate_rows, generated_blocks
 from tasks.run.sorting import SortedRows, written
 from tasks.run.stage import Context, Run
+from tasks.run.truth import audit_labels, labels_from_truth
 from tasks.settings import LabelSettings
 
 
 def vote_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
     """One request per order: for the first of its votes, with its own seed, or for the probabilities of the labels."""
-    return _requests_for(row, params, encoder, 0, rounds_wanted([], VotingRule.of(params)))
+    rule = VotingRule.of(params, row)
+    return Skip(NO_THRESHOLD) if rule is None else _requests_for(row, params, encoder, 0, rounds_wanted([], rule))
 
 
 def more_votes(
@@ -42,7 +44,8 @@ def more_votes(
 ) -> list[Request]:
     """The requests for the next votes on a pair, given those `asked` for so far; none if its votes have ended."""
     votes = read_votes(vote_query(params), asked, parse_pair(row) if "quotes" in params else None)
-    rounds = rounds_wanted(votes, VotingRule.of(params))
+    rule = VotingRule.of(params, row)
+    rounds = rounds_wanted(votes, rule) if rule else 0
     made = _requests_for(row, params, encoder, len(votes) // 2, rounds) if rounds else []
     assert not isinstance(made, Skip), "the same prompts did fit"
     return made
@@ -79,14 +82,20 @@ def vote_query(params: Mapping[str, Any]) -> JudgeQuery:
 # ---- stages -----------------------------------------------------------------------------------------------------------
 
 
-def label(run: Run, round: int, judge: Artifact, batch: FileRef, truth: FileRef | None) -> Artifact:
-    """Labels for a round's batch: from the judge's votes or, in the gold control, the true labels."""
+def label(
+    run: Run, round: int, judge: Artifact, batch: FileRef, truth: FileRef | None, strictness: FileRef | None = None
+) -> Artifact:
+    """Labels for a round's batch: from the judge's votes or, in the gold control, the true labels.
+
+    `strictness` says how confident a label must be to be kept, in place of labels.min_confidence.
+    """
     if run.settings.labels.source == "truth":
         assert truth is not None, "the settings validator ensures this"
-        return _labels_from_truth(run, round, batch, truth)
-    labels = keep_labels(run, round, cast_votes(run, round, judge, batch), batch)
+        return labels_from_truth(run, round, batch, truth)
+    votes = cast_votes(run, round, judge, batch, strictness)
+    labels = keep_labels(run, round, votes, batch, strictness)
     if truth is not None:
-        audit_labels(run, round, labels, truth)
+        audit_labels(run, round, labels, truth, by_domain=strictness is not None)
     return labels
 
 
@@ -109,56 +118,80 @@ def vote_params(run: Run, round: int) -> dict[str, Any]:
     }
 
 
-def cast_votes(run: Run, round: int, judge: Artifact, batch: FileRef) -> Artifact:
+def cast_votes(run: Run, round: int, judge: Artifact, batch: FileRef, strictness: FileRef | None = None) -> Artifact:
     """The stage "vote" of a round: the judge's raw replies on a batch."""
-    params, prompt = vote_params(run, round), run.settings.judge_prompt
-    dtype = resolved_dtype(run.settings.models.dtype)
+    params, inputs = vote_params(run, round), dict[str, Input](judge=judge, batch=batch)
+    if strictness is not None and "voting" in params:  # when votes end depends on it
+        inputs["strictness"] = strictness
+    return votes_on(run, f"round-{round}/votes", "vote", params, inputs, round)
+
+
+def votes_on(
+    run: Run, name: str, kind: str, params: Mapping[str, Any], inputs: Mapping[str, Input], round: int
+) -> Artifact:
+    """A stage with the votes of the input "judge" on the rows of the input "batch".
+
+    An input "strictness" replaces the parameter `min_confidence`.
+    """
+    prompt, dtype = run.settings.judge_prompt, resolved_dtype(run.settings.models.dtype)
     config = {**params, "prompt_digest": prompt.digest, "dtype": dtype, **run.settings.generation.facts_in_keys()}
+    if "strictness" in inputs:
+        del config["min_confidence"]
     if vote_query(params).by_label:
         config |= {"read": "probabilities of the labels", **head_facts(dtype)}
 
     def body(context: Context) -> Outcome:
+        asked = dict(params)
+        if "strictness" in inputs:
+            asked["min_confidence"] = Strictness.load(context.file("strictness")).to_json()
         rows, model = context.file("batch"), context.model("judge")
         follow = "tasks.label:more_votes" if "voting" in params else None
-        return generate_rows(context, "tasks.label:vote_requests", params, rows, model, follow=follow)
+        return generate_rows(context, "tasks.label:vote_requests", asked, rows, model, follow=follow)
 
-    inputs: dict[str, Input] = {"judge": judge, "batch": batch}
-    return run.find_or_make(f"round-{round}/votes", "vote", config, inputs, body, round)
+    return run.find_or_make(name, kind, config, inputs, body, round)
 
 
-def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef) -> Artifact:
+def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef, strictness: FileRef | None = None) -> Artifact:
     """The stage "label": majority labels, with the doubtful ones dropped.
 
     Raises StageError if nothing is kept, or if the kept labels are one-sided.
     """
-    labels, prompt = run.settings.labels, run.settings.judge_prompt
+    labels, prompt, params = run.settings.labels, run.settings.judge_prompt, vote_params(run, round)
     config = {
         "prompt": prompt.digest,
-        "min_confidence": labels.min_confidence,
+        **({"min_confidence": labels.min_confidence} if strictness is None else {}),
         "orders_agree": labels.orders_agree,
         "max_one_sided": labels.max_one_sided,
         **({"quotes": RULE} if labels.grounded_votes else {}),
         **({"memory": labels.memory} if labels.memory and round > 1 else {}),
     }
-    params = vote_params(run, round)
-    rule = VotingRule.of(params)
+    rule = VotingRule(params.get("voting", "all"), params["votes"], labels.min_confidence, labels.orders_agree)
     if rule.voting != "all":  # the bounds of a confidence depend on it
         config["votes"] = rule.planned
 
     def body(context: Context) -> Outcome:
+        given = "strictness" in context.inputs
+        strict = Strictness.load(context.file("strictness")) if given else Strictness(labels.min_confidence)
         blocks = generated_blocks(context.artifact("votes"), context.file("batch"))
-        outcome = _split_labels(context.work, blocks, vote_query(params), labels, rule)
+        outcome = _split_labels(context.work, blocks, vote_query(params), labels, rule, strict)
         _check_labels(outcome, labels)
         return outcome
 
-    return run.find_or_make(f"round-{round}/labels", "label", config, {"votes": votes, "batch": batch}, body, round)
+    inputs: dict[str, Input] = {"votes": votes, "batch": batch}
+    inputs |= {"strictness": strictness} if strictness is not None else {}
+    return run.find_or_make(f"round-{round}/labels", "label", config, inputs, body, round)
 
 
 def _split_labels(
-    work: Path, blocks: Iterable[GeneratedBlock], query: JudgeQuery, settings: LabelSettings, rule: VotingRule
+    work: Path,
+    blocks: Iterable[GeneratedBlock],
+    query: JudgeQuery,
+    settings: LabelSettings,
+    rule: VotingRule,
+    strictness: Strictness,
 ) -> Outcome:
-    total = SortedRows()
-    for made in written(work, "labels.jsonl", over_blocks(partial(_labels_of, query, settings, rule), blocks)):
+    total, sort = SortedRows(), partial(_labels_of, query, settings, rule, strictness)
+    for made in written(work, "labels.jsonl", over_blocks(sort, blocks)):
         total.include(made)
     cast, sides, margins = (total.tallies[name] for name in ("cast", "sides", "margins"))
     n_votes = sum(n * pairs for n, pairs in cast.items())
@@ -175,12 +208,16 @@ def _split_labels(
     return Outcome(total.counts, metrics).warning(total.useless.warnings(n_votes, "votes"))
 
 
-def _labels_of(query: JudgeQuery, settings: LabelSettings, rule: VotingRule, block: GeneratedBlock) -> SortedRows:
+def _labels_of(
+    query: JudgeQuery, settings: LabelSettings, of_all: VotingRule, strictness: Strictness, block: GeneratedBlock
+) -> SortedRows:
     made = SortedRows()
     for row, line in block.pairs():
         if "requests" not in line:
             made.leave_out(row, line)
             continue
+        least = strictness.of(row)
+        rule = replace(of_all, min_confidence=math.inf if least is None else least)
         votes = read_votes(query, line["requests"], parse_pair(row) if settings.grounded_votes else None)
         if rule.voting != "all" and rounds_wanted(votes, rule):
             raise StageError(
@@ -197,7 +234,7 @@ def _labels_of(query: JudgeQuery, settings: LabelSettings, rule: VotingRule, blo
                 made.useless.add(vote.malformed, reply["text"])
         made.tallies["margins"][abs(counted.for_a - counted.for_b)] += 1
         facts = _label_facts(votes, counted, rule)
-        reason = verdict_on(counted, settings)
+        reason = verdict_on(counted, rule) if least is not None else NO_THRESHOLD
         if reason is None and counted.label is not None:
             made.tallies["sides"][counted.label] += 1
             made.keep({**row, **facts})
@@ -239,57 +276,3 @@ def _check_labels(outcome: Outcome, settings: LabelSettings) -> None:
             "The judge has a position bias; set labels.orders_agree, or check the label balance of its training examples"
             f"{loud}"
         )
-
-
-def _labels_from_truth(run: Run, round: int, batch: FileRef, truth: FileRef) -> Artifact:
-    """The stage "label" of the gold control: the true labels instead of the judge's."""
-
-    def body(context: Context) -> Outcome:
-        known = {row["id"]: row["label"] for row in read_jsonl(context.file("truth"))}
-        sides: Counter[str] = Counter()
-        n_rows = 0
-        with (
-            (context.work / "labels.jsonl").open("w", encoding="utf-8") as kept_file,
-            (context.work / "dropped.jsonl").open("w", encoding="utf-8") as dropped_file,
-        ):
-            for row in read_jsonl(context.file("batch")):
-                n_rows += 1
-                label = known.get(row["id"])
-                if label is None:
-                    dropped_file.write(json_line({**row, "reason": "truth_unknown"}))
-                    continue
-                sides[label] += 1
-                facts = {"label": label, "confidence": 1.0, "votes": {}, "orders_agree": True}
-                kept_file.write(json_line({**row, **facts}))
-        unknown = n_rows - sides.total()
-        counts = Counts(n_rows, sides.total(), {"truth_unknown": unknown} if unknown else {})
-        return Outcome(counts, {"label_balance": dict(sides)})
-
-    inputs = {"batch": batch, "truth": truth}
-    return run.find_or_make(f"round-{round}/labels", "label", {"source": "truth"}, inputs, body, round)
-
-
-def audit_labels(run: Run, round: int, labels: Artifact, truth: FileRef) -> Artifact:
-    """The stage "audit": how often pseudo-labels are right for pairs whose true label is known. No model sees its result."""
-
-    def body(context: Context) -> Outcome:
-        known = {row["id"]: row["label"] for row in read_jsonl(context.file("truth"))}
-        right: dict[str, list[bool]] = {"kept": [], "all": []}
-        n_rows = 0
-        for name in ("labels.jsonl", "dropped.jsonl"):
-            for row in read_jsonl(context.artifact("labels").file(name)):
-                n_rows += 1
-                if row.get("label") is None or row["id"] not in known:
-                    continue
-                right["all"].append(row["label"] == known[row["id"]])
-                if name == "labels.jsonl":
-                    right["kept"].append(right["all"][-1])
-        metrics = {f"{which}_right": _mean(values) for which, values in right.items()}
-        return Outcome(Counts(n_rows, n_rows), metrics)
-
-    inputs: dict[str, Input] = {"labels": labels, "truth": truth}
-    return run.find_or_make(f"round-{round}/audit", "audit", {}, inputs, body, round)
-
-
-def _mean(values: Sequence[bool]) -> float | None:
-    return round(sum(values) / len(values), 6) if values else None

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from data.records import Label, flip
 from tasks.model.orders import ORDERS
+from tasks.model.strictness import Strictness
 from tasks.model.votes import Tally, Vote
 from tasks.settings import LabelSettings
 
@@ -35,11 +36,15 @@ class VotingRule:
     orders_agree: bool
 
     @classmethod
-    def of(cls, params: Mapping[str, Any]) -> VotingRule:
-        """The rule in the parameters of vote requests, which name none if all votes are cast."""
+    def of(cls, params: Mapping[str, Any], row: Mapping[str, Any]) -> VotingRule | None:
+        """The rule for a row's votes in the parameters of their requests, which name none if all votes are cast.
+
+        None if no label of the row's domain is kept, so that none of its votes is needed.
+        """
         if "voting" not in params:
             return cls("all", params["votes"], 0.0, False)
-        return cls(params["voting"], params["votes"], params["min_confidence"], params["orders_agree"])
+        least = Strictness.read(params["min_confidence"]).of(row)
+        return None if least is None else cls(params["voting"], params["votes"], least, params["orders_agree"])
 
 
 def rounds_wanted(votes: Sequence[Vote], rule: VotingRule) -> int:
@@ -81,7 +86,7 @@ def _rounds_to_settle(more: int, fewer: int, left: int, rule: VotingRule) -> int
     return left
 
 
-def verdict_on(counted: Tally, settings: LabelSettings) -> str | None:
+def verdict_on(counted: Tally, settings: LabelSettings | VotingRule) -> str | None:
     """Why a pair's label is dropped, or None if it is kept."""
     if counted.for_a + counted.for_b == 0:
         return "no_valid_vote"

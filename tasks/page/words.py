@@ -34,6 +34,11 @@ TERMS = {
     "vote": "One sampled judgment of an unlabeled pair. The majority of a pair's votes is its label.",
     "vote margin": "Votes for the winning label minus votes for the other.",
     "confidence": "The share of all votes of a pair that agree with its label.",
+    "promised precision": "The share of kept labels that are right, at least. Each round chooses the loosest threshold of "
+    "confidence for which the judge's votes on the calibration pairs show it (labels.target_precision). It holds as far as "
+    "unlabeled pairs are like these.",
+    "calibration pairs": "Labeled pairs that no model is trained on, and that count in no accuracy: they show how confident a "
+    "label must be.",
     "pseudo-label": "The label that the judge itself gives to an unlabeled pair.",
     "Eq. 5 score": "How well a proof fits its pair and label: near 0 is best. It compares how likely the prover finds the "
     "proof with and without seeing the pair and its label (GRAM-R² paper, Eq. 5).",
@@ -55,7 +60,14 @@ _REASONS = {
     # Unlabeled pairs, when they are labeled.
     "tie": ("#e07b39", "Neither response is preferred: as many votes for A as for B, or no preference in the data."),
     "orders_disagree": ("#b5658f", "The majority changes when the two responses are shown the other way round."),
-    "low_confidence": ("#4f9d69", "Too few votes agree with the label (labels.min_confidence)."),
+    "low_confidence": (
+        "#4f9d69",
+        "Too few votes agree with the label (labels.min_confidence, or the threshold of labels.target_precision).",
+    ),
+    "precision_not_shown": (
+        "#8c6f56",
+        "The target precision was not shown for the pair's domain (labels.target_precision).",
+    ),
     "no_valid_vote": ("#a08a1c", "No vote could be read as A or B."),
     "prompt_too_long": ("#a0714f", "The pair does not fit into the model's context (models.max_tokens)."),
     "truth_unknown": ("#6b8e23", "The true label, which this run uses instead of votes, is unknown."),
@@ -82,6 +94,8 @@ _REASONS = {
     "conflicting_labels": ("#c0504d", "The same pair was read before with the other label."),
     "pair_is_held_out": ("#2f8f9d", "The pair is held out to measure the judge."),
     "prompt_is_held_out": ("#3e7f6d", "The prompt is held out to measure the judge."),
+    "pair_is_for_calibration": ("#4f8f6f", "The pair is set apart for calibration."),
+    "prompt_is_for_calibration": ("#5f7f5d", "The prompt is set apart for calibration."),
     "over_cap": ("#a99a5c", "More rows than the source's limit allows."),
     "over_weight": ("#b09a3e", "More rows than the source's weight allows."),
     "not_needed": ("#9aa0a8", "More unlabeled pairs than the rounds take."),

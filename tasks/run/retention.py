@@ -23,7 +23,7 @@ def retire(run: Run, round: int) -> None:
             store.retire(judge, _weights(judge))
         store.forget_copies(judge, "checkpoint")
     if retention.completions == "last_round":
-        for kind in ("vote", "prove"):
+        for kind in ("calibration-vote", "vote", "prove"):
             for before in range(round):
                 made = run.finished_stage(kind, before)
                 if made is not None:

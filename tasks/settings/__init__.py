@@ -159,6 +159,23 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _the_target_can_be_tested(self) -> Self:
+        labels = self.labels
+        if labels.target_precision is None or labels.source == "truth":
+            return self
+        if not self.data.calibrates:
+            raise ValueError(
+                f"labels.target_precision = {labels.target_precision:g} is tested on labeled pairs that no model is trained on: "
+                "set data.calibration_share, such as 0.1, or give data.calibration a source"
+            )
+        if labels.voting == "beta":
+            raise ValueError(
+                'labels.voting = "beta" ends votes before it is known at which thresholds a label would be kept: set it to '
+                '"exact", or leave out labels.target_precision'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _the_prover_has_what_it_needs(self) -> Self:
         if self.writes_proofs():
             if not self.models.prover_base:
@@ -230,6 +247,15 @@ class Settings(Section):
 
     def warnings(self) -> list[str]:
         """Settings that are allowed but probably unintended; reported when a run starts."""
+        if self.labels.target_precision is not None:
+            return []
+        unread = [
+            "data.calibration or data.calibration_share sets labeled pairs apart, but nothing is calibrated on them: set "
+            "labels.target_precision, or train on them"
+        ]
+        return [*self._thresholds_out_of_reach(), *(unread if self.data.calibrates else ())]
+
+    def _thresholds_out_of_reach(self) -> list[str]:
         if self.judge_prompt.has_rationale or self.training.label_loss != "labels" or not self.rounds.count:
             return []
         optimum = 1 - self.training.label_smoothing / 2

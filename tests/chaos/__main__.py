@@ -18,6 +18,14 @@ from tests.chaos.disturb import Kill, chaos
 from tests.chaos.faults import FAULTS
 from tests.support.services import local_services
 
+_CHANGES = {
+    "data.calibration_share": 0.3,
+    "labels.target_precision": 0.6,
+    "labels.target_confidence": 0.6,
+    "labels.if_infeasible": "strictest",
+}
+"""So that every stage there is can be struck."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -30,7 +38,7 @@ def main() -> None:
     print(f"the runs are in {folder}", flush=True)
     faults = [arguments.faults[i % len(arguments.faults)] for i in range(arguments.kills)]
     with local_services(folder / "prefect") as services:
-        kills = chaos(services, folder, faults, arguments.seed, arguments.per_run)
+        kills = chaos(services, folder, faults, arguments.seed, arguments.per_run, changes=_CHANGES)
     (folder / "kills.json").write_text(json.dumps([asdict(kill) for kill in kills], indent=1))
     print(table(kills))
     sys.exit(0 if all(kill.checked is not None and kill.checked.is_sound() for kill in kills) else 1)

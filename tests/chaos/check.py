@@ -17,7 +17,7 @@ from tests.chaos.subject import LOG_EVERY, Subject, artifacts, manifests
 
 _MOST_TOKENS = 1.05
 _ENDING_S = 30.0
-_GENERATING = ("vote", "prove", "audit-proofs", "judge-proofs", "benchmark")
+_GENERATING = ("calibration-vote", "vote", "prove", "audit-proofs", "judge-proofs", "benchmark")
 
 
 @dataclass

@@ -42,11 +42,11 @@ def chaos(
 ) -> list[Kill]:
     """Injects all of these faults in a seeded order, `per_run` into each run, and compares with an undisturbed run.
 
-    If none is given, a first run is left undisturbed. `changes` are overrides of the disturbed runs, which may leave out
-    stages of the undisturbed one.
+    If none is given, a first run is left undisturbed. `changes` are overrides of all runs that are started here; they may leave
+    out stages of a given undisturbed one.
     """
     rng = random.Random(seed)
-    first = undisturbed or Subject(services, folder, "undisturbed")
+    first = undisturbed or Subject(services, folder, "undisturbed", changes=changes)
     if undisturbed is None:
         first.start()
         _finish(first, rng)

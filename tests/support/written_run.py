@@ -10,10 +10,11 @@ from data.files import json_line, read_jsonl
 from data.records import Label, flip
 from data.store.artifacts import Artifact, Counts, Input, Outcome
 from data.store.store import RunStore
-from tasks.label import audit_labels, keep_labels
+from tasks.label import keep_labels
 from tasks.prepare import batch_of, truth_of
 from tasks.prove import select_proofs
 from tasks.run.stage import Context, Run
+from tasks.run.truth import audit_labels
 from tasks.settings import Settings
 from tasks.training_set import judge_examples
 

@@ -95,7 +95,9 @@ def test_a_run_that_is_stopped_at_every_stage_redoes_nothing_and_ends_as_if_it_h
     tmp_path: Path, encoder: ChatEncoder
 ) -> None:
     """In the end every stage has, byte for byte, the content that it has in the run that nobody disturbed."""
-    short = {**short_run(tmp_path / "world"), "rounds.pairs": 8, "generation.shard_rows": 5, "proofs.audit_pairs": 5}
+    target = {"data.calibration_share": 0.3, "labels.target_precision": 0.6, "labels.target_confidence": 0.6}
+    small = {"rounds.pairs": 8, "generation.shard_rows": 5, "proofs.audit_pairs": 5}
+    short = {**short_run(tmp_path / "world"), **target, **small}
     config = with_overrides(load_recipe("demo").model_dump(), short)
 
     def start(store: Path, generate: Any, train: Any) -> None:
@@ -121,8 +123,9 @@ def test_a_run_that_is_stopped_at_every_stage_redoes_nothing_and_ends_as_if_it_h
         before = now
     assert [name.rpartition("-")[0] for name in stopped.stages] == [
         "prover", "round-0--proofs", "round-0--judge", "round-0--benchmark", "round-0--audit-proofs",
-        "round-0--judge-proofs", "round-1--votes", "round-1--proofs", "round-1--audit-proofs", "round-1--judge-proofs",
-        "round-1--judge", "round-1--benchmark", "round-2--judge", "round-2--benchmark",
+        "round-0--judge-proofs", "round-1--calibration-votes", "round-1--votes", "round-1--proofs",
+        "round-1--audit-proofs", "round-1--judge-proofs", "round-1--judge", "round-1--benchmark", "round-2--judge",
+        "round-2--benchmark",
     ]  # fmt: skip
     assert len(finished) == 1 + len(stopped.stages)
     assert sorted(line["name"] for line in rows_of(run / "metrics.jsonl")) == sorted(now)

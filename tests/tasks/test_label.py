@@ -14,11 +14,12 @@ import pytest
 from data.records import flip, parse_preference
 from data.store.artifacts import StageError
 from data.world import taste
-from tasks.label import audit_labels, cast_votes, keep_labels, label
+from tasks.label import cast_votes, keep_labels, label
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import FakeEngine, Request
 from tasks.model.judging import JudgeQuery
 from tasks.model.votes import read_votes, tally
+from tasks.run.truth import audit_labels
 from tests.conftest import FlakyEngine, Reply, artifact, rows_of, run_with, shown_pair, true_judge
 from tests.support.labeling import PAIRS, labels_of
 
