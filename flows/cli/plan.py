@@ -49,7 +49,7 @@ def plan(
         list[str] | None,
         typer.Option(
             metavar="PART=FILE",
-            help="A file of your own records, used in place of rationale, labeled, unlabeled, heldout, or a set. "
+            help="A file of your own records, used in place of rationale, labeled, unlabeled, heldout, calibration, or a set. "
             "Repeatable.",
         ),
     ] = None,

@@ -75,6 +75,7 @@ class PlanAssumptions(Section):
     rows_unlabeled: int | None = Field(None, ge=1, description="Rows in data.unlabeled, if they cannot be counted.")
     rows_pretraining: int | None = Field(None, ge=1, description="Rows in data.pretraining, if they cannot be counted.")
     rows_heldout: int | None = Field(None, ge=1, description="Rows in data.heldout, if they cannot be counted.")
+    rows_calibration: int | None = Field(None, ge=1, description="Rows in data.calibration, if they cannot be counted.")
 
 
 VOTES_CAST: Mapping[str, float] = {"exact": 0.81, "beta": 0.6}

@@ -34,6 +34,7 @@ _FILES: Mapping[Part, str] = {
     "labeled": "labeled.jsonl",
     "unlabeled": "batch-1.jsonl",
     "pretraining": "pretraining.jsonl",
+    "calibration": "calibration.jsonl",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from data.records import Message, PreferencePair, RationalePair, ResponsePair
@@ -51,6 +51,7 @@ class Facts:
     bare_reply: int
     sets: tuple[PlayedSet, ...]
     pretraining: Lengths | None = None
+    calibration: Lengths | None = None
 
 
 def measure(settings: Settings, sample: DataSample, encoders: dict[Role, ChatEncoder]) -> Facts:
@@ -85,17 +86,19 @@ def measure(settings: Settings, sample: DataSample, encoders: dict[Role, ChatEnc
         bare_reply=len(encoders["judge"].reply_ids(judge.target("", "A"))),
         sets=tuple(sets),
         pretraining=_pretraining(settings, weighted.get("pretraining", ()), encoders["judge"]),
+        calibration=_calibration(settings, weighted, encoders["judge"]),
     )  # fmt: skip
 
 
 def _rows(settings: Settings, sample: DataSample) -> tuple[dict[Part, float], Sequence[tuple[float, Row]]]:
     """How many rows each part will have, and the sampled rows that represent the held-out pairs."""
     rows = {part: sample.usable(part) for part in sample.parts}
-    if "heldout" in rows or sample.exact:
-        return rows, sample.weighted("heldout")
-    share = settings.data.heldout_share
-    rows["heldout"], rows["labeled"] = share * rows["labeled"], (1 - share) * rows["labeled"]
-    return rows, sample.weighted("labeled")
+    represented = sample.weighted("heldout" if "heldout" in rows or sample.exact else "labeled")
+    shares: dict[Part, float] = {"heldout": settings.data.heldout_share, "calibration": settings.data.calibration_share}
+    for part, share in shares.items():
+        if share and part not in rows and not sample.exact:
+            rows[part], rows["labeled"] = share * rows["labeled"], (1 - share) * rows["labeled"]
+    return rows, represented
 
 
 def _read(sample: DataSample) -> float:
@@ -110,6 +113,15 @@ def _pretraining(settings: Settings, rows: Sequence[tuple[float, Row]], encoder:
     if settings.training.pretraining is None or not rows:
         return None
     return mean_lengths((w, _example(settings, row, "pretrained", encoder)) for w, row in rows)
+
+
+def _calibration(
+    settings: Settings, weighted: Mapping[Part, Sequence[tuple[float, Row]]], encoder: ChatEncoder
+) -> Lengths | None:
+    """Of the prompts that are voted on; those that are yet to be split off are like labeled pairs."""
+    if not settings.data.calibrates:
+        return None
+    return _prompts(settings, weighted.get("calibration", weighted["labeled"]), {"judge": encoder})["judge"]
 
 
 def _example(settings: Settings, row: Row, role: Role, encoder: ChatEncoder) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ from data.sources.rows import SourceError
 from data.sources.sources import Dropped, Kind, Source, read_rows, read_source
 from tasks.plan.assumptions import PlanError
 
-Part = Literal["rationale", "labeled", "unlabeled", "pretraining", "heldout"]
+Part = Literal["rationale", "labeled", "unlabeled", "pretraining", "heldout", "calibration"]
 Row = ResponsePair | PreferencePair | RationalePair
 READ_AS: Mapping[Part, Kind] = {
     "rationale": "rationale",
@@ -21,6 +21,7 @@ READ_AS: Mapping[Part, Kind] = {
     "unlabeled": "pair",
     "pretraining": "pair",
     "heldout": "preference",
+    "calibration": "preference",
 }
 """What the sources of each part of `DataSettings` are read as."""
 PARTS: tuple[Part, ...] = tuple(READ_AS)

@@ -35,6 +35,7 @@ _PARSERS: Mapping[Part, Callable[[Mapping[str, Any]], Row]] = {
     "labeled": parse_preference,
     "unlabeled": parse_pair,
     "pretraining": parse_pair,
+    "calibration": parse_preference,
 }
 
 

@@ -104,6 +104,7 @@ class _SelfTraining:
         pseudo: Examples | None = None
         judged, remembers = settings.labels.source == "judge", bool(settings.labels.memory)
         for i, pairs in enumerate(batches, start=1):
+            yield from self._calibrated(i)
             votes = self._voted(i, sum(batches[:i]) if remembers else pairs)
             proved = self._proved(i, "unlabeled", votes.rows_out, facts.unlabeled, judged)
             yield from (votes, proved)
@@ -174,6 +175,25 @@ class _SelfTraining:
         batch = (f"{name}/batch",) if labels.memory and round > 1 else ()
         place = Place(f"{name}/votes", "vote", round, (*batch, f"{name}/votes", f"{name}/labels"))
         return planned_generation(place, load, self.models["judge"])
+
+    def _calibrated(self, round: int) -> Iterator[PlannedStage]:
+        """A round's votes on calibration pairs, all of which are cast, if a threshold is chosen by them."""
+        labels, lengths, name = self.settings.labels, self.facts.calibration, f"round-{round}"
+        if labels.target_precision is None or labels.source == "truth" or lengths is None:
+            return
+        sampled = self.settings.judge_prompt.has_rationale
+        load = GenerationLoad(
+            rows=self.facts.rows["calibration"],
+            fits=lengths.fits,
+            requests=len(ORDERS),
+            replies=labels.votes / len(ORDERS) if sampled else 1,
+            prompt_tokens=lengths.tokens,
+            reply_tokens=self.reply_tokens if sampled else 1,
+            kept=1.0,
+            row_bytes=0.0,
+        )
+        parts = (f"{name}/calibration-votes", f"{name}/threshold")
+        yield planned_generation(Place(parts[0], "calibration-vote", round, parts), load, self.models["judge"])
 
     def _votes_cast(self) -> tuple[float, float]:
         """Requests in each order for the votes on a pair, and the votes of a request; later votes have requests of their own."""
