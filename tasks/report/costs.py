@@ -16,6 +16,7 @@ _KINDS = {
     "train-judge": "Training the judge",
     "prove": "Writing proofs (prover)",
     "vote": "Voting on unlabeled pairs (judge)",
+    "calibration-vote": "Voting on calibration pairs (judge)",
     "benchmark": "Measuring the judge",
     "audit-claims": _AUDIT,
     "audit-proofs": _AUDIT,

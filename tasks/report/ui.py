@@ -225,6 +225,7 @@ def _figures(row: Row, is_best: bool) -> Iterator[tuple[str, str]]:
     yield "pairs to label", number(row["labels_of"])
     yield "labels kept", number(row["labels_kept"])
     yield "kept labels correct", percent(row["kept_right"])
+    yield "promised correct", "not shown" if row["promise_holds"] is False else percent(row["promised"])
     yield "kept labels that are A", percent(balance.get("A", 0) / sum(balance.values())) if balance else "–"
     yield "votes cast", percent(row["votes_cast"])
     again = row["voted_again"]

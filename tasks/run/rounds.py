@@ -28,12 +28,16 @@ def _round_row(run: Run, round: int) -> Row:
         "name": "final" if final else str(round),
         **_heldout(kinds.get("benchmark")),
         **_labels(kinds.get("label")),
+        **_promise(kinds.get("threshold")),
         "kept_right": audit.get("kept_right"),
         "all_right": audit.get("all_right"),
+        "kept_right_in": audit.get("kept_right_in", {}),
         **_proofs(kinds.get("select")),
         "proof_audit": _proof_audit(kinds),
         **_training(run, kinds.get("train-judge")),
-        "tokens_per_s": _rate([kinds[kind] for kind in ("vote", "prove", "benchmark") if kind in kinds]),
+        "tokens_per_s": _rate(
+            [kinds[kind] for kind in ("calibration-vote", "vote", "prove", "benchmark") if kind in kinds]
+        ),
         "seconds": round_seconds(stages),
     }
 
@@ -65,6 +69,18 @@ def _labels(labels: Artifact | None) -> Row:
         "orders_agree": metrics.get("orders_agree"),
         "voted_again": metrics.get("voted_again", {}),
         "malformed_share": sum(malformed.values()) / votes if votes else None,
+    }
+
+
+def _promise(threshold: Artifact | None) -> Row:
+    """What was promised of the labels and shown on calibration pairs, and the thresholds: of domains, and of all others."""
+    metrics = threshold.manifest.metrics if threshold else {}
+    return {
+        "promised": metrics.get("promised"),
+        "promise_holds": metrics.get("holds"),
+        "promise_bound": metrics.get("bound"),
+        "calibration_kept": metrics.get("kept_share"),
+        "thresholds": {one["domain"] or "all others": one["threshold"] for one in metrics.get("groups", ())},
     }
 
 

@@ -38,7 +38,9 @@ def report(run: Run, rounds: int) -> str:
     large: dict[str, Any] = {
         "examples": 12_345_678, "labeled": 1_234_567, "pseudo_labeled": 11_111_111, "labels_kept": 499_123,
         "labels_of": 500_000, "proofs_valid": 7_345_678, "proof_candidates": 8_000_000, "pairs_selected": 498_765,
-        "vote_margins": {str(margin): 123_456 for margin in range(0, 17, 2)},
+        "vote_margins": {str(margin): 123_456 for margin in range(0, 17, 2)}, "promised": 0.95, "promise_holds": False,
+        "promise_bound": 0.9412, "calibration_kept": 0.8123, "kept_right_in": {"a-source-of-ones-own": 0.9512},
+        "thresholds": {"a-source-of-ones-own": 0.85, "another-source": 0.75, "all others": None},
     }  # fmt: skip
     share, auc = {"value": 0.9625, "interval": [0.9411, 0.9812]}, {"value": 0.7421, "interval": [0.6611, 0.8155]}
     large["proof_audit"] = {
