@@ -109,8 +109,9 @@ def draw_pairs(n: int, seed: int | str, words: Words, exclude: Collection[str] =
     return drawn
 
 
-SPLITS = ("rationale", "labeled", "heldout", "unlabeled")
-"""Drawn in this order, each without the pairs of earlier ones: drawing more unlabeled pairs leaves the others unchanged."""
+SPLITS = ("rationale", "labeled", "heldout", "unlabeled", "calibration")
+"""Drawn in this order, those that are asked for, each without the pairs of earlier ones: more unlabeled pairs leave the first
+three unchanged."""
 
 
 def draw_splits(
@@ -123,7 +124,7 @@ def draw_splits(
     taken: set[str] = set()
     splits: dict[str, list[PreferencePair | RationalePair]] = {}
     proved, others = all_words().halves(seed) if words_apart else (all_words(), all_words())
-    for name in SPLITS:
+    for name in (name for name in SPLITS if name in sizes):
         pairs = draw_pairs(sizes[name], f"{seed}/{name}", proved if name == "rationale" else others, exclude=taken)
         taken.update(pair_key(p.pair) for p in pairs)
         if name == "rationale":

@@ -7,7 +7,7 @@ from pathlib import Path
 from data.english import nicer
 from data.world.splits import write_files
 
-SIZES = {"rationale": 300, "labeled": 20, "unlabeled": 450, "heldout": 200}
+SIZES = {"rationale": 300, "labeled": 20, "unlabeled": 450, "heldout": 200, "calibration": 300}
 """Our choice, used by the recipe english: three rounds of 150 unlabeled pairs, and a prover that finds the word."""
 
 

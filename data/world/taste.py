@@ -124,15 +124,16 @@ def draw_pairs(n: int, seed: int | str, exclude: Collection[str] = ()) -> list[P
     return drawn
 
 
-SPLITS = ("rationale", "labeled", "heldout", "unlabeled")
-"""Drawn in this order, each without the pairs of earlier ones: drawing more unlabeled pairs leaves the others unchanged."""
+SPLITS = ("rationale", "labeled", "heldout", "unlabeled", "calibration")
+"""Drawn in this order, those that are asked for, each without the pairs of earlier ones: more unlabeled pairs leave the first
+three unchanged."""
 
 
 def draw_splits(sizes: Mapping[str, int], seed: int) -> dict[str, list[PreferencePair | RationalePair]]:
     """Disjoint sets of pairs of the requested sizes. The rows of "rationale" carry the true rationale."""
     taken: set[str] = set()
     splits: dict[str, list[PreferencePair | RationalePair]] = {}
-    for name in SPLITS:
+    for name in (name for name in SPLITS if name in sizes):
         pairs = draw_pairs(sizes[name], f"{seed}/{name}", exclude=taken)
         taken.update(pair_key(p.pair) for p in pairs)
         if name == "rationale":

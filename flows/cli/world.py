@@ -25,6 +25,7 @@ def world(
     labeled: Annotated[int | None, _size("labeled")] = None,
     unlabeled: Annotated[int | None, _size("unlabeled")] = None,
     heldout: Annotated[int | None, _size("heldout")] = None,
+    calibration: Annotated[int | None, _size("calibration")] = None,
     english: Annotated[bool, typer.Option("--english", help="The world in English, for a real model.")] = False,
     words_apart: Annotated[
         bool, typer.Option("--words-apart", help="With --english: no word of rationale.jsonl is in another file.")
@@ -32,14 +33,21 @@ def world(
 ) -> None:
     """Write the data of the demo: pairs of a small invented world, whose right labels are known.
 
-    Writes rationale.jsonl, labeled.jsonl, unlabeled.jsonl and heldout.jsonl, all
-    disjoint, and the same bytes for the same options. Needs nothing else.
+    Writes rationale.jsonl, labeled.jsonl, unlabeled.jsonl, heldout.jsonl and
+    calibration.jsonl, all disjoint, and the same bytes for the same options.
+    Needs nothing else.
 
     Examples:
       gram-r2 world --out runs/world/seed-0 --seed 0
       gram-r2 world --english --out runs/english/seed-0 --seed 0
     """
-    asked = {"rationale": rationale, "labeled": labeled, "unlabeled": unlabeled, "heldout": heldout}
+    asked = {
+        "rationale": rationale,
+        "labeled": labeled,
+        "unlabeled": unlabeled,
+        "heldout": heldout,
+        "calibration": calibration,
+    }
     given = {name: n for name, n in asked.items() if n is not None}
     if english:
         in_english.write_splits(out, seed, {**in_english.SIZES, **given}, words_apart)

@@ -169,7 +169,7 @@ def test_the_files_are_the_same_bytes_for_the_same_seed_and_disjoint(tmp_path: P
         keys += [pair_key(parse_preference(row).pair) for row in rows]
         if name == "rationale.jsonl":
             assert all(COMPACT.check_rationale(r.rationale, r.label) is None for r in map(parse_rationale, rows))
-    assert len(keys) == len(set(keys)) == 12 + 20 + 60 + 80
+    assert len(keys) == len(set(keys)) == 12 + 20 + 60 + 80 + 300
 
 
 def test_more_unlabeled_pairs_leave_the_other_files_as_they_are() -> None:
