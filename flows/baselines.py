@@ -27,6 +27,7 @@ from tasks.export import Candidate
 from tasks.prepare import batch_of, prepare
 from tasks.report.baselines import compared_seeds, write_comparison
 from tasks.report.ui import best_method, publish_comparison
+from tasks.run.rounds import is_rolled_back
 from tasks.run.stage import Run
 from tasks.settings import (
     BaselineSettings,
@@ -83,7 +84,7 @@ def compare_methods(
         labels: How the judge labels unlabeled pairs, and which labels are kept.
         training: How the prover and the judges with rationales are trained.
         generation: How vLLM runs.
-        rounds: How many rounds of self-training there are, and how many pairs each takes.
+        rounds: How many rounds of self-training there are, how many pairs each takes, and what follows if one harms.
         benchmarks: How each judge is measured, and on which sets besides the held-out pairs.
         retention: What is kept on disk when it is no longer needed.
         store: The folder that holds the run folders, or a URL such as s3://bucket/runs.
@@ -140,5 +141,6 @@ def side_by_side(run: Run, baselines: BaselineSettings) -> tuple[list[Method], l
     judges = self_training(run)
     methods.append(of_rounds(run, "rationale", 0))
     if len(judges) > 1:
-        methods.append(of_rounds(run, "self-trained", judges[-1][0]))
+        last = max(round for round, _, _ in judges if not is_rolled_back(run, round))
+        methods.append(of_rounds(run, "self-trained", last))
     return methods, judges

@@ -45,6 +45,7 @@ from tasks.settings import (
 from tasks.train import fine_tune_judge, pretrain, train_judge, train_prover
 from tasks.training_set import human_examples, judge_examples
 from tasks.trust.audit_proofs import audit_proofs
+from tasks.trust.gate import Standing, gate
 from tasks.trust.memory import voted_on
 from tasks.trust.threshold import set_strictness
 
@@ -86,7 +87,7 @@ def self_train(
         labels: How the judge labels unlabeled pairs, and which labels are kept.
         training: How both models are trained.
         generation: How vLLM runs.
-        rounds: How many rounds of self-training there are, and how many pairs each takes.
+        rounds: How many rounds of self-training there are, how many pairs each takes, and what follows if one harms.
         benchmarks: How each round's judge is measured, and on which sets besides the held-out pairs.
         retention: What is kept on disk when it is no longer needed.
         store: The folder that holds the run folders, or a URL such as s3://bucket/runs.
@@ -116,19 +117,22 @@ def self_training(run: Run) -> list[Candidate]:
     audit_proofs(run, 0, prover, judge, data.ref("labeled.jsonl"))
     run.on_round(run, 0)
 
-    labeled = None
+    standing = Standing(judge, selected, best=judges[0])
     for i in range(1, m + 1):
-        strictness = set_strictness(run, i, judge, data, batch_of(data, i))
-        batch = voted_on(run, i, batch_of(data, i), labeled)
-        labeled = label(run, i, judge, batch, truth, strictness)
-        selected.append(prove(run, i, prover, labeled.ref("labels.jsonl")))
-        audit_proofs(run, i, prover, judge, labeled.ref("labels.jsonl"), truth)
-        judge = train_judge(run, i, judge_examples(run, i, selected, human), base, previous=judge)
+        batch = voted_on(run, i, batch_of(data, i), standing.labels)
+        strictness = set_strictness(run, i, standing.judge, data, batch, standing.stricter)
+        labeled = label(run, i, standing.judge, batch, truth, strictness)
+        selected = [*standing.selected, prove(run, i, prover, labeled.ref("labels.jsonl"))]
+        audit_proofs(run, i, prover, standing.judge, labeled.ref("labels.jsonl"), truth)
+        judge = train_judge(run, i, judge_examples(run, i, selected, human), base, previous=standing.judge)
         judges.append((i, judge, measure(run, i, judge, heldout, sets)))
+        standing = gate(run, heldout, judges[-1], selected, standing)
         run.on_round(run, i)
+        if standing.stopped:
+            break
 
     if human and settings.training.final is not None:
-        judge = fine_tune_judge(run, m + 1, human, judge, settings.training.final)
+        judge = fine_tune_judge(run, m + 1, human, standing.judge, settings.training.final)
         judges.append((m + 1, judge, measure(run, m + 1, judge, heldout, sets)))
         run.on_round(run, m + 1)
 

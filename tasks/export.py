@@ -17,7 +17,7 @@ from data.store.artifacts import Artifact, Counts, Outcome, StageError
 from prompts.judge import JudgePrompt
 from tasks.model.device import resolved_dtype
 from tasks.page.rendering import TEMPLATES, template
-from tasks.run.rounds import round_table
+from tasks.run.rounds import is_rolled_back, round_table
 from tasks.run.stage import Context, Run
 
 Candidate = tuple[int, Artifact, Artifact]
@@ -40,14 +40,16 @@ def export(
     facts: Mapping[str, Any] | None = None,
     method: Literal["self-training", "adaptation"] = "self-training",
 ) -> Artifact:
-    """The stage "export": the judge with the highest held-out accuracy (the earlier one if tied), ready to load.
+    """The stage "export": the judge with the highest held-out accuracy (the earlier one if tied) of the rounds
+    that were not rolled back, ready to load.
 
     `facts` (JSON values) are also listed in the model card; `method` is how the judges were obtained. Raises StageError if
     there is no judge.
     """
     if not judges:
         raise StageError("there is no judge to export: give at least the first judge and its benchmark")
-    chosen = max(judges, key=lambda candidate: (_accuracy(candidate), -candidate[0]))
+    passed = [candidate for candidate in judges if not is_rolled_back(run, candidate[0])]
+    chosen = max(passed, key=lambda candidate: (_accuracy(candidate), -candidate[0]))
     prompt = run.settings.judge_prompt
     config: dict[str, Any] = {
         "chosen_round": chosen[0],

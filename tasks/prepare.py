@@ -52,7 +52,7 @@ def prepare(run: Run, sets: Sequence[Artifact] = ()) -> Artifact:
     inputs: dict[str, Input] = {
         f"{kind}-{i}": as_published(source) for kind in SOURCES for i, source in enumerate(getattr(data, kind))
     }
-    config = {"data": data.model_dump(mode="json"), "rounds": rounds.model_dump(), "seed": run.seed}
+    config = {"data": data.model_dump(mode="json"), "rounds": rounds.batches(), "seed": run.seed}
     kept_out = sets if data.contamination == "drop" else ()
     inputs |= {made.manifest.name: made for made in kept_out}
 

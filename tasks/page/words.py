@@ -30,6 +30,8 @@ TERMS = {
     "the judge looks at the position, not at the text.",
     "round": "One turn of self-training: the judge labels new pairs, the prover explains the labels, and the judge is trained "
     "again on everything so far. Round 0 is the first judge, trained on labeled pairs only.",
+    "gate": "After each round, its judge is held against the best one so far on the same held-out pairs. A round that harms is "
+    "said or, with rollback, not built on.",
     "final fine-tuning": "After the last round, the judge is trained once more on the human rationales alone.",
     "vote": "One sampled judgment of an unlabeled pair. The majority of a pair's votes is its label.",
     "vote margin": "Votes for the winning label minus votes for the other.",

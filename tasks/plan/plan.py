@@ -256,6 +256,10 @@ def _doubts(settings: Settings, facts: Facts) -> list[str]:
             f"{settings.rounds.count} rounds of {settings.rounds.pairs:,} pairs need {wanted:,} unlabeled pairs; "
             f"only {there:,.0f} are available"
         )
+    if settings.rounds.gate == "rollback":
+        notes.append(
+            f"all {settings.rounds.count} rounds are planned; after two harmful ones in a row, rounds.gate ends the run"
+        )
     if settings.retention.judges != "all" or settings.retention.completions != "all":
         notes.append("disk counts everything written, including what retention removes later")
     return notes

@@ -111,6 +111,7 @@ def page_content(run: Run, facts: Mapping[str, object]) -> Row:
         "warnings": run.warnings(),
         "table": table,
         "measured": [row for row in table if row["accuracy"] is not None],
+        "gates": [row for row in table if row.get("gate")],
         "best": best_round(table),
         "answer": answer(table, found),
         "gains": found,

@@ -18,7 +18,7 @@ from tasks.report.baselines import TITLES, Found, summary
 from tasks.report.benchmarks import benchmark_charts
 from tasks.report.costs import by_kind, cost_of
 from tasks.report.publish import place_of, publish, show_markdown, show_table, slug
-from tasks.run.rounds import best_round, round_table
+from tasks.run.rounds import best_round, last_by_gate, round_table
 from tasks.run.stage import Run
 
 Row = dict[str, Any]
@@ -86,6 +86,7 @@ def progress_summary(run: Run, table: Sequence[Row], ended: bool = False) -> str
     """Markdown: the result so far, what to do next, the cost, the places on disk, and the charts as embedded images."""
     parts = [f"# {run.store.run_name}", *markdown_warnings(run.warnings())]
     parts += ["## Result" if ended else "## Result so far", result(table) or "No judge has been measured yet."]
+    parts += _gates(table)
     parts += ["## What to do next", *(next_steps(run) if ended else _while_running(run, table))]
     parts += [*_costs(run), *_places(run)]
     drawn = [charts.as_markdown(title, svg) for title, svg in [*charts.draw(list(table)), *benchmark_charts(run)]]
@@ -110,14 +111,22 @@ def result(table: Sequence[Row]) -> str:
     return f"{said}."
 
 
+def _gates(table: Sequence[Row]) -> list[str]:
+    """What the gates after the rounds have decided; nothing before there is any."""
+    lines = [f"- {row['gate_reason']}" for row in table if row.get("gate")]
+    return ["## Gates", "\n".join(lines)] if lines else []
+
+
 def outcome(run: Run) -> str:
     """A self-training's result in a few words, for the state of its flow run."""
     exported = run.finished_stage("export")
     if exported is None:
         return "no judge was exported"
     metrics = exported.manifest.metrics
-    when = _chosen_after(round_table(run), metrics["chosen_round"])
-    return f"{percent(metrics['accuracy'])} {when}; judge in {place_of(run.store, exported.path)}"
+    table = round_table(run)
+    when = _chosen_after(table, metrics["chosen_round"])
+    stopped = f"; stopped by the gate of round {last['name']}" if (last := last_by_gate(table)) else ""
+    return f"{percent(metrics['accuracy'])} {when}{stopped}; judge in {place_of(run.store, exported.path)}"
 
 
 def _chosen_after(table: Sequence[Row], chosen: int) -> str:
@@ -145,7 +154,7 @@ def _after(row: Row) -> str:
 
 def _while_running(run: Run, table: Sequence[Row]) -> list[str]:
     name, rounds = run.store.run_name, run.settings.rounds.count
-    done = max((row["round"] for row in table), default=-1)
+    done = rounds if last_by_gate(list(table)) else max((row["round"] for row in table), default=-1)
     tuned = done == rounds and run.settings.training.final is not None
     after = "The final fine-tuning is next." if tuned else "The export of the judge is next."
     return [
@@ -236,6 +245,7 @@ def _figures(row: Row, is_best: bool) -> Iterator[tuple[str, str]]:
     yield "loss", f"{number(row['first_loss'], 2)} → {number(row['last_loss'], 2)}" if row["last_loss"] else "–"
     yield "tokens/s", number(row["tokens_per_s"])
     yield "time", duration(row["seconds"])
+    yield "gate", row.get("gate") or "–"
     for reason, n in row["labels_dropped"].items():
         yield f"dropped: {reason.replace('_', ' ')}", number(n)
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 
 from data.store.artifacts import SHARDS, Artifact
+from tasks.run.rounds import is_rolled_back
 from tasks.run.stage import Run
 from tasks.training.job import CACHE
 
@@ -35,7 +36,7 @@ def _other_judges(run: Run, round: int) -> Iterator[Artifact]:
     accuracy = {
         i: float(benchmark.manifest.metrics["accuracy"])
         for i in range(round + 1)
-        if (benchmark := run.finished_stage("benchmark", i)) is not None
+        if (benchmark := run.finished_stage("benchmark", i)) is not None and not is_rolled_back(run, i)
     }
     best = max(accuracy, key=lambda i: (accuracy[i], -i), default=round)
     for i in range(round):

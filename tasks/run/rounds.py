@@ -10,6 +10,10 @@ from tasks.run.stage import Run
 
 Row = dict[str, Any]
 
+PASSED, HARMFUL, ROLLED_BACK, STOPPED = "passed", "harmful", "rolled back", "stopped"
+"""What a gate decides of a round: it is not found to harm; it harms, and is used all the same; it is not built on; nor is it, and
+there are no further rounds."""
+
 
 def round_table(run: Run) -> list[Row]:
     """One row per round, in order, the final fine-tuning last; None if a round has no such stage (yet)."""
@@ -32,6 +36,7 @@ def _round_row(run: Run, round: int) -> Row:
         "kept_right": audit.get("kept_right"),
         "all_right": audit.get("all_right"),
         "kept_right_in": audit.get("kept_right_in", {}),
+        **_gate(kinds.get("gate")),
         **_proofs(kinds.get("select")),
         "proof_audit": _proof_audit(kinds),
         **_training(run, kinds.get("train-judge")),
@@ -82,6 +87,11 @@ def _promise(threshold: Artifact | None) -> Row:
         "calibration_kept": metrics.get("kept_share"),
         "thresholds": {one["domain"] or "all others": one["threshold"] for one in metrics.get("groups", ())},
     }
+
+
+def _gate(gate: Artifact | None) -> Row:
+    metrics = gate.manifest.metrics if gate else {}
+    return {"gate": metrics.get("decision"), "gate_reason": metrics.get("reason")}
 
 
 def _proofs(selected: Artifact | None) -> Row:
@@ -143,6 +153,17 @@ def round_seconds(stages: list[Artifact]) -> float:
 
 
 def best_round(table: list[Row]) -> Row | None:
-    """The row with the highest held-out accuracy, the earliest if several are equal."""
-    measured = [row for row in table if row["accuracy"] is not None]
+    """The row with the highest held-out accuracy that was not rolled back, the earliest if several are equal."""
+    measured = [row for row in table if row["accuracy"] is not None and row.get("gate") not in (ROLLED_BACK, STOPPED)]
     return max(measured, key=lambda row: (row["accuracy"], -row["round"]), default=None)
+
+
+def is_rolled_back(run: Run, round: int) -> bool:
+    """Whether a round's gate has rolled it back: its judge then neither labels further batches nor is exported."""
+    gate = run.finished_stage("gate", round)
+    return gate is not None and gate.manifest.metrics["decision"] in (ROLLED_BACK, STOPPED)
+
+
+def last_by_gate(table: list[Row]) -> Row | None:
+    """The round whose gate decided that there are no further ones; None if there is none."""
+    return next((row for row in table if row.get("gate") == STOPPED), None)

@@ -148,6 +148,11 @@ class Settings(Section):
                 f'labels.memory = {labels.memory:g} needs labels.voting = "all", not "{labels.voting}": later rounds remember '
                 "a pair's share of all votes, which is not known if they end early"
             )
+        if labels.memory and labels.target_precision is not None:
+            raise ValueError(
+                "labels.memory and labels.target_precision cannot be combined: thresholds are tested on votes without memory; "
+                "leave one of them out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -132,7 +132,7 @@ class DataSettings(Section):
 
 
 class RoundSettings(Section):
-    """How many rounds of self-training there are, and how many pairs each uses."""
+    """How many rounds of self-training there are, how many pairs each uses, and what follows if one harms the judge."""
 
     count: int = Field(
         3,
@@ -147,3 +147,42 @@ class RoundSettings(Section):
         title="Unlabeled pairs per round",
         description="Each round takes this many fresh pairs. Paper: 500,000.",
     )
+    gate: Literal["off", "warn", "rollback"] = Field(
+        "off",
+        title="Gate after each round",
+        description="Each round's judge is held against the best one so far on the same held-out pairs. warn: a round that "
+        "harms is only said. rollback: the best judge labels the next batch, with labels.min_confidence raised to the next "
+        "share of votes; what the harmful round labeled and proved is in no later training set; if the next round harms too, "
+        "there are no further ones.",
+        exclude_if=lambda value: value == "off",
+    )
+    gate_level: float = Field(
+        0.05,
+        gt=0,
+        lt=0.5,
+        title="Level of the gates",
+        description="The probability that a run in which no round harms is found to be harmed in any of them: it is split over "
+        "the rounds. With a margin: the probability that a round passes which is worse by the margin.",
+        exclude_if=lambda value: value == 0.05,
+    )
+    gate_margin: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        title="Margin of the gates",
+        description="Empty: a round passes unless it is shown to harm (McNemar's one-sided exact test). A number, such as 0.02: "
+        "only if it is shown to be worse by less than this (non-inferiority), which takes many more held-out pairs.",
+        exclude_if=lambda value: value is None,
+    )
+
+    @model_validator(mode="after")
+    def _a_gate_reads_it(self) -> Self:
+        if self.gate == "off" and (self.gate_margin is not None or self.gate_level != 0.05):
+            raise ValueError(
+                'rounds.gate_level and rounds.gate_margin are only read by a gate: set rounds.gate = "warn" or "rollback"'
+            )
+        return self
+
+    def batches(self) -> dict[str, int]:
+        """What the batches of unlabeled pairs depend on."""
+        return {"count": self.count, "pairs": self.pairs}

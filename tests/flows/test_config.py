@@ -47,7 +47,7 @@ def test_the_defaults_that_the_paper_gives() -> None:
             {"rounds": {"pears": 1, "count": 0}},
             "rounds.pears: no such setting; did you mean rounds.pairs?",
         ),
-        ({"rounds": {"zz": 1}}, "rounds.zz: no such setting; there are count, pairs"),
+        ({"rounds": {"zz": 1}}, "rounds.zz: no such setting; there are count, pairs, gate, gate_level, gate_margin"),
         ({"votes": 8}, "votes: no such setting; did you mean labels.votes or benchmarks.votes?"),
         ({"rationales": {}}, "rationales: no such setting; did you mean data.rationale?"),
     ],

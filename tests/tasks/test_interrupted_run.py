@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.files import read_jsonl, write_json
 from data.store.store import RunStore
 from flows.config.recipes import load_recipe, with_overrides
 from flows.self_train import self_training
@@ -18,25 +16,14 @@ from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Engine
 from tasks.report.self_training import write_metrics
 from tasks.run.stage import Run
-from tasks.training.job import RESULT, TrainingJob
+from tasks.training.job import TrainingJob
 from tests.chaos.subject import manifests
 from tests.conftest import InProcess, rows_of
+from tests.support.learning import copies
 from tests.support.playing import world_engine
 from tests.support.short_run import short_run
 
-LEARNED = "learned.jsonl"
 ANSWERS = 7
-
-
-def copies(job: TrainingJob, *_: object) -> None:
-    """Stands in for a training: its model is the base, with the examples beside the weights."""
-    out = Path(job.out)
-    shutil.copytree(job.base, out / "checkpoint", ignore=shutil.ignore_patterns(LEARNED), dirs_exist_ok=True)
-    shutil.copy(job.examples, out / "checkpoint" / LEARNED)
-    n = len(list(read_jsonl(Path(job.examples))))
-    files = sorted(path.relative_to(out).as_posix() for path in (out / "checkpoint").rglob("*") if path.is_file())
-    counts = {"rows_in": n, "kept": n, "dropped": {}}
-    write_json(out / RESULT, {"files": files, "counts": counts, "metrics": {"tokens": n}})
 
 
 @dataclass

@@ -188,6 +188,8 @@ def test_votes_that_end_early_cannot_be_remembered(voting: str) -> None:
 def test_memory_needs_votes_and_some_weight_of_those_now() -> None:
     with pytest.raises(ValidationError, match=r"labels.memory is about the judge\'s votes.*leave it out"):
         settings_with(labels={**ALL, "memory": 0.3, "source": "truth"}, data={"unlabeled_truth": True})
+    with pytest.raises(ValidationError, match=r"labels.memory and labels.target_precision cannot be combined"):
+        settings_with(labels={**ALL, "memory": 0.3, "target_precision": 0.9}, data={"calibration_share": 0.1})
     with pytest.raises(ValidationError, match="less than 1"):
         settings_with(labels={**ALL, "memory": 1.0})
     assert "memory" not in settings_with().labels.model_dump()
