@@ -41,6 +41,7 @@ from tasks.settings import (
     RoundSettings,
     TrainingSettings,
 )
+from tasks.trust.join_reviews import join_reviews
 
 
 @flow(name="baselines", flow_run_name=shown_name, log_prints=False, persist_result=False, validate_parameters=False)
@@ -129,7 +130,7 @@ def compare_seeds(config: BaselinesConfig, carry: Callable[..., object]) -> dict
 def side_by_side(run: Run, baselines: BaselineSettings) -> tuple[list[Method], list[Candidate]]:
     """Trains by the five methods, cheapest first. Returns the methods, and the judges of the self-training among them."""
     sets = [prepare_set(run, chosen) for chosen in run.settings.benchmarks.sets]
-    data = prepare(run, sets)
+    data = join_reviews(run, prepare(run, sets))
     played = [prepare_heldout(run, data), *sets]
     pairs = labeled_pairs(run, data)
     batches = [batch_of(data, i) for i in range(1, run.settings.rounds.count + 1)]

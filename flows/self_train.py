@@ -46,6 +46,7 @@ from tasks.train import fine_tune_judge, pretrain, train_judge, train_prover
 from tasks.training_set import human_examples, judge_examples
 from tasks.trust.audit_proofs import audit_proofs
 from tasks.trust.gate import Standing, gate
+from tasks.trust.join_reviews import join_reviews
 from tasks.trust.memory import voted_on
 from tasks.trust.threshold import set_strictness
 
@@ -103,7 +104,7 @@ def self_training(run: Run) -> list[Candidate]:
     """The algorithm. Returns each round's judge with its benchmark."""
     settings, m = run.settings, run.settings.rounds.count
     sets = [prepare_set(run, chosen) for chosen in settings.benchmarks.sets]
-    data = prepare(run, sets)
+    data = join_reviews(run, prepare(run, sets))
     truth, heldout = truth_of(data), prepare_heldout(run, data)
     run.on_data(run, data, [heldout, *sets])
     report_overlap(run, data, [heldout, *sets])

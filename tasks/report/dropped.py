@@ -10,6 +10,7 @@ from tasks.run.stage import Run
 
 _ROWS = {
     "data": "Data: rows read",
+    "reviewed-data": "Reviews: rows of the data",
     "human-examples": "Human rationales",
     "batch": "Batches with earlier pairs",
     "label": "Labels: unlabeled pairs",

@@ -66,7 +66,7 @@ def _draw(run: Run, round: int, labels: Artifact, n: int) -> list[Row]:
 
 def _batch(run: Run, round: int, labels: Artifact) -> Iterator[tuple[Row, Row]]:
     """The round's unlabeled pairs with their votes, or without if the labels did not come from votes."""
-    votes, data = run.finished_stage("vote", round), run.finished_stage("data")
+    votes, data = run.finished_stage("vote", round), run.finished_stage("reviewed-data") or run.finished_stage("data")
     if votes is not None and data is not None:
         with_earlier = run.finished_stage("batch", round)
         batch = with_earlier.file("batch.jsonl") if with_earlier else batch_of(data, round).path

@@ -93,6 +93,13 @@ class DataSettings(Section):
         description="The unlabeled rows have true labels, which no model ever sees: the report then shows how often "
         "pseudo-labels are right.",
     )
+    reviews: bool = Field(
+        True,
+        title="Read the run's reviews",
+        description="Pairs of this run that people have labeled (gram-r2 review import) join its labeled pairs, or its "
+        "calibration pairs, at its next start.",
+        exclude_if=lambda value: value,
+    )
 
     @model_validator(mode="after")
     def _weights_of_all_or_none(self) -> Self:
