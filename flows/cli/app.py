@@ -9,7 +9,22 @@ import os
 
 import typer
 
-from flows.cli import benchmark, check, describe, init, listing, plan, push, rank, run, serve, server, status, world
+from flows.cli import (
+    benchmark,
+    check,
+    describe,
+    init,
+    listing,
+    plan,
+    push,
+    rank,
+    review,
+    run,
+    serve,
+    server,
+    status,
+    world,
+)
 from tasks.machine.terminal import print_anything
 
 _START, _RUNS, _MODELS, _SERVER = "Start here", "Runs", "Models and data", "Server"
@@ -41,6 +56,7 @@ app.command("run", rich_help_panel=_START)(run.run)
 app.command("status", rich_help_panel=_RUNS)(status.status)
 app.command("list", rich_help_panel=_RUNS)(listing.list_runs)
 app.command("open", rich_help_panel=_RUNS)(listing.open_report)
+app.add_typer(review.app, name="review", rich_help_panel=_RUNS)
 app.command("push", rich_help_panel=_RUNS)(push.push)
 
 app.command("describe", rich_help_panel=_MODELS)(describe.describe)

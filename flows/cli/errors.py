@@ -32,8 +32,9 @@ def bad_input() -> tuple[type[Exception], ...]:
     from tasks.model.chat import ChatTemplateError
     from tasks.model.folder import ModelError
     from tasks.plan.assumptions import PlanError
+    from tasks.trust.review_files import ReviewError
 
-    known = (InputError, ConfigError, SourceError, PlanError, ModelError, ChatTemplateError, GamesError)
+    known = (InputError, ConfigError, SourceError, PlanError, ModelError, ChatTemplateError, GamesError, ReviewError)
     return *known, StoreError, OSError
 
 

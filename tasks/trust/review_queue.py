@@ -1,0 +1,246 @@
+"""The pairs of a run on which a person's minute is worth most, each with its reasons.
+
+Read from the labels and proofs of each round::
+
+    VotedPair("9f31…", round=1, source="forum", label="A", confidence=0.75, threshold=0.75, votes=8, kept=True,
+              orders_agree=True, proved=True, score=-0.31)
+    {"9f31…": ["near_threshold"]}
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from data.files import read_jsonl
+from data.records import content_id, flip, parse_pair
+from data.seeds import derive_seed
+from data.store.artifacts import MANIFEST, Artifact, Manifest
+from tasks.model.orders import ORDERS, shown
+from tasks.trust.review_files import ReviewError
+
+REASONS = {
+    "orders_disagree": "the verdict depends on which response is shown first",
+    "label_flipped": "the label differs between two rounds",
+    "no_valid_proof": "the label is kept, but no proof of it passes the rules",
+    "weak_proof": "the label is kept, and its proof has one of the lowest scores (Eq. 5)",
+    "near_threshold": "one vote more or less would decide whether the label is kept",
+    "low_kept_share": "fewer labels are kept of its source than of the others",
+}
+"""In the order in which pairs are drawn."""
+AT_RANDOM = "at_random"
+WEAK_SHARE = 0.1
+"""Which share of the kept proofs counts as weak. Ours: a tenth, so that there are enough of them to draw from."""
+LOW_BY = 0.1
+"""How far the share of labels kept of a source must be below that of its round. Ours, like the next two."""
+LOW_ROWS = 20
+"""Pairs of a source in a round below which its share says nothing."""
+NEAR = 0.05
+"""How near a probability must be to the threshold, where confidence is not a share of votes."""
+
+
+@dataclass(frozen=True, slots=True)
+class VotedPair:
+    """What a round made of a pair. `score` is that of its chosen proof (Eq. 5), of the worse order if it has two.
+
+    `proved` is None, and so is `score`, where the round has not selected proofs; `score` also where proofs have no score.
+    """
+
+    id: str
+    round: int
+    source: str
+    label: str | None
+    confidence: float
+    threshold: float
+    votes: int
+    kept: bool
+    orders_agree: bool
+    proved: bool | None
+    score: float | None
+
+
+# ---- reading a run ---------------------------------------------------------------------------------------------------------
+
+
+def voted_pairs(run: Path) -> list[VotedPair]:
+    """Every pair that the judge has voted on in a run folder, once for each round. About 0.3 GB a million.
+
+    Raises ReviewError if there is none.
+    """
+    found = [_voted_pair(*one) for one in _rows(run)]
+    if not found:
+        raise ReviewError(f"{run}: no round has labels from votes yet, so there is nothing to review")
+    return found
+
+
+def _rows(run: Path) -> Iterator[tuple[dict[str, Any], Manifest, bool | None]]:
+    """Each labeled or dropped pair of each round: its row, the manifest of its labels, and whether a proof was found."""
+    for folder in sorted(run.glob("round-*/labels"), key=lambda path: int(path.parent.name.removeprefix("round-"))):
+        if not (folder / MANIFEST).is_file():
+            continue
+        labels = Artifact(folder, Manifest.load(folder / MANIFEST))
+        if "min_confidence" not in labels.manifest.config:  # the gold control has no votes
+            continue
+        kept: Iterable[tuple[dict[str, Any], bool | None]]
+        selected = folder.parent / "selected"
+        if (selected / MANIFEST).is_file():
+            made = Artifact(selected, Manifest.load(selected / MANIFEST))
+            rejected = read_jsonl(made.file("dropped.jsonl")) if "dropped.jsonl" in made.manifest.files else ()
+            kept = chain(
+                ((row, True) for row in read_jsonl(made.file("selected.jsonl"))), ((row, False) for row in rejected)
+            )
+        else:
+            kept = ((row, None) for row in read_jsonl(labels.file("labels.jsonl")))
+        yield from ((row, labels.manifest, proved) for row, proved in kept)
+        for row in read_jsonl(labels.file("dropped.jsonl")):
+            if "votes" in row:  # not one whose prompt was too long, or whose votes failed
+                yield {**row, "left_out": True}, labels.manifest, None
+
+
+def _voted_pair(row: Mapping[str, Any], labels: Manifest, proved: bool | None) -> VotedPair:
+    scores = [proof.get("score") for proof in row.get("proofs", {}).values()]
+    known = [score for score in scores if score is not None]
+    return VotedPair(
+        str(row["id"]),
+        int(labels.round or 0),
+        row.get("source", ""),
+        row["label"],
+        row["confidence"],
+        labels.config["min_confidence"],
+        0 if "p_a" in row else sum(row["votes"].values()),
+        "left_out" not in row,
+        row["orders_agree"],
+        proved,
+        min(known, default=None),
+    )
+
+
+# ---- reasons ---------------------------------------------------------------------------------------------------------------
+
+
+def reasons_of(pairs: Sequence[VotedPair]) -> dict[str, list[str]]:
+    """The reasons to review each pair that has any, in the order of `REASONS`. Of a pair's rounds, the last one counts."""
+    latest = {pair.id: pair for pair in pairs}
+    labels: defaultdict[str, set[str]] = defaultdict(set)
+    for pair in pairs:
+        if pair.label is not None:
+            labels[pair.id].add(pair.label)
+    weak, low = _weak_below(latest.values()), _low_sources(pairs)
+    found = {}
+    for pair in latest.values():
+        holds = {
+            "orders_disagree": not pair.orders_agree,
+            "label_flipped": len(labels[pair.id]) > 1,
+            "no_valid_proof": pair.proved is False,
+            "weak_proof": pair.score is not None and weak is not None and pair.score <= weak,
+            "near_threshold": _is_near(pair),
+            "low_kept_share": (pair.round, pair.source) in low,
+        }
+        if reasons := [name for name in REASONS if holds[name]]:
+            found[pair.id] = reasons
+    return found
+
+
+def _is_near(pair: VotedPair) -> bool:
+    """Whether one vote more or less for its label would have kept it, or not have kept it."""
+    if pair.label is None:
+        return False
+    if not pair.votes:
+        return abs(pair.confidence - pair.threshold) <= NEAR
+    won = round(pair.confidence * pair.votes)
+    return (won - 1) / pair.votes < pair.threshold <= min(won + 1, pair.votes) / pair.votes
+
+
+def _weak_below(pairs: Iterable[VotedPair]) -> float | None:
+    """The highest score that counts as weak; None if no proof has a score."""
+    scores = sorted(pair.score for pair in pairs if pair.score is not None)
+    return scores[max(0, int(len(scores) * WEAK_SHARE) - 1)] if scores else None
+
+
+def _low_sources(pairs: Sequence[VotedPair]) -> set[tuple[int, str]]:
+    """The sources in each round of which fewer labels are kept than of the whole round."""
+    voted, kept = Counter((pair.round, pair.source) for pair in pairs), Counter[tuple[int, str]]()
+    kept.update((pair.round, pair.source) for pair in pairs if pair.kept)
+    of_round, kept_of_round = Counter(pair.round for pair in pairs), Counter(pair.round for pair in pairs if pair.kept)
+    return {
+        (round, source)
+        for (round, source), n in voted.items()
+        if n >= LOW_ROWS and kept[round, source] / n < kept_of_round[round] / of_round[round] - LOW_BY
+    }
+
+
+# ---- drawing ---------------------------------------------------------------------------------------------------------------
+
+
+def draw(reasons: Mapping[str, Sequence[str]], n: int, seed: int) -> list[str]:
+    """Up to `n` ids, one reason after the other in turn, each in a seeded order of its own, none of them twice.
+
+    They depend on the seed and on what there is to draw from, not on the order in which it was found.
+    """
+    waiting = {}
+    for reason in REASONS:
+        having = sorted(identity for identity, held in reasons.items() if reason in held)
+        random.Random(derive_seed(seed, "review", reason)).shuffle(having)
+        if having:
+            waiting[reason] = iter(having)
+    taken: dict[str, None] = {}
+    while waiting and len(taken) < n:
+        for reason, left in list(waiting.items()):
+            following = next((identity for identity in left if identity not in taken), None)
+            if following is None:
+                del waiting[reason]
+            elif len(taken) < n:
+                taken[following] = None
+    return list(taken)
+
+
+def draw_at_random(ids: Collection[str], n: int, seed: int) -> list[str]:
+    """Up to `n` of the ids, each equally likely, in a seeded order."""
+    return random.Random(derive_seed(seed, "review", AT_RANDOM)).sample(sorted(ids), min(n, len(ids)))
+
+
+def queue_of(run: Path, drawn: Sequence[str], reasons: Mapping[str, Sequence[str]], seed: int) -> list[dict[str, Any]]:
+    """The lines of a queue, see `tasks.trust.review_files`: the drawn pairs of a run folder in an order of their own.
+
+    Each pair is shown in an order that the seed draws. The same pairs, reasons and seed give the same queue, and its name.
+    """
+    wanted, rows = set(drawn), {}
+    for row, labels, _ in _rows(run):
+        if row["id"] in wanted:
+            rows[str(row["id"])] = row, labels
+    queue = f"{run.name}-{content_id(run.name, seed, list(drawn), [list(reasons[one]) for one in drawn])[:8]}"
+    return [
+        _line(f"{queue}-{number:04d}", run.name, *rows[identity], reasons[identity], seed)
+        for number, identity in enumerate(drawn, start=1)
+    ]
+
+
+def _line(
+    identity: str, run: str, row: Mapping[str, Any], labels: Manifest, reasons: Sequence[str], seed: int
+) -> dict[str, Any]:
+    order = ORDERS[derive_seed(seed, "review-order", row["id"]) % 2]
+    pair, label = shown(parse_pair(row), order), row["label"]
+    return {
+        "id": identity,
+        "pair": pair.id,
+        "order": order,
+        "prompt": [message.to_json() for message in pair.prompt],
+        "response_1": pair.response_a,
+        "response_2": pair.response_b,
+        "reasons": list(reasons),
+        "run": run,
+        "round": labels.round,
+        "source": pair.source,
+        "judge_label": flip(label) if label and order == "ba" else label,
+        "confidence": row["confidence"],
+    }
+
+
+def queue_name(lines: Sequence[Mapping[str, Any]]) -> str:
+    """The name of a queue, from its lines."""
+    return str(lines[0]["id"]).rpartition("-")[0]
