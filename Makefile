@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(EXTRA)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup demo ui up down test check test-slow test-all every-test test-prefect test-trainers chaos world english grpo adapt-data baselines real real-gram real-pandalm real-model benchmarks yaml clean clean-all
+.PHONY: help setup demo ui up down test check test-slow test-all every-test test-prefect test-trainers test-label-studio chaos world english grpo adapt-data baselines real real-gram real-pandalm real-model benchmarks yaml clean clean-all
 
 help:
 	@echo "make demo        set up, run self-train/demo with a real server, worker and vLLM, then stop everything"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-all    check, and run quick and slow tests side by side"
 	@echo "make test-prefect  run the tests that only watch what Prefect does when machines and servers are lost"
 	@echo "make test-trainers  install verl, OpenRLHF and ms-swift without their requirements (360 MB), and test their calls of the judge"
+	@echo "make test-label-studio  install Label Studio's SDK without its requirements (57 MB), and test reviews with it"
 	@echo "make chaos       kill a short self-training KILLS=50 times, resume it, and check that nothing is lost"
 	@echo "make world       run the controls on 3 seeds (about an hour) and print the table in the README"
 	@echo "make grpo        train a tiny policy with GRPO on the rewards of JUDGE=runs/demo/final, on 3 seeds (half an hour); needs make demo"
@@ -105,6 +106,10 @@ test-trainers: $(READY)
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .trainers --requirement tests/engine/trainers.txt
 	GRAM_R2_TRAINERS=.trainers $(BIN)/pytest tests/engine/test_reward_in_trainers.py
 
+test-label-studio: $(READY)
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .label-studio --requirement tests/tasks/trust/label_studio.txt
+	GRAM_R2_LABEL_STUDIO=.label-studio $(BIN)/pytest tests/tasks/trust/test_review_label_studio.py
+
 world: $(READY)
 	$(BIN)/python -m tests.world.controls
 
@@ -146,7 +151,7 @@ yaml: $(READY)
 clean:
 	@if [ -e $(VENV) ] && [ ! -e $(VENV)/pyvenv.cfg ]; then echo "$(VENV) is not a Python environment: nothing was removed"; exit 1; fi
 	@$(MAKE) --no-print-directory down
-	rm -rf $(VENV) .trainers runs/demo runs/world/seed-0
+	rm -rf $(VENV) .trainers .label-studio runs/demo runs/world/seed-0
 	@rmdir runs/world runs 2>/dev/null || true
 	@for kept in runs/* .prefect; do if [ -e "$$kept" ]; then echo "kept: $$kept"; fi; done
 
