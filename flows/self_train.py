@@ -104,12 +104,13 @@ def self_training(run: Run) -> list[Candidate]:
     """The algorithm. Returns each round's judge with its benchmark."""
     settings, m = run.settings, run.settings.rounds.count
     sets = [prepare_set(run, chosen) for chosen in settings.benchmarks.sets]
-    data = join_reviews(run, prepare(run, sets))
+    data = prepare(run, sets)
     truth, heldout = truth_of(data), prepare_heldout(run, data)
     run.on_data(run, data, [heldout, *sets])
     report_overlap(run, data, [heldout, *sets])
     human = human_examples(run, data) if settings.data.rationale else None
     base = pretrain(run, data)
+    data = join_reviews(run, data)
 
     prover = train_prover(run, human) if human and settings.writes_proofs() else None
     selected = [prove(run, 0, prover, data.ref("labeled.jsonl"))]

@@ -201,7 +201,7 @@ def import_answers(
         return
     written = write_answers(folder.path, all_answers, into, rows)
     print(f"written: {written} ({len(rows)} pairs in all)")
-    print(_next(folder, into))
+    print(_next(folder))
 
 
 def _warn_of_reasons(lines: Sequence[Mapping[str, Any]]) -> None:
@@ -217,12 +217,12 @@ def _warn_of_reasons(lines: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
-def _next(folder: RunFolder, into: str) -> str:
+def _next(folder: RunFolder) -> str:
     """What the next start of the run will do."""
     from flows.config.recipe_text import shown
 
     name = shlex.quote(shown(folder.path))
     if folder.state == "finished":
-        return f"the run is finished: start it with --on-change redo, and it is made again with these {into} pairs ({name})"
+        return f"next:    start the run {name} with --on-change redo, as it is finished; it redoes what depends on them"
     when = "once it is started again" if folder.state == "running" else "at its next start"
     return f"next:    the run {name} reads them {when}, and redoes what depends on them (data.reviews)"

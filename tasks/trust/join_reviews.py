@@ -1,8 +1,8 @@
 """What people have said about a run's pairs joins its data, at the next start after an import.
 
 Files of the artifact: those of the stage "data", with the reviewed pairs added to ``labeled.jsonl`` or ``calibration.jsonl`` and
-taken out of every other file that is learned from, and ``dropped.jsonl``. Pairs that nobody reviewed stay where they were: a
-batch without reviewed pairs is the same as before.
+taken out of the batches, and ``dropped.jsonl``. Pairs that nobody reviewed stay where they were: a batch without reviewed pairs
+is the same as before. The other files are, too: the prover and a pre-trained judge are not made again for reviews.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class _Apart:
 
 
 class _Joining:
-    """Reads the reviewed pairs into memory, then passes every file that is learned from, a block at a time.
+    """Reads the reviewed pairs into memory, then passes on the labeled pairs and the batches, a block at a time.
 
-    `withheld` is what no reviewed pair may be learned from, `moved` what is learned from no longer, or elsewhere.
+    `withheld` is what reviewed pairs must not be, `moved` what labeled pairs and batches must not have any more.
     """
 
     def __init__(self, context: Context, by_prompt: bool) -> None:
@@ -72,9 +72,8 @@ class _Joining:
         self.reasons: Counter[str] = Counter()
 
     def join(self, sources: Mapping[Destination, Source]) -> Outcome:
-        for name, kind in (("heldout.jsonl", "held_out"), ("calibration.jsonl", "calibration")):
-            for row in read_jsonl(self.data.file(name)) if name in self.files else ():
-                self._set_apart(self.withheld, parse_pair(row), kind)
+        self._withhold("heldout.jsonl", "held_out")
+        self._withhold("calibration.jsonl", "calibration")
         with (self.context.work / "dropped.jsonl").open("w", encoding="utf-8") as self.dropped:
             joining = {into: self._usable(into, source) for into, source in sources.items()}
             for name in self.files:
@@ -89,14 +88,22 @@ class _Joining:
         metrics = {**self.data.manifest.metrics, "sizes": self.sizes, "reviewed": joined}
         return Outcome(Counts(self.rows_in, self.kept, dict(sorted(self.reasons.items()))), metrics)
 
+    def _withhold(self, name: str, kind: str) -> None:
+        for row in read_jsonl(self.data.file(name)) if name in self.files else ():
+            self._set_apart(self.withheld, parse_pair(row), kind)
+
     def _usable(self, into: Destination, source: Source) -> list[PreferencePair]:
         """The reviewed pairs of a kind, without those that must not be there."""
-        found = []
+        found, learned = [], _Apart()
+        if into == "calibration" and "rationale.jsonl" in self.files:
+            # Those are learned from as they were: the prover is not trained again for a review.
+            for row in read_jsonl(self.data.file("rationale.jsonl")):
+                self._set_apart(learned, parse_pair(row), "learned_with_rationale")
         for record in read_source(source, "preference", seed=0):
             if not isinstance(record, PreferencePair):
                 raise ReviewError(f"{record.where}: {record.reason} ({record.detail}); import the answers again")
             self.rows_in += 1
-            if reason := self.withheld.reason(record.pair):
+            if reason := self.withheld.reason(record.pair) or learned.reason(record.pair):
                 self._drop(record.to_json(), reason)
                 continue
             found.append(record)
@@ -114,9 +121,9 @@ class _Joining:
             apart.prompts.setdefault(prompt_key(pair.prompt), f"prompt_is_{kind}")
 
     def _pass_on(self, name: str) -> None:
-        """A file of the data: as it is or, if it is learned from, without what is learned from no longer."""
+        """A file of the data: labeled pairs and batches without what is elsewhere now, any other as it is."""
         file, target = self.data.file(name), self.context.work / name
-        if name not in ("rationale.jsonl", "labeled.jsonl", "pretraining.jsonl") and not name.startswith("batch-"):
+        if name != "labeled.jsonl" and not name.startswith("batch-"):
             # What may be added to must not be a link to the file of the data.
             shutil.copyfile(file, target) if name == "calibration.jsonl" else link_file(file, target)
             return

@@ -11,7 +11,11 @@ from data.files import write_jsonl
 from data.store.artifacts import Artifact, StageError
 from tasks.model.chat import ChatEncoder
 from tasks.prepare import prepare
+from tasks.prove import prove
+from tasks.run.changes import announce
+from tasks.run.finished import mark_finished
 from tasks.run.stage import Run
+from tasks.training_set import human_examples
 from tasks.trust.join_reviews import join_reviews
 from tasks.trust.review_files import ReviewError, gold_file
 from tests.conftest import run_with
@@ -81,7 +85,7 @@ def test_every_row_is_accounted_for_and_only_inputs_are_opened(run: Run) -> None
     review(run, data, "labeled", *in_batch(data, 1, 2))
     joined = join_reviews(run, data)
     counts = joined.manifest.counts
-    assert counts.rows_in == 2 + 3 + 20 + 6 + 6
+    assert counts.rows_in == 2 + 20 + 6 + 6
     assert counts.kept == counts.rows_in - 2
     assert isinstance(run, RecordedRun)
     assert run.opened["reviewed-data"]
@@ -110,6 +114,16 @@ def test_with_overlap_by_pair_only_the_pairs_themselves_are_kept_apart(tmp_path:
     assert ids_in(join_reviews(run, data), "labeled")[-1] == "same-prompt"
 
 
+def test_calibration_pairs_share_no_prompt_with_the_rationales_that_were_learned_from(run: Run) -> None:
+    data = prepare(run)
+    learned, *_ = rows_in(data, "rationale")
+    write_jsonl(gold_file(run.store.path, "calibration"), [{**learned, "id": "x", "response_a": "new"}])
+    joined = join_reviews(run, data)
+    assert ids_in(joined, "calibration") == []
+    assert joined.manifest.counts.dropped == {"prompt_is_learned_with_rationale": 1}
+    assert joined.ref("rationale.jsonl").sha256 == data.ref("rationale.jsonl").sha256
+
+
 def test_what_is_held_out_is_not_learned_from_although_it_was_reviewed(run: Run) -> None:
     data = prepare(run)
     held, *_ = rows_in(data, "heldout")
@@ -133,6 +147,32 @@ def test_the_same_reviews_are_the_same_stage_and_others_another_one(run: Run) ->
     assert ids_in(less, "batch-1")[0] == ids[1]
     gold_file(run.store.path, "labeled").unlink()
     assert join_reviews(run, data) is data
+
+
+def test_the_next_start_redoes_exactly_what_reads_the_reviews_and_says_so_before(run: Run) -> None:
+    def algorithm(run: Run) -> Artifact:
+        data = prepare(run)
+        human_examples(run, data)
+        data = join_reviews(run, data)
+        prove(run, 0, None, data.ref("labeled.jsonl"))
+        return data
+
+    data = algorithm(run)
+    mark_finished(run)
+    review(run, data, "labeled", *in_batch(data, 1, 2))
+    again = Run(run.store, run.settings, run.seed)
+    with pytest.raises(StageError, match=r"is finished(.|\n)*round-0/selected(.|\n)*will make: reviewed-data"):
+        announce(again, algorithm, "auto", print)
+    said: list[str] = []
+    announce(again, algorithm, "redo", said.append)
+    assert said == ["round-0/selected: input labeled has changed, will redo: round-0/selected"]
+    algorithm(again)
+    assert {stage.manifest.name: stage.reused for stage in again.finished_stages()} == {
+        "data": True,
+        "human-examples": True,
+        "reviewed-data": False,
+        "round-0/selected": False,
+    }
 
 
 def test_the_setting_turns_it_off(tmp_path: Path, encoder: ChatEncoder) -> None:
