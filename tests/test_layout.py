@@ -23,7 +23,6 @@ LEVELS: list[set[str]] = [
     {"tasks.generation", "tasks.training", "tasks.rank"},
     {"tasks.run", "tasks.reward"},
     {"tasks.benchmark"},
-    {"tasks.trust"},
     {"tasks"},  # the steps: modules of tasks/ itself
     {"tasks.plan", "tasks.describe", "tasks.hub", "tasks.trust"},
     {"tasks.report"},

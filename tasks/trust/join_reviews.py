@@ -73,7 +73,7 @@ class _Joining:
 
     def join(self, sources: Mapping[Destination, Source]) -> Outcome:
         self._withhold("heldout.jsonl", "held_out")
-        self._withhold("calibration.jsonl", "calibration")
+        self._withhold("calibration.jsonl", "for_calibration")
         with (self.context.work / "dropped.jsonl").open("w", encoding="utf-8") as self.dropped:
             joining = {into: self._usable(into, source) for into, source in sources.items()}
             for name in self.files:
@@ -109,8 +109,8 @@ class _Joining:
             found.append(record)
         for record in found:
             if into == "calibration":
-                self._set_apart(self.withheld, record.pair, "calibration")
-                self._set_apart(self.moved, record.pair, "calibration")
+                self._set_apart(self.withheld, record.pair, "for_calibration")
+                self._set_apart(self.moved, record.pair, "for_calibration")
             else:
                 self.moved.pairs[pair_key(record.pair)] = "reviewed"
         return found

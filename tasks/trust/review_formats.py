@@ -58,7 +58,8 @@ def write_for_people(
 def _as_texts(line: Mapping[str, Any], show_labels: bool) -> dict[str, str]:
     """A line with the fields that an annotation tool shows, all of them texts."""
     label, confidence = (line[name] for name in JUDGE)
-    judge = {"judge": f"{label or 'no label'} ({confidence:.3f})"} if show_labels else {}
+    said = f"{label} ({confidence:.3f})" if label and confidence is not None else "no label"
+    judge = {"judge": said} if show_labels else {}
     return {
         "id": line["id"],
         "prompt": render_conversation(parse_messages(line["prompt"])),

@@ -9,6 +9,7 @@ Read from the labels and proofs of each round::
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ REASONS = {
     "no_valid_proof": "the label is kept, but no proof of it passes the rules",
     "weak_proof": "the label is kept, and its proof has one of the lowest scores (Eq. 5)",
     "near_threshold": "one vote more or less would decide whether the label is kept",
+    "precision_not_shown": "no threshold is known at which labels of its source are right often enough",
     "low_kept_share": "fewer labels are kept of its source than of the others",
 }
 """In the order in which pairs are drawn."""
@@ -49,14 +51,16 @@ class VotedPair:
     """What a round made of a pair. `score` is that of its chosen proof (Eq. 5), of the worse order if it has two.
 
     `proved` is None, and so is `score`, where the round has not selected proofs; `score` also where proofs have no score.
+    `threshold` is the least confidence of a label that is kept; None where the target precision could not be shown. Then
+    there may be no votes.
     """
 
     id: str
     round: int
     source: str
     label: str | None
-    confidence: float
-    threshold: float
+    confidence: float | None
+    threshold: float | None
     votes: int
     kept: bool
     orders_agree: bool
@@ -78,13 +82,37 @@ def voted_pairs(run: Path) -> list[VotedPair]:
     return found
 
 
-def _rows(run: Path) -> Iterator[tuple[dict[str, Any], Manifest, bool | None]]:
-    """Each labeled or dropped pair of each round: its row, the manifest of its labels, and whether a proof was found."""
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of a round: the least confidence of one that is kept, which may be another one for some sources."""
+
+    round: int
+    least: float | None
+    of_sources: Mapping[str, float | None]
+
+    @classmethod
+    def of(cls, labels: Manifest, folder: Path) -> _Labels | None:
+        """None if they are not from votes, as in the gold control."""
+        strictness = folder.parent / "threshold" / "strictness.json"
+        if "min_confidence" in labels.config:
+            return cls(int(labels.round or 0), labels.config["min_confidence"], {})
+        if "strictness" in labels.inputs:
+            found = json.loads(strictness.read_text(encoding="utf-8"))
+            return cls(int(labels.round or 0), found["others"], found["domains"])
+        return None
+
+    def threshold(self, row: Mapping[str, Any]) -> float | None:
+        return self.of_sources.get(row.get("source", ""), self.least)
+
+
+def _rows(run: Path) -> Iterator[tuple[dict[str, Any], _Labels, bool | None]]:
+    """Each labeled or dropped pair of each round: its row, what is known of its labels, and whether a proof was found."""
     for folder in sorted(run.glob("round-*/labels"), key=lambda path: int(path.parent.name.removeprefix("round-"))):
         if not (folder / MANIFEST).is_file():
             continue
         labels = Artifact(folder, Manifest.load(folder / MANIFEST))
-        if "min_confidence" not in labels.manifest.config:  # the gold control has no votes
+        known = _Labels.of(labels.manifest, folder)
+        if known is None:
             continue
         kept: Iterable[tuple[dict[str, Any], bool | None]]
         selected = folder.parent / "selected"
@@ -96,25 +124,26 @@ def _rows(run: Path) -> Iterator[tuple[dict[str, Any], Manifest, bool | None]]:
             )
         else:
             kept = ((row, None) for row in read_jsonl(labels.file("labels.jsonl")))
-        yield from ((row, labels.manifest, proved) for row, proved in kept)
+        yield from ((row, known, proved) for row, proved in kept)
         for row in read_jsonl(labels.file("dropped.jsonl")):
-            if "votes" in row:  # not one whose prompt was too long, or whose votes failed
-                yield {**row, "left_out": True}, labels.manifest, None
+            # Not one whose prompt was too long, or whose votes failed.
+            if "votes" in row or known.threshold(row) is None:
+                yield {**row, "left_out": True}, known, None
 
 
-def _voted_pair(row: Mapping[str, Any], labels: Manifest, proved: bool | None) -> VotedPair:
+def _voted_pair(row: Mapping[str, Any], labels: _Labels, proved: bool | None) -> VotedPair:
     scores = [proof.get("score") for proof in row.get("proofs", {}).values()]
     known = [score for score in scores if score is not None]
     return VotedPair(
         str(row["id"]),
-        int(labels.round or 0),
+        labels.round,
         row.get("source", ""),
-        row["label"],
-        row["confidence"],
-        labels.config["min_confidence"],
-        0 if "p_a" in row else sum(row["votes"].values()),
+        row.get("label"),
+        row.get("confidence"),
+        labels.threshold(row),
+        0 if "p_a" in row else sum(row.get("votes", {}).values()),
         "left_out" not in row,
-        row["orders_agree"],
+        row.get("orders_agree", True),
         proved,
         min(known, default=None),
     )
@@ -139,6 +168,7 @@ def reasons_of(pairs: Sequence[VotedPair]) -> dict[str, list[str]]:
             "no_valid_proof": pair.proved is False,
             "weak_proof": pair.score is not None and weak is not None and pair.score <= weak,
             "near_threshold": _is_near(pair),
+            "precision_not_shown": pair.threshold is None,
             "low_kept_share": (pair.round, pair.source) in low,
         }
         if reasons := [name for name in REASONS if holds[name]]:
@@ -148,7 +178,7 @@ def reasons_of(pairs: Sequence[VotedPair]) -> dict[str, list[str]]:
 
 def _is_near(pair: VotedPair) -> bool:
     """Whether one vote more or less for its label would have kept it, or not have kept it."""
-    if pair.label is None:
+    if pair.label is None or pair.confidence is None or pair.threshold is None:
         return False
     if not pair.votes:
         return abs(pair.confidence - pair.threshold) <= NEAR
@@ -221,10 +251,10 @@ def queue_of(run: Path, drawn: Sequence[str], reasons: Mapping[str, Sequence[str
 
 
 def _line(
-    identity: str, run: str, row: Mapping[str, Any], labels: Manifest, reasons: Sequence[str], seed: int
+    identity: str, run: str, row: Mapping[str, Any], labels: _Labels, reasons: Sequence[str], seed: int
 ) -> dict[str, Any]:
     order = ORDERS[derive_seed(seed, "review-order", row["id"]) % 2]
-    pair, label = shown(parse_pair(row), order), row["label"]
+    pair, label = shown(parse_pair(row), order), row.get("label")
     return {
         "id": identity,
         "pair": pair.id,
@@ -237,7 +267,7 @@ def _line(
         "round": labels.round,
         "source": pair.source,
         "judge_label": flip(label) if label and order == "ba" else label,
-        "confidence": row["confidence"],
+        "confidence": row.get("confidence"),
     }
 
 

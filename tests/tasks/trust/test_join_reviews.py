@@ -103,7 +103,7 @@ def test_calibration_pairs_and_all_pairs_with_their_prompts_are_not_learned_from
     assert joined.manifest.metrics["sizes"]["calibration.jsonl"] == 1
     assert identity not in ids_in(joined, "batch-2")
     assert ids_in(joined, "labeled") == ids_in(data, "labeled")
-    assert joined.manifest.counts.dropped == {"pair_is_calibration": 1, "prompt_is_calibration": 1}
+    assert joined.manifest.counts.dropped == {"pair_is_for_calibration": 1, "prompt_is_for_calibration": 1}
 
 
 def test_with_overlap_by_pair_only_the_pairs_themselves_are_kept_apart(tmp_path: Path, encoder: ChatEncoder) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from data.records import parse_pair
+from data.store.store import RunStore
+from tasks.run.stage import Run
 from tasks.trust.review_files import ReviewError, pair_of
 from tasks.trust.review_queue import (
     VotedPair,
@@ -18,7 +20,7 @@ from tasks.trust.review_queue import (
     reasons_of,
     voted_pairs,
 )
-from tests.support.written_run import batch_rows, fake_run
+from tests.support.written_run import batch_rows, fake_run, fake_settings, pair_row, put
 
 
 def voted(identity: str, **changes: Any) -> VotedPair:
@@ -47,6 +49,8 @@ def near(ids: list[str]) -> dict[str, list[str]]:
         ({"confidence": 0.5, "kept": False}, []),
         ({"votes": 0, "confidence": 0.79}, ["near_threshold"]),  # a mean probability
         ({"votes": 0, "confidence": 0.81}, []),
+        ({"threshold": None, "kept": False}, ["precision_not_shown"]),
+        ({"threshold": None, "kept": False, "label": None, "confidence": None, "votes": 0}, ["precision_not_shown"]),
         ({"label": None, "confidence": 0.0, "orders_agree": False, "kept": False}, ["orders_disagree"]),
     ],
 )
@@ -112,6 +116,33 @@ def test_a_pair_is_read_with_all_that_became_of_it(run: Path) -> None:
     # The first pair with a label has no valid proof in one of its orders; of the others, the better proof scores −0.25.
     assert (found["r1p04"].proved, found["r1p05"].proved, found["r1p05"].score) == (False, True, -0.25)
     assert {identity for identity, held in reasons_of(pairs).items() if "no_valid_proof" in held} == {"r1p04", "r2p04"}
+
+
+def test_the_threshold_is_that_of_the_round_and_of_the_source(tmp_path: Path) -> None:
+    """Where a target precision is tested, see tasks/trust/threshold.py: by domain, and none where it cannot be shown."""
+
+    def row(identity: str, source: str, **facts: Any) -> dict[str, Any]:
+        return {**pair_row(identity), "source": source, **facts}
+
+    run = Run(RunStore(tmp_path, "hand"), fake_settings(), 5)
+    strict = put(run, "round-1/threshold", "threshold", 1, {"strictness.json": []})
+    (strict.path / "strictness.json").write_text('{"others": 0.75, "domains": {"law": null, "code": 0.875}}')
+    voted_on = {"label": "A", "confidence": 0.875, "votes": {"A": 7, "B": 1, "null": 0}, "orders_agree": True}
+    files = {
+        "labels.jsonl": [row("a", "code", **voted_on)],
+        "dropped.jsonl": [
+            row("b", "law", reason="precision_not_shown"),  # no votes were cast on it
+            row("c", "web", reason="prompt_too_long"),
+            row("d", "web", **{**voted_on, "confidence": 0.5}, reason="low_confidence"),
+        ],
+    }
+    put(run, "round-1/labels", "label", 1, files, inputs={"strictness": strict})
+    found = {pair.id: pair for pair in voted_pairs(run.store.path)}
+    assert {identity: pair.threshold for identity, pair in found.items()} == {"a": 0.875, "b": None, "d": 0.75}
+    reasons = reasons_of(list(found.values()))
+    assert reasons == {"a": ["near_threshold"], "b": ["precision_not_shown"]}
+    (line,) = queue_of(run.store.path, ["b"], reasons, seed=0)
+    assert (line["judge_label"], line["confidence"]) == (None, None)
 
 
 def test_a_queue_has_the_responses_in_a_drawn_order_that_can_be_undone(run: Path) -> None:
