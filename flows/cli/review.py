@@ -191,16 +191,19 @@ def import_answers(
     for line in report([row for row in all_answers if row["pair"] in about], queue.values()):
         print(line)
     if still_open or replaced:
-        print(f"{still_open} not answered yet; {replaced} earlier answers replaced")
+        print(f"not answered yet: {still_open}; earlier answers replaced: {replaced}")
     if into == "calibration":
         _warn_of_reasons([queue[row["item"]] for row in new])
     rows = gold_rows([row for row in all_answers if row["into"] == into], queue.values())
     if out is not None:
         write_jsonl(out, rows)
-        print(f"written: {out} ({len(rows)} pairs); the run does not read it: name it as a source in data.{into}")
+        print(f"written: {out}, {len(rows)} in all; the run does not read it: name it as a source in data.{into}")
         return
     written = write_answers(folder.path, all_answers, into, rows)
-    print(f"written: {written} ({len(rows)} pairs in all)")
+    if not rows:
+        print(f"no pair has a gold label, so the run reads no {into} pairs")
+        return
+    print(f"written: {written}, {len(rows)} in all")
     print(_next(folder))
 
 

@@ -98,6 +98,15 @@ _REASONS = {
     "prompt_is_held_out": ("#3e7f6d", "The prompt is held out to measure the judge."),
     "pair_is_for_calibration": ("#4f8f6f", "The pair is set apart for calibration."),
     "prompt_is_for_calibration": ("#5f7f5d", "The prompt is set apart for calibration."),
+    "reviewed": ("#4a7f8f", "People have labeled the pair: it is elsewhere now (gram-r2 review import)."),
+    "pair_is_learned_with_rationale": (
+        "#6d6fa0",
+        "The pair is learned from with its rationale, so it cannot calibrate.",
+    ),
+    "prompt_is_learned_with_rationale": (
+        "#8068a0",
+        "The prompt is learned from with a rationale, so it cannot calibrate.",
+    ),
     "over_cap": ("#a99a5c", "More rows than the source's limit allows."),
     "over_weight": ("#b09a3e", "More rows than the source's weight allows."),
     "not_needed": ("#9aa0a8", "More unlabeled pairs than the rounds take."),

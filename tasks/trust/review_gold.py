@@ -182,14 +182,14 @@ def report(answers: Sequence[Row], queue: Iterable[Row]) -> list[str]:
     annotators = sorted({row["annotator"] for row in answers})
     meant = [[answer for answer in said if answer != "skip"] for said in given.values()]
     lines = [
-        f"{len(answers)} answers by {len(annotators)} annotator{'s' if len(annotators) > 1 else ''} to {len(given)} pairs: "
-        f"{count['A'] + count['B']} gold labels ({count['A']} A, {count['B']} B); left out: {count['tie']} ties, "
-        f"{count['skip']} skipped, {count['no majority']} without a majority"
+        f"answers: {len(answers)}, by {len(annotators)} annotator{'s' if len(annotators) > 1 else ''}; pairs: {len(given)}",
+        f"gold labels: {count['A'] + count['B']} ({count['A']} A, {count['B']} B); left out: {count['tie']} tied, "
+        f"{count['skip']} skipped, {count['no majority']} without a majority",
     ]
     between = agreement(meant)
     if between.of:
         split = sum(len(set(said)) > 1 for said in meant)
-        lines.append(f"annotators agree in {between}; they differ on {split} pair{'s' if split != 1 else ''}")
+        lines.append(f"annotators agree in {between}; pairs on which they differ: {split}")
     with_judge = agreement(
         [label, judge] for pair, label in results.items() if label in ("A", "B") and (judge := judged[pair]) is not None
     )
