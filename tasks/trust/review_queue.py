@@ -72,7 +72,7 @@ class VotedPair:
 
 
 def voted_pairs(run: Path) -> list[VotedPair]:
-    """Every pair that the judge has voted on in a run folder, once for each round. About 0.3 GB a million.
+    """Every pair that the judge has voted on in a run folder, once for each round. Memory: 0.5 GB a million.
 
     Raises ReviewError if there is none.
     """
