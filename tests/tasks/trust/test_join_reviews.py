@@ -9,9 +9,11 @@ import pytest
 
 from data.files import write_jsonl
 from data.store.artifacts import Artifact, StageError
+from data.store.store import RunStore
 from tasks.model.chat import ChatEncoder
 from tasks.prepare import prepare
 from tasks.prove import prove
+from tasks.report.samples import sample_pairs
 from tasks.run.changes import announce
 from tasks.run.finished import mark_finished
 from tasks.run.stage import Run
@@ -21,6 +23,7 @@ from tasks.trust.review_files import ReviewError, gold_file
 from tests.conftest import run_with
 from tests.support.preparing import WORLD, ids_in, rows_in
 from tests.support.recording import RecordedRun
+from tests.support.written_run import BATCH, batch_rows, fake_settings, put, put_prepared, put_round
 
 KINDS = ("rationale", "labeled", "unlabeled", "heldout")
 
@@ -202,3 +205,13 @@ def test_a_row_that_is_no_usable_pair_is_refused(run: Run) -> None:
     review(run, data, "labeled", *in_batch(data, 1, 1), response_a="same", response_b="same")
     with pytest.raises(ReviewError, match=r"labeled\.jsonl:1: equal_responses .* import the answers again"):
         join_reviews(run, data)
+
+
+def test_the_report_shows_pairs_of_the_batch_that_was_voted_on(tmp_path: Path) -> None:
+    run = Run(RunStore(tmp_path, "hand"), fake_settings(rounds={"count": 1, "pairs": BATCH}), 5)
+    put_prepared(run)
+    left = batch_rows(1)[5:]
+    truth = [{"id": row["id"], "label": "A"} for row in left]
+    joined = put(run, "reviewed-data", "reviewed-data", None, {"batch-1.jsonl": left, "truth.jsonl": truth})
+    put_round(run, 1, joined, [])
+    assert {pair["id"] for pair in sample_pairs(run, 1, n=BATCH)} == {row["id"] for row in left}
