@@ -56,8 +56,9 @@ def export(
 
     Drawn in turn from those on which the verdict depends on the order shown, the
     label differs between rounds, a kept label has no valid proof or a weak one,
-    one vote would decide, or few labels of the source are kept. Pairs that have
-    been answered already are left out. The same seed gives the same pairs.
+    one vote would decide, the target precision cannot be shown for the source,
+    or few of its labels are kept. Pairs that have been answered are left out.
+    The same seed gives the same pairs.
 
     In JSONL, fill in "answer": A (response_1 is better), B (response_2), tie or
     skip, and "annotator". The run only keeps a record of what was asked.
