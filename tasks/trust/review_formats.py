@@ -92,7 +92,7 @@ def potato_config(run: str, show_labels: bool) -> str:
     """The configuration of a Potato task.
 
     Keys as in docs/configuration and docs/annotation-types/instance_display.md of github.com/davidjurgens/potato, version
-    2.8.0, commit f5ed5d481516ad01cb1ec8041ce64b71db19d15f.
+    2.8.0, commit f5ed5d481516ad01cb1ec8041ce64b71db19d15f; answered with potato-annotation 2.12.1.
     """
     import yaml
 
