@@ -2,7 +2,8 @@
 
 Files of its artifact: ``rationale.jsonl`` (D_p), ``labeled.jsonl`` (D_r), ``heldout.jsonl``, ``batch-1.jsonl`` … (D_u),
 ``truth.jsonl`` if unlabeled rows carry their true label, ``calibration.jsonl`` and ``pretraining.jsonl`` if they are asked for,
-and ``dropped.jsonl``.
+``dropped.jsonl``, and ``origins.jsonl``: the file and row of a source that each usable pair was read from, also of those that no
+other file lists.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from tasks.run.stage import Context, Run
 from tasks.settings import DataSettings, RoundSettings
 from tasks.settings.data import SOURCES
 
+ORIGINS = "origins.jsonl"
 Numbered = tuple[int, Prepared]
 """The number of a source among those of its kind, and a pair from it."""
 
@@ -89,7 +91,10 @@ class _Splitter:
     def split(self) -> Outcome:
         if self.data.conflicts == "drop":
             self._find_conflicts()
-        with (self.work / "dropped.jsonl").open("w", encoding="utf-8") as self.dropped:
+        with (
+            (self.work / "dropped.jsonl").open("w", encoding="utf-8") as self.dropped,
+            (self.work / ORIGINS).open("wb") as self.origins,
+        ):
             # Held-out pairs first: their content is kept out of everything else; then that of calibration pairs.
             self._write("heldout.jsonl", self._set_apart("heldout"))
             if self.data.calibrates:
@@ -193,13 +198,14 @@ class _Splitter:
                 if isinstance(item, Dropped):
                     self._drop(item.reason, item.id, where=item.where, detail=item.detail)
                 elif self._contradicts(item):
-                    self._drop("conflicting_labels", item.id, where=source.path)
+                    self._drop("conflicting_labels", item.id, where=item.where)
                 elif item.key in seen:
-                    self._drop("duplicate", item.id, where=source.path)
+                    self._drop("duplicate", item.id, where=item.where)
                 else:
                     if ids.clash(item.id, item.key):
                         raise DataError(clash_of_ids(source.path, item.id, kind))
                     seen.add(item.key)
+                    self.origins.write(item.origin)
                     yield number, item
 
     def _prepared(self, source: Source, kind: Kind, kept_out: Index | None) -> Iterator[Prepared | Dropped]:
@@ -230,14 +236,14 @@ class _Splitter:
         if self._is_kept_out(pair, *self.apart):
             return True
         if pair.hit is not None:
-            self._drop(f"in_{pair.hit.benchmark}", pair.id, **asdict(pair.hit))
+            self._drop(f"in_{pair.hit.benchmark}", pair.id, where=pair.where, **asdict(pair.hit))
         return pair.hit is not None
 
     def _is_kept_out(self, pair: Prepared, *kinds: str) -> bool:
         """Whether it is too much like a pair that is set apart; then it is dropped."""
         reason = next((reason for kind in kinds if (reason := self.apart[kind].keeps_out(pair))), None)
         if reason is not None:
-            self._drop(reason, pair.id)
+            self._drop(reason, pair.id, where=pair.where)
         return reason is not None
 
     def _write_mixed(self, kind: str, pairs: Iterator[Numbered]) -> None:

@@ -8,12 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-import orjson
-
 from data.files import json_line
-from data.records import flip, parse_pair
+from data.records import flip
 from data.seeds import derive_seed
-from data.sources.prepared import Prepared
+from data.sources.prepared import Prepared, swapped
 from data.sources.sources import assign_order
 
 
@@ -33,7 +31,7 @@ class Pool:
                 line, label = pair.line, pair.truth
                 # Files that pair two models' answers always show the same one first; a seeded coin undoes that.
                 if assign_order(index, self.seed) == "B":
-                    line, label = _swapped(line), flip(label) if label else None
+                    line, label = swapped(line), flip(label) if label else None
                 self.offsets.append(stream.tell())
                 stream.write(line)
                 if label is not None:
@@ -46,8 +44,3 @@ class Pool:
             for offset in self.offsets[(round - 1) * size : round * size]:
                 stream.seek(offset)
                 yield stream.readline()
-
-
-def _swapped(line: bytes) -> bytes:
-    """The line of the same pair shown in the other order."""
-    return json_line(parse_pair(orjson.loads(line)).swapped().to_json()).encode()

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import orjson
+
 from data.files import json_line
 from data.overlap import Hit, Index, leaked
-from data.records import Label, Record, ResponsePair, pair_key, prompt_key
-from data.sources.rows import RowBlock
+from data.records import Label, Record, ResponsePair, pair_key, parse_pair, prompt_key
+from data.sources.rows import RawRow, RowBlock
 from data.sources.sources import Dropped, Malformed, Reading, Truth
 
 
@@ -18,7 +20,8 @@ class Prepared(NamedTuple):
     """A usable pair. `key` and `prompt` are its `pair_key` (as a number, for a set of millions) and `prompt_key`.
 
     `better` says which response is preferred, whatever the display order: True if it is the one that sorts first as a string.
-    `line` is the pair's record as a line of JSON, without the true label of an unlabeled pair, which is `truth`.
+    `line` is the pair's record as a line of JSON, without the true label of an unlabeled pair, which is `truth`; `where` is
+    the ``file:row`` that it was read from, and `origin` the same as a line of JSON.
     """
 
     id: str
@@ -28,6 +31,8 @@ class Prepared(NamedTuple):
     truth: Label | None
     hit: Hit | None
     line: bytes
+    where: str
+    origin: bytes
 
 
 def prepared_in(
@@ -35,11 +40,17 @@ def prepared_in(
 ) -> list[Prepared | Dropped | Malformed]:
     """The pairs in some rows of a source, in order. `kept_out` are the benchmarks whose copies are looked for."""
     return [
-        item if isinstance(item, Dropped | Malformed) else _prepared(item, kept_out) for item in reading.items_in(*rows)
+        item if isinstance(item, Dropped | Malformed) else _prepared(item, raw, kept_out)
+        for raw, item in reading.placed_items_in(*rows)
     ]
 
 
-def _prepared(item: Record | Truth, kept_out: Index | None) -> Prepared:
+def swapped(line: bytes) -> bytes:
+    """The line of the same pair shown in the other order."""
+    return json_line(parse_pair(orjson.loads(line)).swapped().to_json()).encode()
+
+
+def _prepared(item: Record | Truth, raw: RawRow, kept_out: Index | None) -> Prepared:
     record, truth = item if isinstance(item, tuple) else (item, None)
     better = None
     if isinstance(record, ResponsePair):
@@ -55,4 +66,6 @@ def _prepared(item: Record | Truth, kept_out: Index | None) -> Prepared:
         truth,
         None if kept_out is None else leaked(kept_out.find(pair)),
         json_line(record.to_json()).encode(),
+        raw.where,
+        json_line({"id": pair.id, "file": raw.file, "row": raw.number}).encode(),
     )

@@ -172,17 +172,21 @@ class Reading:
 
     def items_in(self, first: int, block: RowBlock) -> Iterator[_Item | Malformed]:
         """The pairs in some rows; `first` is the number of the first among all that are read, from 0."""
+        return (item for _, item in self.placed_items_in(first, block))
+
+    def placed_items_in(self, first: int, block: RowBlock) -> Iterator[tuple[RawRow, _Item | Malformed]]:
+        """As `items_in`, each with the row that it comes from."""
         for index, raw in enumerate(block.rows(), start=first):
             try:
                 candidates = candidates_in(raw, self.source, self.kind)
             except RecordError as error:
-                yield Malformed(raw.file, raw.number, problem_of(error))
+                yield raw, Malformed(raw.file, raw.number, problem_of(error))
                 continue
             for place, candidate in enumerate(candidates):
                 if isinstance(candidate, Unusable):
-                    yield Dropped(raw.where, candidate.id, candidate.reason, candidate.detail)
+                    yield raw, Dropped(raw.where, candidate.id, candidate.reason, candidate.detail)
                 else:
-                    yield self._finish(candidate, raw.where, assign_order(index + place, self.seed))
+                    yield raw, self._finish(candidate, raw.where, assign_order(index + place, self.seed))
 
     def _finish(self, candidate: Candidate, where: str, order: Label) -> _Item:
         """The record of a candidate, after the filters. `order` is the position of the first of two unpositioned responses."""

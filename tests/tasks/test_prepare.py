@@ -31,11 +31,28 @@ def test_every_row_is_kept_in_one_file_or_dropped(prepared: Prepare) -> None:
         "dropped.jsonl",
         "heldout.jsonl",
         "labeled.jsonl",
+        "origins.jsonl",
         "rationale.jsonl",
     ]
     sizes = {name: len(rows_in(data, name)) for name in ("rationale", "labeled", "heldout", "batch-1", "batch-2")}
     assert sizes == {"rationale": 3, "labeled": 20, "heldout": 10, "batch-1": 6, "batch-2": 6}
     assert rows_in(data, "dropped") == [{"id": None, "reason": "not_needed", "rows": 8}]
+
+
+def test_the_file_and_row_of_every_pair_are_kept_also_of_those_that_are_dropped(prepared: Prepare) -> None:
+    data = prepared({"labeled": [*some(100, 20), row(7, prompt=" "), row(100)]})
+    origins = {one["id"]: (Path(one["file"]).name, one["row"]) for one in rows_in(data, "origins")}
+    assert origins["row-2"] == ("rationale.jsonl", 3)
+    assert origins["row-119"] == ("labeled.jsonl", 20)
+    assert {f"row-{i}" for i in range(200, 220)} <= origins.keys(), "also the eight that no batch needed"
+    held = {
+        one["id"] for name in ("rationale", "labeled", "heldout", "batch-1", "batch-2") for one in rows_in(data, name)
+    }
+    assert held < origins.keys()
+    duplicate, empty = (
+        next(r for r in rows_in(data, "dropped") if r["reason"] == why) for why in ("duplicate", "empty_prompt")
+    )
+    assert (Path(duplicate["where"]).name, Path(empty["where"]).name) == ("labeled.jsonl:22", "labeled.jsonl:21")
 
 
 def test_labels_and_rationales_go_where_they_belong(prepared: Prepare) -> None:
