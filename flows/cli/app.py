@@ -23,6 +23,7 @@ from flows.cli import (
     serve,
     server,
     status,
+    tracing,
     world,
 )
 from tasks.machine.terminal import print_anything
@@ -57,6 +58,7 @@ app.command("status", rich_help_panel=_RUNS)(status.status)
 app.command("list", rich_help_panel=_RUNS)(listing.list_runs)
 app.command("open", rich_help_panel=_RUNS)(listing.open_report)
 app.add_typer(review.app, name="review", rich_help_panel=_RUNS)
+app.command("trace", rich_help_panel=_RUNS)(tracing.trace)
 app.command("push", rich_help_panel=_RUNS)(push.push)
 
 app.command("describe", rich_help_panel=_MODELS)(describe.describe)
