@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -34,6 +35,7 @@ def template(name: str) -> Template:
     )
     environment.filters |= {"percent": percent, "number": number, "duration": duration, "json": canonical_json}
     environment.filters |= {"reason": words.reason, "explained": words.explained, "cut": cut, "inline": charts.inline}
+    environment.filters |= {"shell": shlex.quote}
     environment.globals |= {"term": words.term, "terms": words.TERMS}
     return environment.get_template(name)
 

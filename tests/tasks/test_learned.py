@@ -15,8 +15,10 @@ from data.store.artifacts import Artifact, Counts
 from data.store.store import RunStore
 from tasks.benchmark.play import query_of, read_games
 from tasks.benchmark.sets import ITEMS, prepare_heldout, read_set
+from tasks.report.cards import Pairs
 from tasks.report.heldout import wrong_pairs
 from tasks.report.learned import Gain, answer, controls, gains
+from tasks.report.self_training import page_content, page_of
 from tasks.run.rounds import round_table
 from tasks.run.stage import Run
 from tests.support.written_run import fake_settings, generated, pair_row, put, reply
@@ -162,6 +164,12 @@ def test_a_pair_that_the_judge_was_not_asked_about_says_why(tmp_path: Path) -> N
     put(run, "round-0/benchmark", "benchmark", 0, files, metrics, Counts(1, 0, {"prompt_too_long": 1}))
     [pair], _ = wrong_pairs(run, 0)
     assert (pair["games"], pair["lost"]) == ([], "prompt_too_long")
+
+
+def test_the_page_says_how_a_wrong_pair_is_followed_to_what_it_was_learned_from(tmp_path: Path, reported: Run) -> None:
+    pairs, n_wrong = wrong_pairs(run_with(tmp_path, [WRONG] + [RIGHT] * 7), 0)
+    page = page_of(page_content(reported, {}), Pairs([], "0", [{**pairs[0], "id": "h 0"}], n_wrong), "there")
+    assert "<code>gram-r2 trace hand &#39;h 0&#39; --nearest 3</code>" in page
 
 
 def test_without_stored_replies_there_are_no_wrong_pairs(reported: Run) -> None:

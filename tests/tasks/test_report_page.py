@@ -86,6 +86,7 @@ def test_the_page_shows_every_sampled_pair_with_its_fate(page: str, reported: Ru
         for pair in sample_pairs(reported, round):
             article = page[page.index(f'id="pair-{round}-{pair["id"]}"') :].split("</article>")[0]
             assert pair["fate"].replace("_", " ") in article
+            assert f"<code>gram-r2 trace hand {pair['id']}</code>" in article
 
 
 def test_the_page_shows_headline_rounds_and_stages(page: str, reported: Run) -> None:
