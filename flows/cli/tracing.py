@@ -181,7 +181,8 @@ def _training(row: Row) -> Iterator[str]:
         f"order {order} {n}×" + (f" with label {row['labels'][order]}" if order in row["labels"] else "")
         for order, n in row["orders"].items()
     )
-    yield f"{row['stage']}: {orders}; learned by {', '.join(row['models']) or 'no finished model'}"
+    file = "" if row["file"] == "examples.jsonl" else f"/{row['file']}"
+    yield f"{row['stage']}{file}: {orders}; learned by {', '.join(row['models']) or 'no finished model'}"
 
 
 def _judgment(row: Row) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from data.store.artifacts import Artifact
 from tasks.trust.rows_by_id import Row
-from tasks.trust.stages import ITEMS, Stages
+from tasks.trust.stages import ITEMS, Stages, is_list
 
 DATA, ORIGINS, DROPPED = "data", "origins.jsonl", "dropped.jsonl"
 _SHOWN = 5
@@ -56,8 +56,8 @@ def rows_at(stages: Stages, given: str) -> list[Row]:
 def _lists_of_pairs(stages: Stages) -> Iterator[tuple[Artifact, str]]:
     """The files that between them list every pair of a run."""
     for stage in stages.all:
-        if stage.manifest.kind in ("data", "task"):
-            yield from ((stage, name) for name in stage.manifest.files if name.endswith(".jsonl"))
+        if stage.manifest.kind == DATA:
+            yield from ((stage, name) for name in stage.manifest.files if is_list(name))
         elif stage.manifest.kind == "benchmark-data":
             yield stage, ITEMS
 

@@ -21,9 +21,9 @@ from tasks.settings import ProofSettings
 from tasks.trust.finding import DATA, DROPPED, ORIGINS, identity_of, rows_at
 from tasks.trust.judgments import judgments_on
 from tasks.trust.rows_by_id import Row
-from tasks.trust.stages import ITEMS, Stages
+from tasks.trust.stages import EXAMPLES, ITEMS, Stages, is_list, is_training
 
-EXAMPLES, HUMAN = "examples.jsonl", "human"
+HUMAN = "human"
 _OF_PAIR = ("id", "prompt", "response_a", "response_b", "source")
 _DECISIONS = ("gate", "threshold", "audit-proofs")
 _QUERY = ("prompt", "max_tokens", "context", "overlong", "temperature", "top_p", "seed")
@@ -86,12 +86,12 @@ def _of(stage: Artifact | None) -> Row:
 def _add_place(found: Trace, stages: Stages, stage: Artifact) -> None:
     assert found.id is not None
     manifest = stage.manifest
-    if manifest.kind in ("data", "task"):
+    if manifest.kind == DATA:
         found.read_from.extend(
             {"file": row["file"], "row": row["row"]} for _, row in stages.rows(stage, ORIGINS, found.id)
         )
         for name in manifest.files:
-            if not name.endswith(".jsonl") or name in (ORIGINS, DROPPED, "truth.jsonl"):
+            if not is_list(name) or name in (ORIGINS, DROPPED, "truth.jsonl"):
                 continue
             for _, row in stages.rows(stage, name, found.id):
                 found.held_in.append(f"{manifest.name}/{name}")
@@ -112,8 +112,7 @@ def _add_place(found: Trace, stages: Stages, stage: Artifact) -> None:
 def _add_losses(found: Trace, stages: Stages, stage: Artifact) -> None:
     """What this stage says of the pair, or of its examples, among what it dropped."""
     assert found.id is not None
-    of_examples = stage.manifest.kind.startswith(("train", "pretrain"))
-    ids = _example_ids(found.id) if of_examples else [found.id]
+    ids = _example_ids(found.id) if is_training(stage) else [found.id]
     found.losses.extend(_loss(stage, row) for one in ids for _, row in stages.rows(stage, DROPPED, one))
 
 
@@ -236,26 +235,23 @@ def _fate(proof: Proof, chosen: Mapping[str, Any] | None, reason: str | None, ru
 
 
 def _example_ids(identity: str) -> list[str]:
-    return [f"{identity}:{end}" for end in (*ORDERS, HUMAN)]
+    """The id of a pair, as which it is pre-trained on, and those of its examples."""
+    return [identity, *(f"{identity}:{end}" for end in (*ORDERS, HUMAN))]
 
 
 def _add_training(found: Trace, stages: Stages, stage: Artifact) -> None:
-    """How often each order of the pair is in this stage's training set, and which models have learned from it."""
+    """How often each order of the pair is in this stage's training sets, and which models have learned from each."""
     assert found.id is not None
-    name, ids = EXAMPLES, _example_ids(found.id)
-    if stage.manifest.kind == "data":
-        name, ids = "pretraining.jsonl", [found.id]
-    rows = [row for one in ids for _, row in stages.rows(stage, name, one)]
-    if not rows:
-        return
-    times = Counter(str(row.get("origin", {}).get("order", "ab")) for row in rows)
-    readers = (one for one in stages.readers(stage, name) if one.manifest.kind.startswith(("train", "pretrain")))
-    found.trainings.append({
-        **_of(stage),
-        "models": [one.manifest.name for one in readers],
-        "orders": dict(times),
-        "labels": {str(row.get("origin", {}).get("order", "ab")): row["label"] for row in rows if "label" in row},
-    })  # fmt: skip
+    for name in filter(is_list, stage.manifest.files):
+        models = [one.manifest.name for one in stages.learners(stage, name)]
+        if not models and name != EXAMPLES:
+            continue
+        rows = [row for one in _example_ids(found.id) for _, row in stages.rows(stage, name, one)]
+        orders = [str((row.get("origin") or {}).get("order", "ab")) for row in rows]
+        if rows:
+            labels = {order: row["label"] for order, row in zip(orders, rows, strict=True) if "label" in row}
+            facts = {"file": name, "models": models, "orders": dict(Counter(orders)), "labels": labels}
+            found.trainings.append({**_of(stage), **facts})
 
 
 # ---- the rounds' decisions, and what is missing --------------------------------------------------------------------------

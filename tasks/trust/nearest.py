@@ -24,10 +24,10 @@ from data.store.artifacts import Artifact
 from tasks.machine.parallel import over_blocks
 from tasks.trust.finding import NoSuchPairError
 from tasks.trust.judgments import is_wrong, judgments_on
-from tasks.trust.lineage import EXAMPLES
 from tasks.trust.rows_by_id import Row
 from tasks.trust.stages import ITEMS, Stages
 
+TrainingSet = tuple[Artifact, str]
 _KINDS: Sequence[Kind] = ("exact", "near", "passage")
 WordRun = str | tuple[str, str, str]
 """A word, which makes pairs of few words comparable, or three in a row, which tell a phrase from a topic."""
@@ -70,40 +70,39 @@ def nearest_to(stages: Stages, identity: str, most: int) -> Nearest:
     return _search(stages, Item.from_json(row), judgment, sets, most)
 
 
-def _training_sets(stages: Stages, judge: Artifact) -> Iterator[Artifact]:
-    """The stages with the examples that a judge has learned from, and the judges before it from which it went on."""
+def _training_sets(stages: Stages, judge: Artifact) -> Iterator[TrainingSet]:
+    """The files of examples that a judge has learned from, and the judges before it from which it went on."""
     read = stages.file_read(judge, "examples")
-    if read is not None and read[1] == EXAMPLES:
-        yield read[0]
+    if read is not None:
+        yield read
     base = stages.read(judge, "base")
-    if base is not None:
+    if base is not None and base.manifest.kind != "pretrain":  # which learned no label
         yield from _training_sets(stages, base)
 
 
-def _search(stages: Stages, item: Item, judgment: Row, sets: Sequence[Artifact], most: int) -> Nearest:
+def _search(stages: Stages, item: Item, judgment: Row, sets: Sequence[TrainingSet], most: int) -> Nearest:
     asked = {run: i for i, run in enumerate(_runs_in(_texts(item)))}
-    shared: list[tuple[str, str, bytes]] = []
+    shared: list[tuple[int, str, bytes]] = []
     seen: set[str] = set()
     counted = np.zeros(len(asked), dtype=np.int64)
-    for one in sets:
-        stages.say(f"comparing with the examples of {one.manifest.name}")
-        for found in over_blocks(partial(_shared_in, asked), line_blocks(one.file(EXAMPLES))):
+    for which, (stage, name) in enumerate(sets):
+        stages.say(f"comparing with the examples of {stage.manifest.name}")
+        for found in over_blocks(partial(_shared_in, asked), line_blocks(stage.file(name))):
             for pair, example, places in found:
                 if pair not in seen:
                     seen.add(pair)
                     counted[np.frombuffer(places, dtype=np.uint32)] += 1
-                    shared.append((one.manifest.name, example, places))
+                    shared.append((which, example, places))
     weights = np.log((2 + len(shared)) / (1 + counted))
     scores = [float(weights[np.frombuffer(places, dtype=np.uint32)].sum()) for _, _, places in shared]
     best = sorted(range(len(shared)), key=lambda i: (-scores[i], i))[:most]
     index = Index({"judged": Benchmark("judged", CHOSEN_ORDERS, (item.group,), (item,))})
-    known = {one.manifest.name: one for one in sets}
     nearest = [
-        _example(stages, known[shared[i][0]], shared[i][1], scores[i] / float(weights.sum()), index)
+        _example(stages, sets[shared[i][0]], shared[i][1], scores[i] / float(weights.sum()), index)
         for i in best
         if scores[i] > 0
     ]
-    return Nearest(judgment, list(known), len(shared), nearest)
+    return Nearest(judgment, [stage.manifest.name for stage, _ in sets], len(shared), nearest)
 
 
 def _texts(item: Item) -> list[str]:
@@ -137,9 +136,9 @@ def _pair_of(row: Row) -> str:
     return str((row.get("origin") or {}).get("pair", row["id"]))
 
 
-def _example(stages: Stages, of: Artifact, identity: str, similarity: float, index: Index) -> Row:
+def _example(stages: Stages, of: TrainingSet, identity: str, similarity: float, index: Index) -> Row:
     """An example, with the label of its pair in the order in which the data lists it."""
-    rows = [row for _, row in stages.rows(of, EXAMPLES, identity)]
+    rows = [row for _, row in stages.rows(*of, identity)]
     row, origin = rows[0], rows[0].get("origin") or {}
     kinds = Counter(hit.kind for hit in index.find(parse_pair(row)))
     swapped = origin.get("order") == "ba"
@@ -152,7 +151,7 @@ def _example(stages: Stages, of: Artifact, identity: str, similarity: float, ind
         "label_from": _origin_of(origin),
         "confidence": origin.get("confidence"),
         "times": len(rows),
-        "training_set": of.manifest.name,
+        "training_set": of[0].manifest.name,
         "prompt": row["prompt"],
         "response_a": row[first],
         "response_b": row[second],

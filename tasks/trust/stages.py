@@ -14,6 +14,7 @@ from tasks.trust.rows_by_id import Row, RowFile, index_all, index_folder
 
 # Named as in tasks.benchmark, whose stages load Prefect: that takes longer than a trace.
 ITEMS, FACTS, GAMES = "items.jsonl", "benchmark.json", "games.jsonl"
+EXAMPLES = "examples.jsonl"
 _NOT_OF_PAIRS = ("steps.jsonl", "hits.jsonl")
 
 
@@ -61,10 +62,10 @@ class Stages:
             return whole, ITEMS
         return self._by_sha256.get(content)
 
-    def readers(self, stage: Artifact, name: str) -> list[Artifact]:
-        """The stages that have read this file of a stage by itself."""
+    def learners(self, stage: Artifact, name: str) -> list[Artifact]:
+        """The models that have learned from this file of a stage."""
         sha256 = stage.manifest.files[name]["sha256"]
-        return [one for one in self.all if sha256 in one.manifest.inputs.values()]
+        return [one for one in self.all if is_training(one) and one.manifest.inputs.get("examples") == sha256]
 
     # ---- rows ----------------------------------------------------------------------------------------------------------------
 
@@ -77,9 +78,12 @@ class Stages:
         return RowFile.of(stage.file(name), str(stage.manifest.files[name]["sha256"]), self._folder)
 
     def index(self) -> None:
-        """Indexes all large files with rows of pairs that are not indexed yet."""
-        files = [self.row_file(one, name) for one in self.all for name in one.manifest.files if _has_pairs(one, name)]
-        index_all(files, self.say)
+        """Indexes all large files with rows of pairs that are not indexed yet; from a store at a URL they are fetched."""
+        lists = [(one, name) for one in self.all for name in one.manifest.files if _has_pairs(one, name)]
+        missing = [one.manifest.files[name]["bytes"] for one, name in lists if not (one.path / name).exists()]
+        if missing and self.store.remote is not None:
+            self.say(f"fetching {len(missing)} files of {sum(missing) / 1e9:,.1f} GB from {self.store.url}, once")
+        index_all([self.row_file(one, name) for one, name in lists], self.say)
 
     def rows(self, stage: Artifact, name: str, identity: str) -> list[tuple[int, Row]]:
         """The rows with this id in a stage's file, with their numbers from 0; none if it has no such file, or not any more."""
@@ -116,6 +120,15 @@ class Stages:
         return True
 
 
+def is_training(stage: Artifact) -> bool:
+    return stage.manifest.kind.startswith(("train-", "pretrain"))
+
+
+def is_list(name: str) -> bool:
+    """Whether a stage's file with this name is one of rows, and not a shard or a part of a model."""
+    return name.endswith(".jsonl") and "/" not in name
+
+
 def open_stages(store: RunStore, say: Callable[[str], object] = lambda line: None) -> Stages:
     """A run's finished stages, with their large files indexed. Raises StoreError if there are none."""
     stages = Stages(store, say)
@@ -126,5 +139,4 @@ def open_stages(store: RunStore, say: Callable[[str], object] = lambda line: Non
 
 
 def _has_pairs(stage: Artifact, name: str) -> bool:
-    listed = name.endswith(".jsonl") and "/" not in name and name not in _NOT_OF_PAIRS
-    return listed and name not in stage.manifest.retired
+    return is_list(name) and name not in _NOT_OF_PAIRS and name not in stage.manifest.retired

@@ -104,7 +104,10 @@ def test_a_run_in_a_store_at_a_url_is_traced_as_one_on_this_machine(
     monkeypatch.setenv("GRAM_R2_CACHE", str(tmp_path / "cache"))
     fsspec.filesystem("memory").put(str(run.store.path), "/traced/run", recursive=True)
     identity = first(run, "round-1/selected", "selected.jsonl")
-    assert gram_r2("trace", "memory://traced/run", identity).out == gram_r2("trace", str(run.store.path), identity).out
+    done = gram_r2("trace", "memory://traced/run", identity)
+    assert done.out == gram_r2("trace", str(run.store.path), identity).out
+    assert done.err.startswith("fetching ")
+    assert gram_r2("trace", "memory://traced/run", identity).err == ""
     shards = list(RunStore("memory://traced", "run").path.glob("round-1/votes/shards-*/*.jsonl"))
     assert len(shards) == 1, "of the completions only the shard with the pair is fetched"
 
