@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from data.store.artifacts import Artifact
 from tasks.trust.rows_by_id import Row
-from tasks.trust.stages import ITEMS, Stages, is_list
+from tasks.trust.stages import ITEMS, Stages
 
 DATA, ORIGINS, DROPPED = "data", "origins.jsonl", "dropped.jsonl"
+OF_DATA = (DATA, "reviewed-data")
+"""Kinds of stages whose files list the pairs of a run."""
 _SHOWN = 5
 
 
@@ -56,8 +58,8 @@ def rows_at(stages: Stages, given: str) -> list[Row]:
 def _lists_of_pairs(stages: Stages) -> Iterator[tuple[Artifact, str]]:
     """The files that between them list every pair of a run."""
     for stage in stages.all:
-        if stage.manifest.kind == DATA:
-            yield from ((stage, name) for name in stage.manifest.files if is_list(name))
+        if stage.manifest.kind in OF_DATA:
+            yield from ((stage, name) for name in stages.lists(stage))
         elif stage.manifest.kind == "benchmark-data":
             yield stage, ITEMS
 

@@ -18,7 +18,7 @@ from tasks.model.orders import ORDERS
 from tasks.model.proofs import Proof, read_proofs
 from tasks.model.votes import read_votes
 from tasks.settings import ProofSettings
-from tasks.trust.finding import DATA, DROPPED, ORIGINS, identity_of, rows_at
+from tasks.trust.finding import DATA, DROPPED, OF_DATA, ORIGINS, identity_of, rows_at
 from tasks.trust.judgments import judgments_on
 from tasks.trust.rows_by_id import Row
 from tasks.trust.stages import EXAMPLES, ITEMS, Stages, is_list, is_training
@@ -86,12 +86,12 @@ def _of(stage: Artifact | None) -> Row:
 def _add_place(found: Trace, stages: Stages, stage: Artifact) -> None:
     assert found.id is not None
     manifest = stage.manifest
-    if manifest.kind == DATA:
+    if manifest.kind in OF_DATA:
         found.read_from.extend(
             {"file": row["file"], "row": row["row"]} for _, row in stages.rows(stage, ORIGINS, found.id)
         )
-        for name in manifest.files:
-            if not is_list(name) or name in (ORIGINS, DROPPED, "truth.jsonl"):
+        for name in stages.lists(stage):
+            if name in (ORIGINS, DROPPED, "truth.jsonl"):
                 continue
             for _, row in stages.rows(stage, name, found.id):
                 found.held_in.append(f"{manifest.name}/{name}")
@@ -112,7 +112,8 @@ def _add_place(found: Trace, stages: Stages, stage: Artifact) -> None:
 def _add_losses(found: Trace, stages: Stages, stage: Artifact) -> None:
     """What this stage says of the pair, or of its examples, among what it dropped."""
     assert found.id is not None
-    ids = _example_ids(found.id) if is_training(stage) else [found.id]
+    of_examples = is_training(stage) or EXAMPLES in stage.manifest.files
+    ids = _example_ids(found.id) if of_examples else [found.id]
     found.losses.extend(_loss(stage, row) for one in ids for _, row in stages.rows(stage, DROPPED, one))
 
 

@@ -67,6 +67,11 @@ class Stages:
         sha256 = stage.manifest.files[name]["sha256"]
         return [one for one in self.all if is_training(one) and one.manifest.inputs.get("examples") == sha256]
 
+    def lists(self, stage: Artifact) -> list[str]:
+        """The files of a stage that list rows, but for copies of another stage's, such as of data that reviews have joined."""
+        files = stage.manifest.files
+        return [name for name in files if is_list(name) and self._by_sha256[str(files[name]["sha256"])][0] is stage]
+
     # ---- rows ----------------------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -83,7 +88,11 @@ class Stages:
         missing = [one.manifest.files[name]["bytes"] for one, name in lists if not (one.path / name).exists()]
         if missing and self.store.remote is not None:
             self.say(f"fetching {len(missing)} files of {sum(missing) / 1e9:,.1f} GB from {self.store.url}, once")
-        index_all([self.row_file(one, name) for one, name in lists], self.say)
+        files = [self.row_file(one, name) for one, name in lists]
+        index_all(files, self.say)
+        if self._folder.parent == self.store.path:  # not those of other runs in the cache
+            for old in set(self._folder.glob("*.sqlite")) - {file.index for file in files}:
+                old.unlink(missing_ok=True)
 
     def rows(self, stage: Artifact, name: str, identity: str) -> list[tuple[int, Row]]:
         """The rows with this id in a stage's file, with their numbers from 0; none if it has no such file, or not any more."""

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from data.files import write_jsonl
 from data.records import flip
 from data.store.artifacts import Artifact, Counts, Outcome
 from data.store.store import RunStore
 from tasks.benchmark import play, sets
 from tasks.model.chat import ChatEncoder
-from tasks.run.stage import Run
+from tasks.run.stage import Context, Run
+from tasks.trust import rows_by_id
 from tasks.trust import stages as names
 from tasks.trust.finding import NoSuchPairError
 from tasks.trust.lineage import trace
@@ -229,6 +231,57 @@ def test_decisions_of_the_rounds_that_a_pair_was_in_are_shown(run: Run, tmp_path
         ("round-1/gate", {"passed": True}),
         ("round-1/threshold", {"threshold": 0.75}),
     ]
+
+
+def test_data_that_reviews_have_joined_is_read_too_but_not_its_copies(run: Run, tmp_path: Path) -> None:
+    other = copied(run, tmp_path)
+    data = stage(other, "data")
+    moved, stays = rows(other, "data", "batch-1.jsonl")[:2]
+
+    def body(context: Context) -> Outcome:
+        shutil.copy(data.file("heldout.jsonl"), context.work)
+        write_jsonl(context.work / "batch-1.jsonl", [stays])
+        write_jsonl(context.work / "labeled.jsonl", [{**moved, "label": "B"}])
+        return Outcome(Counts(2, 2))
+
+    other.find_or_make("reviewed-data", "reviewed-data", {}, {"data": data}, body)
+    stages = open_stages(other.store)
+    assert trace(stages, moved["id"]).held_in == ["data/batch-1.jsonl", "reviewed-data/labeled.jsonl"]
+    assert of(trace(stages, moved["id"]).labels, "reviewed-data")["label"] == "B"
+    assert trace(stages, stays["id"]).held_in == ["data/batch-1.jsonl", "reviewed-data/batch-1.jsonl"]
+    assert "data/heldout.jsonl" in trace(stages, rows(other, "data", "heldout.jsonl")[0]["id"]).held_in
+    assert len(trace(stages, rows(other, "data", "heldout.jsonl")[0]["id"]).labels) == 1
+
+
+def test_examples_that_a_training_set_left_out_are_told_with_their_order(run: Run, tmp_path: Path) -> None:
+    other = copied(run, tmp_path)
+    example = rows(other, "round-1/training-set", "examples.jsonl")[-1]
+
+    def body(context: Context) -> Outcome:
+        write_jsonl(context.work / "examples.jsonl", [])
+        write_jsonl(context.work / "dropped.jsonl", [{**example, "reason": "label_changed"}])
+        return Outcome(Counts(1, 0, {"label_changed": 1}))
+
+    other.find_or_make("round-2/training-set", "training-set", {}, {}, body, 2)
+    found = trace(open_stages(other.store), example["origin"]["pair"])
+    lost = of(found.losses, "round-2/training-set")
+    assert (lost["reason"], lost["order"]) == ("label_changed", example["origin"]["order"])
+    assert "response_a" not in lost
+
+
+def test_indexes_of_files_that_the_run_has_no_more_are_removed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = copied(run, tmp_path)
+    folder = other.store.path / ".index"
+    folder.mkdir(exist_ok=True)
+    (folder / "old.sqlite").touch()
+    monkeypatch.setattr(rows_by_id, "SMALL", 1000)
+    identity = rows(run, "round-1/selected", "selected.jsonl")[0]["id"]
+    assert trace(open_stages(other.store), identity) == trace(open_stages(run.store), identity)
+    made = {path.name for path in folder.glob("*.sqlite")}
+    assert made
+    assert "old.sqlite" not in made
 
 
 def test_the_names_of_files_are_those_of_the_benchmarks() -> None:
