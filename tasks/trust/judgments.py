@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from data.benchmarks.items import Cell, Item
@@ -23,15 +23,16 @@ def judgments_on(stages: Stages, identity: str) -> Iterator[Row]:
         row = stages.row(played, ITEMS, identity) if played is not None else None
         if played is None or row is None:
             continue
-        item, orders = Item.from_json(row), _orders(played)
-        replies = _replies(stages, stage, identity)
-        judge = stages.read(stage, "judge")
+        parts = list(_parts(stages, stage))
+        items = [Item.from_json(row), *(Item.from_json(made[0]) for made in _made(stages, parts, identity))]
+        replies = _replies(stages, parts, identity)
+        judge = stages.read(parts[0], "judge") if parts else None
         yield {
             "stage": stage.manifest.name,
             "round": stage.manifest.round,
             "benchmark": played.manifest.name.removeprefix("benchmarks/"),
             "judge": judge.manifest.name if judge is not None else None,
-            "games": [_game(item, game, orders, replies) for _, game in stages.rows(stage, GAMES, identity)],
+            "games": [_game(items, game, _orders(played), replies) for _, game in stages.rows(stage, GAMES, identity)],
         }
 
 
@@ -40,16 +41,34 @@ def is_wrong(judgment: Row) -> bool:
     return any(game["right"] is False for game in judgment["games"])
 
 
+def _parts(stages: Stages, stage: Artifact) -> Iterator[Artifact]:
+    """The stages in which the games were played: the benchmark's own or, of a knockout, one for each of its levels."""
+    levels = [role for role in stage.manifest.inputs if role.startswith("games-")]
+    found = (stages.read(stage, role) for role in levels)
+    yield from (one for one in found if one is not None) if levels else (stage,)
+
+
+def _made(stages: Stages, parts: Iterable[Artifact], identity: str) -> Iterator[tuple[Row, Row]]:
+    """The item as each part has it, with the cells that it plays, and what was generated for it."""
+    for part in parts:
+        if any(name.startswith(SHARDS) for name in part.manifest.files):
+            made = stages.generated(part, identity)
+            if made is not None:
+                yield made
+
+
 def _orders(played: Artifact) -> list[str]:
     facts = json.loads(played.file(FACTS).read_text(encoding="utf-8"))
     return list(facts["orders"])
 
 
-def _game(item: Item, row: Mapping[str, Any], orders: list[str], replies: Mapping[tuple[str, int], str]) -> Row:
+def _game(
+    items: Sequence[Item], row: Mapping[str, Any], orders: list[str], replies: Mapping[tuple[str, int], str]
+) -> Row:
     order, vote = orders.index(row["order"]), row["vote"]
-    cell = next((one for one in item.cells if one.name == row["cell"]), None)
+    played = next(((item, cell) for item in items for cell in item.cells if cell.name == row["cell"]), None)
     decision = Game(order, vote, row["verdict"], row["p_first"]).decision
-    best = _better(item, cell) if cell is not None else None
+    best = _better(*played) if played is not None else None
     return {
         "order": row["order"],
         "cell": row["cell"],
@@ -72,15 +91,12 @@ def _better(item: Item, cell: Cell) -> int | None:
     return -1 if (cell.second, cell.first) in item.better else None
 
 
-def _replies(stages: Stages, stage: Artifact, identity: str) -> dict[tuple[str, int], str]:
+def _replies(stages: Stages, parts: Iterable[Artifact], identity: str) -> dict[tuple[str, int], str]:
     """The judge's reply by request and vote; none of a judge that writes none."""
-    if not any(name.startswith(SHARDS) for name in stage.manifest.files):
-        return {}
-    made = stages.generated(stage, identity)
-    requests = (made[1].get("requests") or made[1].get("answered") or ()) if made is not None else ()
     return {
         (str(request["name"]), j): str(completion["text"])
-        for request in requests
+        for _, line in _made(stages, parts, identity)
+        for request in line.get("requests") or line.get("answered") or ()
         for j, completion in enumerate(request["completions"])
         if "text" in completion
     }
