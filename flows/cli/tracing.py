@@ -54,9 +54,9 @@ def trace(
 ) -> None:
     """Follow a pair through a run: its source, votes, labels, proofs, trainings and judgments.
 
-    Only what the run folder has is read. Large files are indexed by id the
-    first time, which takes about a minute for 10 GB; then a trace takes less
-    than a second. --nearest compares the pair with every training example.
+    Only what the run folder has is read. Its large files are indexed by id the
+    first time, at about 10 GB a minute; then a trace takes a second or two.
+    --nearest compares the pair with every training example of that judge.
 
     Examples:
       gram-r2 trace demo 0ce1e346
