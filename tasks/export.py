@@ -17,6 +17,7 @@ from data.store.artifacts import Artifact, Counts, Outcome, StageError
 from prompts.judge import JudgePrompt
 from tasks.model.device import resolved_dtype
 from tasks.page.rendering import TEMPLATES, template
+from tasks.run.checked import checked
 from tasks.run.rounds import is_rolled_back, round_table
 from tasks.run.stage import Context, Run
 
@@ -113,8 +114,8 @@ def use_facts(run: Run) -> dict[str, Any]:
 def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: Mapping[str, Any]) -> dict[str, Any]:
     """All facts in the model card. No times and no paths: they would differ between two runs of one recipe."""
     models = run.settings.models
-    table = {row["round"]: row for row in round_table(run)}
-    rounds = []
+    rows = round_table(run)
+    table, rounds = {row["round"]: row for row in rows}, []
     for round, _, benchmark in judges:
         row = table.get(round, {})
         accuracy = float(benchmark.manifest.metrics["accuracy"])
@@ -139,6 +140,7 @@ def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: 
         "chosen_name": next(r["name"] for r in rounds if r["round"] == chosen[0]),
         "heldout_pairs": chosen[2].manifest.counts.rows_in,
         "rounds": rounds,
+        "checked": checked(run, rows, chosen[0]),
         "judge_base": base_name(models.judge_base),
         "prover_base": base_name(models.prover_base),
         "sizes": dict(data.metrics.get("sizes", {})) if data else {},

@@ -16,7 +16,7 @@ from tasks.export import base_name, export, prompt_facts
 from tasks.model.device import resolved_dtype
 from tasks.rank.opening import settings_of
 from tasks.run.stage import Run
-from tests.support.written_run import fake_run
+from tests.support.written_run import fake_run, put
 
 Judges = list[tuple[int, Artifact, Artifact]]
 Exported = tuple[Run, Judges, Artifact]
@@ -143,3 +143,23 @@ def test_a_local_base_is_named_without_its_path(tmp_path: Path) -> None:
     assert base_name(str(tmp_path / "base")) == {"folder": "base"}
     assert base_name("gone/since/then") == {"folder": "then"}
     assert base_name("org/model") == {"hub": "org/model"}
+
+
+def test_the_card_says_what_was_promised_gated_audited_and_reviewed(tmp_path: Path) -> None:
+    run, judges = fake_run(tmp_path)
+    promise = {"promised": 0.95, "holds": True, "bound": 0.961, "kept_share": 0.7, "groups": []}
+    put(run, "round-1/threshold", "threshold", 1, {}, promise)
+    put(run, "round-2/threshold", "threshold", 2, {}, {**promise, "holds": False})
+    reason = "Round 1 passed: 70.0% of held-out judgments are right, 60.0% with round 0's judge"
+    put(run, "round-1/gate", "gate", 1, {}, {"decision": "passed", "reason": reason})
+    put(run, "reviewed-data", "reviewed-data", None, {}, {"reviewed": {"labeled": 31, "calibration": 8}})
+    card = (export(run, judges).path / "README.md").read_text(encoding="utf-8")
+    said = card.split("## How far its labels can be trusted\n\n")[1].split("\n\n")[0].splitlines()
+    assert said[0].startswith("- Examples: ")
+    assert said[1:] == [
+        "- Reviewed by people for this run, and learned from: 31 pairs.",
+        "- Reviewed by people for this run, and used for calibration: 8 pairs.",
+        "- Round 1: 95.0% of the kept labels were to be right; at least 96.1% were shown to be on calibration pairs.",
+        f"- Gate: {reason}.",
+        "- Round 2: 95.0% of the kept labels were to be right; this was not shown.",
+    ]

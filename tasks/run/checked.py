@@ -1,0 +1,52 @@
+"""What is known of how far the labels behind a judge can be trusted, in sentences for its model card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tasks.page.rendering import number, percent
+from tasks.run.stage import Run
+
+Row = dict[str, Any]
+
+
+def checked(run: Run, table: Sequence[Row], chosen: int) -> list[str]:
+    """One sentence for each thing that was checked; `table` is the run's table of rounds, `chosen` the judge's round."""
+    return [*_learned(table, chosen), *_reviewed(run), *(said for row in table for said in _of_round(row))]
+
+
+def _learned(table: Sequence[Row], chosen: int) -> Iterator[str]:
+    row = next((row for row in table if row["round"] == chosen), None)
+    if row is not None and row["labeled"] is not None:
+        again = f", {number(row['repeated'])} of labeled pairs again" if row["repeated"] else ""
+        yield (
+            f"Examples: {number(row['labeled'])} of labeled pairs, "
+            f"{number(row['pseudo_labeled'])} of pseudo-labeled pairs{again}."
+        )
+
+
+def _reviewed(run: Run) -> Iterator[str]:
+    data = run.finished_stage("reviewed-data")
+    for into, n in (data.manifest.metrics["reviewed"] if data is not None else {}).items():
+        use = "learned from" if into == "labeled" else "used for calibration"
+        yield f"Reviewed by people for this run, and {use}: {number(n)} pairs."
+
+
+def _of_round(row: Row) -> Iterator[str]:
+    name = f"Round {row['name']}"
+    if row["promised"] is not None:
+        shown = (
+            f"at least {percent(row['promise_bound'])} were shown to be on calibration pairs"
+            if row["promise_holds"]
+            else "this was not shown"
+        )
+        yield f"{name}: {percent(row['promised'])} of the kept labels were to be right; {shown}."
+    if row["gate"] is not None:
+        yield f"Gate: {row['gate_reason']}."
+    if row["proof_audit"] is not None:
+        passed = row["proof_audit"]["passed"]
+        yield (
+            f"{name}: of the prover's proofs of wrong labels, {percent(passed['wrong']['value'])} pass the rules, of right "
+            f"ones {percent(passed['right']['value'])}."
+        )
