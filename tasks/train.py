@@ -203,7 +203,7 @@ def train_in_child(
 
 
 def _check_room(job: TrainingJob, reserve_gib: float) -> None:
-    trained = trained_share(job.base, job.training["trainable_layers"])
+    trained = trained_share(job.base, job.training.get("trainable_layers"))
     room = training_bytes(Path(job.base), Optimization.model_validate(job.optimization), trained)
     sets = [Path(examples) for examples in (job.examples, job.validation) if examples]
     room += encoding_bytes(sets, Path(job.cache) if job.cache else None, job.packed_to() is not None)

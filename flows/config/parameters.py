@@ -63,9 +63,6 @@ class GramTraining(Mechanics):
     )
 
 
-_NOT_OF_GRAM = ("rationale", "unlabeled", "calibration", "calibration_share")
-
-
 class GramConfig(PlannedParameters):
     """The parameters of the flow ``gram``."""
 
@@ -83,7 +80,8 @@ class GramConfig(PlannedParameters):
                 f'models.judge_prompt = "{self.models.judge_prompt}": GRAM outputs only the label; use "gram", or '
                 '"compact-label" for small models'
             )
-        unused = [f"data.{name}" for name in _NOT_OF_GRAM if getattr(self.data, name)]
+        not_read = ("rationale", "unlabeled", "calibration", "calibration_share")
+        unused = [f"data.{name}" for name in not_read if getattr(self.data, name)]
         if unused:
             raise ValueError(f"{' and '.join(unused)}: not read by this flow; pre-training reads data.pretraining")
         if self.training.fine_tuning.early_stopping is not None:

@@ -24,6 +24,7 @@ from flows.config.recipes import (
     recipe_files,
 )
 from flows.server.entries import recipe_deployments
+from tasks.settings.data import SOURCES
 from tasks.settings.wording import Place, model_at
 from tests.conftest import ROOT
 from tests.support.checking import check_run
@@ -108,7 +109,7 @@ def test_every_setting_that_names_a_file_or_a_folder_counts_as_a_path() -> None:
         for place, text in strings(kind)
         if re.search(r"\b([Ff]older|[Ff]iles?)\b", text) and place[-1] not in ("run_name", "split")
     }
-    kinds = {("data", kind, "*", "path") for kind in ("rationale", "labeled", "unlabeled", "heldout", "pretraining")}
+    kinds = {("data", kind, "*", "path") for kind in SOURCES}
     assert named <= PATHS | kinds
     assert {place[-1] for place in named} == {"store", "path", "data", "judge_base", "prover_base", "prover"}
 
