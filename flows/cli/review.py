@@ -68,12 +68,11 @@ def export(
       gram-r2 review export my-run --format label-studio --out to-review/
       gram-r2 review export my-run --at-random --n 100
     """
-    from flows.cli.folders import find_run
     from tasks.trust.review_files import write_queue
     from tasks.trust.review_formats import write_for_people
     from tasks.trust.review_queue import queue_name
 
-    folder = find_run(run)
+    folder = _run_folder(run)
     lines = _drawn(folder.path, n, seed, at_random)
     name = queue_name(lines)
     target = out or Path(f"{name}.jsonl" if format == "jsonl" else name)
@@ -82,7 +81,18 @@ def export(
     for line in _about_queue(lines, n):
         print(line)
     print("written: " + ", ".join(map(str, files)))
-    print(f"next:    gram-r2 review import FILE, the file with the answers{_how(format)}")
+    where = " --into calibration" if at_random else ""
+    print(f"next:    gram-r2 review import FILE{where}, the file with the answers{_how(format)}")
+
+
+def _run_folder(run: str) -> RunFolder:
+    """The folder of a run. Raises InputError if there is none, or if it is at a URL."""
+    from data.store.remote import is_remote
+    from flows.cli.folders import find_run
+
+    if is_remote(run):
+        raise InputError(f"{run}: reviews are kept in a run folder on this machine, and this run is at a URL")
+    return find_run(run)
 
 
 def _drawn(run: Path, n: int, seed: int, at_random: bool) -> list[dict[str, Any]]:
@@ -167,14 +177,14 @@ def import_answers(
     how far annotators agree with each other, and with the judge.
 
     The next start of the run reads the labels, and redoes what depends on them.
-    Reading a file twice is the same as once.
+    Reading a file twice is the same as once. An answer that does not tell its
+    time has that of the file.
 
     Examples:
       gram-r2 review import my-run-3f0c81d2.jsonl --annotator anna
       gram-r2 review import project-1.json --into calibration
     """
     from data.files import write_jsonl
-    from flows.cli.folders import find_run
     from tasks.trust.review_answers import read_answers
     from tasks.trust.review_files import answers_in, queues_in, write_answers
     from tasks.trust.review_gold import check_destination, gold_rows, in_the_run, merged, report, run_named_in
@@ -182,9 +192,10 @@ def import_answers(
     if out is not None and out.exists():
         raise InputError(f"{out} is there already: name another file with --out")
     answers, still_open = read_answers(file, annotator)
-    folder = find_run(run or run_named_in(answers))
+    folder = _run_folder(run or run_named_in(answers))
     queue = {line["id"]: line for line in queues_in(folder.path)}
-    new = in_the_run(answers, queue, into, datetime.now(UTC).isoformat(timespec="seconds"))
+    written = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    new = in_the_run(answers, queue, into, written.isoformat(timespec="seconds"))
     known = answers_in(folder.path)
     check_destination(known, new)
     all_answers, replaced = merged(known, new)
@@ -200,11 +211,11 @@ def import_answers(
         write_jsonl(out, rows)
         print(f"written: {out}, {len(rows)} in all; the run does not read it: name it as a source in data.{into}")
         return
-    written = write_answers(folder.path, all_answers, into, rows)
+    gold = write_answers(folder.path, all_answers, into, rows)
     if not rows:
         print(f"no pair has a gold label, so the run reads no {into} pairs")
         return
-    print(f"written: {written}, {len(rows)} in all")
+    print(f"written: {gold}, {len(rows)} in all")
     print(_next(folder))
 
 

@@ -49,7 +49,7 @@ def gold_file(run: Path, into: Destination) -> Path:
 
 
 def reviewed_source(run: RunFolder, into: Destination) -> Source | None:
-    """The same as a source, wherever the run is stored; None if there are no such pairs."""
+    """The same as a source; None if there are no such pairs."""
     path = gold_file(run.path, into)
     run.bring(path)
     return Source(path=str(path)) if path.is_file() else None

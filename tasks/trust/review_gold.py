@@ -1,9 +1,11 @@
 """People's answers become gold labels: a majority of the annotators of a pair, of its latest answers.
 
-A line of ``review/answers.jsonl``, whose answer is for the pair as the run has it::
+A line of ``review/answers.jsonl``::
 
     {"pair": "9f31…", "item": "demo-3f0c81d2-0001", "annotator": "anna", "answer": "B", "time": "2026-11-26T19:31:00+00:00",
      "into": "labeled"}
+
+Its answer is A for the response that sorts first as text: which one a run shows as A can change, as when its seed does.
 """
 
 from __future__ import annotations
@@ -39,9 +41,9 @@ def run_named_in(answers: Sequence[Answer]) -> str:
 
 
 def in_the_run(
-    answers: Iterable[Answer], queue: Mapping[str, Row], into: Destination, now: str
+    answers: Iterable[Answer], queue: Mapping[str, Row], into: Destination, written: str
 ) -> list[dict[str, Any]]:
-    """The answers as lines of ``answers.jsonl``: the order shown is undone; `now` is the time of those that do not tell.
+    """The answers as lines of ``answers.jsonl``: the order shown is undone; `written` is the time of those that do not tell one.
 
     `queue` has the lines of the run's queues by id. Raises ReviewError for an answer to none of them.
     """
@@ -50,23 +52,29 @@ def in_the_run(
         line = queue.get(one.item)
         if line is None:
             raise ReviewError(f"{one.where}: the id {one.item!r} is in no review queue of this run")
-        answer = flip(one.answer) if line["order"] == "ba" and one.answer in ("A", "B") else one.answer  # type: ignore[arg-type]
         found.append(
             {
                 "pair": line["pair"],
                 "item": one.item,
                 "annotator": one.annotator,
-                "answer": answer,
-                "time": one.time or now,
+                "answer": _sorted(one.answer, line["response_1"], line["response_2"]),
+                "time": one.time or written,
                 "into": into,
             }
         )
     return found
 
 
+def _sorted(answer: str, first: str, second: str) -> str:
+    """An answer about two responses, with A for the one that sorts first; and back, as it is its own inverse."""
+    return flip(answer) if answer in ("A", "B") and first > second else answer  # type: ignore[arg-type]
+
+
 def check_destination(known: Iterable[Row], new: Iterable[Row]) -> None:
     """Raises ReviewError if a pair has joined the other pairs by an earlier import: none may be in both."""
-    joined = {row["pair"]: row for row in known}
+    joined = {
+        pair: rows[0] for pair, rows in _by_pair(known).items() if outcome([r["answer"] for r in rows]) in ("A", "B")
+    }
     for row in new:
         before = joined.get(row["pair"])
         if before is not None and before["into"] != row["into"]:
@@ -118,7 +126,9 @@ def gold_rows(answers: Iterable[Row], queue: Iterable[Row]) -> list[dict[str, An
                 "reasons": asked[identity]["reasons"],
                 "round": asked[identity]["round"],
             }
-            found.append({**pair_of(asked[identity]).to_json(), "label": label, "review": review})
+            pair = pair_of(asked[identity])
+            label = _sorted(label, pair.response_a, pair.response_b)
+            found.append({**pair.to_json(), "label": label, "review": review})
     return found
 
 
@@ -199,6 +209,6 @@ def report(answers: Sequence[Row], queue: Iterable[Row]) -> list[str]:
 
 
 def _judge_label(line: Row) -> str | None:
-    """The judge's label for the pair as the run has it."""
+    """The judge's label, with A for the response that sorts first."""
     label = line["judge_label"]
-    return flip(label) if label and line["order"] == "ba" else label
+    return label and _sorted(label, line["response_1"], line["response_2"])

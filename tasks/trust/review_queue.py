@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from data.files import line_blocks
+from data.files import json_line, line_blocks
 from data.records import content_id, flip, parse_pair
 from data.seeds import derive_seed
 from data.store.artifacts import MANIFEST, Artifact, Manifest
@@ -39,7 +39,7 @@ AT_RANDOM = "at_random"
 WEAK_SHARE = 0.1
 """Which share of the kept proofs counts as weak. Ours: a tenth, so that there are enough of them to draw from."""
 LOW_BY = 0.1
-"""How far the share of labels kept of a source must be below that of its round. Ours, like the next two."""
+"""How far the share of labels kept of a source must be below that of the others in its round. Ours, like the next two."""
 LOW_ROWS = 20
 """Pairs of a source in a round below which its share says nothing."""
 NEAR = 0.05
@@ -51,8 +51,8 @@ class VotedPair:
     """What a round made of a pair. `score` is that of its chosen proof (Eq. 5), of the worse order if it has two.
 
     `proved` is None, and so is `score`, where the round has not selected proofs; `score` also where proofs have no score.
-    `threshold` is the least confidence of a label that is kept; None where the target precision could not be shown. Then
-    there may be no votes.
+    `threshold` is the least confidence of a label that is kept; None where the target precision could not be shown. `votes`
+    is 0 where confidence is not their share: without votes, for probabilities, and where earlier votes are remembered.
     """
 
     id: str
@@ -116,8 +116,9 @@ def _rows(run: Path) -> Iterator[tuple[dict[str, Any], _Labels, bool | None]]:
             continue
         kept: Iterable[tuple[dict[str, Any], bool | None]]
         selected = folder.parent / "selected"
-        if (selected / MANIFEST).is_file():
-            made = Artifact(selected, Manifest.load(selected / MANIFEST))
+        made = Artifact(selected, Manifest.load(selected / MANIFEST)) if (selected / MANIFEST).is_file() else None
+        # While a round is being redone, these are the proofs of its earlier labels.
+        if made is not None and made.manifest.inputs.get("labeled") == labels.ref("labels.jsonl").content:
             rejected = _read(made.file("dropped.jsonl")) if "dropped.jsonl" in made.manifest.files else ()
             kept = chain(
                 ((row, True) for row in _read(made.file("selected.jsonl"))), ((row, False) for row in rejected)
@@ -146,7 +147,7 @@ def _voted_pair(row: Mapping[str, Any], labels: _Labels, proved: bool | None) ->
         row.get("label"),
         row.get("confidence"),
         labels.threshold(row),
-        0 if "p_a" in row else sum(row.get("votes", {}).values()),
+        0 if "p_a" in row or "earlier" in row else sum(row.get("votes", {}).values()),
         "left_out" not in row,
         row.get("orders_agree", True),
         proved,
@@ -198,14 +199,16 @@ def _weak_below(pairs: Iterable[VotedPair]) -> float | None:
 
 
 def _low_sources(pairs: Sequence[VotedPair]) -> set[tuple[int, str]]:
-    """The sources in each round of which fewer labels are kept than of the whole round."""
+    """The sources in each round of which fewer labels are kept than of the round's others."""
     voted, kept = Counter((pair.round, pair.source) for pair in pairs), Counter[tuple[int, str]]()
     kept.update((pair.round, pair.source) for pair in pairs if pair.kept)
     of_round, kept_of_round = Counter(pair.round for pair in pairs), Counter(pair.round for pair in pairs if pair.kept)
     return {
         (round, source)
         for (round, source), n in voted.items()
-        if n >= LOW_ROWS and kept[round, source] / n < kept_of_round[round] / of_round[round] - LOW_BY
+        if n >= LOW_ROWS
+        and (others := of_round[round] - n)
+        and kept[round, source] / n <= (kept_of_round[round] - kept[round, source]) / others - LOW_BY
     }
 
 
@@ -242,26 +245,21 @@ def draw_at_random(ids: Collection[str], n: int, seed: int) -> list[str]:
 def queue_of(run: Path, drawn: Sequence[str], reasons: Mapping[str, Sequence[str]], seed: int) -> list[dict[str, Any]]:
     """The lines of a queue, see `tasks.trust.review_files`: the drawn pairs of a run folder in an order of their own.
 
-    Each pair is shown in an order that the seed draws. The same pairs, reasons and seed give the same queue, and its name.
+    Each pair is shown in an order that the seed draws. The same lines give the same queue, whose name is made from them.
     """
     wanted, rows = set(drawn), {}
     for row, labels, _ in _rows(run):
         if row["id"] in wanted:
             rows[str(row["id"])] = row, labels
-    queue = f"{run.name}-{content_id(run.name, seed, list(drawn), [list(reasons[one]) for one in drawn])[:8]}"
-    return [
-        _line(f"{queue}-{number:04d}", run.name, *rows[identity], reasons[identity], seed)
-        for number, identity in enumerate(drawn, start=1)
-    ]
+    lines = [_line(run.name, *rows[identity], reasons[identity], seed) for identity in drawn]
+    queue = f"{run.name}-{content_id(*map(json_line, lines))[:8]}"
+    return [{"id": f"{queue}-{number:04d}", **line} for number, line in enumerate(lines, start=1)]
 
 
-def _line(
-    identity: str, run: str, row: Mapping[str, Any], labels: _Labels, reasons: Sequence[str], seed: int
-) -> dict[str, Any]:
+def _line(run: str, row: Mapping[str, Any], labels: _Labels, reasons: Sequence[str], seed: int) -> dict[str, Any]:
     order = ORDERS[derive_seed(seed, "review-order", row["id"]) % 2]
     pair, label = shown(parse_pair(row), order), row.get("label")
     return {
-        "id": identity,
         "pair": pair.id,
         "order": order,
         "prompt": [message.to_json() for message in pair.prompt],

@@ -78,6 +78,17 @@ def test_only_pairs_with_a_majority_for_a_response_get_a_label() -> None:
     ]
 
 
+def test_a_gold_label_is_for_a_response_also_if_the_run_has_exchanged_them_since() -> None:
+    """As when its seed was changed between two exports: the same pair has its responses the other way round."""
+    exchanged = queue_line(1, response_1="second 1", response_2="first 1") | {"id": "demo-89abcdef-0001"}
+    both = {**QUEUE, exchanged["id"]: exchanged}
+    said = in_the_run([given(1, "A"), Answer("demo-89abcdef-0001", "ben", "B", None, "line 2")], both, "labeled", NOW)
+    for queue in ([*both.values()], [exchanged, *QUEUE.values()]):
+        [row] = gold_rows(said, queue)
+        assert row[f"response_{row['label'].lower()}"] == "first 1"
+        assert report(said, queue)[2].startswith("annotators agree in 1 of 1")
+
+
 # ---- several imports -------------------------------------------------------------------------------------------------------
 
 
@@ -97,8 +108,9 @@ def test_an_annotator_s_latest_answer_counts_whichever_is_imported_first() -> No
 
 
 def test_a_pair_is_in_the_labeled_or_in_the_calibration_pairs_never_in_both() -> None:
-    known = rows(given(1, "A"))
+    known = rows(given(1, "A"), given(3, "skip"))
     check_destination(known, rows(given(1, "B", "ben"), given(2, "A")))
+    check_destination(known, rows(given(3, "A"), into="calibration"))
     with pytest.raises(ReviewError, match=r"demo-0123abcd-0001 cannot join the calibration pairs: .* the labeled ones"):
         check_destination(known, rows(given(2, "A"), given(1, "A"), into="calibration"))
 
