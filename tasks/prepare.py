@@ -242,6 +242,8 @@ class _Splitter:
     def _is_kept_out(self, pair: Prepared, *kinds: str) -> bool:
         """Whether it is too much like a pair that is set apart; then it is dropped."""
         reason = next((reason for kind in kinds if (reason := self.apart[kind].keeps_out(pair))), None)
+        if reason is None and kinds == ("heldout",) and self._drawn_for(pair) == "heldout":
+            reason = "prompt_is_held_out"  # or will be, when the labeled pairs are read
         if reason is not None:
             self._drop(reason, pair.id, where=pair.where)
         return reason is not None

@@ -37,11 +37,13 @@ def _of_round(row: Row) -> Iterator[str]:
     name = f"Round {row['name']}"
     if row["promised"] is not None:
         shown = (
-            f"at least {percent(row['promise_bound'])} were shown to be on calibration pairs"
-            if row["promise_holds"]
-            else "this was not shown"
+            "this was not shown on calibration pairs"
+            if not row["promise_holds"]
+            else "this was shown on calibration pairs, at a less strict threshold than the one used"
+            if row["promise_bound"] is None
+            else f"at least {percent(row['promise_bound'])} was shown on calibration pairs"
         )
-        yield f"{name}: {percent(row['promised'])} of the kept labels were to be right; {shown}."
+        yield f"{name}: at least {percent(row['promised'])} of the kept labels were to be right; {shown}."
     if row["gate"] is not None:
         yield f"Gate: {row['gate_reason']}."
     if row["proof_audit"] is not None:

@@ -166,8 +166,8 @@ class LabelSettings(Section):
         lt=1,
         title="Target precision",
         description="In place of min_confidence: each round uses the loosest of the thresholds for which the judge's votes on "
-        "calibration pairs (data.calibration, data.calibration_share) show that at least this share of kept labels is right. "
-        "For each domain (source) with enough of these pairs, and for all others together. Empty: off.",
+        "calibration pairs (data.calibration, data.calibration_share) show that a kept label is right with at least this "
+        "probability. For each domain (source) with enough of these pairs, and for all others together. Empty: off.",
         exclude_if=lambda value: value is None,
     )
     target_confidence: float = Field(

@@ -104,7 +104,7 @@ def own_domains(
 ) -> tuple[list[str], float]:
     """Which of the `wanted` domains are tested by themselves, and the error of each test; `pairs` has the labeled ones of each.
 
-    The other wanted domains share one more test, of all labeled pairs. Together, all tests have the given error (Bonferroni).
+    The other wanted domains share one more test. Together, all tests have the given error (Bonferroni).
     Which domains they are depends on numbers of pairs only, not on labels.
     """
 

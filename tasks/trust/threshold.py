@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from data.files import read_jsonl, write_json
-from data.records import parse_pair
+from data.records import parse_pair, prompt_key
 from data.seeds import derive_seed
 from data.store.artifacts import Artifact, Counts, FileRef, Input, Outcome, StageError
 from prompts.quotes import RULE
@@ -67,7 +67,9 @@ def choose_thresholds(
 ) -> Artifact:
     """The stage "threshold", from the votes on calibration pairs. The batch tells in which domains labels are wanted."""
     labels, query = run.settings.labels, vote_query(vote_params(run, round))
+    by_prompt = run.settings.data.overlap == "prompt"
     config = {
+        "by_prompt": by_prompt,
         "prompt": run.settings.judge_prompt.digest,
         "target_precision": labels.target_precision,
         "target_confidence": labels.target_confidence,
@@ -79,7 +81,7 @@ def choose_thresholds(
     }
 
     def body(context: Context) -> Outcome:
-        judged = _Judged(query, labels)
+        judged = _Judged(query, labels, by_prompt)
         for row, line in generated_for(context.artifact("votes"), context.file("pairs")):
             judged.add(row, line)
         wanted = {_domain(row) for row in read_jsonl(context.file("batch"))}
@@ -126,6 +128,9 @@ class _Judged:
 
     query: JudgeQuery
     labels: LabelSettings
+    by_prompt: bool
+    """One pair of a prompt counts: the bound is of independent pairs."""
+    prompts: set[str] = field(default_factory=set)
     pairs: Counter[str] = field(default_factory=Counter)
     kept: Counter[tuple[str, float, bool]] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
@@ -136,7 +141,12 @@ class _Judged:
         if "requests" not in line:
             (self.dropped if "dropped" in line else self.failed)[line.get("dropped") or line["failed"]] += 1
             return
-        votes = read_votes(self.query, line["requests"], parse_pair(row) if self.labels.grounded_votes else None)
+        pair = parse_pair(row)
+        if self.by_prompt and (prompt := prompt_key(pair.prompt)) in self.prompts:
+            self.dropped["prompt_counted_already"] += 1
+            return
+        self.prompts.update({prompt} if self.by_prompt else ())
+        votes = read_votes(self.query, line["requests"], pair if self.labels.grounded_votes else None)
         counted, rule = tally(votes), VotingRule("all", len(votes), 0.0, self.labels.orders_agree)
         self.pairs[_domain(row)] += 1
         for threshold in self.labels.thresholds:
@@ -163,9 +173,13 @@ class _Judged:
 
 @dataclass(frozen=True)
 class _Group:
-    """Pairs with one threshold: those of a domain, or all others (None). `threshold` None keeps no label."""
+    """Pairs with one threshold: those of a domain, or all others (None). `threshold` None keeps no label.
+
+    `tested_on` are the domains of its calibration pairs.
+    """
 
     domain: str | None
+    tested_on: Collection[str]
     pairs: int
     found: list[Kept]
     error: float
@@ -223,19 +237,23 @@ class _Group:
 
 
 def _tested(judged: _Judged, wanted: Collection[str], labels: LabelSettings) -> Iterator[_Group]:
-    """Each wanted domain with enough calibration pairs by itself, and one group for all others, tested on all pairs."""
+    """Each wanted domain with enough calibration pairs by itself, and one group for all others.
+
+    The latter is tested on their own calibration pairs: those of a large domain cannot speak for them. If they have none, on all.
+    """
     target = labels.target_precision
     assert target is not None, "only called where there is a target"
     own, error = own_domains(judged.pairs, wanted, target, 1 - labels.target_confidence)
     for domain in [*own, *([None] if len(own) < len(wanted) else [])]:
-        domains = judged.pairs.keys() if domain is None else {domain}
+        others = {name for name in wanted if name not in own and judged.pairs[name]}
+        domains = {domain} if domain is not None else others or set(judged.pairs)
         found = judged.by_threshold(domains)
         choice = choose_threshold(found, target, error)
         threshold = choice.chosen.threshold if choice.chosen else None
         if threshold is None and labels.if_infeasible == "strictest":
             threshold = next((one.threshold for one in found if one.kept), found[0].threshold)
         n = sum(judged.pairs[name] for name in domains)
-        yield _Group(domain, n, found, error, choice, threshold)
+        yield _Group(domain, domains, n, found, error, choice, threshold)
 
 
 def _outcome(context: Context, judged: _Judged, groups: list[_Group], labels: LabelSettings) -> Outcome:
@@ -253,22 +271,22 @@ def _outcome(context: Context, judged: _Judged, groups: list[_Group], labels: La
     metrics = {
         "promised": labels.target_precision,
         "confidence": labels.target_confidence,
-        "holds": not infeasible,
+        "holds": all(group.choice.chosen is not None for group in used),
         "bound": min((bound for bound in bounds if bound is not None), default=None) if None not in bounds else None,
-        "kept_share": _kept_share(judged, strictness, [group.domain for group in groups]),
+        "kept_share": _kept_share(judged, groups),
         "groups": [group.to_json() for group in groups],
     }
     return Outcome(judged.counts, metrics).warning(infeasible)
 
 
-def _kept_share(judged: _Judged, strictness: Strictness, groups: Collection[str | None]) -> float | None:
-    """The share of the calibration pairs in these groups that is kept, each at its domain's threshold."""
-    names = [name for name in judged.pairs if name in groups or None in groups]
+def _kept_share(judged: _Judged, groups: Collection[_Group]) -> float | None:
+    """The share of the groups' calibration pairs that is kept, each at its group's threshold."""
     kept = sum(
-        judged.kept[name, threshold, is_right]
-        for name in names
-        if (threshold := strictness.domains.get(name, strictness.others)) is not None
+        judged.kept[name, group.threshold, is_right]
+        for group in groups
+        if group.threshold is not None
+        for name in group.tested_on
         for is_right in (True, False)
     )
-    n = sum(judged.pairs[name] for name in names)
+    n = sum(group.pairs for group in groups)
     return round(kept / n, 6) if n else None

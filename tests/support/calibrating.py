@@ -53,6 +53,7 @@ class Round:
         accuracy: Mapping[str, float],
         calibration: Sequence[PreferencePair],
         batch: Sequence[PreferencePair],
+        overlap: str = "pair",
         **labels: Any,
     ) -> None:
         domains = {frozenset(chain(*taste.words_of(p.pair))): p.pair.source for p in (*calibration, *batch)}
@@ -62,7 +63,7 @@ class Round:
             encoder,
             judge_of(encoder, lambda words: accuracy[domains[words]]),
             labels=settings,
-            data={"calibration_share": 0.1},
+            data={"calibration_share": 0.1, "overlap": overlap},
             generation={"shard_rows": 100},
         )
         files = {

@@ -70,6 +70,16 @@ def test_calibration_sources_are_kept_out_of_training_and_held_out_pairs_out_of_
     assert "calibration-0" in data.manifest.inputs
 
 
+def test_calibration_sources_are_no_held_out_pairs_that_are_split_off_later(prepared: Prepare) -> None:
+    labeled = [row(1000 + i) for i in range(200)]
+    calibration = [row(2000 + i, f"Question {1000 + i}?") for i in range(100)]
+    data = prepared({"labeled": labeled, "heldout": [], "calibration": calibration}, heldout_share=0.2)
+    held_out = data.manifest.counts.dropped["prompt_is_held_out"]
+    assert 5 < held_out < len(rows_in(data, "heldout"))
+    assert len(rows_in(data, "calibration")) == 100 - held_out
+    assert not prompts_in(data, "calibration") & prompts_in(data, *OTHERS)
+
+
 def test_a_split_off_pair_with_a_held_out_prompt_is_dropped(prepared: Prepare) -> None:
     labeled = [row(1000 + i, f"Question {300 + i % 20}?") for i in range(200)]  # half of the prompts are held out
     data = prepared({"labeled": labeled}, calibration_share=0.5)

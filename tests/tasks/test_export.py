@@ -159,7 +159,7 @@ def test_the_card_says_what_was_promised_gated_audited_and_reviewed(tmp_path: Pa
     assert said[1:] == [
         "- Reviewed by people for this run, and learned from: 31 pairs.",
         "- Reviewed by people for this run, and used for calibration: 8 pairs.",
-        "- Round 1: 95.0% of the kept labels were to be right; at least 96.1% were shown to be on calibration pairs.",
+        "- Round 1: at least 95.0% of the kept labels were to be right; at least 96.1% was shown on calibration pairs.",
         f"- Gate: {reason}.",
-        "- Round 2: 95.0% of the kept labels were to be right; this was not shown.",
+        "- Round 2: at least 95.0% of the kept labels were to be right; this was not shown on calibration pairs.",
     ]

@@ -103,6 +103,27 @@ def test_a_domain_without_calibration_pairs_has_the_threshold_of_all(tmp_path: P
     assert made.stage("threshold").manifest.metrics["kept_share"] == 1
 
 
+def test_a_large_domain_does_not_speak_for_the_others(tmp_path: Path, encoder: ChatEncoder) -> None:
+    """The easy one has a threshold of its own; the hard one, with few pairs, is tested on these and not on all."""
+    calibration, batch = (
+        [*pairs_of(300, 1, EASY), *pairs_of(60, 2, HARD)],
+        [*pairs_of(20, 3, EASY), *pairs_of(20, 4, HARD)],
+    )
+    made = Round(tmp_path, encoder, {EASY: 1.0, HARD: 0.5}, calibration, batch)
+    assert Strictness.load(made.strictness().path) == Strictness(None, {EASY: 0.5})
+    metrics = made.stage("threshold").manifest.metrics
+    assert [(group["domain"], group["pairs"]) for group in metrics["groups"]] == [(EASY, 300), (None, 60)]
+    assert metrics["holds"], "of all labels that are kept"
+    assert metrics["kept_share"] == pytest.approx(300 / 360, abs=1e-6)
+
+
+def test_of_the_pairs_with_one_prompt_the_first_counts(tmp_path: Path, encoder: ChatEncoder) -> None:
+    """All pairs of the small world share one."""
+    made = Round(tmp_path, encoder, {EASY: 1.0}, CALIBRATION, BATCH, overlap="prompt")
+    with pytest.raises(StageError, match="at most 1 of 1 calibration pairs are kept"):
+        made.strictness()
+
+
 def test_what_cannot_be_shown_stops_the_run_and_says_what_would_do(tmp_path: Path, encoder: ChatEncoder) -> None:
     few = Round(tmp_path / "few", encoder, {EASY: 1.0}, CALIBRATION[:40], BATCH)
     with pytest.raises(
@@ -222,7 +243,8 @@ def test_a_judge_of_probabilities_has_thresholds_too(tmp_path: Path, encoder: Ch
     made = Round(tmp_path, encoder, {EASY: 1.0}, CALIBRATION, BATCH)
     made.run = run_with(
         tmp_path / "label-only", encoder, probabilities(encoder), labels={"target_precision": 0.95, "max_tokens": 64},
-        models={"judge_prompt": "compact-label"}, data={"calibration_share": 0.1}, generation={"shard_rows": 100},
+        models={"judge_prompt": "compact-label"}, data={"calibration_share": 0.1, "overlap": "pair"},
+        generation={"shard_rows": 100},
     )  # fmt: skip
     assert made.label().manifest.counts.kept == 30
     [group] = made.stage("threshold").manifest.metrics["groups"]
