@@ -267,7 +267,7 @@ def _check_labels(outcome: Outcome, settings: LabelSettings) -> None:
     if counts.kept == 0:
         raise StageError(
             f"no pseudo-label was kept: {seen}. If votes are malformed, train the judge longer; "
-            f"if they disagree, lower labels.min_confidence or raise labels.votes{loud}"
+            f"if they disagree, lower labels.min_confidence (after a rollback, labels.thresholds) or raise labels.votes{loud}"
         )
     share = max(balance.values()) / counts.kept
     if share > settings.max_one_sided:

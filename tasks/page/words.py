@@ -66,6 +66,10 @@ _REASONS = {
         "#4f9d69",
         "Too few votes agree with the label (labels.min_confidence, or the threshold of labels.target_precision).",
     ),
+    "prompt_counted_already": (
+        "#7f6f9a",
+        "Of the calibration pairs with one prompt only the first counts: they are not independent.",
+    ),
     "precision_not_shown": (
         "#8c6f56",
         "The target precision was not shown for the pair's domain (labels.target_precision).",
@@ -73,7 +77,7 @@ _REASONS = {
     "no_valid_vote": ("#a08a1c", "No vote could be read as A or B."),
     "prompt_too_long": ("#a0714f", "The pair does not fit into the model's context (models.max_tokens)."),
     "truth_unknown": ("#6b8e23", "The true label, which this run uses instead of votes, is unknown."),
-    "no_votes": ("#8c7b6b", "There are no votes on the pair to remember: it did not fit, or it failed."),
+    "no_votes": ("#8c7b6b", "The pair is not voted on again: it does not fit into the model's context."),
     # Pairs and candidates, when proofs are chosen.
     "no_valid_proof": ("#8172b3", "All proofs of the pair were rejected."),
     "no_valid_proof_in_one_order": ("#459b9b", "All proofs of the pair in one of its two orders were rejected."),

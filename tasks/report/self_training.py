@@ -107,6 +107,7 @@ def page_content(run: Run, facts: Mapping[str, object]) -> Row:
     found, sets = gains(run), played_sets(run, {row["round"]: row["name"] for row in table})
     return {
         "run_name": run.store.run_name,
+        "run_place": run.store.shown(run.store.path) if run.store.remote else run.store.run_name,
         "facts": {**settings, **facts},
         "warnings": run.warnings(),
         "table": table,

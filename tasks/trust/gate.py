@@ -114,8 +114,11 @@ def _follows(config: Mapping[str, Any]) -> tuple[str, str]:
     rolled_back = f". It was rolled back: round {best}'s judge"
     if round == count:
         return ROLLED_BACK, f"{rolled_back} is the best, and there is no further round"
-    how = " → ".join(f"{value:g}" for value in dict.fromkeys(config["min_confidence"]))
-    return ROLLED_BACK, f"{rolled_back} labels the next batch{f', labels.min_confidence {how}' if how else ''}"
+    now, then = config["min_confidence"] or (None, None)
+    how = " under thresholds one step stricter" if now is None else f", labels.min_confidence {now:g} → {then:g}"
+    if now is not None and now == then:
+        how = f"; labels.min_confidence {now:g} is the strictest there is already"
+    return ROLLED_BACK, f"{rolled_back} labels the next batch{how}"
 
 
 # ---- the test ---------------------------------------------------------------------------------------------------------------

@@ -170,7 +170,9 @@ def _add_votes(found: Trace, stages: Stages, stage: Artifact) -> None:
         found.votes.append({**facts, "votes": [], "lost": line.get("dropped") or line.get("failed")})
         return
     query = JudgeQuery(**{name: config[name] for name in _QUERY}, votes=config["votes"] // 2)
-    votes = read_votes(query, line["requests"], parse_pair(row) if "quotes" in config else None)
+    readers = (one for one in stages.all if one.manifest.inputs.get("votes") == stage.content)
+    grounded = any("quotes" in one.manifest.config for one in readers)
+    votes = read_votes(query, line["requests"], parse_pair(row) if grounded else None)
     replies = [completion.get("text") for request in line["requests"] for completion in request["completions"]]
     cast = [{**asdict(vote), "reply": reply} for vote, reply in zip(votes, replies, strict=True)]
     found.votes.append({**facts, "votes": cast, "lost": None})

@@ -18,6 +18,7 @@ from data.files import Lines, line_blocks
 from data.records import parse_pair
 from data.store.artifacts import Artifact, FileRef, Outcome
 from tasks.machine.parallel import over_blocks
+from tasks.model.requests import PROMPT_TOO_LONG
 from tasks.run.sorting import SortedRows, written
 from tasks.run.stage import Context, Run
 
@@ -63,11 +64,13 @@ def _again_in(round: int | None, lines: Lines) -> SortedRows:
     made = SortedRows()
     for row in lines.rows():
         pair = parse_pair(row).to_json()
-        if "votes" not in row:  # it did not fit, or failed
+        if row.get("reason") == PROMPT_TOO_LONG:
             made.drop(pair, "no_votes", because=row["reason"])
             continue
         made.tallies["from"]["again"] += 1
-        made.keep({**pair, "earlier": [*row.get("earlier", ()), _votes_of(row, round)]})
+        # A pair whose votes failed in the round before is voted on again, with what it had.
+        earlier = [*row.get("earlier", ()), *([_votes_of(row, round)] if "votes" in row else ())]
+        made.keep({**pair, **({"earlier": earlier} if earlier else {})})
     return made
 
 

@@ -52,7 +52,7 @@ def margin_p_value(changes: Sequence[int], sizes: Sequence[int], margin: float) 
     total, squares = sum(sizes), sum(size**2 for size in sizes)
     above = sum(changes) / total + margin
     variance = sum(change**2 for change in changes) + max(above, 0.0) * squares - margin**2 * squares
-    return NormalDist().cdf(-above * total / math.sqrt(variance)) if above > 0 else 1.0
+    return NormalDist().cdf(-above * total / math.sqrt(variance)) if above > 0 and variance > 0 else 1.0
 
 
 def smallest_harm(changes: Sequence[int], judgments: int, level: float) -> float | None:

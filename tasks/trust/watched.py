@@ -90,7 +90,10 @@ def compare_labels(new: Manifest, best: Manifest | None) -> tuple[dict[str, Any]
     there is no p-value.
     """
     found, said = {}, []
-    same = best is not None and new.config.get("min_confidence") == best.config.get("min_confidence")
+    strict = [
+        (one.config.get("min_confidence"), one.inputs.get("strictness")) for one in (new, best) if one is not None
+    ]
+    same = best is not None and strict[0] == strict[1]
     for name, share, sign in (("labels kept", _kept, -1), ("labels changed", _changed, 1)):
         now, then = share(new), share(best) if best is not None and same else None
         if now is not None:

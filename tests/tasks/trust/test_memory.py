@@ -25,7 +25,7 @@ from tasks.run.changes import announce
 from tasks.run.rounds import round_table
 from tasks.run.stage import Run
 from tasks.training_set import judge_examples
-from tasks.trust.memory import voted_on
+from tasks.trust.memory import add_earlier, voted_on
 from tests.conftest import InProcess, artifact, rows_of, run_with, settings_with, shown_pair
 from tests.support.playing import world_engine
 from tests.support.short_run import short_run
@@ -139,6 +139,20 @@ def test_pairs_without_votes_are_left_out_and_counted(tmp_path: Path, encoder: C
     assert batch.manifest.metrics == {"fresh": 2, "again": 1}
     [dropped] = rows_of(batch.file("dropped.jsonl"))
     assert (dropped["id"], dropped["reason"], dropped["because"]) == (long.pair.id, "no_votes", "prompt_too_long")
+
+
+def test_a_pair_whose_votes_failed_keeps_those_it_had(tmp_path: Path, encoder: ChatEncoder) -> None:
+    rounds = Rounds(tmp_path, encoder, memory=0.3)
+    pair, earlier = PAIRS[0].pair.to_json(), [{"round": 1, "A": 1.0, "B": 0.0, "label": "A"}]
+    failed = [
+        {**pair, "earlier": earlier, "reason": "engine_abort"},
+        {**PAIRS[1].pair.to_json(), "reason": "engine_abort"},
+    ]
+    labels = artifact(rounds.run, "labels", {"labels.jsonl": [], "dropped.jsonl": failed})
+    fresh = artifact(rounds.run, "data", {"batch-3.jsonl": []}).ref("batch-3.jsonl")
+    batch = add_earlier(rounds.run, 3, fresh, labels)
+    assert rows_of(batch.file("batch.jsonl")) == [{**pair, "earlier": earlier}, PAIRS[1].pair.to_json()]
+    assert batch.manifest.counts.dropped == {}
 
 
 def test_without_memory_nothing_is_voted_on_again_and_the_first_round_has_the_same_keys(

@@ -139,6 +139,10 @@ def test_a_judge_below_the_margin_does_not_pass() -> None:
 # ---- the smallest harm ----------------------------------------------------------------------------------------------------
 
 
+def test_one_large_unit_among_small_ones_shows_nothing() -> None:
+    assert margin_p_value([-1] * 20 + [0] * 131, [2] * 150 + [100], 0.0501) == 1.0
+
+
 def test_the_smallest_harm_is_shown_in_four_of_five_sets() -> None:
     rng = np.random.default_rng(4)
     harm = smallest_harm(drawn_changes(rng, 0.0, 0.12, (1, 300))[0].tolist(), 600, LEVEL)
