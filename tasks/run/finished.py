@@ -6,10 +6,13 @@ Those keys are compared with the stages that stand in place, so a run that is be
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from data.files import write_json
 from data.store.store import RunStore
-from tasks.run.stage import Run
+
+if TYPE_CHECKING:  # it loads Prefect
+    from tasks.run.stage import Run
 
 FINISHED = "finished.json"
 _LAST = "final"
@@ -24,6 +27,15 @@ def is_finished(store: RunStore) -> bool:
         return store.in_place(_LAST) is not None
     keys: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     return all((there := store.in_place(name)) is not None and there.manifest.key == keys[name] for name in keys)
+
+
+def stages_of_finished(store: RunStore) -> set[str] | None:
+    """The names of the stages that a finished run consists of: others in its folder are of what it was before.
+
+    None if it is unfinished, or has been finished by a version that did not note them.
+    """
+    path = store.path / FINISHED
+    return set(json.loads(path.read_text(encoding="utf-8"))) if is_finished(store) and path.is_file() else None
 
 
 def mark_finished(run: Run) -> None:

@@ -22,7 +22,9 @@ from data.files import json_line, line_blocks
 from data.records import content_id, flip, parse_pair
 from data.seeds import derive_seed
 from data.store.artifacts import MANIFEST, Artifact, Manifest
+from data.store.store import RunStore
 from tasks.model.orders import ORDERS, shown
+from tasks.run.finished import stages_of_finished
 from tasks.trust.review_files import ReviewError
 
 REASONS = {
@@ -107,8 +109,9 @@ class _Labels:
 
 def _rows(run: Path) -> Iterator[tuple[dict[str, Any], _Labels, bool | None]]:
     """Each labeled or dropped pair of each round: its row, what is known of its labels, and whether a proof was found."""
+    of_run = stages_of_finished(RunStore(run.parent, run.name))
     for folder in sorted(run.glob("round-*/labels"), key=lambda path: int(path.parent.name.removeprefix("round-"))):
-        if not (folder / MANIFEST).is_file():
+        if not (folder / MANIFEST).is_file() or (of_run is not None and f"{folder.parent.name}/labels" not in of_run):
             continue
         labels = Artifact(folder, Manifest.load(folder / MANIFEST))
         known = _Labels.of(labels.manifest, folder)

@@ -10,6 +10,7 @@ from pathlib import Path
 from data.files import StoreError
 from data.store.artifacts import SHARDS, Artifact
 from data.store.store import RunStore
+from tasks.run.finished import stages_of_finished
 from tasks.trust.rows_by_id import Row, RowFile, index_all, index_folder
 
 # Named as in tasks.benchmark, whose stages load Prefect: that takes longer than a trace.
@@ -20,7 +21,8 @@ _NOT_OF_PAIRS = ("steps.jsonl", "hits.jsonl")
 
 @dataclass(frozen=True)
 class Stages:
-    """A run's finished stages in the order in which they were made. `say` is told what takes long.
+    """A run's finished stages in the order in which they were made; of a finished run, those of its end. `say` is told what
+    takes long.
 
     `retired` collects the stages of which something was asked that has been removed to save space.
     """
@@ -31,7 +33,9 @@ class Stages:
 
     @cached_property
     def all(self) -> list[Artifact]:
-        found = (self.store.in_place(name) for name in self.store.names_in_place())
+        of_run = stages_of_finished(self.store)
+        names = (name for name in self.store.names_in_place() if of_run is None or name in of_run)
+        found = (self.store.in_place(name) for name in names)
         return sorted(
             (one for one in found if one is not None), key=lambda one: (one.manifest.started, one.manifest.name)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from data.records import parse_pair
 from data.store.store import RunStore
+from tasks.run.finished import mark_finished
 from tasks.run.stage import Run
 from tasks.trust.review_files import ReviewError, pair_of
 from tasks.trust.review_queue import (
@@ -20,6 +22,7 @@ from tasks.trust.review_queue import (
     reasons_of,
     voted_pairs,
 )
+from tasks.trust.stages import open_stages
 from tests.support.written_run import batch_rows, fake_run, fake_settings, pair_row, put
 
 
@@ -167,3 +170,11 @@ def test_a_queue_has_the_responses_in_a_drawn_order_that_can_be_undone(run: Path
 def test_a_run_without_votes_has_nothing_to_review(tmp_path: Path) -> None:
     with pytest.raises(ReviewError, match="nothing to review"):
         voted_pairs(tmp_path)
+
+
+def test_of_a_finished_run_only_its_own_rounds_count(tmp_path: Path) -> None:
+    """A run that is made again with fewer rounds leaves the folders of the others where they are."""
+    made, _ = fake_run(tmp_path)
+    mark_finished(replace(made, finished=[one for one in made.finished if one.manifest.round != 2]))
+    assert {pair.round for pair in voted_pairs(made.store.path)} == {1}
+    assert {one.manifest.round for one in open_stages(made.store, print).all} == {None, 0, 1, 3}
