@@ -117,17 +117,17 @@ def gold_rows(answers: Iterable[Row], queue: Iterable[Row]) -> list[dict[str, An
     asked = {line["pair"]: line for line in queue}
     found = []
     for identity, given in _by_pair(answers).items():
-        label = outcome([row["answer"] for row in given])
+        pair = pair_of(asked[identity])
+        said = [_sorted(row["answer"], pair.response_a, pair.response_b) for row in given]
+        label = outcome(said)
         if label in ("A", "B"):
             review = {
                 "annotators": [row["annotator"] for row in given],
-                "answers": dict(sorted(Counter(row["answer"] for row in given).items())),
+                "answers": dict(sorted(Counter(said).items())),
                 "time": max(row["time"] for row in given),
                 "reasons": asked[identity]["reasons"],
                 "round": asked[identity]["round"],
             }
-            pair = pair_of(asked[identity])
-            label = _sorted(label, pair.response_a, pair.response_b)
             found.append({**pair.to_json(), "label": label, "review": review})
     return found
 

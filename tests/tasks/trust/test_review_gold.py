@@ -86,6 +86,7 @@ def test_a_gold_label_is_for_a_response_also_if_the_run_has_exchanged_them_since
     for queue in ([*both.values()], [exchanged, *QUEUE.values()]):
         [row] = gold_rows(said, queue)
         assert row[f"response_{row['label'].lower()}"] == "first 1"
+        assert row["review"]["answers"] == {row["label"]: 2}
         assert report(said, queue)[2].startswith("annotators agree in 1 of 1")
 
 
