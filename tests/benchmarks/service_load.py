@@ -95,7 +95,7 @@ def ratio(folder: str = JUDGE, comparisons: int = 1024) -> dict[str, Any]:
     latencies.sort()
     return {
         "callers": CALLERS,
-        "comparisons_a_second": {"one process": [round(x) for x in here], "service": [round(x) for x in there]},
+        "comparisons_a_second": {"one process": [round(x, 2) for x in here], "service": [round(x, 2) for x in there]},
         "ratio": round(max(there) / max(here), 2),
         "p50_s": round(latencies[len(latencies) // 2], 3),
         "p99_s": round(latencies[int(len(latencies) * 0.99)], 3),
