@@ -102,13 +102,14 @@ def judge_examples(run: Run, round: int, selected: Sequence[Artifact], human: Ar
                     (aside if reason else stream).write(line)
                 return labels.total() - before
 
-            n_labeled = write(_all_examples(context, labeled))
-            n_pseudo = write(_all_examples(context, pseudo, replaced=replaced))
+            sizes = {role: write(_all_examples(context, [role], replaced=replaced)) for role in (*labeled, *pseudo)}
+            n_labeled, n_pseudo = (sum(sizes[role] for role in roles) for roles in (labeled, pseudo))
             extra = repeats(n_labeled, n_pseudo, training.labeled_share)
             for repeat, done in enumerate(range(0, extra, n_labeled or 1), start=1):
                 write(islice(_all_examples(context, labeled, repeat), extra - done))
         n = n_labeled + n_pseudo + extra
         metrics = {"labeled": n_labeled, "pseudo_labeled": n_pseudo, "repeated": extra, "label_balance": dict(labels)}
+        metrics["origins"] = sizes
         return Outcome(Counts(n + dropped.total(), n, dict(dropped)), metrics)
 
     return run.find_or_make(f"round-{round}/training-set", "training-set", config, inputs, body, round)

@@ -23,6 +23,7 @@ from tasks.report.costs import by_kind, by_round, cost_of, elapsed, on_cpu
 from tasks.report.dropped import losses
 from tasks.report.learned import answer, controls, gains
 from tasks.report.samples import Row
+from tasks.run.checked import learned
 from tasks.run.rounds import best_round, round_table
 from tasks.run.stage import Run
 
@@ -104,6 +105,7 @@ def page_content(run: Run, facts: Mapping[str, object]) -> Row:
         **({"Memory of votes": run.settings.labels.memory} if run.settings.labels.memory else {}),
         "Seed": run.seed,
     }
+    best = best_round(table)
     found, sets = gains(run), played_sets(run, {row["round"]: row["name"] for row in table})
     return {
         "run_name": run.store.run_name,
@@ -113,7 +115,8 @@ def page_content(run: Run, facts: Mapping[str, object]) -> Row:
         "table": table,
         "measured": [row for row in table if row["accuracy"] is not None],
         "gates": [row for row in table if row.get("gate")],
-        "best": best_round(table),
+        "best": best,
+        "learned": list(learned(table, best["round"])) if best else [],
         "answer": answer(table, found),
         "gains": found,
         "controls": controls(run),

@@ -14,6 +14,9 @@ PASSED, HARMFUL, ROLLED_BACK, STOPPED = "passed", "harmful", "rolled back", "sto
 """What a gate decides of a round: it is not found to harm; it harms, and is used all the same; it is not built on; nor is it, and
 there are no further rounds."""
 
+_LABELED = ("round-0", "human")
+"""The origins of training examples whose labels were given: `tasks.training_set` counts by origin."""
+
 
 def round_table(run: Run) -> list[Row]:
     """One row per round, in order, the final fine-tuning last; None if a round has no such stage (yet)."""
@@ -130,11 +133,14 @@ def _training(run: Run, judge: Artifact | None) -> Row:
     )
     examples = next(of, None)
     sizes = examples.manifest.metrics if examples else {}
+    origins = sizes.get("origins", {})  # not there in sets of earlier versions
     return {
         "examples": examples.manifest.counts.kept if examples else None,
         "labeled": sizes.get("labeled"),
         "pseudo_labeled": sizes.get("pseudo_labeled"),
         "repeated": sizes.get("repeated"),
+        "human": origins.get("human"),
+        "pseudo_by_round": {role.removeprefix("round-"): n for role, n in origins.items() if role not in _LABELED},
         "first_loss": metrics.get("first_loss"),
         "last_loss": metrics.get("last_loss"),
     }

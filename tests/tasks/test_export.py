@@ -15,6 +15,7 @@ from prompts.judge import COMPACT, GRAM_R2
 from tasks.export import base_name, export, prompt_facts
 from tasks.model.device import resolved_dtype
 from tasks.rank.opening import settings_of
+from tasks.run.checked import learned
 from tasks.run.stage import Run
 from tests.support.written_run import fake_run, put
 
@@ -155,11 +156,20 @@ def test_the_card_says_what_was_promised_gated_audited_and_reviewed(tmp_path: Pa
     put(run, "reviewed-data", "reviewed-data", None, {}, {"reviewed": {"labeled": 31, "calibration": 8}})
     card = (export(run, judges).path / "README.md").read_text(encoding="utf-8")
     said = card.split("## How far its labels can be trusted\n\n")[1].split("\n\n")[0].splitlines()
-    assert said[0].startswith("- Examples: ")
+    assert said[0] == "- Examples: 12 of labeled pairs, 38 of pseudo-labeled pairs."
     assert said[1:] == [
         "- Reviewed by people for this run, and learned from: 31 pairs.",
         "- Reviewed by people for this run, and used for calibration: 8 pairs.",
         "- Round 1: at least 95.0% of the kept labels were to be right; at least 96.1% was shown on calibration pairs.",
         f"- Gate: {reason}.",
         "- Round 2: at least 95.0% of the kept labels were to be right; this was not shown on calibration pairs.",
+    ]
+
+
+def test_examples_are_counted_by_who_labeled_them_and_in_which_round() -> None:
+    row = {"round": 2, "labeled": 52, "human": 12, "pseudo_labeled": 446, "repeated": 30}
+    table = [{**row, "pseudo_by_round": {"1": 192, "2": 254}}]
+    assert list(learned(table, 2)) == [
+        "Examples: 52 of labeled pairs (12 with a rationale by people), 446 of pseudo-labeled pairs (192 of round 1, "
+        "254 of round 2), 30 of labeled pairs again."
     ]

@@ -42,6 +42,7 @@ def test_round_table_numbers(reported: Run) -> None:
     assert row["proofs_rejected"] == {"concludes_for_other": 2}
     assert row["pairs_dropped"] == {"no_valid_proof_in_one_order": 1}
     assert (row["labeled"], row["pseudo_labeled"], row["repeated"]) == (12, 38, 0)
+    assert (row["human"], row["pseudo_by_round"]) == (None, {"1": 38})
     assert (row["examples"], row["first_loss"], row["last_loss"]) == (50, 2.5, 1.5)
     assert row["tokens_per_s"] == 500.0
 

@@ -227,6 +227,7 @@ def test_human_rationales_are_added_only_where_asked_for(tmp_path: Path, encoder
     human = [example for example in examples_of(made) if example["origin"]["proof"] == "human"]
     assert len(human) == (5 if wanted else 0)
     assert made.manifest.metrics["labeled"] == 8 + len(human)
+    assert made.manifest.metrics["origins"] == {"round-0": 8, **({"human": 5} if wanted else {}), "round-1": 6}
     assert len(examples_of(made)) == 14 + len(human)
 
 
