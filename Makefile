@@ -56,7 +56,7 @@ $(READY): pyproject.toml
 	@rm -f $(VENV)/.ready-*
 	@touch $@
 
-runs/world/seed-0/heldout.jsonl:
+runs/world/seed-0/calibration.jsonl:
 	$(BIN)/gram-r2 world --out runs/world/seed-0 --seed 0
 
 adapt-data: $(READY)
@@ -67,7 +67,7 @@ baselines: $(READY)
 	$(BIN)/gram-r2 run baselines/world
 	@cat runs/baselines-world/comparison.md
 
-demo: $(READY) runs/world/seed-0/heldout.jsonl
+demo: $(READY) runs/world/seed-0/calibration.jsonl
 	$(BIN)/gram-r2 run demo
 
 ui: $(READY)

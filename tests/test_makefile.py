@@ -59,6 +59,16 @@ def test_clean_leaves_no_empty_folders(folder: Path) -> None:
     assert not (folder / "runs").exists()
 
 
+def test_the_demo_writes_the_worlds_files_where_its_newest_is_missing(folder: Path) -> None:
+    """A folder that was written before the world had calibration pairs has the others."""
+    (folder / "pyproject.toml").touch()
+    calibration = folder / "runs/world/seed-0/calibration.jsonl"
+    command = "gram-r2 world --out runs/world/seed-0 --seed 0"
+    assert command in run_make(folder, "--dry-run", "demo")[1]
+    calibration.touch()
+    assert command not in run_make(folder, "--dry-run", "demo")[1]
+
+
 @pytest.mark.parametrize("target", ["clean", "clean-all"])
 def test_a_folder_that_is_no_environment_is_not_removed(folder: Path, target: str) -> None:
     code, said = run_make(folder, target, "VENV=runs/paper", "YES=1")

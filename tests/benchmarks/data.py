@@ -38,6 +38,7 @@ from tasks.prove import select_proofs
 from tasks.run.stage import Context, Run
 from tasks.settings import BenchmarkSet
 from tasks.training_set import judge_examples
+from tests.support.short_run import FIXED_THRESHOLD
 
 MILLION = 1_000_000
 SHARD_ROWS = 256
@@ -197,6 +198,7 @@ def run_in(folder: Path, n: int) -> Run:
         "data.unlabeled": [{"path": str(folder / "asked.parquet"), "format": "stack-exchange"}],
         "data.heldout": [],
         "data.heldout_share": 0.002,
+        **FIXED_THRESHOLD,
         "data.overlap": "prompt",
         "data.contamination": "report",
         "data.unlabeled_truth": False,

@@ -11,13 +11,18 @@ from flows.config.recipes import load_recipe, load_recipe_of, recipe_files, with
 from flows.plan import PlanTarget, plan_target, target_of
 from tasks.plan.plan import Plan
 from tests.support.plan_fixtures import write_model, write_rows
+from tests.support.short_run import FIXED_THRESHOLD
 
 
 def demo(world: Path, **overrides: Any) -> SelfTrainConfig:
-    data = {
-        f"data.{part}": [{"path": f"{world}/{part}.jsonl"}] for part in ("rationale", "labeled", "unlabeled", "heldout")
-    }
+    """The recipe demo without what doubts its labels, on the data in `world`."""
+    data = {**FIXED_THRESHOLD, **sources(world, "rationale", "labeled", "unlabeled", "heldout")}
     return with_overrides(load_recipe("demo").model_dump(), {**data, **overrides})
+
+
+def sources(world: Path, *parts: str) -> dict[str, Any]:
+    """The overrides that take these parts of the data from `world`."""
+    return {f"data.{part}": [{"path": f"{world}/{part}.jsonl"}] for part in parts}
 
 
 def planned(config: PlannedParameters, *given: Any, **options: Any) -> Plan:

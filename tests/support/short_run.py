@@ -7,7 +7,16 @@ from typing import Any
 
 from data.world.splits import SIZES, write_splits
 
+FIXED_THRESHOLD = {
+    "data.calibration": [],
+    "labels.target_precision": None,
+    "labels.min_confidence": 0.75,
+    "proofs.audit_pairs": 0,
+    "rounds.gate": "off",
+}
+"""What makes the recipe demo self-training alone: no promised precision, no audit of proofs, no gate."""
 _SHORT = {
+    **FIXED_THRESHOLD,
     "rounds.count": 1,
     "rounds.pairs": 40,
     "labels.votes": 4,

@@ -14,6 +14,7 @@ from pathlib import Path
 from data.world.splits import write_splits
 from flows.config.recipes import load_recipe
 from tests.support.controls import Control, World, main
+from tests.support.short_run import FIXED_THRESHOLD
 
 
 def world() -> World:
@@ -33,7 +34,7 @@ def world() -> World:
         Control("pair-orders", "both orders of a pair in one batch", {"training.pair_orders": True}),
         Control("memory", "labels with memory of earlier votes", {"labels.memory": 0.5, "labels.voting": "all"}),
     ]
-    return World("tests.world.controls", "demo", Path("runs/controls"), write_splits, shown, further)
+    return World("tests.world.controls", "demo", Path("runs/controls"), write_splits, shown, further, FIXED_THRESHOLD)
 
 
 def effects(made: World, seeds: Sequence[int]) -> list[tuple[str, bool]]:

@@ -110,5 +110,9 @@ def test_the_demo_needs_nothing(no_server: Path) -> None:
     written = heldout.stat().st_mtime_ns
     assert gram_r2("check", "demo").code == 0
     assert heldout.stat().st_mtime_ns == written
+    calibration = heldout.with_name("calibration.jsonl")
+    calibration.unlink()  # as in a folder that was written before the world had these pairs
+    assert gram_r2("check", "demo").code == 0
+    assert len(calibration.read_text().splitlines()) == 300
     gram_r2("check", "english")
     assert len((checkout / "runs/english/seed-0/heldout.jsonl").read_text().splitlines()) == 200

@@ -21,6 +21,7 @@ from tasks.run.stage import Run
 from tasks.training.job import TrainingJob
 from tests.chaos.subject import manifests
 from tests.support.learning import Learning, copies
+from tests.support.short_run import FIXED_THRESHOLD
 
 ROUNDS, PAIRS, HELDOUT = 3, 40, 100
 
@@ -32,6 +33,7 @@ def run_in(folder: Path, encoder: ChatEncoder, poisoned: Collection[int], train:
         write_splits(world, 0, {**SIZES, "unlabeled": ROUNDS * PAIRS, "heldout": HELDOUT})
     kinds = ("rationale", "labeled", "unlabeled", "heldout")
     given = {
+        **FIXED_THRESHOLD,
         **{f"data.{kind}": [{"path": f"{world}/{kind}.jsonl"}] for kind in kinds},
         "rounds": {"count": ROUNDS, "pairs": PAIRS, "gate": "rollback"},
         "labels.votes": 2,
