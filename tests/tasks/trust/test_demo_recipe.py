@@ -50,5 +50,9 @@ def test_its_report_shows_promise_gates_and_audit(tmp_path: Path, encoder: ChatE
     assert all(row["promise_holds"] for row in table[1:])
     assert [row["proof_audit"]["pairs"] for row in table] == [20, 8, 8, 8]
     page = write_report(run).read_text(encoding="utf-8")
-    for shown in ("Promised precision of labels, by round</h3>", "Does a proof prove?", "Round 3 passed: 100.0% of held-out"):
+    for shown in (
+        "Promised precision of labels, by round</h3>",
+        "Does a proof prove?",
+        "Round 3 passed: 100.0% of held-out",
+    ):
         assert shown in page
