@@ -24,7 +24,7 @@ from flows.running.carry_out import carry_out, ended, only_plan
 from tasks.benchmark.play import benchmark
 from tasks.benchmark.sets import prepare_heldout, prepare_set
 from tasks.export import Candidate, export
-from tasks.label import label
+from tasks.label import label, none_kept
 from tasks.overlap import report_overlap
 from tasks.prepare import batch_of, prepare, truth_of
 from tasks.prove import prove
@@ -124,6 +124,8 @@ def self_training(run: Run) -> list[Candidate]:
         batch = voted_on(run, i, batch_of(data, i), standing.labels)
         strictness = set_strictness(run, i, standing.judge, data, batch, standing.stricter)
         labeled = label(run, i, standing.judge, batch, truth, strictness)
+        if none_kept(labeled):
+            break
         selected = [*standing.selected, prove(run, i, prover, labeled.ref("labels.jsonl"))]
         audit_proofs(run, i, prover, standing.judge, labeled.ref("labels.jsonl"), truth)
         judge = train_judge(run, i, judge_examples(run, i, selected, human), base, previous=standing.judge)

@@ -99,6 +99,11 @@ def label(
     return labels
 
 
+def none_kept(labels: Artifact) -> bool:
+    """Whether self-training ends with these labels: there is none to learn from."""
+    return labels.manifest.counts.kept == 0
+
+
 def vote_params(run: Run, round: int) -> dict[str, Any]:
     """The parameters of a round's vote requests: also those on which it depends when the votes on a pair end."""
     models, labels = run.settings.models, run.settings.labels
@@ -154,7 +159,8 @@ def votes_on(
 def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef, strictness: FileRef | None = None) -> Artifact:
     """The stage "label": majority labels, with the doubtful ones dropped.
 
-    Raises StageError if nothing is kept, or if the kept labels are one-sided.
+    A later round than the first may keep nothing: then it is the last (`none_kept`). Raises StageError if the first one keeps
+    nothing, or if the kept labels are one-sided.
     """
     labels, prompt, params = run.settings.labels, run.settings.judge_prompt, vote_params(run, round)
     config = {
@@ -174,8 +180,7 @@ def keep_labels(run: Run, round: int, votes: Artifact, batch: FileRef, strictnes
         strict = Strictness.load(context.file("strictness")) if given else Strictness(labels.min_confidence)
         blocks = generated_blocks(context.artifact("votes"), context.file("batch"))
         outcome = _split_labels(context.work, blocks, vote_query(params), labels, rule, strict)
-        _check_labels(outcome, labels)
-        return outcome
+        return _checked(outcome, labels, first=round == 1)
 
     inputs: dict[str, Input] = {"votes": votes, "batch": batch}
     inputs |= {"strictness": strictness} if strictness is not None else {}
@@ -257,7 +262,7 @@ def _label_facts(votes: Sequence[Vote], counted: Tally, rule: VotingRule) -> dic
     }
 
 
-def _check_labels(outcome: Outcome, settings: LabelSettings) -> None:
+def _checked(outcome: Outcome, settings: LabelSettings, first: bool) -> Outcome:
     counts, balance = outcome.counts, outcome.metrics["label_balance"]
     seen = (
         f"{counts.rows_in} pairs, {counts.kept} labels kept, dropped {dict(counts.dropped)}, "
@@ -265,10 +270,13 @@ def _check_labels(outcome: Outcome, settings: LabelSettings) -> None:
     )
     loud = "".join(f"\n{line}" for line in outcome.metrics.get(WARNINGS, ()))
     if counts.kept == 0:
-        raise StageError(
+        nothing = (
             f"no pseudo-label was kept: {seen}. If votes are malformed, train the judge longer; "
-            f"if they disagree, lower labels.min_confidence (after a rollback, labels.thresholds) or raise labels.votes{loud}"
+            "if they disagree, lower labels.min_confidence (after a rollback, labels.thresholds) or raise labels.votes"
         )
+        if first:
+            raise StageError(nothing + loud)
+        return outcome.warning([f"{nothing}. There are no further rounds"])
     share = max(balance.values()) / counts.kept
     if share > settings.max_one_sided:
         raise StageError(
@@ -276,3 +284,4 @@ def _check_labels(outcome: Outcome, settings: LabelSettings) -> None:
             "The judge has a position bias; set labels.orders_agree, or check the label balance of its training examples"
             f"{loud}"
         )
+    return outcome

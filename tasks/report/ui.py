@@ -126,12 +126,13 @@ def outcome(run: Run) -> str:
     table = round_table(run)
     when = _chosen_after(table, metrics["chosen_round"])
     stopped = f"; stopped by the gate of round {last['name']}" if (last := last_by_gate(table)) else ""
+    stopped += "".join(f"; round {row['name']} kept no label" for row in table if row["labels_kept"] == 0)
     return f"{percent(metrics['accuracy'])} {when}{stopped}; judge in {place_of(run.store, exported.path)}"
 
 
 def _chosen_after(table: Sequence[Row], chosen: int) -> str:
     """After which of the rounds the exported judge was the best."""
-    rounds = [row["round"] for row in table if row["round"] and row["name"] != "final"]
+    rounds = [row["round"] for row in table if row["round"] and row["name"] != "final" and row["accuracy"] is not None]
     if not rounds and not chosen:
         return "of held-out judgments are right"
     if chosen == max(rounds, default=None):

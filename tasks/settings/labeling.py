@@ -189,8 +189,8 @@ class LabelSettings(Section):
     if_infeasible: Literal["stop", "strictest"] = Field(
         "stop",
         title="If no threshold reaches the target",
-        description="stop: no label is kept, and the run stops unless other domains have labels. strictest: the "
-        "strictest threshold is used, with a warning.",
+        description="stop: no label is kept. Unless other domains have labels, the run then stops in the first round with an "
+        "error, and later ends with its best judge. strictest: the strictest threshold is used, with a warning.",
     )
     max_one_sided: Share = Field(
         0.8,

@@ -42,7 +42,8 @@ def set_strictness(
     """How strict the labels of a round's batch are: `stricter` steps of labels.thresholds above what the settings ask for.
 
     None if they are kept from labels.min_confidence, or come from the truth.
-    Raises StageError if labels.target_precision cannot be shown for any pair, and the run is to stop then.
+    Raises StageError if labels.target_precision cannot be shown for any pair in the first round, and the run is to stop then;
+    in a later one no label is kept.
     """
     labels = run.settings.labels
     if labels.source == "truth" or (labels.target_precision is None and not stricter):
@@ -86,7 +87,7 @@ def choose_thresholds(
             judged.add(row, line)
         wanted = {_domain(row) for row in read_jsonl(context.file("batch"))}
         groups = [group.raised(stricter, _votes_a_label(run)) for group in _tested(judged, wanted, labels)]
-        return _outcome(context, judged, groups, labels)
+        return _outcome(context, judged, groups, labels, first=round == 1)
 
     inputs: dict[str, Input] = {"votes": votes, "pairs": pairs, "batch": batch}
     return run.find_or_make(f"round-{round}/threshold", "threshold", config, inputs, body, round)
@@ -256,27 +257,27 @@ def _tested(judged: _Judged, wanted: Collection[str], labels: LabelSettings) -> 
         yield _Group(domain, domains, n, found, error, choice, threshold)
 
 
-def _outcome(context: Context, judged: _Judged, groups: list[_Group], labels: LabelSettings) -> Outcome:
+def _outcome(context: Context, judged: _Judged, groups: list[_Group], labels: LabelSettings, first: bool) -> Outcome:
     thresholds = {group.domain: group.threshold for group in groups}
     strictness = Strictness(
         thresholds.get(None), {name: threshold for name, threshold in thresholds.items() if name is not None}
     )
     target = labels.target_precision or 0.0
     infeasible = [group.why_infeasible(target) for group in groups if group.choice.chosen is None]
-    if all(group.threshold is None for group in groups):
+    used = [group for group in groups if group.threshold is not None]
+    if first and not used:
         raise StageError("\n".join([*infeasible, _ADVICE]))
     write_json(context.work / STRICTNESS, strictness.to_json())
-    used = [group for group in groups if group.threshold is not None]
     bounds = [group.bound for group in used]
     metrics = {
         "promised": labels.target_precision,
         "confidence": labels.target_confidence,
-        "holds": all(group.choice.chosen is not None for group in used),
+        "holds": bool(used) and all(group.choice.chosen is not None for group in used),
         "bound": min((bound for bound in bounds if bound is not None), default=None) if None not in bounds else None,
         "kept_share": _kept_share(judged, groups),
         "groups": [group.to_json() for group in groups],
     }
-    return Outcome(judged.counts, metrics).warning(infeasible)
+    return Outcome(judged.counts, metrics).warning([*infeasible, *(() if used else (_ADVICE,))])
 
 
 def _kept_share(judged: _Judged, groups: Collection[_Group]) -> float | None:

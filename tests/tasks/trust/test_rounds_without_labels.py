@@ -1,0 +1,87 @@
+"""A round after the first in which no label is kept ends self-training with the best judge so far."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.store.artifacts import StageError
+from data.store.store import RunStore
+from flows.config.recipes import load_recipe, with_overrides
+from flows.self_train import self_training
+from tasks.generation.shards import GenerationJob
+from tasks.label import label, none_kept
+from tasks.model.chat import ChatEncoder
+from tasks.model.engine import FakeEngine
+from tasks.model.strictness import NO_THRESHOLD, Strictness
+from tasks.report.self_training import write_metrics, write_report
+from tasks.report.ui import outcome, progress_summary
+from tasks.run.changes import announce
+from tasks.run.finished import mark_finished
+from tasks.run.rounds import round_table
+from tasks.run.stage import Run
+from tasks.trust.threshold import set_strictness
+from tests.conftest import InProcess
+from tests.support.calibrating import EASY, Round, pairs_of
+from tests.support.learning import copies
+from tests.support.playing import ALWAYS_A, world_engine
+from tests.support.short_run import short_run
+
+ROUNDS = {"rounds.count": 3, "rounds.pairs": 10, "training.final": None, "rounds.gate": "rollback"}
+
+
+def run_in(folder: Path, encoder: ChatEncoder, undecided: int) -> Run:
+    """A run in which one round's votes are all for A, so that every pair is a tie."""
+    honest = InProcess(world_engine(encoder), encoder)
+    tied = InProcess(FakeEngine(lambda request, j: ALWAYS_A), encoder)
+
+    def generate(job: GenerationJob, *rest: Any) -> Any:
+        return (tied if f"round-{undecided}--votes" in job.out else honest)(job, *rest)
+
+    config = with_overrides(load_recipe("demo").model_dump(), {**short_run(folder / "world"), **ROUNDS})
+    return Run(RunStore(folder / "runs", "run"), config, 0, generator=generate, trainer=copies)
+
+
+def test_the_best_judge_so_far_is_exported_and_the_reason_is_said(tmp_path: Path, encoder: ChatEncoder) -> None:
+    run = run_in(tmp_path, encoder, undecided=2)
+    self_training(run)
+    exported, labels = run.finished_stage("export"), run.finished_stage("label", 2)
+    assert exported is not None
+    assert exported.manifest.inputs.keys() == {"judge-0", "judge-1"}
+    assert labels is not None
+    assert labels.manifest.counts.dropped == {"tie": 10}
+    assert run.finished_stage("prove", 2) is run.finished_stage("vote", 3) is None
+    assert "; round 2 kept no label; judge in " in outcome(run)
+    [warning] = run.warnings()
+    assert warning.startswith("round-2/labels: no pseudo-label was kept: 10 pairs, 0 labels kept, dropped {'tie': 10}")
+    assert warning.endswith("There are no further rounds")
+    write_metrics(run, ended=True)
+    page, summary = write_report(run).read_text(encoding="utf-8"), progress_summary(run, round_table(run), ended=True)
+    assert "no pseudo-label was kept: 10 pairs" in page
+    assert "no pseudo-label was kept: 10 pairs" in summary
+    mark_finished(run)
+    again = run_in(tmp_path, encoder, undecided=2)
+    assert announce(again, self_training, "auto", print), "it is finished, and nothing has changed"
+
+
+def test_in_the_first_round_it_is_an_error(tmp_path: Path, encoder: ChatEncoder) -> None:
+    run = run_in(tmp_path, encoder, undecided=1)
+    with pytest.raises(StageError, match="no pseudo-label was kept"):
+        self_training(run)
+    assert run.finished_stage("export") is None
+
+
+def test_a_target_that_cannot_be_shown_later_keeps_nothing(tmp_path: Path, encoder: ChatEncoder) -> None:
+    made = Round(tmp_path, encoder, {EASY: 0.5}, pairs_of(150, 1, EASY), pairs_of(20, 2, EASY), votes=2)
+    batch, truth = made.data.ref("batch-1.jsonl"), made.data.ref("truth.jsonl")
+    strictness = set_strictness(made.run, 2, made.judge, made.data, batch)
+    assert strictness is not None
+    assert Strictness.load(strictness.path) == Strictness(None)
+    labels = label(made.run, 2, made.judge, batch, truth, strictness)
+    assert none_kept(labels)
+    assert labels.manifest.counts.dropped == {NO_THRESHOLD: 20}
+    metrics = next(stage for stage in made.run.finished if stage.manifest.kind == "threshold").manifest.metrics
+    assert (metrics["holds"], metrics["bound"], metrics["kept_share"]) == (False, None, 0)
+    assert made.run.warnings()[1].startswith("round-2/threshold: Lower labels.target_precision")
