@@ -24,10 +24,10 @@ class PlanAssumptions(Section):
 
     kept_labels: Share = Field(
         0.6,
-        description="Share of the judged pairs whose label is kept. The demo's first round kept 0.72, later rounds more.",
+        description="Share of the judged pairs whose label is kept. The demo's rounds kept 0.58, 0.82 and 0.95.",
     )
     kept_proofs: Share = Field(
-        0.8, description="Share of the pairs given to the prover that get valid proofs. In the demo: 0.89 to 1."
+        0.8, description="Share of the pairs given to the prover that get valid proofs. In the demo: 0.91 to 1."
     )
     votes_cast: Share | None = Field(
         None,

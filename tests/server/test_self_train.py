@@ -95,7 +95,7 @@ def test_its_summary_and_table_fit_the_ui_at_1400_and_800_pixels(
 
 
 def test_its_log_is_a_story_of_a_line_a_stage(services: Services, undisturbed: Subject) -> None:
-    """What engines and trainers print is in the run folder. The demo has 35 stages, and 60 lines at most."""
+    """What engines and trainers print is in the run folder. The demo has 56 stages, and 81 lines at most."""
     of_run = {"logs": {"flow_run_id": {"any_": [undisturbed.flow_run]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
     lines = [line["message"] for line in httpx.post(f"{services.ui}/api/logs/filter", json=of_run).json()]
     stages = manifests(undisturbed.folder)
