@@ -78,10 +78,12 @@ def run_one(world: World, control: Control, seed: int) -> None:
     """Executes one run to its end."""
     folder = world.store / f"data-{seed}{f'--{control.name}' if control.data else ''}"
     world.write(folder, seed, **control.data)
-    kinds = ("rationale", "labeled", "unlabeled", "heldout")
+    kinds = ["rationale", "labeled", "unlabeled", "heldout"]
+    if control.overrides.get("labels.target_precision") is not None:
+        kinds.append("calibration")
     sources = {f"data.{kind}": [{"path": f"{folder}/{kind}.jsonl"}] for kind in kinds}
     recipe = load_recipe(world.recipe, store=str(world.store), run_name=world.run_name(control, seed), seed=seed)
-    changes = {**sources, **world.overrides, **control.overrides}
+    changes = {**world.overrides, **sources, **control.overrides}
     config = with_overrides(recipe.model_dump(mode="json"), changes)
     with opened(config, config) as run:
         self_training(run)

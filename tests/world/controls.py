@@ -11,10 +11,15 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from data.files import read_jsonl, write_jsonl
 from data.world.splits import write_splits
 from flows.config.recipes import load_recipe
 from tests.support.controls import Control, World, main
+from tests.support.learning import POISONED
 from tests.support.short_run import FIXED_THRESHOLD
+
+STRICTEST = {"labels.if_infeasible": "strictest"}
+POISON = {"poisoned": True}
 
 
 def world() -> World:
@@ -33,8 +38,23 @@ def world() -> World:
         Control("one-order", "one order of each pair, as many trained tokens", {"proofs.orders": "one"}),
         Control("pair-orders", "both orders of a pair in one batch", {"training.pair_orders": True}),
         Control("memory", "labels with memory of earlier votes", {"labels.memory": 0.5, "labels.voting": "all"}),
+        Control("target", "labels right with a promised 90%", {**STRICTEST, "labels.target_precision": 0.9}),
+        Control("target-95", "labels right with a promised 95%", {**STRICTEST, "labels.target_precision": 0.95}),
+        Control("poisoned", "poisoned labels", {"labels.source": "truth"}, POISON),
+        Control("rollback", "poisoned labels, rollback", {"labels.source": "truth", "rounds.gate": "rollback"}, POISON),
     ]
-    return World("tests.world.controls", "demo", Path("runs/controls"), write_splits, shown, further, FIXED_THRESHOLD)
+    return World("tests.world.controls", "demo", Path("runs/controls"), write, shown, further, FIXED_THRESHOLD)
+
+
+def write(out: Path, seed: int, poisoned: bool = False) -> None:
+    """Writes the data of a seed. `poisoned` labels of unlabeled pairs are wrong wherever a pair has a word of one class."""
+    write_splits(out, seed)
+    if poisoned:
+        rows = list(read_jsonl(out / "unlabeled.jsonl"))
+        for row in rows:
+            if POISONED.intersection(f"{row['response_a']} {row['response_b']}".split()):
+                row["label"] = "B" if row["label"] == "A" else "A"
+        write_jsonl(out / "unlabeled.jsonl", rows)
 
 
 def effects(made: World, seeds: Sequence[int]) -> list[tuple[str, bool]]:
