@@ -23,6 +23,8 @@ _CHANGES = {
     "labels.target_precision": 0.6,
     "labels.target_confidence": 0.6,
     "labels.if_infeasible": "strictest",
+    "proofs.audit_pairs": 10,
+    "rounds.gate": "warn",
 }
 """So that every stage there is can be struck."""
 
