@@ -18,6 +18,7 @@ from tests.support.controls import Control, World, main
 from tests.support.learning import POISONED
 from tests.support.short_run import FIXED_THRESHOLD
 
+BARE = {"proofs.write_for": "labeled"}
 STRICTEST = {"labels.if_infeasible": "strictest"}
 POISON = {"poisoned": True}
 
@@ -28,7 +29,7 @@ def world() -> World:
     shown = [
         Control("self-training", "self-training"),
         Control("labeled-only", "labeled-only, as many steps", {"rounds.count": 0, "training.first_judge": judge}),
-        Control("without-proofs", "pseudo-labels without proofs", {"proofs.write_for": "labeled"}),
+        Control("without-proofs", "pseudo-labels without proofs", BARE),
         Control("gold", "gold labels for the same pairs", {"labels.source": "truth"}),
         Control("label-only", "label-only judge, self-trained", {"models.judge_prompt": "compact-label"}),
         Control("random-proof", "a random valid proof, not the best", {"proofs.choose": "random"}),
@@ -40,6 +41,7 @@ def world() -> World:
         Control("memory", "labels with memory of earlier votes", {"labels.memory": 0.5, "labels.voting": "all"}),
         Control("target", "labels right with a promised 90%", {**STRICTEST, "labels.target_precision": 0.9}),
         Control("target-95", "labels right with a promised 95%", {**STRICTEST, "labels.target_precision": 0.95}),
+        Control("bare-rollback", "pseudo-labels without proofs, rollback", {**BARE, "rounds.gate": "rollback"}),
         Control("poisoned", "poisoned labels", {"labels.source": "truth"}, POISON),
         Control("rollback", "poisoned labels, rollback", {"labels.source": "truth", "rounds.gate": "rollback"}, POISON),
     ]
