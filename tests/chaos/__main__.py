@@ -35,12 +35,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-run", type=int, default=8)
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=FAULTS, metavar="FAULT")
+    parser.add_argument("--at", nargs="+", default=(), metavar="STAGE", help="strike only there, as at audit-proofs")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="gram-r2-chaos-"))
     print(f"the runs are in {folder}", flush=True)
     faults = [arguments.faults[i % len(arguments.faults)] for i in range(arguments.kills)]
     with local_services(folder / "prefect") as services:
-        kills = chaos(services, folder, faults, arguments.seed, arguments.per_run, changes=_CHANGES)
+        kills = chaos(services, folder, faults, arguments.seed, arguments.per_run, changes=_CHANGES, at=arguments.at)
     (folder / "kills.json").write_text(json.dumps([asdict(kill) for kill in kills], indent=1))
     print(table(kills))
     sys.exit(0 if all(kill.checked is not None and kill.checked.is_sound() for kill in kills) else 1)

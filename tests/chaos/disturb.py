@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,11 @@ def chaos(
     per_run: int = 5,
     undisturbed: Subject | None = None,
     changes: Mapping[str, Any] = {},
+    at: Collection[str] = (),
 ) -> list[Kill]:
     """Injects all of these faults in a seeded order, `per_run` into each run, and compares with an undisturbed run.
+
+    At any moment, or if stages are named in `at`, once in each of them while it is under way.
 
     If none is given, a first run is left undisturbed. `changes` are overrides of all runs that are started here; they may leave
     out stages of a given undisturbed one.
@@ -62,24 +65,32 @@ def chaos(
         runs += 1
         spread = not set(OF_MACHINES).isdisjoint(wanted[:per_run])
         subject = Subject(services, folder, f"run-{runs}", spread, changes)
-        struck, evidence = _disturb(subject, wanted, per_run, rng)
+        struck, evidence = _disturb(subject, wanted, per_run, rng, at)
         checked = check(subject, evidence, tokens, len(struck))
         for kill in struck:
             kill.checked = checked
         kills += struck
+        if at and not struck:
+            raise AssertionError(f"no run came to a stage of {', '.join(at)} that {wanted} could strike")
         print(f"{subject.name}: {len(struck)} kills, {checked}", flush=True)
     return kills
 
 
-def _disturb(subject: Subject, wanted: list[str], per_run: int, rng: random.Random) -> tuple[list[Kill], Evidence]:
+def _disturb(
+    subject: Subject, wanted: list[str], per_run: int, rng: random.Random, at: Collection[str]
+) -> tuple[list[Kill], Evidence]:
     """One run with up to `per_run` of the wanted faults, taken from the list when their targets exist."""
     kills: list[Kill] = []
     evidence = Evidence()
+    left = set(at)
     subject.start()
-    while len(kills) < per_run and wanted and not subject.ended():
-        _wait(subject, rng.uniform(2.0, 20.0))
-        deadline = time.monotonic() + 60
+    while len(kills) < per_run and wanted and not subject.ended() and (left or not at):
+        _wait(subject, rng.uniform(2.0, 20.0) if not at else rng.uniform(0.0, 2.0))
+        deadline = time.monotonic() + (60 if not at else _FINISHES_WITHIN_S)
         while not subject.ended() and time.monotonic() < deadline:
+            if at and subject.stage() not in left:
+                time.sleep(0.05)
+                continue
             now = possible(subject, rng)
             fault = next((fault for fault in wanted if fault in now), None)
             if fault is None:
@@ -92,6 +103,7 @@ def _disturb(subject: Subject, wanted: list[str], per_run: int, rng: random.Rand
                 continue  # it ended at this very moment
             evidence.take(subject)
             wanted.remove(fault)
+            left.discard(kill.stage)
             kill.went_on = _go_on(subject, fault in ENDING, rng)
             kills.append(kill)
             print(f"{subject.name}: {kill.fault} at {kill.stage}; continued: {kill.went_on}", flush=True)
