@@ -116,7 +116,7 @@ def page_content(run: Run, facts: Mapping[str, object]) -> Row:
         "measured": [row for row in table if row["accuracy"] is not None],
         "gates": [row for row in table if row.get("gate")],
         "best": best,
-        "learned": list(learned(table, best["round"])) if best else [],
+        "learned": learned(table, best["round"]) if best else "",
         "answer": answer(table, found),
         "gains": found,
         "controls": controls(run),

@@ -13,21 +13,24 @@ Row = dict[str, Any]
 
 def checked(run: Run, table: Sequence[Row], chosen: int) -> list[str]:
     """One sentence for each thing that was checked; `table` is the run's table of rounds, `chosen` the judge's round."""
-    return [*learned(table, chosen), *_reviewed(run), *(said for row in table for said in _of_round(row))]
+    origins = learned(table, chosen)
+    examples = [f"Examples: {origins}."] if origins else []
+    return [*examples, *_reviewed(run), *(said for row in table for said in _of_round(row))]
 
 
-def learned(table: Sequence[Row], chosen: int) -> Iterator[str]:
-    """How many examples of each origin the judge of round `chosen` learned from; nothing where it is not known."""
+def learned(table: Sequence[Row], chosen: int) -> str:
+    """How many examples of each origin the judge of round `chosen` learned from; empty where it is not known."""
     row = next((row for row in table if row["round"] == chosen), None)
-    if row is not None and row["labeled"] is not None:
-        human = f" ({number(row['human'])} with a rationale by people)" if row["human"] else ""
-        rounds = [f"{number(n)} of round {round}" for round, n in row["pseudo_by_round"].items()]
-        by_round = f" ({', '.join(rounds)})" if len(rounds) > 1 else ""
-        again = f", {number(row['repeated'])} of labeled pairs again" if row["repeated"] else ""
-        yield (
-            f"Examples: {number(row['labeled'])} of labeled pairs{human}, "
-            f"{number(row['pseudo_labeled'])} of pseudo-labeled pairs{by_round}{again}."
-        )
+    if row is None or row["labeled"] is None:
+        return ""
+    human = f" ({number(row['human'])} with a rationale by people)" if row["human"] else ""
+    rounds = [f"{number(n)} of round {round}" for round, n in row["pseudo_by_round"].items()]
+    by_round = f" ({', '.join(rounds)})" if len(rounds) > 1 else ""
+    again = f", {number(row['repeated'])} of labeled pairs again" if row["repeated"] else ""
+    return (
+        f"{number(row['labeled'])} of labeled pairs{human}, "
+        f"{number(row['pseudo_labeled'])} of pseudo-labeled pairs{by_round}{again}"
+    )
 
 
 def _reviewed(run: Run) -> Iterator[str]:
