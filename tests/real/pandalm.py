@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data.files import read_jsonl, write_jsonl
+from data.records import pair_key, parse_pair
 from flows.adapt import learning_curve
 from flows.config.parameters import AdaptConfig
 from flows.running.carry_out import opened
@@ -31,12 +32,15 @@ TRAINING = {"learning_rate": 2e-4, "epochs": 1, "batch_size": 16}
 Row = Mapping[str, Any]
 
 
-def folds_of(rows: Sequence[Row]) -> list[list[Row]]:
-    """Five parts that share no prompt, of about equal numbers of prompts."""
-    prompts = sorted({str(row["prompt"]) for row in rows})
+def folds_of(rows: Iterable[Row]) -> list[list[Row]]:
+    """Five parts that share no prompt, of about equal numbers of prompts. Of a pair that is given twice, the first is kept."""
+    distinct: dict[str, Row] = {}
+    for row in rows:
+        distinct.setdefault(pair_key(parse_pair(row)), row)
+    prompts = sorted({str(row["prompt"]) for row in distinct.values()})
     random.Random(0).shuffle(prompts)
     place = {prompt: i % FOLDS for i, prompt in enumerate(prompts)}
-    return [[row for row in rows if place[str(row["prompt"])] == fold] for fold in range(FOLDS)]
+    return [[row for row in distinct.values() if place[str(row["prompt"])] == fold] for fold in range(FOLDS)]
 
 
 def adapted(fold: int, prompt: str, parts: Sequence[Sequence[Row]], folder: Path) -> dict[str, Path]:
@@ -44,7 +48,7 @@ def adapted(fold: int, prompt: str, parts: Sequence[Sequence[Row]], folder: Path
     files = {"pairs": [r for i, part in enumerate(parts) if i != fold for r in part], "heldout": parts[fold]}
     for name, part in files.items():
         write_jsonl(STORE / f"data-{fold}" / f"{name}.jsonl", part)
-    size, sets = int(0.95 * len(files["pairs"])), []  # a few repeat a pair, or give a reason that names no response
+    sets: list[dict[str, Any]] = []
     if fold == 0:
         sets = [{"benchmark": "llmbar", "limit": 100}, {"benchmark": "rm-bench", "limit": 10}]
     config = AdaptConfig.model_validate(
@@ -54,7 +58,7 @@ def adapted(fold: int, prompt: str, parts: Sequence[Sequence[Row]], folder: Path
             "judge": {"path": str(real_model()), "prompt": prompt, "max_tokens": 2048, "dtype": "bfloat16"},
             "task": {
                 **{name: [{"path": str(STORE / f"data-{fold}" / f"{name}.jsonl")}] for name in files},
-                "sizes": [size],
+                "sizes": [len(files["pairs"])],
                 "validation_share": 0,
             },
             "training": {"trainable_layers": 15, "optimization": TRAINING},
@@ -117,7 +121,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folds", type=int, nargs="+", default=list(range(FOLDS)))
     chosen, folder = parser.parse_args().folds, data_folder()
-    parts = folds_of(list(pandalm(folder / "pandalm")))
+    rows = list(pandalm(folder / "pandalm"))
+    parts = folds_of(rows)
+    print(f"{len(rows)} pairs, of which {len(rows) - sum(map(len, parts))} are given again and left out", flush=True)
     games: dict[tuple[str, str], list[Path]] = {}
     for fold in chosen:
         for prompt in JUDGES:

@@ -11,9 +11,14 @@ from tests.real import pandalm
 
 def rows(n: int) -> list[dict[str, Any]]:
     """Two pairs for each prompt; the longer response is better in the first, the shorter in the second."""
-    texts = {"response_a": "longer", "response_b": "short"}
     return [
-        {"id": f"{prompt}-{i}", "prompt": f"prompt {prompt}", **texts, "label": "AB"[i]}
+        {
+            "id": f"{prompt}-{i}",
+            "prompt": f"prompt {prompt}",
+            "label": "AB"[i],
+            "response_a": f"longer {i}",
+            "response_b": f"short {i}",
+        }
         for prompt in range(n)
         for i in range(2)
     ]
@@ -25,6 +30,20 @@ def test_no_prompt_is_in_two_folds_and_no_pair_is_lost() -> None:
     assert sorted(map(len, prompts)) == [2, 2, 2, 3, 3]
     assert len(set().union(*prompts)) == 12
     assert sorted(row["id"] for part in parts for row in part) == sorted(row["id"] for row in rows(12))
+
+
+def test_a_pair_that_is_given_again_is_left_out_also_with_its_responses_swapped() -> None:
+    """The flow drops such pairs itself: a number of pairs that counts them could not be had."""
+    given = rows(12)
+    again = {
+        **given[0],
+        "id": "again",
+        "label": "B",
+        "response_a": given[0]["response_b"],
+        "response_b": given[0]["response_a"],
+    }
+    found = [str(row["id"]) for part in pandalm.folds_of([*given, again]) for row in part]
+    assert len(found) == len(set(found)) == 24
 
 
 def test_the_table_counts_both_games_of_a_pair(tmp_path: Path) -> None:
