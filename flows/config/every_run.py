@@ -36,7 +36,12 @@ class RunParameters(Section):
         title="Store",
         description="The folder that holds the run folders, or a URL such as s3://bucket/runs.",
     )
-    seed: Seed = Field(default=0, title="Seed", description="Everything random is derived from it.")
+    seed: Seed = Field(
+        default=0,
+        title="Seed",
+        description="Everything random is derived from it. On a CPU, a run that is repeated gives the same weights; on GPUs, "
+        "rounding differs from time to time, and so do labels and weights.",
+    )
     on_change: OnChange = Field(
         default="auto",
         title="If settings or data have changed",
