@@ -26,7 +26,7 @@ help:
 	@echo "make chaos       kill a short self-training KILLS=50 times, resume it, and check that nothing is lost"
 	@echo "make world       run the controls on 3 seeds (about an hour) and print the table in the README"
 	@echo "make grpo        train a tiny policy with GRPO on the rewards of JUDGE=runs/demo/final, on 3 seeds (half an hour); needs make demo"
-	@echo "make english     run a real model and its controls in English on SEEDS=1 seed (45 minutes on idle cores) and print the table"
+	@echo "make english     run a real model and its controls in English on SEEDS=1 seed (over two hours) and print the table"
 	@echo "make adapt-data  write the pairs on which adapt/demo adapts a judge"
 	@echo "make baselines   train a judge in five ways on 3 seeds (half an hour) and print the table in the README"
 	@echo "make real        run self-training on real files (GRAM_R2_DATA, default ../shared/data)"

@@ -11,9 +11,10 @@ import pytest
 from data.english import nicer
 from data.files import read_jsonl, write_jsonl
 from prompts.judge import COMPACT
+from tasks.run.stage import Run
 from tests.english import controls
-from tests.english.watch import run_watched
-from tests.support.controls import Control, World, table
+from tests.english.watch import run_watched, watched
+from tests.support.controls import Control, World, run_one, table
 
 PAIRS = nicer.draw_pairs(2, 1, nicer.all_words())
 
@@ -76,6 +77,25 @@ def test_what_is_watched_is_read_from_replies_as_they_were_shown(tmp_path: Path)
     made = world(tmp_path)
     found = run_watched(made, made.shown[0], 0)
     assert found == pytest.approx([50, 50, 50, 200 / 3, 25, 50])
+    assert "| self-training | 50.0 | 50.0 | 50.0 | 66.7 | 25.0 | 50.0 |" in watched(made, [0])
+    write_jsonl(run / "round-1/selected/selected.jsonl", [{**PAIRS[0].to_json(), "proofs": {}}])
+    assert "| self-training | 50.0 | 50.0 | 50.0 | 66.7 | 25.0 | none |" in watched(made, [0])
+
+
+def test_a_run_that_came_to_its_end_is_told_from_one_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(run: Run) -> None:
+        raise RuntimeError("the engine has died")
+
+    made = replace(world(tmp_path), write=lambda folder, seed: None)
+    monkeypatch.setattr("tests.support.controls.self_training", fail)
+    with pytest.raises(RuntimeError, match="has died"):
+        run_one(made, made.shown[0], 0)
+    assert not made.ended(made.shown[0], 0)
+    monkeypatch.setattr("tests.support.controls.self_training", lambda run: None)
+    run_one(made, made.shown[0], 0)
+    assert made.ended(made.shown[0], 0)
 
 
 def test_noise_turns_as_many_labels_of_a_as_of_b(tmp_path: Path) -> None:

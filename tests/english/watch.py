@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,13 +24,13 @@ def watched(world: World, seeds: Sequence[int]) -> str:
     for control in world.shown:
         found = [seen for seed in seeds if (seen := run_watched(world, control, seed)) is not None]
         if found:
-            columns = [mean_sd([one[i] for one in found]) for i in range(len(head) - 1)]
+            columns = [_column([one[i] for one in found]) for i in range(len(head) - 1)]
             lines.append(f"| {control.title} | {' | '.join(columns)} |")
     return "\n".join(["", *lines, ""])
 
 
 def run_watched(world: World, control: Control, seed: int) -> list[float] | None:
-    """The figures of one run, in the order of the table; None for one that writes no rationales, or has no proofs."""
+    """The figures of one run, in the order of the table, NaN without proofs; None for one that writes no rationales."""
     run = world.store / world.run_name(control, seed)
     if control.overrides.get("models.judge_prompt", "compact") != "compact":
         return None
@@ -48,8 +49,12 @@ def run_watched(world: World, control: Control, seed: int) -> list[float] | None
         share([audit.true for audit in audits]),
         100 * verdicts["A"] / max(answered, 1),
         100 * verdicts[None] / len(judgements),
-        share([audit.true and audit.consistent for audit in proofs]),
+        share([audit.true and audit.consistent for audit in proofs]) if proofs else math.nan,
     ]
+
+
+def _column(values: Sequence[float]) -> str:
+    return "none" if any(math.isnan(value) for value in values) else mean_sd(values)
 
 
 def share(hits: Sequence[bool]) -> float:

@@ -22,7 +22,7 @@ from data.files import read_jsonl
 from flows.config.recipes import load_recipe, with_overrides
 from flows.running.carry_out import opened
 from flows.self_train import self_training
-from tasks.run.finished import FINISHED
+from tasks.run.finished import FINISHED, mark_finished
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ def run_one(world: World, control: Control, seed: int) -> None:
     config = with_overrides(recipe.model_dump(mode="json"), changes)
     with opened(config, config) as run:
         self_training(run)
+        mark_finished(run)
 
 
 def run_seed(world: World, seed: int, names: Sequence[str]) -> None:
