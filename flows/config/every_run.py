@@ -39,8 +39,8 @@ class RunParameters(Section):
     seed: Seed = Field(
         default=0,
         title="Seed",
-        description="Everything random is derived from it. On a CPU, a run that is repeated gives the same weights; on GPUs, "
-        "rounding differs from time to time, and so do labels and weights.",
+        description="Everything random is derived from it. Repeated on the same CPU, a run gives the same weights; on GPUs, "
+        "rounding varies, and with it weights and labels.",
     )
     on_change: OnChange = Field(
         default="auto",
