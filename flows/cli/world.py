@@ -31,7 +31,7 @@ def world(
         bool, typer.Option("--words-apart", help="With --english: no word of rationale.jsonl is in another file.")
     ] = False,
 ) -> None:
-    """Write the data of the demo: pairs of a small invented world, whose right labels are known.
+    """Write pairs whose right labels are known: of the small invented world, or of the one in English.
 
     Writes rationale.jsonl, labeled.jsonl, unlabeled.jsonl, heldout.jsonl and
     calibration.jsonl, all disjoint, and the same bytes for the same options.

@@ -48,7 +48,7 @@ def _of_layers(config: RunParameters, training: Mechanics) -> Iterator[str]:
             )
 
 
-_ONE_EXAMPLE_A_PAIR = ("prover", "pretraining", "discriminative", "gram_pretraining")
+_ONE_EXAMPLE_A_PAIR = ("prover", "pretraining", "final", "discriminative", "gram_pretraining")
 
 
 def _of_pairs(config: RunParameters, training: Mechanics) -> Iterator[str]:

@@ -204,6 +204,12 @@ class Settings(Section):
                 f'training.label_loss = "labels" is for label-only judges, but models.judge_prompt = '
                 f'"{self.models.judge_prompt}" asks for a rationale: leave label_loss out, or use the prompt "gram"'
             )
+        if self.labels.grounded_votes:
+            why = 'labels.source = "truth" takes labels from the data' if self.labels.source == "truth" else ""
+            if not self.judge_prompt.has_rationale:
+                why = f'the judge of models.judge_prompt = "{self.models.judge_prompt}" gives only the label'
+            if why:
+                raise ValueError(f"labels.grounded_votes reads the rationales of votes, but {why}: leave it out")
         for name, one in self.training:
             if isinstance(one, Optimization) and one.early_stopping is not None:
                 raise ValueError(

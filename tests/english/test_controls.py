@@ -10,11 +10,12 @@ import pytest
 
 from data.english import nicer
 from data.files import read_jsonl, write_jsonl
+from flows.config.recipes import ConfigError
 from prompts.judge import COMPACT
 from tasks.run.stage import Run
 from tests.english import controls
 from tests.english.watch import run_watched, watched
-from tests.support.controls import Control, World, run_one, table
+from tests.support.controls import Control, World, run_one, run_seed, table
 
 PAIRS = nicer.draw_pairs(2, 1, nicer.all_words())
 
@@ -29,7 +30,7 @@ def world(store: Path) -> World:
 
 
 def measured(store: Path, run: str, accuracies: list[float]) -> None:
-    (store / run).mkdir()
+    (store / run).mkdir(exist_ok=True)
     lines: list[dict[str, Any]] = [{"stage": "benchmark", "accuracy": one} for one in accuracies]
     lines += [{"stage": "audit", "all_right": 0.5, "kept_right": 0.75} for _ in accuracies[1:]]
     write_jsonl(store / run / "metrics.jsonl", lines)
@@ -78,7 +79,8 @@ def test_what_is_watched_is_read_from_replies_as_they_were_shown(tmp_path: Path)
     found = run_watched(made, made.shown[0], 0)
     assert found == pytest.approx([50, 50, 50, 200 / 3, 25, 50])
     assert "| self-training | 50.0 | 50.0 | 50.0 | 66.7 | 25.0 | 50.0 |" in watched(made, [0])
-    write_jsonl(run / "round-1/selected/selected.jsonl", [{**PAIRS[0].to_json(), "proofs": {}}])
+    without = {order: {"rationale": ""} for order in ("ab", "ba")}
+    write_jsonl(run / "round-1/selected/selected.jsonl", [{**PAIRS[0].to_json(), "proofs": without}])
     assert "| self-training | 50.0 | 50.0 | 50.0 | 66.7 | 25.0 | none |" in watched(made, [0])
 
 
@@ -88,14 +90,47 @@ def test_a_run_that_came_to_its_end_is_told_from_one_that_failed(
     def fail(run: Run) -> None:
         raise RuntimeError("the engine has died")
 
-    made = replace(world(tmp_path), write=lambda folder, seed: None)
+    made = replace(world(tmp_path), write=lambda folder, seed: None, module="tests.english.no_such_module")
+    monkeypatch.setattr("tests.support.controls.check", lambda config: None)
     monkeypatch.setattr("tests.support.controls.self_training", fail)
     with pytest.raises(RuntimeError, match="has died"):
         run_one(made, made.shown[0], 0)
     assert not made.ended(made.shown[0], 0)
     monkeypatch.setattr("tests.support.controls.self_training", lambda run: None)
+    measured(tmp_path, "seed-0--self-training", [0.7, 0.8, 0.9])
     run_one(made, made.shown[0], 0)
     assert made.ended(made.shown[0], 0)
+    assert made.accuracies(made.shown[0], 0) == [], "what an earlier run of this name measured is gone"
+    run_seed(made, 0, ["self-training"])
+    assert not made.ended(made.shown[0], 0), "begun again, it failed"
+
+
+def test_a_run_whose_settings_cannot_work_is_not_begun(tmp_path: Path) -> None:
+    both = {"training.trainable_layers": 15, "training.judge.lora": {"r": 4, "alpha": 4}}
+    made = replace(world(tmp_path), write=lambda folder, seed: None, overrides=both)
+    with pytest.raises(ConfigError, match=r"training\.judge\.lora adds adapters to a frozen model"):
+        run_one(made, made.shown[0], 0)
+
+
+def test_every_effect_can_hold_and_fail(tmp_path: Path) -> None:
+    """The third seed learns nothing; later, the filters keep right labels as often as others."""
+    made = replace(
+        world(tmp_path),
+        shown=[*world(tmp_path).shown, Control("without-proofs", "without proofs")],
+    )
+    for seed, last in ((0, 0.94), (1, 0.90), (2, 0.70)):
+        measured(tmp_path, f"seed-{seed}--self-training", [0.70, 0.85, 0.90, last])
+        measured(tmp_path, f"seed-{seed}--labeled-only", [0.80])
+        measured(tmp_path, f"seed-{seed}--gold", [0.70, 0.80])
+        measured(tmp_path, f"seed-{seed}--without-proofs", [0.70, 0.60, 0.60, 0.72])
+    assert [holds for _, holds in controls.effects(made, [0, 1])] == [True] * 5
+    said = controls.effects(made, [2])
+    assert [holds for _, holds in said] == [True, False, False, False, True]
+    assert said[2][0] == "self-training (round last) − labeled-only: -10.0 (≥ 6; seeds: -10.0)"
+    lines = [one for one in made.metrics(made.shown[0], 0) if one["stage"] == "benchmark"]
+    no_better = {"stage": "audit", "all_right": 0.75, "kept_right": 0.75}
+    write_jsonl(tmp_path / "seed-0--self-training/metrics.jsonl", [*lines, no_better])
+    assert [holds for _, holds in controls.effects(made, [0])] == [True, True, True, True, False]
 
 
 def test_noise_turns_as_many_labels_of_a_as_of_b(tmp_path: Path) -> None:

@@ -78,8 +78,9 @@ def test_no_more_layers_can_be_trained_than_there_are(world: Path) -> None:
 
 
 def test_a_judge_that_learns_pairs_needs_an_even_batch(world: Path) -> None:
-    """A prover has one example a pair, in whatever batches."""
-    batches = {"training.first_judge.batch_size": 7, "training.prover.batch_size": 7}
+    """Prover and final fine-tuning have one example a pair, in whatever batches."""
+    final = {"training.final": {"learning_rate": 1e-4, "epochs": 1, "batch_size": 7}}
+    batches = {"training.first_judge.batch_size": 7, "training.prover.batch_size": 7, **final}
     [said] = training_problems(demo(world, **{**BASES, **batches, "training.pair_orders": True}))
     assert said.startswith("training.first_judge.batch_size = 7 would part the two orders of a pair")
     assert not list(training_problems(demo(world, **{**BASES, **batches})))

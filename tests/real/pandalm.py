@@ -1,9 +1,10 @@
 """``make real-pandalm``: what a real model learns of real preferences, in five folds; prints a table. Hours on two CPU cores.
 
 PandaLM's pairs with the reasons of another judge that agrees with the annotators' majority (`tests.real.self_training`); the
-model is SmolLM2-135M-Instruct. The flow adapt trains two judges on each fold's pairs: one that outputs only the label, one that
-writes the reason first. The folds share no prompt. The first fold's judges also play samples of LLMBar and RM-Bench, before and
-after.
+model is SmolLM2-135M-Instruct. The flow adapt trains two judges on each fold's pairs, for the same number of steps: one that
+outputs only the label, and sees each pair in both orders; one that writes the reason first, and sees it as given, since reasons
+name responses by position. The folds share no prompt. The first fold's judges also play samples of LLMBar and RM-Bench, before
+and after.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from data.files import read_jsonl, write_jsonl
 from data.records import pair_key, parse_pair
 from flows.adapt import learning_curve
+from flows.config.checks import check
 from flows.config.parameters import AdaptConfig
 from flows.running.carry_out import opened
 from tasks.benchmark.bootstrap import Table, draw, intervals
@@ -28,7 +30,7 @@ from tests.real.self_training import data_folder, pandalm
 STORE = Path("runs/pandalm")
 FOLDS = 5
 JUDGES = {"compact-label": "label", "compact": "reason and label"}
-TRAINING = {"learning_rate": 2e-4, "epochs": 1, "batch_size": 16}
+TRAINING = {"learning_rate": 2e-4, "max_steps": 60, "batch_size": 16}
 Row = Mapping[str, Any]
 
 
@@ -69,12 +71,13 @@ def adapted(fold: int, prompt: str, parts: Sequence[Sequence[Row]], folder: Path
             "generation": {"kv_cache_mib": 1024},
         }
     )
+    check(config)
     with opened(config, config.settings(prompt)) as run:
         before, after = learning_curve(run, config, prompt)
     return {
         "before": before.heldout.file("games.jsonl"),
         "after": after.heldout.file("games.jsonl"),
-        **{f"{set_.manifest.name}": set_.file("scores.json") for one in (before, after) for set_ in one.general},
+        **{set_.manifest.name: set_.file("scores.json") for one in (before, after) for set_ in one.general},
     }
 
 
@@ -107,7 +110,7 @@ def line(name: str, rows: Sequence[Row], share: Callable[[Row], float]) -> str:
 
 def lines(rows: Sequence[Row], games: Mapping[tuple[str, str], Sequence[Path]]) -> Iterator[str]:
     """The table; `games` by prompt and "before" or "after"."""
-    yield f"| judge of {len(rows)} pairs, {FOLDS} folds | right, % (95% interval over prompts) |"
+    yield f"| judge of {len(rows)} pairs | right, % (95% interval over prompts) |"
     yield "|---|---|"
     yield line("the first response (always A)", rows, lambda row: 0.5)
     yield line("the longest response", rows, by_longest)

@@ -59,7 +59,8 @@ def test_the_table_counts_both_games_of_a_pair(tmp_path: Path) -> None:
         ]
         files[when] = tmp_path / f"{when}.jsonl"
         write_jsonl(files[when], games)
-    made = list(pandalm.lines(judged, {(p, when): [files[when]] for p in pandalm.JUDGES for when in files}))
+    found = {(prompt, when): [files[when]] for prompt in pandalm.JUDGES for when in files}
+    made = list(pandalm.lines(judged, found))
     shares = [text.split("|")[2].strip() for text in made[2:]]
     assert shares[:3] == ["50.0 (50.0 to 50.0)"] * 3
     assert shares[3::2] == ["50.0 (50.0 to 50.0)"] * 2
@@ -69,3 +70,8 @@ def test_the_table_counts_both_games_of_a_pair(tmp_path: Path) -> None:
         )
         assert share == 50.0
         assert 25 < low < 40 < 60 < high < 75
+    longer = [row for row in judged if row["label"] == "A"]
+    assert [text.split("|")[2].strip() for text in list(pandalm.lines(longer, found))[3:5]] == [
+        "100.0 (100.0 to 100.0)",
+        "0.0 (0.0 to 0.0)",
+    ]

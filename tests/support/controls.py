@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from data.files import read_jsonl
+from flows.config.checks import check
 from flows.config.recipes import load_recipe, with_overrides
 from flows.running.carry_out import opened
 from flows.self_train import self_training
+from tasks.report.self_training import write_metrics
 from tasks.run.finished import FINISHED, mark_finished
 
 
@@ -65,7 +67,7 @@ class World:
         return [round(100 * line["accuracy"], 2) for line in lines if line["stage"] == "benchmark"]
 
     def ended(self, control: Control, seed: int) -> bool:
-        """Whether a run has come to its end."""
+        """Whether a run came to its end when it was last started."""
         return (self.store / self.run_name(control, seed) / FINISHED).exists()
 
     def label_rights(self, seed: int) -> list[tuple[float, float]]:
@@ -75,7 +77,7 @@ class World:
 
 
 def run_one(world: World, control: Control, seed: int) -> None:
-    """Executes one run to its end."""
+    """Executes one run to its end. Raises ConfigError for settings that cannot work."""
     folder = world.store / f"data-{seed}{f'--{control.name}' if control.data else ''}"
     world.write(folder, seed, **control.data)
     kinds = ["rationale", "labeled", "unlabeled", "heldout"]
@@ -85,17 +87,20 @@ def run_one(world: World, control: Control, seed: int) -> None:
     recipe = load_recipe(world.recipe, store=str(world.store), run_name=world.run_name(control, seed), seed=seed)
     changes = {**world.overrides, **sources, **control.overrides}
     config = with_overrides(recipe.model_dump(mode="json"), changes)
+    check(config)
     with opened(config, config) as run:
         self_training(run)
+        write_metrics(run, ended=True)
         mark_finished(run)
 
 
 def run_seed(world: World, seed: int, names: Sequence[str]) -> None:
-    """All controls of one seed, one after the other, each in its own process, whose output goes to a log in the store."""
+    """Controls of one seed, one after the other, each in its own process, whose output goes to a log in the store."""
     for control in (one for one in [*world.shown, *world.further] if one.name in names):
         name = world.run_name(control, seed)
         log = world.store / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        (world.store / name / FINISHED).unlink(missing_ok=True)
         print(f"{name} …", flush=True)
         with log.open("w") as stream:
             command = [sys.executable, "-m", world.module, "--one", control.name, "--seeds", str(seed)]
@@ -147,23 +152,31 @@ def main(
     """The command line of a world's controls: runs them, then prints the table, what `watched` shows, and the effects."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
-    parser.add_argument("--only", nargs="+", default=[control.name for control in world.shown])
-    parser.add_argument("--one", help="run one control in this process")
+    known = {control.name: control for control in [*world.shown, *world.further]}
+    parser.add_argument(
+        "--only", nargs="+", choices=known, default=[control.name for control in world.shown], metavar="NAME",
+        help=f"the runs to make, of {', '.join(known)} (default: those of the table)",
+    )  # fmt: skip
+    parser.add_argument("--one", choices=known, metavar="NAME", help="make one run in this process")
     parser.add_argument("--jobs", type=int, default=jobs, help=f"seeds to run in parallel (default: {jobs})")
     arguments = parser.parse_args()
     if arguments.one:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-        known = {control.name: control for control in [*world.shown, *world.further]}
         run_one(world, known[arguments.one], arguments.seeds[0])
         return
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda seed: run_seed(world, seed, arguments.only), arguments.seeds))
-    if {control.name for control in world.shown} <= set(arguments.only):
+    whole = {control.name for control in world.shown} <= set(arguments.only)
+    if whole:
         print("\n" + table(world, arguments.seeds) + "\n" + watched(arguments.seeds))
-        names = {world.run_name(one, seed): world.ended(one, seed) for one in world.shown for seed in arguments.seeds}
-        failed = [name for name, ended in names.items() if not ended]
-        if failed:
-            sys.exit(f"not ended, see their logs in {world.store}: {', '.join(failed)}")
+    runs = {
+        world.run_name(known[name], seed): world.ended(known[name], seed)
+        for name in arguments.only
+        for seed in arguments.seeds
+    }
+    if failed := [name for name, ended in runs.items() if not ended]:
+        sys.exit(f"not ended, see their logs in {world.store}: {', '.join(failed)}")
+    if whole:
         held = effects(arguments.seeds)
         for text, holds in held:
             print(f"{'holds' if holds else 'FAILS'}  {text}")

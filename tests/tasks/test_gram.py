@@ -216,6 +216,15 @@ def test_what_would_be_ignored_is_refused() -> None:
     checked(reasoning)
     with pytest.raises(ConfigError, match=r'label_loss = "labels" is for label-only judges'):
         checked({**reasoning, "training": {"label_loss": "labels"}})
+    grounded = {"labels": {"grounded_votes": True}}
+    checked({**reasoning, **grounded})
+    with pytest.raises(ConfigError, match=r'grounded_votes reads .*models\.judge_prompt = "gram" gives only the label'):
+        checked({**recipe, **grounded})
+    true = {**reasoning, "data": {"labeled": [{"path": "x"}], "unlabeled_truth": True}}
+    with pytest.raises(
+        ConfigError, match=r'grounded_votes reads .*labels\.source = "truth" takes labels from the data'
+    ):
+        checked({**true, "labels": {"grounded_votes": True, "source": "truth"}})
 
 
 def test_what_the_flow_does_not_read_is_refused() -> None:

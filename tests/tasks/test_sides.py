@@ -61,11 +61,9 @@ def test_positions_are_those_of_the_examples_that_fit(tmp_path: Path) -> None:
     assert (found.twos, found.ones) == ([(2, 3)], [0, 1])
 
 
-@pytest.mark.parametrize(
-    ("proofs", "said"), [({"orders": "one"}, "both orders"), ({"both_orders": False}, "both orders")]
-)
-def test_pairs_must_be_proved_in_both_orders(proofs: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=f"pair_orders needs pairs that are proved in {said}"):
+@pytest.mark.parametrize("proofs", [{"orders": "one"}, {"both_orders": False}])
+def test_pairs_must_be_proved_in_both_orders(proofs: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="pair_orders needs pairs that are proved in both orders"):
         settings_with(training={"pair_orders": True}, proofs=proofs)
     settings_with(training={"pair_orders": False}, proofs=proofs)
 
