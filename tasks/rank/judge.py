@@ -85,14 +85,14 @@ class Judge:
         """How much the judge prefers a response to a reference response, such as the policy's greedy one: 0 to 1.
 
         The mean over both orders of the probability, for a judge that gives probabilities or scores, otherwise of the share
-        of the votes, where a tie and a reply without a verdict count one half. None if no reply has a verdict.
+        of the votes that have a verdict, where a tie counts one half. None unless each order has a verdict.
         """
         pair_of(prompt, response, reference)
         return self.reward_many([(prompt, response, reference)])[0]
 
     def reward_many(self, triples: Sequence[tuple[Prompt, str, str]]) -> list[float | None]:
         """`reward` for many (prompt, response, reference), in one batch."""
-        return [None if compared.is_undecided else compared.share for compared in self.compare_many(triples)]
+        return [compared.reward for compared in self.compare_many(triples)]
 
     # ---- many responses ---------------------------------------------------------------------------------------------
 

@@ -38,6 +38,22 @@ class Comparison:
     answers: tuple[Judged, ...]
 
     @property
+    def orders(self) -> tuple[float | None, ...]:
+        """The share in each order that was shown, over the replies that have a verdict; None where none has."""
+        shown = sorted({judged.order for judged in self.answers})
+        return tuple(_share_of([judged for judged in self.answers if judged.order == order]) for order in shown)
+
+    @property
+    def reward(self) -> float | None:
+        """The mean of `orders`, from 0 to 1; None unless each has a verdict.
+
+        `share` counts a reply without a verdict as half a win, which here would be a reward made of nothing; one order alone
+        would be the judge's preference for a position.
+        """
+        shares = [share for share in self.orders if share is not None]
+        return round(sum(shares) / len(shares), 12) if len(shares) == len(self.orders) else None
+
+    @property
     def nulls(self) -> int:
         """How many answers have no verdict; `answers` has the reason for each."""
         return sum(judged.answer.malformed is not None for judged in self.answers)
@@ -66,6 +82,11 @@ class Comparison:
     def _side(self, order: int) -> int | None:
         winners = [judged.winner for judged in self.answers if judged.order == order]
         return (winners.count(0) > winners.count(1)) - (winners.count(0) < winners.count(1)) if winners else None
+
+
+def _share_of(answers: Sequence[Judged]) -> float | None:
+    shares = [one.share for one in answers if one.answer.malformed is None]
+    return sum(shares) / len(shares) if shares else None
 
 
 def judged_in(order: int, answer: JudgeAnswer) -> Judged:

@@ -36,18 +36,8 @@ class Compared:
 
     @property
     def share(self) -> float | None:
-        """The first response's share of the win, as the mean over both orders; None unless each has a verdict.
-
-        `Comparison.share` counts a reply without a verdict as half a win, which here would be a reward made of nothing; one
-        order alone would be the judge's preference for a position.
-        """
-        shares = [share for share in self.orders if share is not None]
-        return round(sum(shares) / len(ORDERS), 12) if len(shares) == len(ORDERS) else None
-
-    @property
-    def orders(self) -> tuple[float | None, ...]:
-        """The share in each order, over the replies that have a verdict; None where none has."""
-        return tuple(_share_of([one for one in self.comparison.answers if one.order == order]) for order in ORDERS)
+        """The first response's share of the win, as the mean over both orders; None unless each has a verdict."""
+        return self.comparison.reward
 
     @property
     def reason(self) -> str | None:
@@ -57,11 +47,6 @@ class Compared:
         failed = (one.answer.malformed for one in self.comparison.answers if one.answer.failed)
         nulls = (one.answer.malformed for one in self.comparison.answers)
         return next((reason for reason in (*failed, *nulls) if reason), None)
-
-
-def _share_of(answers: Sequence[Judged]) -> float | None:
-    shares = [one.share for one in answers if one.answer.malformed is None]
-    return sum(shares) / len(shares) if shares else None
 
 
 class ServedJudge:

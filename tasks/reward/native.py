@@ -58,7 +58,7 @@ def _add_groups(app: FastAPI, service: Service) -> None:
         return CompareAnswer(
             winner=_winner(found),
             share=found.share,
-            orders=list(found.orders),
+            orders=list(found.comparison.orders),
             reason=found.reason,
             rationales=[one.answer.rationale for one in found.comparison.answers],
             tokens=found.tokens,
@@ -108,7 +108,7 @@ def _listed(comparisons: Mapping[Match, Compared]) -> list[OneComparison]:
             first=first,
             second=None if second == REFERENCE else second,
             share=found.share,
-            orders=list(found.orders),
+            orders=list(found.comparison.orders),
             reason=found.reason,
         )
         for (first, second), found in comparisons.items()

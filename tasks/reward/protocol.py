@@ -38,7 +38,7 @@ class Asked(BaseModel):
         None,
         gt=0,
         le=3600,
-        description=f"What is not answered by then is null. At most the service's ({DEADLINE_S:g}).",
+        description=f"What is not answered by then is null. The service's ({DEADLINE_S:g}) holds, too.",
     )
     seed: int | None = Field(None, ge=0, lt=2**31, description="Of sampled judgments and random matches.")
 

@@ -28,7 +28,7 @@ _AHEAD_S, _AHEAD_SHARE = 1.0, 0.05
 
 @dataclass(frozen=True)
 class Service:
-    """A judge as a reward, with what holds where a request says nothing else. `deadline_s` is also the most that one may ask.
+    """A judge as a reward, with what holds where a request says nothing else; `deadline_s` holds in any case.
 
     `length_slope` is what being twice as long as the group's mean is worth, and is taken off a group's rewards. `references`
     are those of prompts, by their `prompt_key`, for requests that bring none.
@@ -45,10 +45,8 @@ class Service:
         return asyncio.get_running_loop().time()
 
     def deadline(self, asked_s: float | None = None) -> float:
-        """When a request that comes in now is answered at the latest. Raises RefusedError for a later one than the service's."""
-        if asked_s is not None and asked_s > self.deadline_s:
-            raise RefusedError(f"deadline_s may be at most {self.deadline_s:g} here, got {asked_s:g}")
-        whole_s = asked_s or self.deadline_s
+        """When a request that comes in now is answered at the latest: by the service's deadline or its own, the earlier one."""
+        whole_s = min(asked_s or self.deadline_s, self.deadline_s)
         return self.now() + whole_s - min(_AHEAD_S, _AHEAD_SHARE * whole_s)
 
     def query(self, asked: Asked) -> JudgeQuery:

@@ -19,8 +19,17 @@ from tasks.reward.limits import RefusedError
 from tasks.reward.protocol import turns_of
 
 _LEADING = re.compile(rf"(?:{SPECIAL.pattern})\s*")
-_TRAILING = re.compile(rf"(?:{SPECIAL.pattern})\s*\Z")
+_TRAILING = re.compile(rf"(?:(?:{SPECIAL.pattern})\s*)+\Z")
 _ROLES = {"system": "system", "user": "user", "assistant": "assistant", "model": "assistant"}
+_POLICYS = re.compile(
+    r"Cutting Knowledge Date: [^\n]*\nToday Date: [^\n]*\s*"  # Llama 3.1 and 3.2, before the text of a system turn
+    r"|You are Qwen, created by Alibaba Cloud\. You are a helpful assistant\.\Z"  # Qwen2.5
+    r"|You are a helpful AI assistant named SmolLM, trained by Hugging Face\Z"  # SmolLM2
+)
+"""What templates write into a system turn by themselves: it speaks to the policy, and is no part of the question.
+
+As in the templates of TRL 1.16 (trl/chat_templates) and of SmolLM2-135M-Instruct. Qwen2's "You are a helpful assistant." stays:
+a user may have said it."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ def conversation_of(prompt: object, where: str) -> tuple[Message, ...]:
         return turns_of(prompt)
     for template in _TEMPLATES:
         if (turns := template.read(prompt)) is not None:
-            return turns_of(turns)
+            return turns_of(_without_policys(turns))
     if mark := SPECIAL.match(prompt):
         raise RefusedError(
             f"{where} is in a chat template that is not known here (it begins with {mark[0]!r}): give the conversation in the "
@@ -70,13 +79,22 @@ def conversation_of(prompt: object, where: str) -> tuple[Message, ...]:
     return turns_of(prompt)
 
 
+def _without_policys(turns: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The turns without what the template itself has put into the first."""
+    first = turns[0]
+    if first["role"] != "system" or not (found := _POLICYS.match(first["content"])):
+        return turns
+    left = first["content"][found.end() :]
+    return [{**first, "content": left}, *turns[1:]] if left else turns[1:]
+
+
 def without_end(response: str) -> str:
-    """A response without the special token that ends it."""
-    return _TRAILING.sub("", response, count=1)
+    """A response without the special tokens that end it."""
+    return _TRAILING.sub("", response)
 
 
 def response_of(query: str, prompt: str, where: str) -> str:
-    """What follows the prompt in a query, without the special token that ends it.
+    """What follows the prompt in a query, without the special tokens that end it.
 
     Either may begin with a special token, such as that of the beginning of a text, that the other has not. Raises RefusedError,
     naming `where`, if the query does not begin with the prompt.

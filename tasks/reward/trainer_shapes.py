@@ -13,6 +13,8 @@ these trainers try again and at last stop.
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,9 +39,11 @@ _HOW = (
 def sample_of(service: Service, prompt: object, label: object, where: str) -> tuple[tuple[Turn, ...], str]:
     """The conversation of a sample, and the reference response: that of its label, or the service's for its prompt.
 
-    A label that is a text is the reference, unless the service has references: then it may be anything. One that is an object
-    may have "reference", and the conversation as "messages" or "prompt". Raises RefusedError, naming `where`, if there is none.
+    A label that is a text is the reference, unless the service has references: then it may be anything. One that is an object, or
+    the JSON text of one with any of these keys, may have "reference", and the conversation as "messages" or "prompt". Raises
+    RefusedError, naming `where`, if there is none.
     """
+    label = _read(label)
     known = label if isinstance(label, Mapping) else {} if service.references else {"reference": label}
     given = next((known[name] for name in ("messages", "prompt") if known.get(name) is not None), None)
     turns = conversation_of(prompt, f"the prompt of {where}") if given is None else turns_of(given)
@@ -47,6 +51,16 @@ def sample_of(service: Service, prompt: object, label: object, where: str) -> tu
     if not isinstance(reference, str) or not reference.strip():
         raise RefusedError(f"{where} has no reference response to compare with: {_HOW}")
     return turns, reference
+
+
+def _read(label: object) -> object:
+    """The object that a label's text holds, where it is one of ours; otherwise the label. As `asked` of trainers.py."""
+    if isinstance(label, str) and label.lstrip().startswith("{"):
+        with contextlib.suppress(ValueError):
+            read = json.loads(label)
+            if any(name in read for name in ("reference", "messages", "prompt")):
+                return read
+    return label
 
 
 def without_nulls(rewards: Sequence[float | None], reasons: Sequence[str | None]) -> list[float]:

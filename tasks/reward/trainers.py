@@ -219,12 +219,13 @@ def without_end(text: str) -> str:
 def asked(given: Any, prompt: Any) -> tuple[Any, str | None]:
     """The prompt and the reference of a sample: `given` is the label or the metadata of its row.
 
-    A mapping, or a text that holds a JSON object, can have the keys "messages" (or "prompt"), for a prompt that the trainer
+    A mapping, or the JSON text of one with any of these keys, can have "messages" (or "prompt"), for a prompt that the trainer
     has put into the policy's chat template, and "reference". Any other text that is not empty is the reference.
     """
     if isinstance(given, str) and given.lstrip().startswith("{"):
         with contextlib.suppress(ValueError):
-            given = json.loads(given)
+            read = json.loads(given)
+            given = read if any(name in read for name in ("reference", "messages", "prompt")) else given
     if isinstance(given, Mapping):
         messages, text = given.get("messages"), given.get("prompt")
         found = messages if messages is not None else text if text is not None else prompt

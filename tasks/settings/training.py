@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from tasks.settings.mechanics import Mechanics
-from tasks.settings.section import Section, Share
+from tasks.settings.section import Section
 
 
 class EarlyStopping(Section):
@@ -70,8 +70,8 @@ class Optimization(Section):
         title="Micro-batch (examples)",
         description="This many examples are held in memory at once; it must divide the batch size. Empty: the whole batch.",
     )
-    warmup_ratio: Share = Field(
-        0.1, title="Warm-up", description="The learning rate rises over this share of the steps."
+    warmup_ratio: float = Field(
+        0.1, ge=0, lt=1, title="Warm-up", description="The learning rate rises over this share of the steps."
     )
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = Field(
         "cosine", title="Schedule", description="The learning rate follows this curve after warm-up."

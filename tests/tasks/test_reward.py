@@ -48,4 +48,4 @@ def test_where_no_reply_is_a_verdict_there_is_no_reward(encoder: ChatEncoder) ->
     judge, _ = judge_of(encoder, lambda a, b: "A")
     assert judge.reward("?", "b", "a") is None
     half, _ = judge_of(encoder, lambda a, b: A if a == "b" else "no verdict")
-    assert half.reward("?", "b", "a") == 0.75, "what is no verdict counts one half"
+    assert half.reward("?", "b", "a") is None, "one order alone says which position the judge prefers"

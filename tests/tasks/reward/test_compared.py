@@ -42,4 +42,4 @@ def test_a_reply_without_a_verdict_is_not_half_a_win(
     answers: list[Judged], orders: tuple[float | None, ...], share: float | None, reason: str | None
 ) -> None:
     found = compared(*answers)
-    assert (found.orders, found.share, found.reason) == (orders, share, reason)
+    assert (found.comparison.orders, found.share, found.reason) == (orders, share, reason)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trl
 
 from data.records import Message
 from data.sources.rows import SourceError
@@ -102,6 +103,7 @@ def test_the_prompt_and_the_marks_around_a_response_are_cut_off(query: str, prom
 
 def test_marks_within_a_response_are_left_to_it() -> None:
     assert response_of("Why?<|im_end|> is a mark.", "Why?", "query") == "<|im_end|> is a mark."
+    assert response_of("Why?Because.<|im_end|>\n<|endoftext|>", "Why?", "query") == "Because.", "several end it"
 
 
 # ---- prompts ------------------------------------------------------------------------------------------------------------
@@ -111,6 +113,24 @@ def test_marks_within_a_response_are_left_to_it() -> None:
 def test_a_rendered_prompt_is_read_as_the_conversation_that_it_is(prompt: str) -> None:
     system = (Message("system", "Be brief."),) if prompt == CHATML else ()
     assert conversation_of(prompt, "prompt") == (*system, Message("user", "Why?"))
+
+
+@pytest.mark.parametrize("name", ["qwen2_5", "llama3_1", "llama3_2", "qwen3"])
+def test_what_a_template_tells_the_policy_is_no_part_of_the_question(tokenizer: Any, name: str) -> None:
+    """By TRL's copies of the templates."""
+    template = (Path(trl.__file__).parent / f"chat_templates/{name}.jinja").read_text(encoding="utf-8")
+    for turns in ([], [{"role": "system", "content": "Be brief."}]):
+        asked = [*turns, {"role": "user", "content": "Why?"}]
+        prompt = tokenizer.apply_chat_template(
+            asked, chat_template=template, tokenize=False, add_generation_prompt=True, bos_token="<|begin_of_text|>"
+        )
+        assert turns or name == "qwen3" or "system" in prompt
+        assert conversation_of(prompt, "prompt") == tuple(Message(**turn) for turn in asked)
+
+
+def test_smollm_s_template_tells_the_policy_who_it_is() -> None:
+    prompt = CHATML.replace("Be brief.", "You are a helpful AI assistant named SmolLM, trained by Hugging Face")
+    assert conversation_of(prompt, "prompt") == (Message("user", "Why?"),)
 
 
 def test_turns_and_a_reply_that_has_begun_to_think_are_read_too() -> None:
@@ -143,6 +163,12 @@ def test_slime_gets_a_number(encoder: ChatEncoder) -> None:
             assert await post(client, "/slime", prompt=turns, response="a", label="b") == 0.0
             assert await post(client, "/slime", prompt=CHATML, response="b<|im_end|>", label="b") == 0.5
             assert {stand_in.shown(body) for body in stand_in.seen[-2:]} == {("b", "b")}
+            label = '{"reference": "b", "messages": [{"role": "user", "content": "Why?"}]}'
+            assert await post(client, "/slime", prompt="<|user|>Why?", response="c", label=label) == 1.0
+            assert stand_in.shown(stand_in.seen[-1]) in {("c", "b"), ("b", "c")}
+            label = '{"name": "Bo"}'
+            await post(client, "/slime", prompt="Why?", response="c", label=label)
+            assert label in stand_in.shown(stand_in.seen[-1]), "a reference may be JSON, too"
             problem = await post(client, "/slime", 422, prompt="Why?", response="c", label=None)
             assert "label has no reference response" in problem["detail"]
 

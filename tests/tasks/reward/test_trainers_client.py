@@ -234,6 +234,7 @@ def test_marks_of_the_end_are_cut_off_at_the_end_only() -> None:
         ('{"messages": [{"role": "user", "content": "Q"}]}', ([{"role": "user", "content": "Q"}], None)),
         ({"prompt": "Q", "reference": "R"}, ("Q", "R")),
         ("{x} is a set", ("P", "{x} is a set")),
+        ('{"name": "Bo"}', ("P", '{"name": "Bo"}')),
     ],
 )
 def test_a_label_holds_the_reference_and_may_hold_the_prompt(given: Any, expected: tuple[Any, Any]) -> None:
