@@ -126,7 +126,10 @@ def self_training(run: Run) -> list[Candidate]:
         labeled = label(run, i, standing.judge, batch, truth, strictness)
         if none_kept(labeled):
             break
-        selected = [*standing.selected, prove(run, i, prover, labeled.ref("labels.jsonl"))]
+        proved = prove(run, i, prover, labeled.ref("labels.jsonl"))
+        if none_kept(proved):
+            break
+        selected = [*standing.selected, proved]
         audit_proofs(run, i, prover, standing.judge, labeled.ref("labels.jsonl"), truth)
         judge = train_judge(run, i, judge_examples(run, i, selected, human), base, previous=standing.judge)
         judges.append((i, judge, measure(run, i, judge, heldout, sets)))

@@ -116,7 +116,8 @@ def write_proofs(run: Run, round: int, prover: Artifact | Checkpoint, labeled: F
 def select_proofs(run: Run, round: int, proofs_made: Artifact, labeled: FileRef) -> Artifact:
     """The stage "select": the best valid proof for each order of a pair that was proved; a pair without one is dropped.
 
-    The rules are applied before the score, so a pair is not lost to one bad proof with a high score.
+    The rules are applied before the score, so a pair is not lost to one bad proof with a high score. A later round than the first
+    may keep none: then it is the last (`tasks.label.none_kept`). Raises StageError if an earlier one keeps none.
     """
     judge, proofs = run.settings.judge_prompt, run.settings.proofs
     seed = derive_seed(run.seed, "select", round) if proofs.choose == "random" else None
@@ -134,13 +135,15 @@ def select_proofs(run: Run, round: int, proofs_made: Artifact, labeled: FileRef)
     def body(context: Context) -> Outcome:
         blocks = generated_blocks(context.artifact("proofs"), context.file("labeled"))
         outcome = _select(context.work, blocks, judge, proofs, seed)
-        if outcome.counts.kept == 0:
-            raise StageError(
-                f"no pair has a valid proof: {outcome.counts.rows_in} pairs, rejected proofs {outcome.metrics['rejected']}. "
-                "Train the prover longer, raise proofs.k, or relax the rule that rejects the most"
-                + "".join(f"\n{line}" for line in outcome.metrics.get(WARNINGS, ()))
-            )
-        return outcome
+        if outcome.counts.kept:
+            return outcome
+        nothing = (
+            f"no pair has a valid proof: {outcome.counts.rows_in} pairs, rejected proofs {outcome.metrics['rejected']}. "
+            "Train the prover longer, raise proofs.k, or relax the rule that rejects the most"
+        )
+        if round > 1:
+            return outcome.warning([f"{nothing}. There are no further rounds"])
+        raise StageError(nothing + "".join(f"\n{line}" for line in outcome.metrics.get(WARNINGS, ())))
 
     return run.find_or_make(
         f"round-{round}/selected", "select", config, {"proofs": proofs_made, "labeled": labeled}, body, round

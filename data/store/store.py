@@ -61,20 +61,21 @@ class RunStore(RunFolder):
         """The artifact with this stage's key: in its place, set aside earlier, or from another run of this store.
 
         Every local file is read and compared with its hash; of remote files, only the size is checked. A damaged artifact
-        is moved aside, and `say` reports the files.
+        is moved aside, and `say` reports the files; only the same content replaces it, since one with its key can lack rows.
         """
-        here = self.path / stage.name
+        here, content = self.path / stage.name, None
         found = self._with_key(here, stage.key)
         if found is not None and (damage := self._damage(found)):
+            content = found.manifest.content
             self._move_damaged(stage, found, damage, say)
         elif found is not None:
             return replace(found, reused=True)
         aside = self.path / STALE / _flat(stage)
-        if (found := self._with_key(aside, stage.key)) is not None and not self._damage(found):
+        if (found := self._with_key(aside, stage.key, content)) is not None and not self._damage(found):
             self._set_aside(here)
             self._move(aside, here)
             return replace(self._adopted(stage, here, None), taken_from=STALE)
-        for other in self._elsewhere(stage.key):
+        for other in self._elsewhere(stage.key, content):
             self._set_aside(here)
             self._copy(other, here, self.work_dir(stage))
             there = other.relative_to(self.root)
@@ -100,16 +101,17 @@ class RunStore(RunFolder):
         others = ((self._look(path), path.relative_to(self.root).parts[0]) for path in self._elsewhere(stage.key))
         return next((replace(one, taken_from=origin) for one, origin in chain(found, others) if one is not None), None)
 
-    def _with_key(self, path: Path, key: str) -> Artifact | None:
+    def _with_key(self, path: Path, key: str, content: str | None = None) -> Artifact | None:
         found = self._look(path)
-        return found if found is not None and found.manifest.key == key else None
+        fits = found is not None and found.manifest.key == key and content in (None, found.manifest.content)
+        return found if fits else None
 
-    def _elsewhere(self, key: str) -> Iterator[Path]:
-        """Artifacts with this key in the other runs of the store."""
+    def _elsewhere(self, key: str, content: str | None = None) -> Iterator[Path]:
+        """Artifacts with this key, and this content if one is given, in the other runs of the store."""
         for path in sorted(self._other_manifests(key)):
             # Damage in another run is that run's problem: this one makes its own artifact.
             with contextlib.suppress(StoreError):
-                found = self._with_key(path.parent, key)
+                found = self._with_key(path.parent, key, content)
                 if found is not None and not self._damage(found):
                     yield path.parent
 
@@ -191,8 +193,7 @@ class RunStore(RunFolder):
             started=started,
             seconds=round(time.time() - started, 3),
             software=software,
-            # Of the flow's own process, so far: comparing manifests shows whether it stays flat. Engines and trainers
-            # report their own in the stage's metrics.
+            # Of the flow's own process, so far; engines and trainers report theirs in the stage's metrics.
             peak_memory_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         )
         for name in files:  # before the manifest, which vouches for them
@@ -210,9 +211,8 @@ class RunStore(RunFolder):
 
     def _put(self, stage: Stage, work: Path) -> Artifact:
         """Moves a finished artifact to its place; what was there is set aside."""
-        for note in work.rglob(".*"):
-            if note.is_file():
-                note.unlink(missing_ok=True)
+        for note in filter(Path.is_file, work.rglob(".*")):
+            note.unlink(missing_ok=True)
         target = self.path / stage.name
         self._set_aside(target)
         if self.remote is not None:

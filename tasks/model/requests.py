@@ -169,7 +169,9 @@ class PendingRow:
 
     def _fields(self, i: int, j: int, completion: Completion) -> dict[str, Any]:
         score = {"logprob_alone": self.alone[i, j]} if (i, j) in self.alone else {}
-        return {**_completion_fields(completion), **score}
+        request = self.requests[i]
+        scored = {} if request.score_from is None else {"n_scored": len(request.prompt_ids) - request.score_from}
+        return {**_completion_fields(completion), **score, **scored}
 
 
 class Asking:

@@ -65,9 +65,9 @@ def _draw(run: Run, round: int, labels: Artifact, n: int) -> list[Row]:
 
 
 def _batch(run: Run, round: int, labels: Artifact) -> Iterator[tuple[Row, Row]]:
-    """The round's unlabeled pairs with their votes, or without if the labels did not come from votes."""
+    """The round's unlabeled pairs with their votes, or without if the labels did not come from votes, or these were removed."""
     votes, data = run.finished_stage("vote", round), run.finished_stage("reviewed-data") or run.finished_stage("data")
-    if votes is not None and data is not None:
+    if votes is not None and not votes.manifest.retired and data is not None:
         with_earlier = run.finished_stage("batch", round)
         batch = with_earlier.file("batch.jsonl") if with_earlier else batch_of(data, round).path
         yield from generated_for(votes, batch)
@@ -129,7 +129,7 @@ def _add_proofs(pairs: dict[str, Row], run: Run, round: int, labels: Artifact) -
                 reason = row.get("reason")
                 pair.update(fate=f"dropped at select: {reason}" if reason else "kept", kept=reason is None)
                 chosen |= {(pair["id"], o): p.get("candidate") for o, p in row.get("proofs", {}).items()}
-    if proofs is None:
+    if proofs is None or proofs.manifest.retired:
         return
     for row, line in generated_for(proofs, labels.file("labels.jsonl")):
         pair = pairs.get(str(row["id"]))

@@ -126,7 +126,9 @@ def outcome(run: Run) -> str:
     table = round_table(run)
     when = _chosen_after(table, metrics["chosen_round"])
     stopped = f"; stopped by the gate of round {last['name']}" if (last := last_by_gate(table)) else ""
-    stopped += "".join(f"; round {row['name']} kept no label" for row in table if row["labels_kept"] == 0)
+    for row in table:
+        what = "label" if row["labels_kept"] == 0 else "proof" if row["round"] and row["pairs_selected"] == 0 else None
+        stopped += f"; round {row['name']} kept no {what}" if what else ""
     return f"{percent(metrics['accuracy'])} {when}{stopped}; judge in {place_of(run.store, exported.path)}"
 
 

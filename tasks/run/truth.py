@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from data.files import json_line, read_jsonl
-from data.store.artifacts import Artifact, Counts, FileRef, Input, Outcome
+from data.store.artifacts import Artifact, Counts, FileRef, Input, Outcome, StageError
 from tasks.run.stage import Context, Run
 
 
 def labels_from_truth(run: Run, round: int, batch: FileRef, truth: FileRef) -> Artifact:
-    """The stage "label" of the gold control: the true labels instead of the judge's."""
+    """The stage "label" of the gold control: the true labels instead of the judge's.
+
+    Raises StageError if the first round knows none; a later one is then the last.
+    """
 
     def body(context: Context) -> Outcome:
         known = {row["id"]: row["label"] for row in read_jsonl(context.file("truth"))}
@@ -33,7 +36,13 @@ def labels_from_truth(run: Run, round: int, batch: FileRef, truth: FileRef) -> A
                 kept_file.write(json_line({**row, **facts}))
         unknown = n_rows - sides.total()
         counts = Counts(n_rows, sides.total(), {"truth_unknown": unknown} if unknown else {})
-        return Outcome(counts, {"label_balance": dict(sides)})
+        made = Outcome(counts, {"label_balance": dict(sides)})
+        if sides:
+            return made
+        nothing = f"the true label of none of {n_rows} pairs is known: check data.unlabeled_truth and the rows' labels"
+        if round == 1:
+            raise StageError(nothing)
+        return made.warning([f"{nothing}. There are no further rounds"])
 
     inputs = {"batch": batch, "truth": truth}
     return run.find_or_make(f"round-{round}/labels", "label", {"source": "truth"}, inputs, body, round)

@@ -229,7 +229,7 @@ def judge_proofs(run: Run, round: int, judge: Artifact, proofs: Artifact) -> Art
         "max_tokens": run.settings.judge_room,
         "context": models.max_tokens,
         "overlong": models.overlong,
-        "read": "label and reply",
+        "read": "label and reply, of which the tokens are counted",
     }
     dtype = resolved_dtype(models.dtype)
     config = {**params, "prompt_digest": prompt.digest, "dtype": dtype, **head_facts(dtype)}
@@ -264,7 +264,7 @@ def _readings(rows: Rows) -> Iterable[dict[str, Any]]:
             "prompt": prompt_key(parse_pair(row).prompt),
             "right": row["right"],
             "log_odds": odds if math.isfinite(odds) else None,
-            "mean_logprob": made["reply"]["logprob"] / row["n_tokens"],
+            "mean_logprob": made["reply"]["logprob"] / made["reply"]["n_scored"],
         }
 
 

@@ -138,8 +138,15 @@ class _Joining:
                     self._drop(row, reason)
 
     def _append(self, name: str, pairs: Sequence[PreferencePair]) -> None:
-        with (self.context.work / name).open("ab" if name in self.files else "wb") as stream:
-            stream.writelines(json_line(pair.to_json()).encode() for pair in pairs)
+        """Adds pairs to a file. One whose id another pair there has, as one's own ids are of a kind, gets one by its content."""
+        file = self.context.work / name
+        taken = {row["id"] for row in read_jsonl(file)} if name in self.files else set()
+        with file.open("ab" if name in self.files else "wb") as stream:
+            for pair in pairs:
+                row = pair.to_json()
+                if row["id"] in taken:
+                    row["id"] = pair_key(pair.pair)
+                stream.write(json_line(row).encode())
         self.sizes[name] = self.sizes.get(name, 0) + len(pairs)
         self.kept += len(pairs)
 

@@ -71,16 +71,16 @@ def _sorted(answer: str, first: str, second: str) -> str:
 
 
 def check_destination(known: Iterable[Row], new: Iterable[Row]) -> None:
-    """Raises ReviewError if a pair has joined the other pairs by an earlier import: none may be in both."""
-    joined = {
-        pair: rows[0] for pair, rows in _by_pair(known).items() if outcome([r["answer"] for r in rows]) in ("A", "B")
-    }
+    """Raises ReviewError if a pair has an answer for the other pairs from an earlier import, whatever came of it.
+
+    In both, it would be measured on what it was learned from; and its answers count together, not in two parts.
+    """
+    before = {row["pair"]: row["into"] for row in known if row["answer"] != "skip"}
     for row in new:
-        before = joined.get(row["pair"])
-        if before is not None and before["into"] != row["into"]:
+        if (other := before.get(row["pair"], row["into"])) != row["into"]:
             raise ReviewError(
-                f"{row['item']} cannot join the {row['into']} pairs: an earlier import put its pair into the {before['into']} "
-                f"ones, and a pair in both would be measured on what it was learned from"
+                f"{row['item']} cannot join the {row['into']} pairs: an earlier import has an answer to its pair for the {other} "
+                "ones, and a pair in both would be measured on what it was learned from"
             )
 
 

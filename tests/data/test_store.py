@@ -205,3 +205,22 @@ def test_another_store_shares_nothing(tmp_path: Path) -> None:
 def test_a_damaged_artifact_of_another_run_is_not_shared(tmp_path: Path) -> None:
     RunStore(tmp_path, "first").run(STAGE, writes("x\n")).file("labels.jsonl").unlink()
     assert not RunStore(tmp_path, "second").run(STAGE, writes("x\n")).reused
+
+
+def test_what_is_damaged_is_not_replaced_by_an_earlier_version_with_the_same_key(store: RunStore) -> None:
+    """As one whose failed rows were retried: the version with the failures was set aside, under the same key."""
+    store.run(STAGE, writes("one row failed\n"))
+    store.run(STAGE, writes("all rows\n"), take_up_again=lambda manifest: True)
+    (store.path / STAGE.name / "labels.jsonl").unlink()
+    made = store.run(STAGE, writes("all rows\n"))
+    assert (made.reused, made.file("labels.jsonl").read_text()) == (False, "all rows\n")
+
+
+def test_what_is_damaged_is_replaced_by_the_same_content_of_another_run(tmp_path: Path) -> None:
+    share(tmp_path)
+    other = RunStore(tmp_path, "third")
+    other.run(STAGE, must_not_run)
+    file = other.path / STAGE.name / "labels.jsonl"
+    file.unlink()  # the others have links of their own to its content
+    made = other.run(STAGE, must_not_run)
+    assert (made.taken_from, file.read_text()) == ("first", "x\n")

@@ -309,6 +309,7 @@ def test_what_a_judge_thinks_of_a_proof_equals_transformers(engine: EngineProces
         expected = [logprob_by_hand(model, prompt + a[:n], [token]) for token in (a[n], b[n])]
         assert of_label["id_logprobs"] == pytest.approx(expected, abs=1e-3)
         assert reply["logprob"] == pytest.approx(logprob_by_hand(model, prompt, a[:n]), abs=1e-3)
+        assert reply["n_scored"] == n
 
 
 def test_a_row_that_kills_the_engines_process_fails_alone(tmp_path: Path) -> None:

@@ -24,14 +24,14 @@ Argues = Callable[[bool, Request, int], tuple[str, float]]
 class Arguing:
     """Every proof's logprob alone is −100, so that Eq. 5 gives logprob ÷ 100.
 
-    `odds` are the judge's log odds of the label that a proof concludes with, `reply` its logprob of the proof; both are told
+    `odds` are the judge's log odds of the label that a proof concludes with, `reply` its mean logprob of the proof; both are told
     whether that label is the true one.
     """
 
     encoder: ChatEncoder
     argues: Argues
     odds: Callable[[bool], float] = lambda true: 1.0
-    reply: Callable[[bool], float] = lambda true: -40.0
+    reply: Callable[[bool], float] = lambda true: -2.0
     seen: list[Request] = field(default_factory=list)
 
     def generate(self, requests: Requests, on_answer: OnAnswer) -> None:
@@ -59,7 +59,8 @@ class Arguing:
         concluded = text.rpartition(" is better.")[0][-1]
         true = verdict(shown_pair(self.encoder, request)) == concluded
         if request.score_from is not None:
-            return Completion("", [], finished=True, sum_logprob=self.reply(true))
+            scored = len(request.prompt_ids) - request.score_from
+            return Completion("", [], finished=True, sum_logprob=scored * self.reply(true))
         odds = self.odds(true) if concluded == "A" else -self.odds(true)
         return Completion("A", [1], finished=True, id_logprobs=[odds - 5.0, -5.0])
 

@@ -36,7 +36,7 @@ def values(figures: dict[str, Any]) -> tuple[float, float]:
 
 def test_a_prover_that_proves_only_truths_by_hand(tmp_path: Path, encoder: ChatEncoder) -> None:
     """6 pairs, 2 orders, 4 proofs each: all 48 of right labels pass, of wrong ones the first of 4, at a lower score."""
-    engine = Arguing(encoder, only_truths, odds=lambda true: 2.0 if true else 1.0, reply=lambda true: -40.0 - 20 * true)
+    engine = Arguing(encoder, only_truths, odds=lambda true: 2.0 if true else 1.0, reply=lambda true: -2.0 - true)
     found = audited(tmp_path, engine, PAIRS)
     made = found["audit-proofs"]
     assert values(made.metrics["passed"]) == (1.0, 12 / 48)
@@ -53,7 +53,7 @@ def test_a_prover_that_proves_only_truths_by_hand(tmp_path: Path, encoder: ChatE
     assert judged.metrics["p_label"]["mean_right"] == pytest.approx(1 / (1 + math.exp(-2)), abs=1e-6)
     assert judged.metrics["p_label"]["mean_wrong"] == pytest.approx(1 / (1 + math.exp(-1)), abs=1e-6)
     assert judged.metrics["reply"]["value"] == 0.0, "here the judge finds proofs of wrong labels likelier"
-    assert (judged.metrics["reply"]["mean_right"], judged.metrics["reply"]["mean_wrong"]) == (-60 / 20, -40 / 20)
+    assert (judged.metrics["reply"]["mean_right"], judged.metrics["reply"]["mean_wrong"]) == (-3, -2)
 
 
 def test_a_prover_that_proves_anything_is_a_warning_and_the_other_is_not(tmp_path: Path, encoder: ChatEncoder) -> None:

@@ -14,12 +14,20 @@ from data.files import write_jsonl
 from data.store.artifacts import MANIFEST, Artifact, Counts, Manifest, Outcome, StageError
 from data.store.lease import LeaseError
 from data.store.store import RunStore
+from flows.config.recipes import load_recipe, with_overrides
+from flows.self_train import self_training
+from tasks.generation.shards import GenerationJob
+from tasks.model.chat import ChatEncoder
+from tasks.report.samples import sample_pairs
 from tasks.run.retention import forget_encoded, retire
 from tasks.run.space import check_room, encoding_bytes, generation_bytes, training_bytes
 from tasks.run.stage import Context, Run
 from tasks.settings import Optimization
 from tasks.training.job import CACHE
-from tests.conftest import settings_with
+from tests.conftest import InProcess, settings_with
+from tests.support.learning import copies
+from tests.support.playing import world_engine
+from tests.support.short_run import short_run
 
 ACCURACY = {0: 0.6, 1: 0.9, 2: 0.8, 3: 0.7}
 made: list[str] = []
@@ -222,3 +230,42 @@ def test_the_forecast_of_encoded_examples_by_hand(tmp_path: Path) -> None:
     assert encoding_bytes(sets, cache, packed=True) == 13000
     (cache / "4567.arrow").write_bytes(b"0" * 30_000)
     assert encoding_bytes(sets, cache, packed=False) == 0
+
+
+def test_a_run_that_takes_over_another_one_s_stages_makes_nothing_for_its_samples(
+    tmp_path: Path, encoder: ChatEncoder
+) -> None:
+    """Pairs whose votes and proofs were removed are shown in the report without them."""
+    engine = InProcess(world_engine(encoder), encoder)
+    generated: list[str] = []
+
+    def generate(job: GenerationJob, *rest: Any) -> Any:
+        generated.append(job.out)
+        return engine(job, *rest)
+
+    def end_round(run: Run, round: int) -> None:
+        sample_pairs(run, round)
+        retire(run, round)
+
+    def made_by(name: str) -> Run:
+        overrides = {
+            **short_run(tmp_path / "world"),
+            "retention.judges": "last_and_best",
+            "retention.completions": "last_round",
+            "rounds.count": 3,
+            "rounds.pairs": 8,
+        }
+        config = with_overrides(load_recipe("demo").model_dump(), {**overrides, "training.final": None})
+        run = Run(RunStore(tmp_path / "runs", name), config, 0, generator=generate, trainer=copies, on_round=end_round)
+        self_training(run)
+        return run
+
+    first = sample_pairs(made_by("first"), 1)
+    assert all(pair["votes"] for pair in first)
+    assert generated
+    generated.clear()
+    second = sample_pairs(made_by("second"), 1)
+    assert generated == []
+    assert {pair["id"] for pair in second} == {pair["id"] for pair in first}
+    assert {pair["fate"] for pair in second} == {pair["fate"] for pair in first}
+    assert not any(pair["votes"] or pair["candidates"] for pair in second)

@@ -167,7 +167,7 @@ def test_a_pair_joins_the_calibration_pairs_or_the_labeled_ones(run: Path) -> No
     assert "warning: 8 of 8 answers are to pairs that were chosen for their difficulty" in ended.err
     assert "--at-random" in ended.err
     line = refused(imported(filled))
-    assert "cannot join the labeled pairs: an earlier import put its pair into the calibration ones" in line
+    assert "cannot join the labeled pairs: an earlier import has an answer to its pair for the calibration ones" in line
     assert not (run / "review" / "labeled.jsonl").exists()
     assert len(rows_of(run / "review" / "calibration.jsonl")) == 8
 

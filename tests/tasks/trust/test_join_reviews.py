@@ -83,6 +83,16 @@ def test_labeled_pairs_are_learned_from_instead_of_voted_on(run: Run) -> None:
     assert joined.manifest.metrics["reviewed"] == {"labeled": 2}
 
 
+def test_a_reviewed_pair_with_the_id_of_another_labeled_pair_gets_one_of_its_own(run: Run) -> None:
+    data = prepare(run)
+    (gold,) = review(run, data, "labeled", *in_batch(data, 1, 1))
+    taken = ids_in(data, "labeled")[0]
+    write_jsonl(gold_file(run.store.path, "labeled"), [{**gold, "id": taken}])
+    found = rows_in(join_reviews(run, data), "labeled")
+    assert len({row["id"] for row in found}) == len(found) == 21
+    assert (found[0]["id"], found[-1]["response_a"]) == (taken, gold["response_a"])
+
+
 def test_every_row_is_accounted_for_and_only_inputs_are_opened(run: Run) -> None:
     data = prepare(run)
     review(run, data, "labeled", *in_batch(data, 1, 2))

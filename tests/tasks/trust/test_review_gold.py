@@ -109,11 +109,13 @@ def test_an_annotator_s_latest_answer_counts_whichever_is_imported_first() -> No
 
 
 def test_a_pair_is_in_the_labeled_or_in_the_calibration_pairs_never_in_both() -> None:
-    known = rows(given(1, "A"), given(3, "skip"))
+    known = rows(given(1, "A"), given(3, "skip"), given(4, "tie"))
     check_destination(known, rows(given(1, "B", "ben"), given(2, "A")))
     check_destination(known, rows(given(3, "A"), into="calibration"))
     with pytest.raises(ReviewError, match=r"demo-0123abcd-0001 cannot join the calibration pairs: .* the labeled ones"):
         check_destination(known, rows(given(2, "A"), given(1, "A"), into="calibration"))
+    with pytest.raises(ReviewError, match="demo-0123abcd-0004 cannot join the calibration pairs"):
+        check_destination(known, rows(given(4, "A", "ben"), into="calibration"))
 
 
 def test_answers_must_be_about_one_run_and_about_its_queues() -> None:

@@ -32,13 +32,13 @@ from tests.support.short_run import short_run
 ROUNDS = {"rounds.count": 3, "rounds.pairs": 10, "training.final": None, "rounds.gate": "rollback"}
 
 
-def run_in(folder: Path, encoder: ChatEncoder, undecided: int) -> Run:
-    """A run in which one round's votes are all for A, so that every pair is a tie."""
+def run_in(folder: Path, encoder: ChatEncoder, undecided: int, stage: str = "votes") -> Run:
+    """A run in which one round's votes are all for A, so that every pair is a tie, or in which none of its proofs is valid."""
     honest = InProcess(world_engine(encoder), encoder)
-    tied = InProcess(FakeEngine(lambda request, j: ALWAYS_A), encoder)
+    useless = InProcess(FakeEngine(lambda request, j: ALWAYS_A if stage == "votes" else "I cannot say."), encoder)
 
     def generate(job: GenerationJob, *rest: Any) -> Any:
-        return (tied if f"round-{undecided}--votes" in job.out else honest)(job, *rest)
+        return (useless if f"round-{undecided}--{stage}" in job.out else honest)(job, *rest)
 
     config = with_overrides(load_recipe("demo").model_dump(), {**short_run(folder / "world"), **ROUNDS})
     return Run(RunStore(folder / "runs", "run"), config, 0, generator=generate, trainer=copies)
@@ -66,9 +66,26 @@ def test_the_best_judge_so_far_is_exported_and_the_reason_is_said(tmp_path: Path
     assert announce(again, self_training, "auto", print), "it is finished, and nothing has changed"
 
 
-def test_in_the_first_round_it_is_an_error(tmp_path: Path, encoder: ChatEncoder) -> None:
-    run = run_in(tmp_path, encoder, undecided=1)
-    with pytest.raises(StageError, match="no pseudo-label was kept"):
+def test_a_later_round_that_proves_nothing_ends_it_too(tmp_path: Path, encoder: ChatEncoder) -> None:
+    run = run_in(tmp_path, encoder, undecided=2, stage="proofs")
+    self_training(run)
+    exported = run.finished_stage("export")
+    assert exported is not None
+    assert exported.manifest.inputs.keys() == {"judge-0", "judge-1"}
+    assert run.finished_stage("train-judge", 2) is run.finished_stage("vote", 3) is None
+    assert "; round 2 kept no proof; judge in " in outcome(run)
+    [warning] = [line for line in run.warnings() if line.endswith("There are no further rounds")]
+    assert warning.startswith("round-2/selected: no pair has a valid proof: ")
+    write_metrics(run, ended=True)
+    assert "no pair has a valid proof" in write_report(run).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"), [("votes", "no pseudo-label was kept"), ("proofs", "no pair has a valid proof")]
+)
+def test_in_the_first_round_it_is_an_error(tmp_path: Path, encoder: ChatEncoder, stage: str, said: str) -> None:
+    run = run_in(tmp_path, encoder, 1, stage)
+    with pytest.raises(StageError, match=said):
         self_training(run)
     assert run.finished_stage("export") is None
 
