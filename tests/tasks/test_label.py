@@ -14,7 +14,7 @@ import pytest
 from data.records import flip, parse_preference
 from data.store.artifacts import StageError
 from data.world import taste
-from tasks.label import cast_votes, keep_labels, label, none_kept
+from tasks.label import cast_votes, keep_labels, label
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import FakeEngine, Request
 from tasks.model.judging import JudgeQuery
@@ -130,16 +130,6 @@ def test_one_sided_labels_stop_the_run_with_their_numbers(tmp_path: Path, encode
     assert allowed.manifest.metrics["label_balance"] == {"A": 18, "B": 2}
 
 
-@pytest.mark.parametrize("n", [1, 7])
-def test_labels_so_few_that_chance_puts_them_on_one_side_do_not_stop_it(
-    tmp_path: Path, encoder: ChatEncoder, n: int
-) -> None:
-    few = [p for p in taste.draw_pairs(40, 2) if p.label == "A"][:n]
-    labels, run = labels_of(tmp_path, encoder, true_judge(encoder), few)
-    assert labels.manifest.metrics["label_balance"] == {"A": n, "B": 0}
-    assert f"100% of the kept labels are on one side, over labels.max_one_sided = 80%: {n} pairs" in run.warnings()[0]
-
-
 def test_every_pair_is_kept_dropped_or_failed(tmp_path: Path, encoder: ChatEncoder) -> None:
     """One order of pair 1 fails; the judge cannot read pair 2; it is torn between the orders of pair 3."""
     right = true_judge(encoder)
@@ -199,23 +189,6 @@ def test_the_audit_says_how_many_labels_are_right(tmp_path: Path, encoder: ChatE
     assert labels.manifest.counts.dropped == {"low_confidence": 1}
     audit = audit_labels(run, 1, labels, truth_of(run))
     assert audit.manifest.metrics == {"kept_right": round(2 / 3, 6), "all_right": 0.75}
-
-
-@pytest.mark.parametrize("round", [1, 2])
-def test_without_any_known_truth_there_is_nothing_to_learn_from(
-    tmp_path: Path, encoder: ChatEncoder, round: int
-) -> None:
-    sections = {"labels": {"source": "truth", "max_tokens": 64}, "data": {"unlabeled_truth": True}}
-    run = run_with(tmp_path, encoder, lambda request, j: "", **sections)
-    files = {f"batch-{round}.jsonl": [p.pair.to_json() for p in PAIRS], "truth.jsonl": []}
-    data, judge = artifact(run, "data", files), artifact(run, "judge", {"checkpoint/weights.jsonl": []})
-    asked = (run, round, judge, data.ref(f"batch-{round}.jsonl"), data.ref("truth.jsonl"))
-    if round == 1:
-        with pytest.raises(StageError, match="the true label of none of 12 pairs is known"):
-            label(*asked)
-        return
-    assert none_kept(label(*asked))
-    assert run.warnings()[0].endswith("There are no further rounds")
 
 
 def test_a_pair_without_a_known_truth_does_not_stop_the_audit(tmp_path: Path, encoder: ChatEncoder) -> None:

@@ -1,4 +1,4 @@
-"""A round after the first in which no label is kept ends self-training with the best judge so far."""
+"""A round after the first in which no label or no proof is kept ends self-training with the best judge so far; few labels do not."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from data.store.artifacts import StageError
 from data.store.store import RunStore
+from data.world import taste
 from flows.config.recipes import load_recipe, with_overrides
 from flows.self_train import self_training
 from tasks.generation.shards import GenerationJob
@@ -23,8 +24,9 @@ from tasks.run.finished import mark_finished
 from tasks.run.rounds import round_table
 from tasks.run.stage import Run
 from tasks.trust.threshold import set_strictness
-from tests.conftest import InProcess
+from tests.conftest import InProcess, artifact, run_with, true_judge
 from tests.support.calibrating import EASY, Round, pairs_of
+from tests.support.labeling import PAIRS, labels_of
 from tests.support.learning import copies
 from tests.support.playing import ALWAYS_A, world_engine
 from tests.support.short_run import short_run
@@ -102,3 +104,30 @@ def test_a_target_that_cannot_be_shown_later_keeps_nothing(tmp_path: Path, encod
     metrics = next(stage for stage in made.run.finished if stage.manifest.kind == "threshold").manifest.metrics
     assert (metrics["holds"], metrics["bound"], metrics["kept_share"]) == (False, None, 0)
     assert made.run.warnings()[1].startswith("round-2/threshold: Lower labels.target_precision")
+
+
+@pytest.mark.parametrize("n", [1, 7])
+def test_labels_so_few_that_chance_puts_them_on_one_side_do_not_stop_it(
+    tmp_path: Path, encoder: ChatEncoder, n: int
+) -> None:
+    few = [p for p in taste.draw_pairs(40, 2) if p.label == "A"][:n]
+    labels, run = labels_of(tmp_path, encoder, true_judge(encoder), few)
+    assert labels.manifest.metrics["label_balance"] == {"A": n, "B": 0}
+    assert f"100% of the kept labels are on one side, over labels.max_one_sided = 80%: {n} pairs" in run.warnings()[0]
+
+
+@pytest.mark.parametrize("round", [1, 2])
+def test_without_any_known_truth_there_is_nothing_to_learn_from(
+    tmp_path: Path, encoder: ChatEncoder, round: int
+) -> None:
+    sections = {"labels": {"source": "truth", "max_tokens": 64}, "data": {"unlabeled_truth": True}}
+    run = run_with(tmp_path, encoder, lambda request, j: "", **sections)
+    files = {f"batch-{round}.jsonl": [p.pair.to_json() for p in PAIRS], "truth.jsonl": []}
+    data, judge = artifact(run, "data", files), artifact(run, "judge", {"checkpoint/weights.jsonl": []})
+    asked = (run, round, judge, data.ref(f"batch-{round}.jsonl"), data.ref("truth.jsonl"))
+    if round == 1:
+        with pytest.raises(StageError, match="the true label of none of 12 pairs is known"):
+            label(*asked)
+        return
+    assert none_kept(label(*asked))
+    assert run.warnings()[0].endswith("There are no further rounds")
