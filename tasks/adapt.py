@@ -168,7 +168,8 @@ def adapt(
     for size in task.sizes:
         place, file = f"size-{size}", examples.ref(train_file(size))
         spec = TrainingSpec(f"{place}/judge", role_of(run, prompt), file, optimization, validation=validation)
-        trained = train(run, spec, judge.model)
+        # By its name: the folder of a hub's cache, or of a merged adapter, is on this machine alone.
+        trained = train(run, spec, settings.models.judge_base)
         sets = [heldout, *(general if size == task.sizes[-1] else ())]
         games = played(trained, sets, place)
         made.append(Adapted(size, trained, games[0], tuple(games[1:])))

@@ -26,6 +26,7 @@ from tasks.run.stage import Run
 from tasks.settings import JudgeSettings
 from tests.conftest import InProcess, shown_pair
 from tests.support.adapting import pairs, task
+from tests.support.learning import copies
 from tests.support.recording import RecordedRun
 from tests.support.training_jobs import BASE, trainer
 
@@ -161,3 +162,29 @@ def test_a_learning_curve(tmp_path: Path, encoder: ChatEncoder) -> None:
     again, _ = started()
     assert all(artifact.reused for artifact in again.finished_stages())
     assert engine.requests == asked
+
+
+def test_a_judge_from_the_hub_is_trained_by_its_name(
+    tmp_path: Path, encoder: ChatEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine finds it by that, wherever its cache is."""
+    snapshot = tmp_path / "hub/snapshots/0f3c"
+    shutil.copytree(BASE, snapshot)
+    write_json(snapshot / "prompt.json", {"name": "compact-label"})
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(snapshot))
+    for name, rows in (("pairs", pairs(4)), ("heldout", pairs(2, 32))):
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
+    source = {name: [{"path": str(tmp_path / f"{name}.jsonl")}] for name in ("pairs", "heldout")}
+    job = {
+        "run_name": "adapted",
+        "store": str(tmp_path),
+        "judge": {"path": "me/judge", "max_tokens": 128, "dtype": "float32"},
+        "task": {**task(sizes=[2], **source).model_dump(), "validation_share": 0},
+        "training": {"optimization": {"max_steps": 1, "batch_size": 4}},
+    }
+    config = checked(job, AdaptConfig)
+    engine, settings = InProcess(label_of_longer(encoder), encoder), config.settings("compact-label")
+    run = Run(RunStore(tmp_path, "adapted"), settings, 0, generator=engine, trainer=copies)
+    [_, adapted] = learning_curve(run, config, "compact-label")
+    assert adapted.trained is not None
+    assert {"hub": "me/judge", "commit": "0f3c"}.items() <= adapted.trained.manifest.inputs.items()

@@ -1,4 +1,4 @@
-"""A round after the first in which no label or no proof is kept ends self-training with the best judge so far; few labels do not."""
+"""A later round in which no label or no proof is kept ends self-training with the best judge so far; few labels do not."""
 
 from __future__ import annotations
 
