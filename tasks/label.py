@@ -33,7 +33,7 @@ from tasks.run.truth import audit_labels, labels_from_truth
 from tasks.settings import LabelSettings
 
 _BY_CHANCE = 0.01
-"""Ours. So few labels may be on one side that a judge without a position bias would leave them so more often than this."""
+"""Ours. One-sided labels do not count as a position bias if a judge without one leaves them so with at least this probability."""
 
 
 def vote_requests(row: Mapping[str, Any], params: Mapping[str, Any], encoder: ChatEncoder) -> list[Request] | Skip:
@@ -289,7 +289,7 @@ def _checked(outcome: Outcome, settings: LabelSettings, first: bool) -> Outcome:
     limit = f"labels.max_one_sided = {settings.max_one_sided:.0%}"
     one_sided = f"{share:.0%} of the kept labels are on one side, over {limit}: {seen}"
     if binomtest(most, counts.kept).pvalue >= _BY_CHANCE:
-        return outcome.warning([f"{one_sided}. So few can be so by chance"])
+        return outcome.warning([f"{one_sided}. With so few labels, this can be chance"])
     raise StageError(
         f"{one_sided}. The judge has a position bias; set labels.orders_agree, or check the label balance of its training "
         f"examples{loud}"

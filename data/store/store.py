@@ -60,16 +60,16 @@ class RunStore(RunFolder):
     def find(self, stage: Stage, say: Say = log.warning) -> Artifact | None:
         """The artifact with this stage's key: in its place, set aside earlier, or from another run of this store.
 
-        Every local file is read and compared with its hash; of remote files, only the size is checked. A damaged artifact
-        is moved aside, and `say` reports the files; only the same content replaces it, since one with its key can lack rows.
+        Local files are compared with their hashes, remote ones with their sizes. A damaged artifact is moved aside, and `say`
+        reports the files; until it is made again, only the same content replaces it: another one with its key can lack rows.
         """
-        here, content = self.path / stage.name, None
+        here, earlier = self.path / stage.name, self.work_dir(stage) / EARLIER
         found = self._with_key(here, stage.key)
         if found is not None and (damage := self._damage(found)):
-            content = found.manifest.content
             self._move_damaged(stage, found, damage, say)
         elif found is not None:
             return replace(found, reused=True)
+        content = Manifest.load(earlier).content if earlier.exists() else None
         aside = self.path / STALE / _flat(stage)
         if (found := self._with_key(aside, stage.key, content)) is not None and not self._damage(found):
             self._set_aside(here)

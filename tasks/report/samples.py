@@ -67,10 +67,10 @@ def _draw(run: Run, round: int, labels: Artifact, n: int) -> list[Row]:
 def _batch(run: Run, round: int, labels: Artifact) -> Iterator[tuple[Row, Row]]:
     """The round's unlabeled pairs with their votes, or without if the labels did not come from votes, or these were removed."""
     votes, data = run.finished_stage("vote", round), run.finished_stage("reviewed-data") or run.finished_stage("data")
-    if votes is not None and not votes.manifest.retired and data is not None:
+    if votes is not None and data is not None:
         with_earlier = run.finished_stage("batch", round)
         batch = with_earlier.file("batch.jsonl") if with_earlier else batch_of(data, round).path
-        yield from generated_for(votes, batch)
+        yield from ((row, {}) for row in read_jsonl(batch)) if votes.manifest.retired else generated_for(votes, batch)
         return
     for name in ("labels.jsonl", "dropped.jsonl"):
         for row in read_jsonl(labels.file(name)):

@@ -38,7 +38,7 @@ class Asked(BaseModel):
         None,
         gt=0,
         le=3600,
-        description=f"What is not answered by then is null. The service's ({DEADLINE_S:g}) holds, too.",
+        description=f"What is not answered by then is null. The service's own ({DEADLINE_S:g} s by default) also applies.",
     )
     seed: int | None = Field(None, ge=0, lt=2**31, description="Of sampled judgments and random matches.")
 

@@ -12,10 +12,13 @@ from data.records import RecordError, prompt_key
 from data.sources import rows
 from data.sources.rows import SourceError
 from tasks.rank.inputs import read_messages, read_response
+from tasks.reward.templated import without_default_system
 
 
 def read_references(path: Path) -> dict[str, str]:
     """The references of a file (.jsonl, .json, .parquet, .gz), by `data.records.prompt_key` of their prompt.
+
+    What a policy's chat template adds to a prompt by itself is left out of it.
 
     Raises SourceError naming the file and row, also for two references to one prompt, and for a file without any.
     """
@@ -29,7 +32,7 @@ def read_references(path: Path) -> dict[str, str]:
                 reference = read_response(raw.value.get("reference"), "reference", turns)
             except RecordError as error:
                 raise SourceError(f"{raw.file}, row {raw.number}: {error}") from error
-            if found.setdefault(prompt_key(turns), reference) != reference:
+            if found.setdefault(prompt_key(without_default_system(turns)), reference) != reference:
                 raise SourceError(f"{raw.file}, row {raw.number}: its prompt has another reference already: keep one")
     if not found:
         raise SourceError(f"{path}: holds no rows")

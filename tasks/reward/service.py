@@ -21,6 +21,7 @@ from tasks.reward.limits import COMPARISONS, DEADLINE_S, RefusedError
 from tasks.reward.metrics import Metrics
 from tasks.reward.protocol import Asked
 from tasks.reward.scoring import Group, Scored, score_group
+from tasks.reward.templated import without_default_system
 
 _AHEAD_S, _AHEAD_SHARE = 1.0, 0.05
 """How long before its deadline a request is answered, and at most which share of it: the answer takes its time to arrive."""
@@ -94,7 +95,7 @@ class Service:
 
     def reference_of(self, turns: tuple[Turn, ...]) -> str | None:
         """The reference response of a prompt. Raises RefusedError if there are some, but none for this prompt."""
-        found = self.references.get(prompt_key(turns))
+        found = self.references.get(prompt_key(without_default_system(turns)))
         if found is None and self.references:
             raise RefusedError(f"the service's references have none for this prompt: {turns[-1].content[:80]!r}")
         return found

@@ -19,9 +19,8 @@ from tasks.reward.limits import RefusedError
 from tasks.reward.protocol import turns_of
 
 _LEADING = re.compile(rf"(?:{SPECIAL.pattern})\s*")
-_TRAILING = re.compile(rf"(?:(?:{SPECIAL.pattern})\s*)+\Z")
 _ROLES = {"system": "system", "user": "user", "assistant": "assistant", "model": "assistant"}
-_POLICYS = re.compile(
+_DEFAULT_SYSTEM = re.compile(
     r"Cutting Knowledge Date: [^\n]*\nToday Date: [^\n]*\s*"  # Llama 3.1 and 3.2, before the text of a system turn
     r"|You are Qwen, created by Alibaba Cloud\. You are a helpful assistant\.\Z"  # Qwen2.5
     r"|You are a helpful AI assistant named SmolLM, trained by Hugging Face\Z"  # SmolLM2
@@ -70,7 +69,7 @@ def conversation_of(prompt: object, where: str) -> tuple[Message, ...]:
         return turns_of(prompt)
     for template in _TEMPLATES:
         if (turns := template.read(prompt)) is not None:
-            return turns_of(_without_policys(turns))
+            return without_default_system(turns_of(turns))
     if mark := SPECIAL.match(prompt):
         raise RefusedError(
             f"{where} is in a chat template that is not known here (it begins with {mark[0]!r}): give the conversation in the "
@@ -79,18 +78,23 @@ def conversation_of(prompt: object, where: str) -> tuple[Message, ...]:
     return turns_of(prompt)
 
 
-def _without_policys(turns: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The turns without what the template itself has put into the first."""
+def without_default_system(turns: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The turns without what a template has put into the first by itself."""
     first = turns[0]
-    if first["role"] != "system" or not (found := _POLICYS.match(first["content"])):
+    if first.role != "system" or not (found := _DEFAULT_SYSTEM.match(first.content)):
         return turns
-    left = first["content"][found.end() :]
-    return [{**first, "content": left}, *turns[1:]] if left else turns[1:]
+    left = first.content[found.end() :]
+    return (Message("system", left), *turns[1:]) if left else turns[1:]
 
 
 def without_end(response: str) -> str:
     """A response without the special tokens that end it."""
-    return _TRAILING.sub("", response)
+    end = len(response)
+    for mark in reversed(list(SPECIAL.finditer(response))):  # one pattern for all of them would take quadratic time
+        if response[mark.end() : end].strip():
+            break
+        end = mark.start()
+    return response[:end]
 
 
 def response_of(query: str, prompt: str, where: str) -> str:

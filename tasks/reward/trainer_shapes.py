@@ -39,11 +39,11 @@ _HOW = (
 def sample_of(service: Service, prompt: object, label: object, where: str) -> tuple[tuple[Turn, ...], str]:
     """The conversation of a sample, and the reference response: that of its label, or the service's for its prompt.
 
-    A label that is a text is the reference, unless the service has references: then it may be anything. One that is an object, or
-    the JSON text of one with any of these keys, may have "reference", and the conversation as "messages" or "prompt". Raises
-    RefusedError, naming `where`, if there is none.
+    A label that is an object may have "reference", and the conversation as "messages" or "prompt"; so may one that is its JSON
+    text. Any other text is the reference. Where the service has references, a text may be anything. Raises RefusedError, naming
+    `where`, if there is no reference.
     """
-    label = _read(label)
+    label = label if service.references else _read(label)
     known = label if isinstance(label, Mapping) else {} if service.references else {"reference": label}
     given = next((known[name] for name in ("messages", "prompt") if known.get(name) is not None), None)
     turns = conversation_of(prompt, f"the prompt of {where}") if given is None else turns_of(given)

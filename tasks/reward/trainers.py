@@ -211,9 +211,12 @@ def response_of(completion: Any) -> str:
 
 def without_end(text: str) -> str:
     """A response without the special tokens that end it, as slime leaves them in the text."""
-    while found := re.search(rf"(?:{SPECIAL.pattern})\s*\Z", text):
-        text = text[: found.start()]
-    return text
+    end = len(text)
+    for mark in reversed(list(SPECIAL.finditer(text))):
+        if text[mark.end() : end].strip():
+            break
+        end = mark.start()
+    return text[:end]
 
 
 def asked(given: Any, prompt: Any) -> tuple[Any, str | None]:

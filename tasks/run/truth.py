@@ -14,7 +14,7 @@ from tasks.run.stage import Context, Run
 def labels_from_truth(run: Run, round: int, batch: FileRef, truth: FileRef) -> Artifact:
     """The stage "label" of the gold control: the true labels instead of the judge's.
 
-    Raises StageError if the first round knows none; a later one is then the last.
+    Raises StageError if no true label of the first round's batch is known; a later round without any is the last.
     """
 
     def body(context: Context) -> Outcome:

@@ -195,8 +195,8 @@ class LabelSettings(Section):
     max_one_sided: Share = Field(
         0.8,
         title="Maximum share on one side",
-        description="The run stops if more than this share of the kept labels is A, or is B, unless they are so few that it is "
-        "likely by chance: the judge has a position bias.",
+        description="The run stops if more than this share of the kept labels is A, or is B, as the judge then has a position "
+        "bias; it only warns if chance could explain it (p of 0.01 or more).",
     )
 
     @model_validator(mode="after")

@@ -138,7 +138,10 @@ class _Joining:
                     self._drop(row, reason)
 
     def _append(self, name: str, pairs: Sequence[PreferencePair]) -> None:
-        """Adds pairs to a file. One whose id another pair there has, as one's own ids are of a kind, gets one by its content."""
+        """Adds pairs to a file.
+
+        A user's own ids are unique only within a kind of file: a pair whose id is taken there gets one from its content.
+        """
         file = self.context.work / name
         taken = {row["id"] for row in read_jsonl(file)} if name in self.files else set()
         with file.open("ab" if name in self.files else "wb") as stream:

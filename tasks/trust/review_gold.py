@@ -80,7 +80,7 @@ def check_destination(known: Iterable[Row], new: Iterable[Row]) -> None:
         if (other := before.get(row["pair"], row["into"])) != row["into"]:
             raise ReviewError(
                 f"{row['item']} cannot join the {row['into']} pairs: an earlier import has an answer to its pair for the {other} "
-                "ones, and a pair in both would be measured on what it was learned from"
+                f"ones, and all answers to a pair go to one place. Import it with --into {other}"
             )
 
 

@@ -149,7 +149,7 @@ def of_world(judge: str, votes: int, groups: int = N_REAL) -> list[Group]:
     ]
     asked = [(taste.QUESTION, texts[a], texts[b]) for texts in drawn for a, b in pairs_of(SIZE)]
     with open_judge(judge, votes=votes, temperature=float(votes > 1)) as opened:
-        compared = iter([None if one.is_undecided else one.share for one in opened.compare_many(asked)])
+        compared = iter([one.reward for one in opened.compare_many(asked)])
         print(f"{len(asked)} comparisons, {opened.usage.generations} replies, {opened.usage.nulls} without a verdict")
     found = []
     for texts in drawn:

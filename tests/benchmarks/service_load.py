@@ -91,7 +91,7 @@ def ratio(folder: str = JUDGE, comparisons: int = 1024) -> dict[str, Any]:
             found, took = asyncio.run(_ask_all(url, [(f"{prompt} {r}", a, b) for prompt, a, b in triples]))
             there.append(comparisons / (time.perf_counter() - begun))
             latencies += took
-    same = sum(one["share"] == (None if old.is_undecided else old.share) for one, old in zip(found, known, strict=True))
+    same = sum(one["share"] == old.reward for one, old in zip(found, known, strict=True))
     latencies.sort()
     return {
         "callers": CALLERS,

@@ -212,6 +212,12 @@ def test_what_is_damaged_is_not_replaced_by_an_earlier_version_with_the_same_key
     store.run(STAGE, writes("one row failed\n"))
     store.run(STAGE, writes("all rows\n"), take_up_again=lambda manifest: True)
     (store.path / STAGE.name / "labels.jsonl").unlink()
+
+    def crashes(work: Path) -> Outcome:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.run(STAGE, crashes)
     made = store.run(STAGE, writes("all rows\n"))
     assert (made.reused, made.file("labels.jsonl").read_text()) == (False, "all rows\n")
 

@@ -78,7 +78,7 @@ def replies_of(benchmark: Path, pairs: Mapping[str, PreferencePair]) -> Iterator
 
 
 def proofs_of(run: Path) -> Iterator[Audit]:
-    """The audits of the proofs that the last round keeps; none where pairs are learned without (their rationale is empty)."""
+    """The audits of the proofs that the last round keeps; none of pairs learned without one (an empty rationale)."""
     kept = sorted(run.glob("round-*/selected/selected.jsonl"))
     for row in read_jsonl(kept[-1]) if kept else ():
         for order, proof in row["proofs"].items():

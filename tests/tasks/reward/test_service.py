@@ -61,7 +61,7 @@ def test_it_says_what_the_judge_in_one_process_says(encoder: ChatEncoder, query:
         async with gateway(Seeded(encoder), query=query, strategy="all-pairs") as client:
             for (a, b), compared in zip(pairs, here, strict=True):
                 there = await post(client, "/v1/compare", prompt="?", a=a, b=b)
-                assert there["share"] == (None if compared.is_undecided else compared.share)
+                assert there["share"] == compared.reward
                 assert there["rationales"] == [one.answer.rationale for one in compared.answers]
 
     run(scenario())

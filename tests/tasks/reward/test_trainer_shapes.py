@@ -13,9 +13,11 @@ import trl
 from data.records import Message
 from data.sources.rows import SourceError
 from tasks.model.chat import ChatEncoder
+from tasks.reward import trainers
 from tasks.reward.limits import RefusedError, UnscoredError
 from tasks.reward.references import read_references
 from tasks.reward.templated import conversation_of, response_of
+from tasks.reward.templated import without_end as response_without_end
 from tasks.reward.trainer_shapes import output_text, without_nulls
 from tests.support.vllm_server import StandIn, gateway, post
 
@@ -24,6 +26,7 @@ LLAMA = (
     "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWhy?<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\n"
 )
+QWEN = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 GEMMA = "<bos><start_of_turn>user\nWhy?<end_of_turn>\n<start_of_turn>model\n"
 
 
@@ -104,6 +107,12 @@ def test_the_prompt_and_the_marks_around_a_response_are_cut_off(query: str, prom
 def test_marks_within_a_response_are_left_to_it() -> None:
     assert response_of("Why?<|im_end|> is a mark.", "Why?", "query") == "<|im_end|> is a mark."
     assert response_of("Why?Because.<|im_end|>\n<|endoftext|>", "Why?", "query") == "Because.", "several end it"
+    loop = (
+        "<|im_start|>" * 20_000
+    )  # as of a policy that has gone wrong: a pattern that tries each of them anew takes minutes
+    for end in (response_without_end, trainers.without_end):
+        assert end(f"{loop}x") == f"{loop}x"
+        assert end(f"x{loop}") == "x"
 
 
 # ---- prompts ------------------------------------------------------------------------------------------------------------
@@ -178,13 +187,20 @@ def test_slime_gets_a_number(encoder: ChatEncoder) -> None:
 def test_the_services_own_references_stand_in_for_labels(encoder: ChatEncoder, tmp_path: Path) -> None:
     file = tmp_path / "references.jsonl"
     file.write_text(
-        '{"prompt": "Why?", "reference": "b"}\n{"prompt": [{"role": "user", "content": "So?"}], "reference": "d"}\n'
+        f'{{"prompt": [{{"role": "system", "content": "{QWEN}"}}, {{"role": "user", "content": "Why?"}}], "reference": "b"}}\n'
+        '{"prompt": [{"role": "user", "content": "So?"}], "reference": "d"}\n'
     )
 
     async def scenario() -> None:
         async with gateway(StandIn(encoder), references=read_references(file), strategy="reference") as client:
             assert await post(client, "/slime", prompt="Why?", response="c", label="42") == 1.0
             assert await post(client, "/slime", prompt="So?", response="c") == 0.0
+            of_data = '{"prompt": "2+2", "answer": 42}'
+            assert await post(client, "/slime", prompt="Why?", response="c", label=of_data) == 1.0
+            told = CHATML.replace("Be brief.", QWEN)
+            assert await post(client, "/slime", prompt=told, response="c") == 1.0
+            turns = [{"role": "system", "content": QWEN}, {"role": "user", "content": "So?"}]
+            assert await post(client, "/slime", prompt=turns, response="c") == 0.0
             assert await post(client, "/slime", prompt="Why?", response="c", label={"reference": "d"}) == 0.0
             found = await post(client, "/v1/rewards", prompt="Why?", responses=["c", "a"])
             assert (found["strategy"], found["rewards"]) == ("reference", [1.0, 0.0])
