@@ -79,13 +79,17 @@ class Patient(FlakyEngine):
         super().generate(self.waited_for(requests), on_answer)
 
     def waited_for(self, requests: Requests) -> Iterator[Request | None]:
-        nothing = 0
+        """At first for a second, which the thread may need on a busy machine; once that was in vain, hardly."""
+        since, patience = time.monotonic(), 1.0
         for request in requests:
-            nothing = nothing + 1 if request is None else 0
-            if request is not None or nothing > 3:
-                yield request
-            else:
+            if request is not None:
+                since = time.monotonic()
+            elif time.monotonic() - since < patience:
                 time.sleep(0.003)
+                continue
+            else:
+                patience = 0.01
+            yield request
 
 
 def test_after_each_death_fewer_rows_are_in_the_engine_and_all_again_when_the_row_is_found(
