@@ -173,8 +173,8 @@ def import_answers(
     FILE is the JSONL with the answers filled in, Label Studio's export as JSON,
     Potato's export as jsonl, or a user_state.json of Potato's. A pair gets the
     label of more than half of its annotators; ties and what was skipped get
-    none. All answers to a pair go to the labeled or to the calibration pairs. Prints
-    how far annotators agree with each other, and with the judge.
+    none. All answers to a pair go to the labeled or to the calibration pairs.
+    Prints how far annotators agree with each other, and with the judge.
 
     The next start of the run reads the labels, and redoes what depends on them.
     Reading a file twice is the same as once. An answer that does not tell its
