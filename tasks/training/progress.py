@@ -59,6 +59,7 @@ def progress_callback(mechanics: Mechanics, earlier_s: float) -> Any:
     from transformers import TrainerCallback
 
     started = saved = time.monotonic()
+    put_off = False
 
     class Progress(TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -68,15 +69,20 @@ def progress_callback(mechanics: Mechanics, earlier_s: float) -> Any:
                 state.best_model_checkpoint = str(best)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            nonlocal put_off
             if state.is_world_process_zero:
                 child.report_progress(done=state.global_step, total=state.max_steps)
-            if args.load_best_model_at_end and state.global_step % args.eval_steps == 0:
+            evaluates = args.load_best_model_at_end and state.global_step % args.eval_steps == 0
+            if evaluates:
                 control.should_log = True  # the best checkpoint may be saved here, and resuming continues from its log
-            if state.global_step % args.logging_steps == 0 and state.global_step < state.max_steps:
+            if (put_off or state.global_step % args.logging_steps == 0) and state.global_step < state.max_steps:
                 due = [time.monotonic() - saved >= 60 * mechanics.checkpoint_minutes]
                 if dist.is_initialized():  # clocks differ: all processes save, or none
                     dist.broadcast_object_list(due, src=0)
+                # After an evaluation, the trainer saves a new best and nothing else: what is due waits for the next step.
+                put_off = due[0] and evaluates
                 control.should_save = control.should_save or due[0]
+                control.should_log = control.should_log or due[0]
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             nonlocal saved

@@ -16,6 +16,7 @@ from data.store.artifacts import SCRATCH
 from tasks.model.chat import ChatEncoder
 from tasks.settings import EarlyStopping, LoraSettings, Optimization, Role, TrainingSettings
 from tasks.training.job import COMPLETE, TrainingJob
+from tasks.training.progress import last_checkpoint
 from tests.support.training_jobs import (
     BASE,
     Setup,
@@ -157,6 +158,19 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(
     assert [entry["step"] for entry in other] == [entry["step"] for entry in curve]
     assert again == pytest.approx(loss, abs=1e-5)
     assert again == pytest.approx(through["validation_loss"], abs=2e-4)
+
+
+def test_a_checkpoint_that_is_due_at_an_evaluation_is_written_one_step_later(tmp_path: Path) -> None:
+    """Although every logged step is an evaluation, after which the trainer saves nothing but a new best."""
+    job = training_job(tmp_path, "label-judge", every=2, patience=20, log_every=4, max_steps=20, learning_rate=3e-2)
+    with pytest.raises(KeyboardInterrupt):
+        train_in_child(tmp_path, job, until_step=19)
+    kept = last_checkpoint(tmp_path / "out" / SCRATCH / "trainer")
+    assert kept is not None
+    assert kept.name == "checkpoint-17"
+    best = json.loads((kept / "trainer_state.json").read_text())["best_global_step"]
+    assert 0 < best < 16, "the loss had been rising for a while"
+    assert train_here(job)["metrics"]["steps"] == 20
 
 
 def test_a_best_checkpoint_that_is_not_whole_is_not_taken(tmp_path: Path) -> None:
