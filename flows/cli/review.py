@@ -216,6 +216,8 @@ def import_answers(
         print(f"no pair has a gold label, so the run reads no {into} pairs")
         return
     print(f"written: {gold}, {len(rows)} in all")
+    if into == "calibration":
+        _warn_if_nothing_is_calibrated(folder)
     print(_next(folder))
 
 
@@ -228,6 +230,17 @@ def _warn_of_reasons(lines: Sequence[Mapping[str, Any]]) -> None:
         typer.echo(
             f"warning: {chosen} of {len(lines)} answers are to pairs that were chosen for their difficulty: a precision that is "
             "tested on them does not hold for the other pairs; draw pairs for calibration with --at-random",
+            err=True,
+        )
+
+
+def _warn_if_nothing_is_calibrated(folder: RunFolder) -> None:
+    """Says that the run takes these pairs out of what it learns from, and tests nothing on them."""
+    data = folder.path / "data"
+    if data.is_dir() and not (data / "calibration.jsonl").is_file():
+        typer.echo(
+            "warning: the run has set no pairs apart for calibration so far, so it tests no threshold on these: set "
+            "labels.target_precision, and data.calibration or data.calibration_share, before its next start",
             err=True,
         )
 

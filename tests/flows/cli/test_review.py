@@ -173,7 +173,12 @@ def test_a_pair_joins_the_calibration_pairs_or_the_labeled_ones(run: Path) -> No
 
 
 def test_pairs_drawn_at_random_join_the_calibration_pairs_without_a_warning(run: Path) -> None:
-    ended = imported(answered(exported("--at-random"), "filled", all="A"), "--into", "calibration")
+    filled = answered(exported("--at-random"), "filled", all="A")
+    ended = imported(filled, "--into", "calibration")
+    assert ended.code == 0
+    assert "warning: the run has set no pairs apart for calibration so far" in ended.err
+    (run / "data" / "calibration.jsonl").touch()
+    ended = imported(filled, "--into", "calibration")
     assert (ended.code, ended.err) == (0, "")
 
 
