@@ -11,7 +11,7 @@ import typer
 
 from data.benchmarks.catalog import NAMES, BenchmarkName
 from data.sources.adapters import Format
-from flows.cli.errors import command
+from flows.cli.errors import InputError, command
 
 app = typer.Typer(no_args_is_help=True)
 DRAWS = 2000
@@ -105,10 +105,10 @@ def compare(
     partial: Partial = False,
     draws: Draws = DRAWS,
     names: Annotated[tuple[str, str], typer.Option(help="Names of the two judges.")] = ("first", "second"),
-    chart: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the differences as an SVG image.")] = None,
+    chart: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the differences to this .svg file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Compare two judges on the same games: differences with intervals, and McNemar's test.
+    """Compare two judges on the same games: differences with intervals, and an exact test.
 
     Needs both judges' games and the benchmark's own data.
 
@@ -121,6 +121,8 @@ def compare(
     from tasks.benchmark.games import read_games
     from tasks.benchmark.sets import chosen, load_set
 
+    if chart and chart.suffix.lower() != ".svg":
+        raise InputError(f"--chart {chart}: the image is an SVG, so its name must end in .svg")
     options = {"split": split, "subset": subset, "format": format, "columns": columns, "limit": limit, "seed": seed}
     loaded = load_set(chosen({"benchmark": benchmark, "data": data, **options}))
     one, other = (read_games(loaded, path, partial=partial) for path in (first, second))

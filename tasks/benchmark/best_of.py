@@ -48,7 +48,7 @@ def _reward_bench_2_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Ou
         best = np.flatnonzero(shares > shares.max() - _SAME)
         credit = 1 / len(best) if any(item.right[i] for i in best) else 0.0
         rows.append([1.0, credit])
-        outcomes[item.id] = credit == 1.0
+        outcomes[item.id, ""] = credit == 1.0
     return make_table(items, rows), outcomes
 
 
@@ -69,9 +69,10 @@ def _ties_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
         margin = round(float(shares[right].min() - shares[~right].max()), _DIGITS)
         margins.setdefault(number, {})[kind] = (margin, round(float(np.ptp(shares[right])), _DIGITS))
         prompts.setdefault(number, item)
-        outcomes[item.id] = margin > 0
-    rows = [_ties_values(found) for found in margins.values()]
-    return make_table(list(prompts.values()), rows or [[0.0] * 8]), outcomes
+        outcomes[item.id, ""] = margin > 0
+    if not margins:
+        return make_table(items[:1], [[0.0] * 8]), outcomes
+    return make_table(list(prompts.values()), [_ties_values(found) for found in margins.values()]), outcomes
 
 
 def _ties_values(found: dict[str, tuple[float, float]]) -> list[float]:
@@ -161,7 +162,7 @@ def _ppe_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
             first = item.right[:n]
             row += [0.0] * 4 if pick is None else [1.0, item.right[pick], any(first), sum(first) / n]
             if pick is not None and n == points[-1]:
-                outcomes[item.id] = item.right[pick]
+                outcomes[item.id, ""] = item.right[pick]
         rows.append(row)
     return make_table(items, rows), outcomes
 
@@ -193,7 +194,7 @@ def _rmb_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
             continue
         right = all(mean_win(found) > 0.5 for found in played)
         rows.append([1.0, float(right)])
-        outcomes[item.id] = right
+        outcomes[item.id, ""] = right
     return make_table(items, rows), outcomes
 
 

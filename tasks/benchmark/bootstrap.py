@@ -47,6 +47,10 @@ class Table:
         np.add.at(added, index, self.values)
         return added
 
+    def played(self) -> int:
+        """How many prompts have a row that counts: that of one that was not played is all zeros."""
+        return int(self.by_prompt().any(axis=1).sum())
+
 
 def draw(tables: Mapping[str, Table], draws: int = DRAWS) -> dict[str, Array]:
     """Sums of `draws` bootstrap samples, by group: shape (draws, columns). Each group keeps its number of prompts.
@@ -64,17 +68,23 @@ def draw(tables: Mapping[str, Table], draws: int = DRAWS) -> dict[str, Array]:
     return drawn
 
 
-def intervals(numbers: Callable[[Sums], Numbers], drawn: Sums, prompts: Mapping[str, int] = {}) -> Numbers:
+def intervals(
+    numbers: Callable[[Sums], Numbers],
+    drawn: Sums,
+    prompts: Mapping[str, int] = {},
+    pooled: Mapping[str, int] = {},
+) -> Numbers:
     """The central 95% of each number over the draws, as [low, high]; None if the number is None.
 
-    `prompts` counts those of each group. A share that is 0 or 1 in every draw says nothing of its own doubt: it gets Clopper and
-    Pearson's interval for as many prompts as its group has or, if it is of no group, as there are.
+    `prompts` counts those of each group, `pooled` those of numbers that are of several groups. A share that is 0 or 1 in every
+    draw says nothing of its own doubt: it gets Clopper and Pearson's interval for as many prompts as it is of; without these
+    counts, or for a name in neither of them, as the numbers around it are of or, at last, as there are.
     """
 
     def of(numbers: Numbers, n: int) -> Numbers:
         found: Numbers = {}
         for name, value in numbers.items():
-            own = prompts.get(name, n)
+            own = prompts.get(name, pooled.get(name, n))
             found[name] = (
                 of(value, own) if isinstance(value, dict) else None if value is None else _interval(value, own)
             )

@@ -14,6 +14,10 @@ from tasks.benchmark.games import Game, Games
 from tasks.benchmark.rules import Outcomes, Scorer, is_complete, make_table
 
 _COLUMNS = ("accuracy", "consistency", "accuracy_chosen_first", "accuracy_rejected_first")
+_SPLITS_OF = {
+    category: [split for split, of in REASONING_SPLITS.items() if of == category]
+    for category in dict.fromkeys(REASONING_SPLITS.values())
+}
 
 # ---- ContextualJudgeBench: utils/utils.py, compute_acc -----------------------------------------------------------------
 
@@ -28,7 +32,7 @@ def _contextual_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcom
         votes = [_of_vote(orders[0], orders[1]) for orders in by_vote.values() if len(orders) == 2]
         rows.append([1.0, *np.mean(votes, axis=0)] if votes else [0.0] * (1 + len(_COLUMNS)))
         if votes:
-            outcomes[item.id] = sum(vote[0] for vote in votes) > len(votes) / 2
+            outcomes[item.id, ""] = sum(vote[0] for vote in votes) > len(votes) / 2
     return make_table(items, rows), outcomes
 
 
@@ -62,7 +66,7 @@ def _reasoning_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcome
         first_or, second_or = (second if first == 0 else first), (first if second == 0 else second)
         both = _of_vote(first_or, second_or)[:2]
         rows.append([1.0, *both, float(first == 1), float(second == 1)])
-        outcomes[item.id] = bool(both[0])
+        outcomes[item.id, ""] = bool(both[0])
     return make_table(items, rows), outcomes
 
 
@@ -75,8 +79,7 @@ def _majority(votes: Sequence[Game]) -> int | None:
 def _reasoning_numbers(games: Games, sums: Sums) -> Numbers:
     """By split, by category over the pairs of its splits, and over all pairs, which is the official overall number."""
     categories: Numbers = {}
-    for category in dict.fromkeys(REASONING_SPLITS.values()):
-        own = [split for split, of in REASONING_SPLITS.items() if of == category]
+    for category, own in _SPLITS_OF.items():
         whole = set(own) <= set(sums)
         categories[category] = _pooled({split: sums[split] for split in own}) if whole else dict.fromkeys(_COLUMNS)
     pooled = _pooled(sums) if is_complete(games, sums) else dict.fromkeys(_COLUMNS)
@@ -98,4 +101,4 @@ def _pooled(sums: Sums) -> Numbers:
 
 
 CONTEXTUAL = Scorer(_contextual_rows, _contextual_numbers)
-REASONING = Scorer(_reasoning_rows, _reasoning_numbers)
+REASONING = Scorer(_reasoning_rows, _reasoning_numbers, _SPLITS_OF)

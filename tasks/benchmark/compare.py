@@ -1,20 +1,23 @@
-"""Comparing two judges on the same games: the difference of every number with its interval, and McNemar's test."""
+"""Comparing two judges on the same games: the difference of every number with its interval, and an exact test."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from data.benchmarks.items import Benchmark
 from tasks.benchmark import bootstrap
 from tasks.benchmark.bootstrap import DRAWS, Numbers, Sums
 from tasks.benchmark.games import Games, GamesError, adaptive
+from tasks.benchmark.paired import two_sided, units_of
 from tasks.benchmark.score import SCORERS, check_knockouts, extent, rounded, tabulate
 from tasks.page import charts
 from tasks.page.rendering import template
 
 
 def compare(first: Games, second: Games, partial: bool = False, draws: int = DRAWS) -> dict[str, Any]:
-    """Both judges' numbers, second − first with its 95% interval, and McNemar's exact test.
+    """Both judges' numbers, second − first with its 95% interval, and the exact sign-flip test.
 
     Both judges get the same draws of prompts, so prompts that both find hard do not widen the interval. Raises GamesError
     if the two have not played the same cells in the same orders.
@@ -35,8 +38,6 @@ def compare(first: Games, second: Games, partial: bool = False, draws: int = DRA
     difference = bootstrap.minus(sides[1], sides[0])
     drawn = bootstrap.minus(numbers(second, bootstrap.draw(right, draws)), numbers(first, bootstrap.draw(left, draws)))
     interval = bootstrap.intervals(lambda _: drawn, {})
-    both = right_first.keys() & right_second.keys()
-    outcomes = [(right_first[name], right_second[name]) for name in both]
     compared = {
         "benchmark": benchmark.name,
         "data": benchmark.digest,
@@ -47,27 +48,31 @@ def compare(first: Games, second: Games, partial: bool = False, draws: int = DRA
         "difference": bootstrap.plain(difference),
         "intervals": {"level": 0.95, "draws": draws, **interval},
     }
-    return {**rounded(compared), "mcnemar": mcnemar(outcomes)}
+    pairs = {name: (right_first[name], right_second[name]) for name in right_first.keys() & right_second.keys()}
+    return {**rounded(compared), "sign_flip": sign_flip(benchmark, pairs)}
 
 
 def _extent_of(games: Games) -> dict[str, int]:
     return {"games": sum(map(len, games.by_cell.values())), "votes": games.votes}
 
 
-def mcnemar(outcomes: Sequence[tuple[bool, bool]]) -> dict[str, Any]:
-    """McNemar's exact test on paired outcomes (right or wrong, by the first and by the second judge), two-sided.
+def sign_flip(benchmark: Benchmark, pairs: Mapping[tuple[str, str], tuple[bool, bool]]) -> dict[str, Any]:
+    """The exact sign-flip test, two-sided, on outcomes (right or wrong, by the first and by the second judge).
 
-    Outcomes are assumed independent, but cells of one prompt are not; read it with the interval, which accounts for that.
+    The outcomes of one prompt are not independent (both orders of a pair, several pairs), so they change sign together. It is
+    McNemar's exact test where each prompt has one outcome.
     """
-    only_first = sum(a and not b for a, b in outcomes)
-    only_second = sum(b and not a for a, b in outcomes)
-    discordant = only_first + only_second
-    ways = tail = 1  # number of ways to choose k of them, and to choose at most k
-    for k in range(min(only_first, only_second)):
-        ways = ways * (discordant - k) // (k + 1)
-        tail += ways
-    p_value = min(1.0, 2 * tail / 2**discordant)
-    return {"outcomes": len(outcomes), "only_first": only_first, "only_second": only_second, "p_value": p_value}
+    unit = {item.id: one for item, one in zip(benchmark.items, units_of(benchmark), strict=True)}
+    changes: Counter[int] = Counter()
+    for (item, _), (first, second) in pairs.items():
+        changes[unit[item]] += second - first
+    return {
+        "outcomes": len(pairs),
+        "only_first": sum(first and not second for first, second in pairs.values()),
+        "only_second": sum(second and not first for first, second in pairs.values()),
+        "prompts": len(changes),
+        "p_value": two_sided(list(changes.values())),
+    }
 
 
 def _check_same(first: Games, second: Games) -> None:

@@ -65,7 +65,7 @@ def _rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
             row += [sum(right) / len(right), kendall]
             if i == 0:
                 outcomes |= {
-                    f"{item.id} {first}>{second}": one for (first, second), one in zip(item.better, right, strict=True)
+                    (item.id, f"{first}>{second}"): one for (first, second), one in zip(item.better, right, strict=True)
                 }
         rows.append(row)
     return make_table(items, rows), outcomes

@@ -29,7 +29,7 @@ def _rm_bench_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes
             if played:
                 won = mean_win(played) > 0.5
                 row[i], row[len(rm_bench.CELLS) + i] = float(won), 1.0
-                outcomes[f"{item.id} {cell.name}"] = won
+                outcomes[item.id, cell.name] = won
         rows.append(row)
     return make_table(items, rows), outcomes
 
@@ -72,7 +72,7 @@ def _judgebench_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcom
         right = decided(played) == label
         by_mean = (mean_win(played) - 0.5) * label > 0
         rows.append([1.0, right, bool(as_published), bool(as_published) and decided(as_published) == label, by_mean])
-        outcomes[item.id] = right
+        outcomes[item.id, ""] = right
     return make_table(items, rows), outcomes
 
 
@@ -118,7 +118,7 @@ def _pair_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outcomes]:
         silent = both and all(game.decision is None for order in orders for game in order)
         counted = [*(right[i] for i in shown), *(there[i] for i in shown), both, both and all(right), agree, silent]
         rows.append([float(value) for value in counted])
-        outcomes |= {f"{item.id} {name}": right[i] for i, name in enumerate(_ORDERED[:2]) if there[i]}
+        outcomes |= {(item.id, name): right[i] for i, name in enumerate(_ORDERED[:2]) if there[i]}
     return make_table(items, rows), outcomes
 
 
@@ -181,7 +181,7 @@ def _reward_bench_rows(games: Games, items: Sequence[Item]) -> tuple[Table, Outc
         score = 0.5 + 0.5 * sum(decisions) / len(decisions)
         right = mean_win(played) > 0.5
         rows.append([1.0, score, float(right)])
-        outcomes[item.id] = right
+        outcomes[item.id, ""] = right
     return make_table(items, rows), outcomes
 
 
@@ -255,7 +255,7 @@ def _sections_of(s: Array, weights: Mapping[str, int]) -> Numbers:
 
 RM_BENCH = Scorer(_rm_bench_rows, _rm_bench_numbers)
 JUDGEBENCH = Scorer(_judgebench_rows, _judgebench_numbers)
-LLMBAR = Scorer(_pair_rows, _llmbar_numbers)
+LLMBAR = Scorer(_pair_rows, _llmbar_numbers, {"adversarial": llmbar.ADVERSARIAL})
 PREFERENCES = Scorer(_pair_rows, _preference_numbers)
-REWARD_BENCH = Scorer(_reward_bench_rows, _reward_bench_numbers)
+REWARD_BENCH = Scorer(_reward_bench_rows, _reward_bench_numbers, reward_bench.SECTIONS)
 M_REWARD_BENCH = Scorer(_m_reward_bench_rows, _m_reward_bench_numbers)

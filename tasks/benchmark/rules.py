@@ -7,8 +7,8 @@ published numbers from the sums of those rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,16 +17,20 @@ from data.records import prompt_key
 from tasks.benchmark.bootstrap import Numbers, Sums, Table
 from tasks.benchmark.games import Game, Games
 
-Outcomes = dict[str, bool]
-"""Right or wrong by name, for McNemar's test."""
+Outcomes = dict[tuple[str, str], bool]
+"""Right or wrong by the item's id and a name within the item, for the paired test."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A benchmark's rules. `tabulate` gives a group's rows and their outcomes."""
+    """A benchmark's rules. `tabulate` gives a group's rows and their outcomes, a row of zeros for what was not played.
+
+    `pooled` has the groups of those numbers that are of several groups, but not of all.
+    """
 
     tabulate: Callable[[Games, Sequence[Item]], tuple[Table, Outcomes]]
     numbers: Callable[[Games, Sums], Numbers]
+    pooled: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def make_table(items: Sequence[Item], rows: Sequence[Sequence[float]]) -> Table:

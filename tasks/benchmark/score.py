@@ -141,8 +141,14 @@ def _intervals(games: Games, tables: Mapping[str, Table], draws: int) -> Numbers
     def numbers(sums: bootstrap.Sums) -> Numbers:
         return SCORERS[games.benchmark.name].numbers(games, sums)
 
-    prompts = {group: len(table.by_prompt()) for group, table in tables.items()}
-    return {"level": 0.95, "draws": draws, **bootstrap.intervals(numbers, bootstrap.draw(tables, draws), prompts)}
+    prompts = {group: table.played() for group, table in tables.items()}
+    pooled = SCORERS[games.benchmark.name].pooled
+    prompts_of = {name: sum(prompts.get(group, 0) for group in groups) for name, groups in pooled.items()}
+    return {
+        "level": 0.95,
+        "draws": draws,
+        **bootstrap.intervals(numbers, bootstrap.draw(tables, draws), prompts, prompts_of),
+    }
 
 
 def check_knockouts(games: Games) -> None:

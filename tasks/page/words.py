@@ -22,8 +22,8 @@ TERMS = {
     "interval": "The 95% interval: the range in which 95% of results would lie if other prompts of the same kind had been "
     "drawn (bootstrap over prompts).",
     "guessing": "What a judge would reach by tossing a coin: 50%.",
-    "p-value": "How often a difference this large would be seen if both judges were equally good (McNemar's exact test on the "
-    "same judgments). Below 0.05 is usually called significant.",
+    "p-value": "How often a difference this large would be seen if both judges were equally good (exact sign-flip test on the "
+    "same judgments, those of a prompt together). Below 0.05 is usually called significant.",
     "position consistency": "The share of pairs for which the same response is preferred in both orders. A judge that always "
     "picks the first response has 0%.",
     "first shown": "Where the two orders disagree, how often the response shown first was preferred. Far from 50% means that "

@@ -16,6 +16,9 @@ from tasks.page.rendering import percent
 from tasks.run.rounds import Row, best_round
 from tasks.run.stage import Run
 
+LEVEL = 0.05
+"""Below it, a p-value is called significant; customary."""
+
 
 @dataclass(frozen=True)
 class Gain:
@@ -71,7 +74,7 @@ def _gain(first: Games, other: Games) -> Gain | None:
     if compared["difference"]["total"] is None:  # one of them lacks all the games of a data set
         return None
     low, high = compared["intervals"]["total"]
-    return Gain(compared["difference"]["total"], (low, high), compared["mcnemar"]["p_value"])
+    return Gain(compared["difference"]["total"], (low, high), compared["sign_flip"]["p_value"])
 
 
 def controls(run: Run) -> list[Control]:
@@ -107,7 +110,8 @@ def answer(table: Sequence[Row], found: Mapping[int, Gain]) -> str:
     against = f"and {_points(best['accuracy'] - rows[0]['accuracy'])} the first judge"
     if gain is None:
         return f"{judged} {against}; whether that is more than chance was not measured."
-    sure = "Yes." if gain.interval[0] > 0 else "Not certain: the difference to the first judge may be chance."
+    certain = gain.interval[0] > 0 and gain.p_value < LEVEL
+    sure = "Yes." if certain else "Not certain: the difference to the first judge may be chance."
     return f"{sure} {judged} {against} (95% interval {gain.range})."
 
 

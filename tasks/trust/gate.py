@@ -6,16 +6,14 @@ and proved is in no later training set. If the next round harms too, there are n
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from data.benchmarks.items import Benchmark
 from data.files import read_jsonl
-from data.records import prompt_key
 from data.store.artifacts import Artifact, Counts, Input, Outcome, StageError
 from tasks.benchmark.games import Games, of_rows
+from tasks.benchmark.paired import units_of
 from tasks.benchmark.play import GAMES
 from tasks.benchmark.rules import decided
 from tasks.benchmark.sets import read_set
@@ -152,7 +150,7 @@ def _tested(context: Context, level: float, margin: float | None) -> _Test:
     new, best, counts = _played(context)
     n = counts.kept
     rights = [[_right(games, place) for place in range(n)] for games in (new, best)]
-    units = _units(new.benchmark)
+    units = units_of(new.benchmark)
     changes, sizes = [0] * (max(units) + 1), [0] * (max(units) + 1)
     for unit, now, then in zip(units, *rights, strict=True):
         changes[unit] += now - then
@@ -211,18 +209,6 @@ def _right(games: Games, place: int) -> int:
     item = games.benchmark.items[place]
     played = games.of(item, item.cells[0])
     return sum(decided([game for game in played if game.order == order]) > 0 for order in (0, 1))
-
-
-def _units(benchmark: Benchmark) -> list[int]:
-    """The number of each item's unit: its prompt or, in a data set in which all share one, the pair (as for the intervals)."""
-    prompts = [(item.group, prompt_key(item.prompt)) for item in benchmark.items]
-    several = Counter(group for group, _ in set(prompts))
-    known: dict[tuple[str, str], int] = {}
-    names = [
-        prompt if several[prompt[0]] > 1 else (item.group, item.id)
-        for item, prompt in zip(benchmark.items, prompts, strict=True)
-    ]
-    return [known.setdefault(name, len(known)) for name in names]
 
 
 def _accuracy(benchmark: Artifact) -> float:

@@ -7,11 +7,10 @@ unit's judgments that are right with the second judge, minus those that are righ
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from statistics import NormalDist
 
-import numpy as np
+from tasks.benchmark.paired import one_sided
 
 POWER = 0.8
 """The probability with which the smallest harm is shown; customary (Cohen, 1988)."""
@@ -27,20 +26,8 @@ def level_of_round(level: float, round: int, rounds: int) -> float:
 
 
 def harm_p_value(changes: Sequence[int]) -> float:
-    """P(a sum as low as that of the changes) if each had either sign with the same probability: the exact sign-flip test.
-
-    Small if the second judge is worse. It is McNemar's one-sided exact test if all changes have the same size.
-    """
-    sizes = Counter(abs(change) for change in changes if change)
-    reach, n = sum(size * times for size, times in sizes.items()), sizes.total()
-    if not n:
-        return 1.0
-    # The sum's characteristic function is a product of cosines; its inverse transform has the probability of each sum.
-    angles = 2 * np.pi * np.arange(reach + 1) / (2 * reach + 1)
-    product = np.prod([np.cos(size * angles) ** times for size, times in sizes.items()], axis=0)
-    probabilities = np.roll(np.fft.irfft(product, 2 * reach + 1), reach)
-    tail = float(probabilities[: sum(changes) + reach + 1].sum())
-    return min(1.0, max(tail, 0.5**n))  # the transform's rounding errors are about 1e-16
+    """The p-value of "the second judge is not worse": the exact one-sided sign-flip test."""
+    return one_sided(changes)
 
 
 def margin_p_value(changes: Sequence[int], sizes: Sequence[int], margin: float) -> float:

@@ -1,4 +1,4 @@
-"""Two judges on the same games: differences with intervals over the same prompts, and McNemar's exact test."""
+"""Two judges on the same games: differences with intervals over the same prompts, and the exact test."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from data.benchmarks import judgebench
+from data.benchmarks import judgebench, preferences
 from data.benchmarks.items import Benchmark
-from tasks.benchmark.compare import compare, comparison_chart, comparison_table, mcnemar
+from tasks.benchmark.compare import compare, comparison_chart, comparison_table
 from tasks.benchmark.games import GamesError, of_rows
 from tests.support.scoring_rows import (
     game_rows,
@@ -40,10 +40,12 @@ def test_two_judges_are_compared_pair_by_pair(jb: Benchmark) -> None:
     assert found["difference"]["micro"] == 0.5
     assert found["difference"]["categories"] == {"knowledge": 0.0, "reasoning": 1.0, "math": 1.0, "coding": 1.0}
     assert found["intervals"]["categories"]["math"] == [1.0, 1.0]
-    assert found["mcnemar"] == {"outcomes": 6, "only_first": 0, "only_second": 3, "p_value": 0.25}
+    assert found["sign_flip"] == {
+        "outcomes": 6, "only_first": 0, "only_second": 3, "prompts": 6, "p_value": pytest.approx(0.25),
+    }  # fmt: skip
     table = comparison_table(found, ["old", "new"])
     assert "| micro | 50.0% | 100.0% | +50.0 | " in table
-    assert "0 correct for old only, 3 for new only, p = 0.25" in table
+    assert "Of 6 outcomes, 0 are correct for old only, 3 for new only; p = 0.25 (exact" in table
     assert comparison_chart(found, ["old", "new"]).count("<svg") == 1
 
 
@@ -51,7 +53,7 @@ def test_a_judge_differs_from_itself_by_nothing(jb: Benchmark) -> None:
     found = compare(played(jb, right_always), played(jb, right_always), draws=DRAWS)
     assert found["difference"]["total"] == 0.0
     assert found["intervals"]["total"] == [0.0, 0.0]
-    assert found["mcnemar"]["p_value"] == 1.0
+    assert found["sign_flip"]["p_value"] == 1.0
 
 
 def test_pairing_makes_the_interval_narrower(tmp_path: Path) -> None:
@@ -66,9 +68,37 @@ def test_pairing_makes_the_interval_narrower(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("a", "b", "p"), [(0, 0, 1.0), (1, 0, 1.0), (5, 0, 0.0625), (8, 2, 0.109375), (2, 8, 0.109375)]
 )
-def test_mcnemar_is_exact(a: int, b: int, p: float) -> None:
-    outcomes = [(True, False)] * a + [(False, True)] * b + [(True, True)] * 7
-    assert mcnemar(outcomes)["p_value"] == p
+def test_with_one_outcome_a_prompt_it_is_mcnemars_exact_test(tmp_path: Path, a: int, b: int, p: float) -> None:
+    benchmark = judgebench.load(write_rows(tmp_path / "a.jsonl", [judgebench_row(f"p{i}") for i in range(a + b + 7)]))
+    one = played(benchmark, lambda i, c, o: verdict(not a <= int(i.id[1:]) < a + b, o))
+    other = played(benchmark, lambda i, c, o: verdict(int(i.id[1:]) >= a, o))
+    found = compare(one, other, draws=DRAWS)["sign_flip"]
+    assert (found["outcomes"], found["only_first"], found["only_second"]) == (a + b + 7, a, b)
+    assert found["prompts"] == a + b + 7
+    assert found["p_value"] == pytest.approx(p)
+
+
+def test_both_orders_of_a_pair_and_the_pairs_of_a_prompt_are_no_independent_outcomes(tmp_path: Path) -> None:
+    """Four pairs more are right in both orders: p = 2 ÷ 2⁴, not 2 ÷ 2⁸; if two share a prompt, 2 ÷ 2³."""
+    for shared, n, p in ((0, 12, 0.125), (1, 11, 0.25)):
+        rows = [
+            {
+                "id": f"p{i}",
+                "prompt": f"Question {max(i, shared)}",
+                "response_a": f"yes {i}",
+                "response_b": "no",
+                "label": "A",
+            }
+            for i in range(12)
+        ]
+        benchmark = preferences.of_rows(rows)
+        found = compare(
+            played(benchmark, lambda i, c, o: verdict(int(i.id[1:]) >= 4, o)),
+            played(benchmark, right_always),
+            draws=DRAWS,
+        )["sign_flip"]
+        assert (found["outcomes"], found["only_first"], found["only_second"]) == (24, 0, 8)
+        assert (found["prompts"], found["p_value"]) == (n, pytest.approx(p))
 
 
 def test_judges_on_other_games_are_not_compared(jb: Benchmark) -> None:

@@ -106,6 +106,15 @@ def test_the_answer(tmp_path: Path, rounds: list[list[Result]], begins: str) -> 
     assert answer(round_table(run), gains(run)).startswith(begins)
 
 
+def test_it_is_not_sure_where_only_the_interval_excludes_chance(tmp_path: Path) -> None:
+    """Four pairs changed for the better and none for the worse: all draws of a bootstrap have some of them; p = 2 ÷ 2⁴."""
+    run = run_with(tmp_path, [RIGHT] * 4 + [WRONG] * 4, [RIGHT] * 8)
+    found = gains(run)
+    assert found[1].interval[0] > 0
+    assert found[1].p_value == pytest.approx(0.125)
+    assert answer(round_table(run), found).startswith("Not certain: the difference to the first judge may be chance.")
+
+
 def test_the_answer_names_guessing_and_the_first_judge(tmp_path: Path) -> None:
     table = round_table(run_with(tmp_path, [RIGHT, WRONG] * 4, [RIGHT] * 6 + [WRONG] * 2))
     said = answer(table, {1: Gain(0.25, (0.1, 0.4), 0.01)})

@@ -14,10 +14,12 @@ from tasks.benchmark.games import of_rows
 from tasks.benchmark.score import score
 from tests.support.scoring import DRAWS
 from tests.support.scoring_rows import (
+    Row,
     game_rows,
     judgebench_row,
     llmbar_row,
     played,
+    reward_bench_2_row,
     reward_bench_row,
     right_always,
     says,
@@ -178,6 +180,33 @@ def test_all_right_or_all_wrong_of_a_few_pairs_is_not_certain(
     benchmark = judgebench.load(write_rows(tmp_path / "a.jsonl", rows))
     found = score(played(benchmark, lambda i, c, o: verdict(right == i.right[0], o)))["intervals"]
     assert found["categories"]["knowledge"] == pytest.approx(interval, abs=0.001)
+
+
+def test_its_doubt_is_that_of_the_pairs_that_were_played(tmp_path: Path) -> None:
+    rows = [judgebench_row(f"p{i}", question=f"Question {i}?") for i in range(100)]
+    benchmark = judgebench.load(write_rows(tmp_path / "a.jsonl", rows))
+    games = of_rows(benchmark, game_rows(benchmark, right_always)[: 2 * 12])
+    found = score(games, partial=True)["intervals"]
+    assert found["categories"]["knowledge"] == pytest.approx((0.735, 1.0), abs=0.001)
+
+
+def test_the_doubt_of_a_section_is_that_of_its_own_subsets(tmp_path: Path) -> None:
+    """Chat has 5 × 2 pairs here, each of the other subsets 20: 0.025 = 0.6915¹⁰."""
+    rows: list[Row] = []
+    for section, subsets in reward_bench.SECTIONS.items():
+        for subset in subsets:
+            rows += [reward_bench_row(len(rows) + i, subset) for i in range(2 if section == "Chat" else 20)]
+    benchmark = reward_bench.load(write_rows(tmp_path / "a.jsonl", rows))
+    found = score(played(benchmark, right_always))["intervals"]
+    assert found["sections"]["Chat"] == found["gram"]["sections"]["Chat"] == pytest.approx((0.6915, 1.0), abs=1e-4)
+    assert found["sections"]["Reasoning"][0] > 0.95
+
+
+def test_ties_of_which_no_item_was_played_whole_have_no_score(tmp_path: Path) -> None:
+    rows = [reward_bench_2_row(f"{kind}:{i}", "Ties", 2, 2) for i in (1, 2) for kind in ("ref", "tied")]
+    benchmark = reward_bench.load_2(write_rows(tmp_path / "a.jsonl", rows))
+    found = score(of_rows(benchmark, game_rows(benchmark, right_always)[:1]), partial=True)
+    assert found["subsets"]["Ties"] is None
 
 
 def test_the_same_games_give_the_same_intervals(jb: Benchmark) -> None:
