@@ -22,7 +22,7 @@ from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out, ended
 from tasks.benchmark.play import benchmark, measured, query_for, set_name
 from tasks.benchmark.sets import prepare_set
-from tasks.model.endpoint import is_endpoint
+from tasks.model.endpoint import is_endpoint, with_model
 from tasks.model.location import Checkpoint, find_model
 from tasks.page.rendering import percent
 from tasks.rank import prompt_of
@@ -85,8 +85,12 @@ def finish(run: Run, _: None) -> State[dict[str, Any]]:
 
 
 def find_judge(path: str) -> Checkpoint:
-    """The judge in a folder, on the hub, or at an endpoint. Raises FileNotFoundError if the path is none of these."""
+    """The judge in a folder, on the hub, or at an endpoint. Raises FileNotFoundError if the path is none of these.
+
+    Raises EndpointError if an endpoint has to be asked for its model, and cannot be.
+    """
     if is_endpoint(path):
+        path = with_model(path)
         return Checkpoint(content_id("endpoint", path), path)
     folder, known = find_model(path)
     return Checkpoint(content_id(known), folder)

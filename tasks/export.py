@@ -134,7 +134,9 @@ def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: 
     one_order = (
         {"Orders learned": "one of each pair's two, drawn at random"} if run.settings.proofs.orders == "one" else {}
     )
-    trained = chosen[1].manifest
+    trained, play = chosen[1].manifest, run.settings.benchmarks
+    # Only where they are not greedy, so that a card made before remains the same.
+    sampled = {"votes": play.votes, "temperature": play.temperature} if play.temperature else {}
     return {
         "run": run.store.run_name,
         "chosen_name": next(r["name"] for r in rounds if r["round"] == chosen[0]),
@@ -152,6 +154,7 @@ def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: 
         "reply_tokens": run.settings.labels.max_tokens,
         "software": dict(trained.software),
         "facts": {**facts, **one_order},
+        **({"sampled": sampled} if sampled else {}),
     }
 
 

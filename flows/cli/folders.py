@@ -30,12 +30,21 @@ class RunFolder:
 
     @cached_property
     def stages(self) -> Sequence[Mapping[str, Any]]:
-        """The finished stages: name, kind (as "stage"), round, counts and metrics, in the order in which they were finished."""
+        """The finished stages: name, kind (as "stage"), round, counts and metrics, in the order in which they were finished.
+
+        Raises InputError if the file that has them is damaged.
+        """
         try:
             lines = (self.path / _METRICS).read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return ()
-        return [json.loads(line) for line in lines]
+        found = list(map(_stage, lines))
+        if None in found:
+            raise InputError(
+                f"{self.path / _METRICS}, line {found.index(None) + 1}: not a stage of a run; remove the file, and the next "
+                "start of the run writes it again"
+            )
+        return [stage for stage in found if stage is not None]
 
     @property
     def measured(self) -> Sequence[Mapping[str, Any]]:
@@ -108,6 +117,24 @@ class RunFolder:
         return max((file.stat().st_mtime for file in files if file.exists()), default=self.path.stat().st_mtime)
 
 
+def _stage(line: str) -> Mapping[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and {"name", "stage", "round"} <= found.keys() else None
+
+
+def _has_stages(metrics: Path) -> bool:
+    """Whether the file is a run's: other programs write their metrics to files of that name."""
+    try:
+        with metrics.open(encoding="utf-8") as stream:
+            first = stream.readline()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return not first or _stage(first) is not None
+
+
 def run_folders(below: Path) -> Iterator[Path]:
     """The run folders in a folder, down to a few levels, sorted; hidden folders are not searched, nor is what is in a run."""
     root = below.resolve()
@@ -115,7 +142,11 @@ def run_folders(below: Path) -> Iterator[Path]:
         path = Path(folder)
         # A plan alone is a run's if it lies where runs do: other programs have files of that name, too.
         planned = _PLAN in files and path.parent.name == "runs"
-        if planned or not {_METRICS, _COMPARISON, _LEASE}.isdisjoint(files):
+        if (
+            planned
+            or not {_COMPARISON, _LEASE}.isdisjoint(files)
+            or (_METRICS in files and _has_stages(path / _METRICS))
+        ):
             yield path
             folders.clear()
         if len(path.relative_to(root).parts) >= _DEEPEST:

@@ -45,6 +45,15 @@ def is_endpoint(model: str) -> bool:
     return model.startswith(("http://", "https://"))
 
 
+def with_model(judge: str) -> str:
+    """An endpoint as URL#MODEL: a server that is started again on the same port may have another model.
+
+    Asks the server if the model is not given. Raises EndpointError as `EndpointEngine` does.
+    """
+    url, _, model = judge.partition("#")
+    return judge if model else f"{url}#{EndpointEngine(url).model}"
+
+
 class MessageEncoder:
     """Replaces `ChatEncoder` for endpoints: leaves prompts as messages. Label tokens are represented by their code points."""
 

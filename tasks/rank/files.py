@@ -28,6 +28,7 @@ from data.records import RecordError
 from data.sources import rows
 from data.sources.fields import as_id, contents
 from data.sources.rows import BrokenRow, SourceError
+from tasks.model.endpoint import is_endpoint, with_model
 from tasks.model.folder import base_of_adapter
 from tasks.rank import Best, Comparison, Judge, open_judge
 from tasks.rank.inputs import read_messages, read_responses
@@ -97,6 +98,8 @@ def judge_file(source: Path, output: Path, settings: RankSettings, opened: Opene
     wanted = list(read_rows(source, settings.command))
     if output.resolve() == source.resolve():
         raise ValueError(f"{output} is the input: write the results to another file")
+    if is_endpoint(settings.judge):
+        settings = replace(settings, judge=with_model(settings.judge))
     if Path(settings.judge).is_dir() and base_of_adapter(settings.judge) is None:
         trained = settings_of(settings.judge)
         settings = replace(settings, **{name: getattr(settings, name) or value for name, value in trained.items()})

@@ -63,13 +63,25 @@ def check_same(output: Path, facts: Mapping[str, Any]) -> None:
         return
     if not beside.exists():
         raise OutputError(f"{output} exists but was not written by this command: use another file")
-    before = json.loads(beside.read_text(encoding="utf-8"))
-    changed = [f"{name} {before.get(name)!r} → {value!r}" for name, value in facts.items() if before.get(name) != value]
+    before = _made_with(beside)
+    names = [*facts, *(name for name in before if name not in facts)]
+    pairs = [(name, before.get(name), facts.get(name)) for name in names]
+    changed = [f"{name} {then!r} → {now!r}" for name, then, now in pairs if then != now]
     if changed:
         raise OutputError(
             f"{output} was started with another judge or other settings ({', '.join(changed)}): use another file, or "
             f"remove it and {beside}"
         )
+
+
+def _made_with(beside: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(beside.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise OutputError(f"{beside} is damaged, so it is not known what its rows were made with: use another file")
+    return found
 
 
 def begin(output: Path, facts: Mapping[str, Any]) -> None:

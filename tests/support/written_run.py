@@ -193,11 +193,11 @@ def put_round(run: Run, round: int, data: Artifact, before: list[Artifact]) -> A
 
 
 def fake_run(
-    store: Path, accuracies: tuple[float, ...] = (0.6, 0.7, 0.65, 0.7), name: str = "hand"
+    store: Path, accuracies: tuple[float, ...] = (0.6, 0.7, 0.65, 0.7), name: str = "hand", **sections: Any
 ) -> tuple[Run, list[tuple[int, Artifact, Artifact]]]:
     """All rounds and a final fine-tuning, gone through in a run folder; what is there already is found again."""
     rounds = len(accuracies) - 2
-    run = Run(RunStore(store, name), fake_settings(rounds={"count": rounds, "pairs": BATCH}), 5)
+    run = Run(RunStore(store, name), fake_settings(rounds={"count": rounds, "pairs": BATCH}, **sections), 5)
     data = put_prepared(run)
     human = put(run, "human-examples", "human-examples", None, {"examples.jsonl": [pair_row("h", "A")]})
     labeled = [

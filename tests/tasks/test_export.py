@@ -88,6 +88,13 @@ def test_the_card_tells_rounds_choice_and_data(exported: Exported) -> None:
     assert str(exported[0].store.root) not in card
 
 
+def test_the_card_tells_how_held_out_pairs_were_judged(exported: Exported, tmp_path: Path) -> None:
+    assert ", each judged greedily in both orders;" in (exported[2].path / "README.md").read_text(encoding="utf-8")
+    sampled = export(*fake_run(tmp_path, benchmarks={"votes": 16, "temperature": 0.7}))
+    card = (sampled.path / "README.md").read_text(encoding="utf-8")
+    assert ", each judged 16 times in each order at temperature 0.7;" in card
+
+
 def test_code_in_the_card_is_python(exported: Exported) -> None:
     card = (exported[2].path / "README.md").read_text(encoding="utf-8")
     blocks = card.split("```python\n")[1:]

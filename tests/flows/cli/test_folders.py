@@ -30,6 +30,20 @@ def test_runs_are_found_below_the_current_folder_but_not_inside_runs(store: Path
     ]
 
 
+def test_metrics_of_another_program_are_no_run(store: Path) -> None:
+    for name, text in (("trainer", '{"loss": 1.0, "step": 1}\n'), ("text", "not json\n"), ("bytes", "\udcff\n")):
+        (store / name).mkdir()
+        (store / name / "metrics.jsonl").write_bytes(text.encode(errors="surrogateescape"))
+    assert {"trainer", "text", "bytes"}.isdisjoint(path.name for path in run_folders(store))
+
+
+def test_damaged_metrics_are_named(store: Path) -> None:
+    (store / "cut").mkdir()
+    (store / "cut" / "metrics.jsonl").write_text('{"name": "data", "stage": "data", "round": null}\n{"name": "pro')
+    with pytest.raises(InputError, match=r"cut/metrics\.jsonl, line 2: not a stage of a run"):
+        _ = find_run(str(store / "cut")).stages
+
+
 def test_a_run_is_known_by_its_stages(store: Path) -> None:
     done, stopped, only = (RunFolder(store / "runs" / name) for name in ("done", "stopped", "only"))
     assert (done.flow, done.state, done.rounds, done.accuracy) == ("self-train", "finished", 1, 0.936)
