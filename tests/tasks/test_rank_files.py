@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from tasks.rank import Judge
 from tasks.rank.files import Command, RankSettings, judge_file, read_rows
 from tasks.rank.output import OutputError, held
 from tests.conftest import rows_of
-from tests.support.endpoints import chat, serving
 from tests.tasks.test_rank import judge_of
 
 # ---- files ------------------------------------------------------------------------------------------------------------------
@@ -78,47 +76,6 @@ def test_a_failed_row_is_not_done(tmp_path: Path, encoder: ChatEncoder) -> None:
     assert judged(tmp_path, encoder, "best-of-n") == 0
     found = rows_of(tmp_path / "out.jsonl")
     assert [(row["id"], row["best"], row["failed"]) for row in found] == [("q0", 0, {}), ("q1", 1, {}), ("q2", 2, {})]
-
-
-def test_another_judge_does_not_go_on_in_the_same_file(tmp_path: Path, encoder: ChatEncoder) -> None:
-    write(tmp_path / "in.jsonl", ROWS)
-    judged(tmp_path, encoder, "rank")
-    with pytest.raises(OutputError, match=r"was started with another judge or other settings \(seed 0 → 4"):
-        judged(tmp_path, encoder, "rank", seed=4)
-    write(tmp_path / "in.jsonl", ROWS)
-    (tmp_path / "out.jsonl.run.json").unlink()
-    with pytest.raises(OutputError, match="was not written by this command"):
-        judged(tmp_path, encoder, "rank")
-
-
-def test_a_setting_that_is_left_out_later_does_not_go_on_in_the_same_file(tmp_path: Path) -> None:
-    write(tmp_path / "in.jsonl", ROWS)
-    with serving(lambda body: (200, chat("<think></think><answer>A</answer>"))) as served:
-        settings = RankSettings("rank", f"{served.url}#m", prompt="compact", max_tokens=512, progress=False)
-        judge_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", settings)
-        with pytest.raises(OutputError, match=r"other settings \(max_tokens 512 → None\)"):
-            judge_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", replace(settings, max_tokens=None))
-
-
-def test_an_endpoint_with_another_model_by_now_does_not_go_on_in_the_same_file(tmp_path: Path) -> None:
-    write(tmp_path / "in.jsonl", ROWS)
-    models: dict[str, Any] = {"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": "x"}]}
-    with serving(lambda body: (200, chat("<think></think><answer>A</answer>")), (200, models)) as served:
-        settings = RankSettings("rank", served.url, prompt="compact", progress=False)
-        judge_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", settings)
-        assert json.loads((tmp_path / "out.jsonl.run.json").read_text())["judge"] == f"{served.url}#m"
-        models["data"][0]["id"] = "n"
-        with pytest.raises(OutputError, match="#m' → 'http.*#n'"):
-            judge_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", settings)
-
-
-def test_a_damaged_record_of_the_settings_is_named(tmp_path: Path, encoder: ChatEncoder) -> None:
-    write(tmp_path / "in.jsonl", ROWS)
-    judged(tmp_path, encoder, "rank")
-    for text in ("{", "[1]"):
-        (tmp_path / "out.jsonl.run.json").write_text(text)
-        with pytest.raises(OutputError, match=r"out\.jsonl\.run\.json is damaged"):
-            judged(tmp_path, encoder, "rank")
 
 
 def test_a_row_that_has_changed_is_not_taken_for_done(tmp_path: Path, encoder: ChatEncoder) -> None:
