@@ -111,11 +111,11 @@ def learning_curve(run: Run, config: AdaptConfig, prompt: str) -> list[Adapted]:
     data = prepare(run, general)
     heldout = prepare_heldout(run, data)
     report_overlap(run, data, [heldout, *general])
-    prover = find_judge(config.task.prover) if config.task.prover else None
+    prover = find_judge(run.store, config.task.prover) if config.task.prover else None
     examples = task_examples(run, data, config.task, prompt, prover)
     made = adapt(
         run,
-        find_judge(config.judge.path),
+        find_judge(run.store, config.judge.path),
         prompt,
         examples,
         config.task,

@@ -7,6 +7,7 @@ from typing import Any
 from prefect import State, flow
 
 from data.records import content_id
+from data.store.store import RunStore
 from flows.config.every_run import (
     NO_OVERRIDES,
     GivenName,
@@ -23,12 +24,13 @@ from flows.running.carry_out import carry_out, ended
 from tasks.benchmark.play import benchmark, measured, query_for, set_name
 from tasks.benchmark.sets import prepare_set
 from tasks.model.endpoint import is_endpoint, with_model
-from tasks.model.location import Checkpoint, find_model
+from tasks.model.location import Checkpoint
 from tasks.page.rendering import percent
 from tasks.rank import prompt_of
 from tasks.report.benchmarks import summary_markdown
 from tasks.report.publish import place_of
 from tasks.report.ui import publish_end
+from tasks.run.base_models import find_base
 from tasks.run.stage import Run
 from tasks.settings import BenchmarkSettings, GenerationSettings, JudgeSettings, RetentionSettings
 
@@ -69,7 +71,7 @@ def benchmark_judge(
 
 def play_all(run: Run, config: BenchmarkConfig) -> None:
     """Runs the judge on every set."""
-    judge, benchmarks = find_judge(config.judge.path), config.benchmarks
+    judge, benchmarks = find_judge(run.store, config.judge.path), config.benchmarks
     prompt = config.judge.prompt or prompt_of(judge.model, config.judge.path)
     query = query_for(benchmarks, prompt, run.settings.models, run.settings.reply_tokens, config.seed)
     for chosen in benchmarks.sets:
@@ -84,13 +86,14 @@ def finish(run: Run, _: None) -> State[dict[str, Any]]:
     return ended(f"{shown}; games in {place_of(run.store, run.store.path)}", scores)
 
 
-def find_judge(path: str) -> Checkpoint:
+def find_judge(store: RunStore, path: str) -> Checkpoint:
     """The judge in a folder, on the hub, or at an endpoint. Raises FileNotFoundError if the path is none of these.
 
-    Raises EndpointError if an endpoint has to be asked for its model, and cannot be.
+    Of a name on the hub, it is the commit that the run in `store` has found first. Raises EndpointError
+    if an endpoint has to be asked for its model, and cannot be.
     """
     if is_endpoint(path):
         path = with_model(path)
         return Checkpoint(content_id("endpoint", path), path)
-    folder, known = find_model(path)
+    folder, known = find_base(store, path)
     return Checkpoint(content_id(known), folder)

@@ -23,7 +23,8 @@ from tasks.machine.gpus import visible_gpus
 from tasks.machine.remote_runs import Part, run_parts
 from tasks.model.device import head_facts, resolved_dtype
 from tasks.model.folder import trained_share
-from tasks.model.location import Checkpoint, find_model
+from tasks.model.location import Checkpoint
+from tasks.run.base_models import find_base
 from tasks.run.space import check_room, encoding_bytes, training_bytes
 from tasks.run.stage import Context, Run
 from tasks.settings import Optimization, Role
@@ -105,7 +106,7 @@ def train(run: Run, spec: TrainingSpec, base: str | Artifact) -> Artifact:
     if isinstance(base, Artifact):
         inputs["base"] = base
     else:
-        folder, known = find_model(base)
+        folder, known = find_base(run.store, base)
         inputs |= {name: Checkpoint(value, folder) for name, value in known.items()}
     if spec.validation is not None:
         inputs["validation"] = spec.validation

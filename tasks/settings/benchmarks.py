@@ -21,7 +21,8 @@ class JudgeSettings(Section):
     path: str = Field(
         title="Judge",
         min_length=1,
-        description="Folder of a checkpoint, its hub name, or the URL of an OpenAI-compatible endpoint, http://host/v1#MODEL.",
+        description="Folder of a checkpoint, its hub name, with a revision or without (NAME@REVISION), or the URL of an "
+        "OpenAI-compatible endpoint, http://host/v1#MODEL.",
     )
     prompt: Literal["", "gram-r2", "compact", "compact-label", "gram", "gram-card"] = Field(
         "",

@@ -1,0 +1,70 @@
+"""A run stays with the commits of the hub that it has found first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from data.store.store import RunStore
+from flows.benchmark import find_judge
+from tasks.run.base_models import MODELS, find_base
+
+
+class Hub:
+    """What stands for the hub: a name has the commit that `newest` says, and any commit that is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.newest = folder, "c1"
+
+    def __call__(self, name: str, revision: str | None = None, **_: object) -> str:
+        snapshot = self.folder / name / "snapshots" / (self.newest if revision in (None, "main") else revision)
+        snapshot.mkdir(parents=True, exist_ok=True)
+        return str(snapshot)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    made = Hub(tmp_path / "hub")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", made)
+    return made
+
+
+def test_later_rounds_and_starts_have_the_first_commit(hub: Hub, tmp_path: Path) -> None:
+    first = find_base(RunStore(tmp_path, "run"), "org/base")
+    hub.newest = "c2"
+    again = find_base(RunStore(tmp_path, "run"), "org/base")
+    assert first == again == (str(tmp_path / "hub/org/base/snapshots/c1"), {"hub": "org/base", "commit": "c1"})
+    assert find_base(RunStore(tmp_path, "other"), "org/base")[1]["commit"] == "c2"
+    assert json.loads((tmp_path / "run" / MODELS).read_text()) == {"org/base": "c1"}
+
+
+def test_a_branch_moves_too_and_another_revision_is_another_model(hub: Hub, tmp_path: Path) -> None:
+    store = RunStore(tmp_path, "run")
+    assert find_base(store, "org/base@main")[1]["commit"] == "c1"
+    hub.newest = "c2"
+    assert find_base(store, "org/base@main")[1]["commit"] == "c1"
+    assert find_base(store, "org/base@c0")[1] == {"hub": "org/base", "commit": "c0"}
+    assert find_base(store, "org/base")[1]["commit"] == "c2", "it is a new name to the run"
+
+
+def test_it_is_the_same_for_a_store_at_a_url(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "one"))
+    find_base(RunStore("memory://models", "run"), "org/base")
+    hub.newest = "c2"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other-machine"))
+    assert find_base(RunStore("memory://models", "run"), "org/base")[1]["commit"] == "c1"
+
+
+def test_a_judge_that_is_measured_stays_the_same(hub: Hub, tmp_path: Path) -> None:
+    judge = find_judge(RunStore(tmp_path, "run"), "org/judge")
+    hub.newest = "c2"
+    assert find_judge(RunStore(tmp_path, "run"), "org/judge") == judge
+
+
+def test_of_a_folder_nothing_is_noted(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    assert "content" in find_base(RunStore(tmp_path, "run"), str(tmp_path / "model"))[1]
+    assert not (tmp_path / "run" / MODELS).exists()
