@@ -219,10 +219,7 @@ def test_every_module_says_what_it_is(path: Path) -> None:
 
 
 def prefect_yaml() -> str:
-    path = ROOT / "prefect.yaml"
-    if not path.is_file():
-        pytest.skip("there is no prefect.yaml; `python -m flows.server.deployments` writes it")
-    return path.read_text(encoding="utf-8")
+    return (ROOT / "prefect.yaml").read_text(encoding="utf-8")
 
 
 def test_every_entrypoint_can_be_imported_and_is_a_flow() -> None:

@@ -109,6 +109,21 @@ def test_after_a_crash_the_next_call_gets_the_same_folder_and_finishes(store: Ru
     assert not store.work_dir(STAGE).exists()
 
 
+def test_a_stage_that_was_damaged_between_its_end_and_its_move_is_made_again(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_put", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.run(STAGE, writes("whole"))
+    [file] = [path for path in store.work_dir(STAGE).rglob("*") if path.is_file() and path.read_text() == "whole"]
+    file.write_text("cut")
+    assert not store.run(STAGE, writes("whole")).damage()
+
+
 def test_another_key_does_not_get_the_folder_of_a_crash(store: RunStore) -> None:
     def crashes(work: Path) -> Outcome:
         (work / "shard-0.jsonl").touch()

@@ -119,6 +119,27 @@ def test_calibration_pairs_and_all_pairs_with_their_prompts_are_not_learned_from
     assert joined.manifest.counts.dropped == {"pair_is_for_calibration": 1, "prompt_is_for_calibration": 1}
 
 
+def test_labeled_pairs_with_the_prompt_of_another_reviewed_pair_are_not_learned_from(run: Run) -> None:
+    data = prepare(run)
+    first, *_ = rows_in(data, "labeled")
+    write_jsonl(gold_file(run.store.path, "calibration"), [{**first, "id": "x", "response_a": "new"}])
+    joined = join_reviews(run, data)
+    assert ids_in(joined, "calibration") == ["x"]
+    assert first["id"] not in ids_in(joined, "labeled")
+    assert joined.manifest.counts.dropped["prompt_is_for_calibration"] >= 1
+
+
+def test_reviewed_pairs_join_a_runs_own_calibration_pairs_and_leave_the_data_as_it_was(
+    tmp_path: Path, encoder: ChatEncoder
+) -> None:
+    run = run_on(tmp_path, encoder, calibration_share=0.2)
+    data = prepare(run)
+    review(run, data, "calibration", *in_batch(data, 1, 1))
+    joined = join_reviews(run, data)
+    assert len(ids_in(joined, "calibration")) == len(ids_in(data, "calibration")) + 1
+    assert not data.damage()
+
+
 def test_with_overlap_by_pair_only_the_pairs_themselves_are_kept_apart(tmp_path: Path, encoder: ChatEncoder) -> None:
     run = run_on(tmp_path, encoder, overlap="pair")
     data = prepare(run)

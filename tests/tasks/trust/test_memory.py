@@ -25,6 +25,7 @@ from tasks.run.changes import announce
 from tasks.run.rounds import round_table
 from tasks.run.stage import Run
 from tasks.training_set import judge_examples
+from tasks.trust.memory import _votes_of as remembered_votes
 from tasks.trust.memory import add_earlier, voted_on
 from tests.conftest import InProcess, artifact, rows_of, run_with, settings_with, shown_pair
 from tests.support.playing import world_engine
@@ -191,6 +192,12 @@ def test_a_label_only_judge_remembers_probabilities(tmp_path: Path, encoder: Cha
 
 
 # ---- settings and training set ------------------------------------------------------------------------------------------
+
+
+def test_votes_without_a_verdict_are_remembered_too() -> None:
+    """Two of eight for A are no certainty."""
+    remembered = remembered_votes({"votes": {"A": 2, "B": 0, "null": 6}, "label": None}, 1)
+    assert remembered == {"round": 1, "A": 0.25, "B": 0.0, "label": None}
 
 
 @pytest.mark.parametrize("voting", ["exact", "beta"])

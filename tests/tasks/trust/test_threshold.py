@@ -12,12 +12,17 @@ from data.store.artifacts import StageError
 from data.world import taste
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import FakeEngine, Request
+from tasks.model.judging import JudgeQuery
 from tasks.model.strictness import Strictness, stricter_than
 from tasks.run.changes import announce
 from tasks.run.stage import Run
+from tasks.settings import LabelSettings
+from tasks.trust.precision import lower_bound
+from tasks.trust.threshold import _Judged
 from tests.conftest import rows_of, run_with, settings_with, shown_pair
 from tests.support.calibrating import EASY, HARD, Round, pairs_of
 from tests.support.recording import RecordedRun
+from tests.tasks.test_votes import said
 
 CALIBRATION, BATCH = pairs_of(90, 1, EASY), pairs_of(30, 2, EASY)
 
@@ -115,6 +120,32 @@ def test_a_large_domain_does_not_speak_for_the_others(tmp_path: Path, encoder: C
     assert [(group["domain"], group["pairs"]) for group in metrics["groups"]] == [(EASY, 300), (None, 60)]
     assert metrics["holds"], "of all labels that are kept"
     assert metrics["kept_share"] == pytest.approx(300 / 360, abs=1e-6)
+
+
+def test_each_domain_is_tested_at_its_share_of_the_error(tmp_path: Path, encoder: ChatEncoder) -> None:
+    calibration = [*pairs_of(150, 3, EASY), *pairs_of(150, 4, HARD)]
+    batch = [*pairs_of(3, 5, EASY), *pairs_of(3, 6, HARD)]
+    made = Round(tmp_path, encoder, {EASY: 1.0, HARD: 1.0}, calibration, batch, target_precision=0.9)
+    made.strictness()
+    easy, hard = made.stage("threshold").manifest.metrics["groups"]
+    for one in (easy, hard):
+        assert one["bound"] == pytest.approx(lower_bound(one["right"], one["kept"], 0.05 / 2))
+
+
+@pytest.mark.parametrize(("grounded", "kept"), [(False, 1), (True, 0)])
+def test_calibration_votes_count_as_the_votes_of_labels_do(grounded: bool, kept: int) -> None:
+    row = taste.draw_pairs(1, 0)[0].to_json()
+    requests = [
+        {
+            "name": order,
+            "seed": 0,
+            "completions": [said(f"<think> « zzz » is better. </think><answer>{verdict}</answer>")],
+        }
+        for order, verdict in (("ab", "A"), ("ba", "B"))
+    ]
+    judged = _Judged(JudgeQuery("compact", 99, 999), LabelSettings(grounded_votes=grounded, thresholds=(0.5,)), False)
+    judged.add(row, {"requests": requests})
+    assert judged.kept.total() == kept
 
 
 def test_of_the_pairs_with_one_prompt_the_first_counts(tmp_path: Path, encoder: ChatEncoder) -> None:
