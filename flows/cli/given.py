@@ -89,7 +89,7 @@ class GivenRun:
 
 def recipe_with(recipe: str, changes: Sequence[str] | None, **others: Any) -> GivenRun:
     """A recipe's run with changes, and with `others` that are not None. Raises ConfigError or InputError."""
-    from flows.config.parameters import FLOWS
+    from flows.config.parameters import FLOWS, BaselinesConfig
     from flows.config.recipes import (
         absolute_parameters,
         find_recipe,
@@ -104,19 +104,24 @@ def recipe_with(recipe: str, changes: Sequence[str] | None, **others: Any) -> Gi
     overrides = {**values(changes), **{name: value for name, value in others.items() if value is not None}}
     config = load_run(flow, path, {"overrides": overrides})
     if not own(path):
-        _make_worlds(recipe_values(flow, path))
+        each = config.each_seed() if isinstance(config, BaselinesConfig) else [config]
+        _make_worlds(recipe_values(flow, path), [one.seed for one in each])
     written = absolute_parameters(path, {"overrides": overrides})["overrides"]
     parameters = with_overrides(load_file(flow, path).model_dump(mode="json"), written, FLOWS[flow])
     return GivenRun(flow, path, config, parameters.model_dump(mode="json"))
 
 
-def _make_worlds(recipe: Mapping[str, Any]) -> None:
-    """Writes the pairs of a small world that a built-in recipe names, where they are not there: the demo needs nothing else."""
+def _make_worlds(recipe: Mapping[str, Any], seeds: Sequence[int]) -> None:
+    """Writes the pairs of a small world that a built-in recipe names, where they are not there: the demo needs nothing else.
+
+    {seed} in a path stands for each of the run's seeds. Pairs that are of no such folder, as some of adapt/demo, are not written.
+    """
     from data.english import splits as in_english
     from data.world import splits as invented
     from flows.config.recipes import checkout
 
-    for folder, world, seed in set(_OF_WORLD.findall(json.dumps(recipe))):
+    named = (json.dumps(recipe).replace("{seed}", str(seed)) for seed in seeds)
+    for folder, world, seed in {found for text in named for found in _OF_WORLD.findall(text)}:
         splits = in_english if world == "english" else invented
         if not all((checkout() / folder / f"{name}.jsonl").is_file() for name in splits.SIZES):
             with contextlib.redirect_stdout(io.StringIO()):  # what a command prints may be read by a program

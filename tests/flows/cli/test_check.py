@@ -116,3 +116,12 @@ def test_the_demo_needs_nothing(no_server: Path) -> None:
     assert len(calibration.read_text().splitlines()) == 300
     gram_r2("check", "english")
     assert len((checkout / "runs/english/seed-0/heldout.jsonl").read_text().splitlines()) == 200
+
+
+def test_a_recipe_of_several_seeds_has_the_pairs_of_each_written(no_server: Path) -> None:
+    checkout = no_server
+    (checkout / "data").symlink_to(ROOT / "data")
+    done = gram_r2("check", "baselines/world", "--set", "seeds=[0, 3]")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "Nothing would stop this run."), done.out
+    assert sorted(path.name for path in (checkout / "runs/world").iterdir()) == ["seed-0", "seed-3"]
+    assert len((checkout / "runs/world/seed-3/heldout.jsonl").read_text().splitlines()) == 500
