@@ -24,11 +24,11 @@ help:
 	@echo "make test-trainers  install verl, OpenRLHF and ms-swift without their requirements (360 MB), and test their calls of the judge"
 	@echo "make test-label-studio  install Label Studio's SDK without its requirements (57 MB), and test reviews with it"
 	@echo "make chaos       kill a short self-training KILLS=50 times, resume it, and check that nothing is lost"
-	@echo "make world       run the controls on 3 seeds (about an hour) and print the table in the README"
-	@echo "make grpo        train a tiny policy with GRPO on the rewards of JUDGE=runs/demo/final, on 3 seeds (half an hour); needs make demo"
-	@echo "make english     run a real model and its controls in English on SEEDS=1 seed (over two hours) and print the table"
+	@echo "make world       run the controls on 3 seeds (about an hour) and print the table of tests/README.md"
+	@echo "make grpo        train a tiny policy with GRPO on the rewards of JUDGE=runs/demo/final, on 3 seeds (10 minutes); needs make demo"
+	@echo "make english     run a real model and its controls in English on SEEDS=1 seed (over two hours) and print the table of tests/english/results.md"
 	@echo "make adapt-data  write the pairs on which adapt/demo adapts a judge"
-	@echo "make baselines   train a judge in five ways on 3 seeds (half an hour) and print the table in the README"
+	@echo "make baselines   train a judge in five ways on 3 seeds (half an hour) and print the table of tests/README.md"
 	@echo "make real        run self-training on real files (GRAM_R2_DATA, default ../shared/data)"
 	@echo "make real-gram   run GRAM's trainings and the discriminative baseline on real files"
 	@echo "make real-pandalm  train a real model on PandaLM in five folds, with and without reasons (hours)"
@@ -36,7 +36,7 @@ help:
 	@echo "make benchmarks  measure speed and memory; copy the figures to tests/benchmarks/results.md by hand"
 	@echo "make yaml        generate prefect.yaml from flows/recipes"
 	@echo "make clean       remove what the set-up and the demo made: the environment, runs/demo and runs/world/seed-0"
-	@echo "make clean-all   remove the environment, .prefect/ and all of runs/, after you confirm (or with YES=1)"
+	@echo "make clean-all   remove what make clean removes, .prefect/ and all of runs/, after you confirm (or with YES=1)"
 
 setup: $(READY)
 
@@ -157,10 +157,10 @@ clean:
 
 clean-all:
 	@if [ -e $(VENV) ] && [ ! -e $(VENV)/pyvenv.cfg ]; then echo "$(VENV) is not a Python environment: nothing was removed"; exit 1; fi
-	@for there in $(VENV) .prefect runs/*; do if [ -e "$$there" ]; then du -sh "$$there"; fi; done
+	@for there in $(VENV) .trainers .label-studio .prefect runs/*; do if [ -e "$$there" ]; then du -sh "$$there"; fi; done
 	@if [ "$(YES)" != 1 ]; then \
 	if [ ! -t 0 ]; then echo "nothing was removed: run this in a terminal, where it can ask, or use make clean-all YES=1"; exit 1; fi; \
 	printf 'Remove all of these? [y/N] '; read -r answer; \
 	case "$$answer" in [yY]|[yY][eE][sS]) ;; *) echo "nothing was removed"; exit 1;; esac; fi
 	@$(MAKE) --no-print-directory down
-	rm -rf $(VENV) .prefect runs
+	rm -rf $(VENV) .trainers .label-studio .prefect runs

@@ -11,7 +11,13 @@ import pytest
 
 from tests.conftest import ROOT
 
-DEMO = ("runs/demo/report.html", "runs/world/seed-0/heldout.jsonl", ".venv/pyvenv.cfg")
+DEMO = (
+    "runs/demo/report.html",
+    "runs/world/seed-0/heldout.jsonl",
+    ".venv/pyvenv.cfg",
+    ".trainers/verl",
+    ".label-studio/sdk",
+)
 OTHERS = ("runs/paper/manifest.json", "runs/world/seed-1/heldout.jsonl", ".prefect/prefect.db")
 
 
