@@ -56,8 +56,8 @@ def run(
     """Run a recipe, and follow it to its end. The same command resumes a run that was stopped.
 
     Everything is checked before anything is started. Runs on the Prefect server
-    at PREFECT_API_URL or, if that is not set, on a server and a worker on this
-    machine, which are started for it and stopped after it.
+    at PREFECT_API_URL or, if that is not set, on a server and two workers on
+    this machine, which are started for it and stopped after it.
 
     Ctrl-C asks whether to cancel the run, let it go on alone, or go on
     watching; without a terminal it cancels. Exits with 0 if the run has

@@ -21,7 +21,7 @@ def _say(line: str) -> None:
 
 @command
 def ui() -> None:
-    """Look at runs in Prefect's UI: starts a server and a worker on this machine until Ctrl-C, or finds those running.
+    """Look at runs in Prefect's UI: starts a server and two workers on this machine until Ctrl-C, or finds those running.
 
     With PREFECT_API_URL set, only says where the UI of that server is.
 
@@ -89,7 +89,7 @@ def say_that_it_goes_on(server: Server, say: Say) -> None:
 
 @command
 def down() -> None:
-    """Stop the Prefect server and worker on this machine, and the runs that they are working on.
+    """Stop the Prefect server and the workers on this machine, and the runs that they are working on.
 
     What a run has done is kept: `gram-r2 run` goes on from there.
 
