@@ -231,7 +231,7 @@ def how_to_go_on(given: GivenRun, server: Server) -> str:
     name = given.config.run_name
     lines = [
         f"the run goes on: `gram-r2 status {name}` shows how far it is, as does {server.ui}. Repeat this command to follow it",
-        *(["`gram-r2 down` stops the server and the worker, and the run with them"] if server.local else []),
+        *(["`gram-r2 down` stops the server and the workers, and the run with them"] if server.local else []),
     ]
     return "\n".join(lines)
 

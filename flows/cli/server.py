@@ -40,7 +40,7 @@ def ui() -> None:
                 else "it is the server of PREFECT_API_URL"
             )
             return
-        _say("start a run there, or in another terminal: gram-r2 run demo. Ctrl-C stops the server and the worker")
+        _say("start a run there, or in another terminal: gram-r2 run demo. Ctrl-C stops the server and the workers")
         with contextlib.suppress(KeyboardInterrupt):
             while (lost := server.lost()) is None:
                 time.sleep(1.0)

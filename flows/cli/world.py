@@ -17,6 +17,15 @@ def _size(name: str) -> Any:
     return typer.Option(min=0, help=f"Pairs in {name}.jsonl.", show_default=sizes)
 
 
+def _may_write(path: Path) -> bool:
+    """Whether there is no such file yet, or one of these worlds."""
+    if not path.exists():
+        return True
+    with path.open("rb") as stream:
+        first = stream.readline()
+    return not first or any(f'"source": "{name}"'.encode() in first for name in ("taste", "english"))
+
+
 @command
 def world(
     out: Annotated[Path, typer.Option(help="Folder for the files; created if missing.")],
@@ -49,6 +58,9 @@ def world(
         "calibration": calibration,
     }
     given = {name: n for name, n in asked.items() if n is not None}
+    for name in asked:
+        if not _may_write(path := out / f"{name}.jsonl"):
+            raise InputError(f"{path} is there already, with other data: give another folder with --out")
     if english:
         in_english.write_splits(out, seed, {**in_english.SIZES, **given}, words_apart)
     elif words_apart:

@@ -17,6 +17,18 @@ def test_each_file_has_as_many_pairs_as_are_asked_for(tmp_path: Path) -> None:
     assert f"{tmp_path}/unlabeled.jsonl: 6 pairs, 3 labeled A\n" in done.out
 
 
+def test_other_files_are_not_written_over(tmp_path: Path) -> None:
+    assert gram_r2("world", "--out", str(tmp_path), "--seed", "0").code == 0
+    assert gram_r2("world", "--out", str(tmp_path), "--seed", "1", "--english").code == 0, "they can be drawn again"
+    mine = '{"prompt": "Why?", "chosen": "yes", "rejected": "no"}\n'
+    (tmp_path / "labeled.jsonl").write_text(mine)
+    done = gram_r2("world", "--out", str(tmp_path), "--seed", "0")
+    assert (done.code, done.err) == (
+        2, f"{tmp_path}/labeled.jsonl is there already, with other data: give another folder with --out\n",
+    )  # fmt: skip
+    assert (tmp_path / "labeled.jsonl").read_text() == mine
+
+
 def test_a_negative_size_is_refused(tmp_path: Path) -> None:
     done = gram_r2("world", "--out", str(tmp_path), "--seed", "0", "--labeled", "-1")
     assert (done.code, done.out) == (2, "")
