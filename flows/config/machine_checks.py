@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 
 from flows.config.every_run import RunParameters
+from flows.config.trainings import batch_problems
 from tasks.machine.gpus import visible_gpus
 from tasks.settings import GenerationSettings, Mechanics
 from tasks.settings.mechanics import KERNELS
@@ -32,6 +33,9 @@ def gpu_problems(config: RunParameters) -> Iterator[str]:
             yield f'generation.{name} = "{value}" needs a GPU that computes in fp8, but no GPU is visible: leave it out'
     if gpus and not training.in_pool and training.processes > len(gpus):
         yield f"training.processes = {training.processes}, but {len(gpus)} GPUs are visible: {', '.join(gpus)}"
+    if gpus and not training.in_pool and not training.processes:
+        for problem in batch_problems(config, len(gpus)):
+            yield f"{problem} (training.processes = 0 is one for each visible GPU)"
     if not generation.workers and generation.tensor_parallel > max(len(gpus), 1):
         visible = f"{len(gpus)} GPUs are visible: {', '.join(gpus)}" if gpus else "no GPU is visible"
         yield f"generation.tensor_parallel = {generation.tensor_parallel}, but {visible}"

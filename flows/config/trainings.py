@@ -20,13 +20,17 @@ def training_problems(config: RunParameters) -> Iterator[str]:
         )
     yield from _of_layers(config, training)
     yield from _of_pairs(config, training)
-    processes = training.nodes * max(training.processes, 1)  # where each has as many as GPUs, at least these
+    # Where each machine has as many as GPUs, at least these.
+    yield from batch_problems(config, training.nodes * max(training.processes, 1))
+
+
+def batch_problems(config: RunParameters, processes: int) -> Iterator[str]:
+    """A line for each training whose batch cannot be split over this many processes."""
     for name, value in optimizations(config):
-        if processes > 1:
-            try:
-                batch_arguments(value, processes)
-            except ValueError as error:
-                yield f"{name}: {error}"
+        try:
+            batch_arguments(value, processes)
+        except ValueError as error:
+            yield f"{name}: {error}"
 
 
 def optimizations(config: RunParameters) -> Iterator[tuple[str, Optimization]]:

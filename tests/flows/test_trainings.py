@@ -8,8 +8,18 @@ from typing import Any
 import pytest
 
 from flows.config.checks import check, check_planned
+from flows.config.every_run import RunParameters
+from flows.config.machine_checks import gpu_problems
 from flows.config.parameters import AdaptConfig, BaselinesConfig, GramConfig
-from flows.config.recipes import ConfigError, load_recipe_of, with_overrides
+from flows.config.recipes import (
+    RECIPES,
+    ConfigError,
+    find_recipe,
+    load_file,
+    load_recipe_of,
+    recipe_files,
+    with_overrides,
+)
 from flows.config.trainings import training_problems
 from tests.conftest import ROOT
 from tests.support.planning import demo
@@ -58,6 +68,33 @@ def test_it_is_of_the_batches_of_every_flow(flow: str, recipe: str, kind: Any, b
         changes = {"training.processes": 7, f"{batch}.batch_size": size, f"{batch}.micro_batch_size": 1}
         found = list(training_problems(with_overrides(values, changes, kind)))
         assert any(line.startswith(f"{batch}: a batch of {size}") for line in found) == refused
+
+
+def test_a_batch_that_this_machines_gpus_cannot_share_is_refused(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where `processes` is left at 0, their number is that of the visible GPUs; a plan may be for another machine."""
+    final = {"training.final": {"learning_rate": 1e-4, "epochs": 1, "batch_size": 12}}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
+    config = demo(world, **{**BASES, **final, "training.processes": 0, "training.prover.batch_size": 16})
+    said = r"training.final: a batch of 12 examples cannot be split into micro-batches of 1 for 8 processes: .*visible GPU\)"
+    with pytest.raises(ConfigError, match=said):
+        check(config)
+    check_planned(config)
+    for changed in ({"training.processes": 4}, {"training.in_pool": True}):
+        assert not _unshared(with_overrides(config.model_dump(mode="json"), changed))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    assert not _unshared(config)
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 4, 8])
+def test_every_recipe_can_train_on_the_gpus_of_a_common_machine(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus))))
+    recipes = [*recipe_files(), *(find_recipe(str(path)) for path in sorted((RECIPES / "own").rglob("*.toml")))]
+    assert {path: found for flow, path in recipes if (found := _unshared(load_file(flow, path)))} == {}
+
+
+def _unshared(config: RunParameters) -> list[str]:
+    """What the checks of this machine and of the settings say of batches."""
+    return [line for line in (*gpu_problems(config), *training_problems(config)) if "cannot be split" in line]
 
 
 def test_upper_layers_and_adapters_exclude_each_other(world: Path) -> None:
