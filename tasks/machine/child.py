@@ -1,7 +1,8 @@
 """Child processes for training and generation: they cannot outlive their parent, and their crashes become one clear error.
 
-A child prints plain lines (they go to the run's log and to a file) and progress lines, which start with `PROGRESS`. To
-some of these it waits for an answer, see `ask`.
+A child prints plain lines (they go to the run's log and to a file) and messages of its progress, which start with its own
+mark and end their line. To some of these it waits for an answer, see `ask`. Errors go the same way as what is printed, so
+that a message may follow the beginning of another line, such as a bar that is still growing.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-PROGRESS = "\x1eprogress "
 PARENT = "GRAM_R2_PARENT_PID"
+MARK = "GRAM_R2_PROGRESS_MARK"
+"""What a child's messages start with: it differs from child to child, so that no text that a model writes is taken for one."""
 QUESTION = "question"
 _GRACE_S = 5.0
 _TAIL_LINES = 40
@@ -61,7 +64,7 @@ def run_children(
 ) -> None:
     """Runs the commands in parallel and waits for all. The first that fails ends the others and raises ChildError.
 
-    `on_line` gets every plain line, `on_progress` every progress line with the label of its child, and returns the answer
+    `on_line` gets every plain line, `on_progress` every message of progress with the label of its child, and returns the answer
     if the child asked. `on_failure` may return instead of raising its error: the others go on, and the failed child is started
     again if it returned True. Once `enough` is true, children that do not end by themselves within seconds are ended. Whatever
     ends this function early (an exception in a callback, a signal turned into one) ends the children first.
@@ -71,24 +74,26 @@ def run_children(
     with log_file.open("a", encoding="utf-8") as log:
         outputs: list[_Output] = []
         try:
-            outputs.extend(_Output(command, _start(command)) for command in commands)
+            outputs.extend(_start(command) for command in commands)
             for output in _pump(outputs, log, on_line, on_progress, enough):
                 if (error := _failure(output, log.name)) is not None and on_failure(output.command.label, error):
-                    outputs.append(_Output(output.command, _start(output.command)))
+                    outputs.append(_start(output.command))
         finally:
             _end([output.process for output in outputs])
 
 
-def _start(command: Command) -> subprocess.Popen[bytes]:
+def _start(command: Command) -> _Output:
+    mark = f"\x1e{uuid.uuid4().hex} "
     # No new session or process group: cancelling the flow's process group ends the child too.
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", command.module, *command.arguments],
         bufsize=0,
         stdin=subprocess.PIPE if command.asks else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, **command.environment, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, **command.environment, PARENT: str(os.getpid()), MARK: mark, "PYTHONUNBUFFERED": "1"},
     )
+    return _Output(command, process, mark)
 
 
 @dataclass
@@ -97,6 +102,7 @@ class _Output:
 
     command: Command
     process: subprocess.Popen[bytes]
+    mark: str
     unfinished: bytes = b""
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
 
@@ -167,16 +173,18 @@ def _pass_on(
     on_line: Callable[[str], None],
     on_progress: Callable[[str, dict[str, Any]], Any],
 ) -> None:
-    if line.startswith(PROGRESS):
-        facts = json.loads(line[len(PROGRESS) :])
+    text, marked, message = line.partition(output.mark)
+    if text.strip():
+        log.write(text + "\n")
+        log.flush()
+        output.tail.append(text)
+        on_line(f"[{output.command.label}] {text}")
+    if marked:
+        facts, end = json.JSONDecoder().raw_decode(message)
         answer = on_progress(output.command.label, facts)
         if QUESTION in facts:
             output.answer(answer)
-        return
-    log.write(line + "\n")
-    log.flush()
-    output.tail.append(line)
-    on_line(f"[{output.command.label}] {line}")
+        _pass_on(output, message[end:], log, on_line, on_progress)
 
 
 def _failure(output: _Output, log: str) -> ChildError | None:
@@ -240,9 +248,9 @@ def expect_many_objects() -> None:
 
 
 def report_progress(**facts: Any) -> None:
-    """Sends a progress line to the parent."""
+    """Sends a message of its progress to the parent."""
     # In one piece: other threads may print too.
-    print(f"{PROGRESS}{json.dumps(facts)}\n", end="", flush=True)
+    print(f"{os.environ.get(MARK, '')}{json.dumps(facts)}\n", end="", flush=True)
 
 
 def ask(question: str) -> Any:

@@ -33,6 +33,25 @@ def ask() -> None:
         print(f"{told['asker']} has number {told['number']}", flush=True)
 
 
+def ask_within_a_line() -> None:
+    """Asks while a bar is growing, whose line no line break ends."""
+    print("50%|███", end="", file=sys.stderr, flush=True)
+    told = child.ask("a number")
+    print(f" has number {told['number']}", flush=True)
+
+
+def say_after_a_message() -> None:
+    """Writes on after a message without beginning another line."""
+    os.write(sys.stdout.fileno(), f'before{os.environ[child.MARK]}{{"done": 1}} after\n'.encode())
+
+
+def repeat_a_mark() -> None:
+    """Prints what looks like progress, as a model may that has read the log of a run."""
+    print('\x1eprogress {"done": 9}')
+    print('\x1e0123456789abcdef0123456789abcdef {"question": "a number"}')
+    print("\x1e")
+
+
 def fail_once(mark: str) -> None:
     """Fails, unless it has done so before."""
     if not Path(mark).exists():

@@ -129,6 +129,18 @@ def test_long_lines_broken_bytes_and_a_missing_line_break_arrive(heard: Heard) -
     assert rest == ["[child] \ufffd\ufffd broken", "[child] bar", "[child] the end"]
 
 
+def test_text_around_progress_arrives_too(heard: Heard) -> None:
+    heard.run(helper("say_after_a_message"))
+    assert heard.progress == [("child", {"done": 1})]
+    assert heard.lines == ["[child] before", "[child]  after"]
+
+
+def test_text_that_looks_like_progress_is_a_line(heard: Heard) -> None:
+    heard.run(helper("repeat_a_mark"))
+    assert heard.progress == []
+    assert len(heard.lines) == 2
+
+
 # ---- how they fail -----------------------------------------------------------------------------------------------------
 
 

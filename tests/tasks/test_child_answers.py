@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,19 @@ def test_each_child_gets_the_answers_to_its_own_questions(tmp_path: Path) -> Non
     assert sorted(line[-1] for line in lines) == ["1", "2", "3", "4"]
     assert all(line.startswith(("[one] one has", "[two] two has")) for line in lines)
     assert set(asked) == {("one", "a number"), ("two", "a number")}
+
+
+def test_a_question_within_a_line_is_answered_and_the_line_kept(tmp_path: Path) -> None:
+    """A bar of progress, which goes to the same pipe, is not followed by a line break until it is full."""
+    lines: list[str] = []
+    asks = replace(helper("ask_within_a_line"), asks=True)
+    late = time.monotonic() + 120  # it would wait for its answer for ever
+    run_children(
+        [asks], tmp_path / "log", lines.append, lambda label, facts: {"number": 7},
+        enough=lambda: time.monotonic() > late,
+    )  # fmt: skip
+    assert lines == ["[child] 50%|███", "[child]  has number 7"]
+    assert (tmp_path / "log").read_text() == "50%|███\n has number 7\n"
 
 
 def test_a_child_that_failed_is_started_again_while_the_others_go_on(tmp_path: Path) -> None:
