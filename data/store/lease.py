@@ -66,6 +66,9 @@ class Holder:
         return f"it has not renewed its lease for {silent:.0f} s" if silent > self.ttl_s else None
 
 
+_UNREADABLE = Holder("", "an unknown machine", 0, "an unknown time", 0.0, 0.0, "unreadable")
+
+
 class LeaseFile(Protocol):
     """Where a lease is written; each operation is atomic."""
 
@@ -103,9 +106,22 @@ class LocalFile:
             os.link(temporary, self.path)
         except FileExistsError:
             return False
+        except OSError:  # a file system without hard links
+            return self._create_in_place(content)
         finally:
             temporary.unlink()
         return True
+
+    def _create_in_place(self, content: bytes) -> bool:
+        """Creates the file before its content, which others wait for, see `Lease`."""
+        try:
+            with self.path.open("xb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except FileExistsError:
+            return False
+        return self.read() == content  # who has waited in vain has replaced it
 
     def write(self, content: bytes) -> None:
         write_text(self.path, content.decode())
@@ -179,6 +195,9 @@ class Lease:
     def _take(self) -> None:
         while not self.file.create(self._content()):
             found = self._read()
+            if found == _UNREADABLE:
+                time.sleep(_SETTLE_S)  # it may be about to be written
+                found = self._read()
             if found is None:
                 continue  # released in the meantime
             gone = found.gone()
@@ -218,7 +237,7 @@ class Lease:
         try:
             return Holder(**json.loads(content))
         except (ValueError, TypeError):  # a machine lost power while writing
-            return Holder("", "an unknown machine", 0, "an unknown time", 0.0, 0.0, "unreadable")
+            return _UNREADABLE
 
 
 def _machine() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -169,3 +170,53 @@ def test_a_run_is_free_again_when_it_has_ended_however_it_ended(tmp_path: Path) 
         raise KeyboardInterrupt
     with RunStore(tmp_path, "demo").held(), RunStore(tmp_path, "other").held():
         pass
+
+
+# ---- a file system without hard links ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(source), None, str(target))
+
+    monkeypatch.setattr(os, "link", link)
+
+
+def test_a_run_is_held_where_there_are_no_hard_links(tmp_path: Path, no_links: None) -> None:
+    one, two = (RunStore(tmp_path, "demo") for _ in range(2))
+    with one.held():
+        assert one.lease is not None
+        one.lease.check()
+        with pytest.raises(LeaseError, match="is being worked on by process"), two.held():
+            pass
+    with two.held():
+        pass
+    assert not list((tmp_path / "demo").iterdir())
+
+
+def test_a_lease_without_its_content_is_waited_for(path: Path, lease: Lease) -> None:
+    """Without hard links, a file is there a moment before what is written into it."""
+    written, said = path.read_text(), list[str]()
+    path.write_text("")
+    holder = threading.Timer(0.3, path.write_text, [written])
+    holder.start()
+    with pytest.raises(LeaseError, match=rf"is being worked on by process {os.getpid()} on"):
+        Lease(LocalFile(path), "the run 'demo'", say=said.append)
+    holder.join()
+    lease.check()
+    assert said == [], "it was not taken over meanwhile"
+
+
+def test_who_wrote_a_lease_too_late_does_not_have_it(
+    path: Path, no_links: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has waited for the content, and has taken the empty file for that of a machine that lost power."""
+
+    def late(file: int) -> None:
+        LocalFile(path).remove()
+        path.write_text("the other's")
+
+    monkeypatch.setattr(os, "fsync", late)
+    assert not LocalFile(path).create(b"this one's")
+    assert path.read_text() == "the other's"
