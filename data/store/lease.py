@@ -29,9 +29,9 @@ from typing import Protocol
 import psutil
 
 from data.files import StoreError, write_text
-from data.store.remote import Remote
+from data.store.remote import AWAY_S, Remote
 
-TTL_S = 60.0
+TTL_S = AWAY_S
 _RENEWALS = 4
 """Renewals within the time to live: some may fail before the lease is lost."""
 _SETTLE_S = 1.0
@@ -162,6 +162,8 @@ class Lease:
         """Takes the lease on `what`. Raises LeaseError, naming the holder, if another process has it."""
         self.file, self.what, self.ttl_s = file, what, ttl_s
         self.say = say or logging.getLogger("gram_r2").warning
+        if isinstance(file, RemoteFile):
+            file.remote.say = self.say  # also of what is read and written by its holder
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         self.holder = Holder(
             uuid.uuid4().hex, socket.gethostname(), os.getpid(), since, time.time(), ttl_s, _process(os.getpid())
