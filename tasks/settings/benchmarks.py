@@ -12,7 +12,7 @@ from data.sources.adapters import Format
 from data.sources.columns import ColumnMap
 from data.sources.source import HUB, Source
 from tasks.settings.models import ModelSettings
-from tasks.settings.section import Section
+from tasks.settings.section import NAME, Section
 
 
 class JudgeSettings(Section):
@@ -108,10 +108,9 @@ class BenchmarkSet(Section):
     name: str = Field(
         "",
         title="Name",
-        pattern=r"^[A-Za-z0-9._-]*$",
+        pattern=NAME,
         description="It is used in the names of its stages, tables and curves. Empty: the benchmark's name, with -claude for "
-        "that "
-        "split of JudgeBench.",
+        "that split of JudgeBench.",
     )
 
     @property

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from data.sources.source import Source
 from tasks.settings.benchmarks import BenchmarkSet
+from tasks.settings.section import NAME
 
 Place = tuple[str | int, ...]
 _LONGEST, _CLOSE, _BEGINNING = 80, 0.7, 3
@@ -117,6 +118,8 @@ def _rule(kind: type[BaseModel], place: Place, error: ErrorDetails) -> str:
     if rule == "literal_error":
         return f"must be one of {context['expected'].replace(chr(39), '').replace(' or ', ', ')}{_near(error)}"
     if rule == "string_pattern_mismatch":
+        if context["pattern"] == NAME:
+            return "must be up to 100 letters, digits, dots, dashes and underscores, starting with a letter or digit"
         return f"must match {context['pattern']}"
     if rule == "finite_number":
         return "must be a finite number"
