@@ -94,7 +94,10 @@ def _add_place(found: Trace, stages: Stages, stage: Artifact) -> None:
             if name in (ORIGINS, DROPPED, "truth.jsonl"):
                 continue
             for _, row in stages.rows(stage, name, found.id):
-                found.held_in.append(f"{manifest.name}/{name}")
+                place = f"{manifest.name}/{name}"
+                if any(row[key] != found.pair[key] for key in _OF_PAIR if key in row and key in found.pair):
+                    found.notes.append(f"another pair in {place} has the same id: what is said here may be of either")
+                found.held_in.append(place)
                 found.pair.update({key: row[key] for key in _OF_PAIR if key in row})
                 if "label" in row:
                     origin = HUMAN if "rationale" in row else name.removesuffix(".jsonl")

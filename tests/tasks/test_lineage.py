@@ -216,6 +216,18 @@ def test_a_row_that_was_dropped_before_it_had_an_id_is_found_by_its_place(tmp_pa
     assert [(one["reason"], one["where"]) for one in found.losses] == [("malformed", "/d/pairs.jsonl:7")]
 
 
+def test_two_pairs_of_one_id_are_said(tmp_path: Path, run: Run) -> None:
+    other, pair = copied(run, tmp_path), rows(run, "data", "heldout.jsonl")[0]
+
+    def body(context: Context) -> Outcome:
+        write_jsonl(context.work / "batch-1.jsonl", [{**pair, "response_a": "another"}])
+        return Outcome(Counts(1, 1))
+
+    other.find_or_make("reviewed-data", "reviewed-data", {}, {}, body)
+    [note] = trace(open_stages(other.store), pair["id"]).notes
+    assert note == "another pair in reviewed-data/batch-1.jsonl has the same id: what is said here may be of either"
+
+
 def test_decisions_of_the_rounds_that_a_pair_was_in_are_shown(run: Run, tmp_path: Path) -> None:
     other = copied(run, tmp_path)
 
