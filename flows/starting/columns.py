@@ -9,29 +9,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any
 
 from data.sources.columns import ColumnMap
 from data.sources.fields import Row
-from flows.starting.labels import FIRST, SECOND, meanings
-from flows.starting.seen import Seen, columns_seen
+from flows.starting.labels import FIRST, SECOND, is_about_the_worse, marks_in, meanings, scores_in
+from flows.starting.seen import Seen, columns_seen, pairs_in
 
 _CHOSEN = ("chosen", "preferred", "preferred", "better", "winner", "winning", "good", "accepted", "best", "positive")
 _REJECTED = ("rejected", "rejected", "dispreferred", "worse", "loser", "losing", "bad", "rejected", "worst", "negative")
+_SIDES = {*zip(FIRST, SECOND, strict=True), *zip(_CHOSEN, _REJECTED, strict=True)}
 _PROMPT = ("prompt", "question", "instruction", "query", "request", "task", "input", "context", "post", "user", "message",
            "messages", "conversation", "dialogue", "dialog", "history", "topic")  # fmt: skip
 _RESPONSE = {"response", "answer", "output", "completion", "reply", "text", "candidate", "generation", "summary",
              "translation", "message", "content", "option", "solution", "continuation", "conversation", "resp"}  # fmt: skip
-_SCORE = {"score", "scores", "rating", "ratings", "reward", "grade", "points", "stars", "quality"}
+_SCORE = {"score", "scores", "rating", "ratings", "reward", "grade", "points", "stars", "quality", "rank"}
 _LABEL = ("label", "winner", "preference", "preferred", "better", "choice", "verdict", "judgment", "judgement", "pick",
           "selected", "best", "favorite", "favourite", "wins", "worse", "worst", "loser")  # fmt: skip
 _RATIONALE = ("rationale", "critique", "justification", "explanation", "reasoning", "reason", "reasons", "feedback", "why",
               "analysis", "comment", "comments")  # fmt: skip
 _IDS = ("id", "uid", "uuid", "pair_id", "example_id", "row_id", "sample_id", "comparison_id", "idx")
 _FACTS = {"model", "name", "source", "language", "id", "url", "category", "type", "date", "author"}
+_MEASURES = {"strength", "confidence", "certainty", "margin", "agreement", "count", "source", "type", "date", "time",
+             "language"}  # fmt: skip
+"""Words of a column that is about a label rather than one, if another column can be the label."""
 _MOST_VALUES, _LONGEST_VALUE = 12, 40
 
 
@@ -99,7 +102,7 @@ def _leave_out(guess: Guess, keys: Sequence[str]) -> None:
 
 def _free(guess: Guess, seen: Mapping[str, Seen], *kinds: str) -> list[Seen]:
     """The columns of these kinds that the map does not name yet, and that are not one of two sides."""
-    sided = {one.path for pair in _pairs(list(seen.values())) for one in pair}
+    sided = {one.path for pair in pairs_in(seen.values(), _SIDES) for one in pair}
     taken = {name for name in guess.columns.values() if isinstance(name, str)}
     return [one for one in seen.values() if one.kind in kinds and one.path not in taken and one.path not in sided]
 
@@ -114,19 +117,6 @@ def _best_named(columns: Sequence[Seen], names: Sequence[str]) -> Seen | None:
     return min(ranked, key=lambda each: each[0])[1] if ranked else None
 
 
-def _pairs(columns: Sequence[Seen], sides: Sequence[tuple[str, str]] = ()) -> Iterator[tuple[Seen, Seen]]:
-    """Columns whose names differ only in the word that says which side they are of, the first side first."""
-    opposite = set(sides or [*zip(FIRST, SECOND, strict=True), *zip(_CHOSEN, _REJECTED, strict=True)])
-    for one, other in combinations(columns, 2):
-        differ = [pair for pair in zip(one.words, other.words, strict=False) if pair[0] != pair[1]]
-        if len(one.words) != len(other.words) or len(differ) != 1:
-            continue
-        if differ[0] in opposite:
-            yield one, other
-        elif differ[0][::-1] in opposite:
-            yield other, one
-
-
 # ---- responses and prompt ---------------------------------------------------------------------------------------------
 
 
@@ -134,7 +124,7 @@ def _responses(guess: Guess, seen: Mapping[str, Seen]) -> None:
     if {"response_a", "response_b"} <= guess.columns.keys() or {"chosen", "rejected"} <= guess.columns.keys():
         return
     texts = [one for one in seen.values() if one.kind in ("text", "conversation") and not _is_note(one)]
-    found = [(_is_response(one, other), one, other) for one, other in _pairs(texts)]
+    found = [(_is_response(one, other), one, other) for one, other in pairs_in(texts, _SIDES)]
     best = [each for each in found if each[0] and each[0] == max(rank for rank, *_ in found)]
     if len(best) != 1:
         several = f": several could be: {', '.join(f'{a.path} and {b.path}' for _, a, b in best)}" if best else ""
@@ -190,48 +180,61 @@ def _label(guess: Guess, seen: Mapping[str, Seen], given: Mapping[str, Sequence[
     if "score_a" in columns or "is_a" in columns:
         return
     if "label" not in columns:
-        named = [one for one in _free(guess, seen, "text", "number", "flag", "other") if _is_label(one)]
-        found = _best_named(named, _LABEL)
-        if found is None:
-            _other_labels(guess, seen)
+        found = _named_as_label(guess, seen)
+        if not found:
+            _marks_or_scores(guess, seen)
             return
-        columns["label"] = found.path
+        if len(found) > 1:
+            several = ", ".join(one.path for one in found)
+            guess.missing.append(Missing(("label",), f"{_WHICH}: several could be: {several}"))
+            return
+        columns["label"] = found[0].path
     _values(guess, seen, given)
+
+
+def _named_as_label(guess: Guess, seen: Mapping[str, Seen]) -> list[Seen]:
+    named = [one for one in _free(guess, seen, "text", "number", "flag", "other") if _is_label(one)]
+    return [one for one in named if not _MEASURES & set(one.words)] or named
 
 
 def _is_label(column: Seen) -> bool:
     short = all(isinstance(one, str | int | float) and len(str(one)) <= _LONGEST_VALUE for one in column.values)
     few = len(column.distinct) <= _MOST_VALUES and "tie" not in column.words
-    return bool(column.values) and short and few
+    return bool(column.values) and short and few and _rank(column, _LABEL) is not None
 
 
-def _other_labels(guess: Guess, seen: Mapping[str, Seen]) -> None:
-    sides = list(zip(FIRST, SECOND, strict=True))
-    marks = [
-        pair
-        for pair in _pairs([o for o in seen.values() if o.kind == "flag"], sides)
-        if _rank(pair[0], _LABEL) is not None
-    ]
-    scores = [
-        pair
-        for pair in _pairs([o for o in seen.values() if o.kind in ("number", "flag")], sides)
-        if set(pair[0].words) & _SCORE
-    ]
+def _marks_or_scores(guess: Guess, seen: Mapping[str, Seen]) -> None:
+    """A column of marks, or of scores, for each response: only where their names leave no doubt which response is better."""
+    responses = [seen[path] for key in ("response_a", "response_b") if (path := guess.columns.get(key, "")) in seen]
+    marks, other_marks = marks_in(seen.values(), responses, {*_LABEL, *_REJECTED})
+    scores, other_scores = scores_in(seen.values(), responses, _SCORE)
     if len(marks) == 1:
-        guess.columns |= {"is_a": marks[0][0].path, "is_b": marks[0][1].path}
-        tie = next((o for o in seen.values() if o.kind == "flag" and "tie" in o.words), None)
-        if tie is not None:
-            guess.columns["is_tie"] = tie.path
+        guess.columns |= dict(zip(("is_a", "is_b"), marks[0], strict=True))
+        ties = [o.path for o in seen.values() if o.kind == "flag" and "tie" in o.words and not is_about_the_worse(o)]
+        if ties:
+            guess.columns["is_tie"] = ties[0]
     elif len(scores) == 1:
-        guess.columns |= {"score_a": scores[0][0].path, "score_b": scores[0][1].path}
-    else:
-        several = (
-            f"; several pairs of columns hold scores: {', '.join(f'{a.path} and {b.path}' for a, b in scores)}"
-            if scores
-            else ""
+        guess.columns |= dict(zip(("score_a", "score_b"), scores[0], strict=True))
+    elif not scores and other_marks:
+        what = "the columns that mark the better response (the other way round, if they mark the worse one): perhaps"
+        guess.missing.append(Missing(("is_a", "is_b"), f"{what} {_listed(other_marks)}"))
+    elif not scores and other_scores:
+        what = (
+            "the columns of scores of which the higher one is better (the other way round, if the lower one): perhaps"
         )
-        what = "the column that says which response is better (or score_a and score_b, the columns of their scores)"
+        guess.missing.append(Missing(("score_a", "score_b"), f"{what} {_listed(other_scores)}"))
+    else:
+        found = _listed([*marks, *scores])
+        several = f"; several pairs of columns hold marks or scores: {found}" if found else ""
+        what = f"{_WHICH} (or score_a and score_b, the columns of their scores)"
         guess.missing.append(Missing(("label",), what + several))
+
+
+_WHICH = "the column that says which response is better"
+
+
+def _listed(pairs: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(map(" and ".join, pairs))
 
 
 def _values(guess: Guess, seen: Mapping[str, Seen], given: Mapping[str, Sequence[str]]) -> None:

@@ -1,17 +1,19 @@
 """What the values of a label column mean: only where the value itself, or the names of the columns, leave no doubt.
 
 Of the responses ``answer_1`` and ``answer_2``: "answer_2", "2", 2 and "second" are B, "tie" and "both" are ties. Of the
-responses ``left`` and ``right``, 0 and 1 are not clear: what they mean is never guessed.
+responses ``left`` and ``right``, 0 and 1 are not clear: what they mean is never guessed. Nor is what a column means that may
+be about the worse response: ``worse_a``, ``a_is_not_better``, ``toxicity_score_a``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any, Literal
 
-from flows.starting.seen import Seen
+from flows.starting.seen import Seen, pairs_in
 
 Meaning = Literal["A", "B", "tie"]
+_Paths = tuple[str, str]
 
 FIRST = ("a", "1", "first", "left", "one", "0")
 SECOND = ("b", "2", "second", "right", "two", "1")
@@ -19,14 +21,36 @@ SECOND = ("b", "2", "second", "right", "two", "1")
 _TIES = {"tie", "tied", "equal", "equally", "same", "draw", "both", "neither", "none"}
 _FILLING = {"the", "is", "it", "one", "better", "best", "wins", "win", "won", "winner", "preferred", "prefer", "response",
             "answer", "model", "assistant", "output", "candidate", "option", "completion", "text", "reply"}  # fmt: skip
-_BETTER = {"better", "best", "wins", "win", "won", "winner", "preferred", "chosen"}
-_WORSE = {"worse", "worst", "loser", "loses", "rejected", "bad"}
+_BETTER = {"better", "best", "wins", "win", "won", "winner", "winning", "preferred", "chosen", "selected", "picked", "accepted",
+           "favorite", "favourite"}  # fmt: skip
+_WORSE = {"worse", "worst", "loser", "loses", "lose", "losing", "lost", "loss", "rejected", "bad", "not", "non", "isnt", "less",
+          "least", "dispreferred", "unpreferred", "disliked", "inferior", "negative", "toxic", "toxicity", "harm", "harmful",
+          "harmfulness", "unsafe", "wrong", "incorrect", "error", "errors"}  # fmt: skip
+_HIGHER = {"score", "scores", "rating", "ratings", "reward", "points", "stars", "quality", "overall", "helpfulness", "helpful",
+           "correctness", "accuracy", "coherence", "usefulness", "truthfulness", "honesty"}  # fmt: skip
+"""What is better the more there is of it."""
+_WHOSE = {
+    "label",
+    "human",
+    "annotator",
+    "expert",
+    "judge",
+    "gpt",
+    "llm",
+    "rm",
+    "mean",
+    "average",
+    "avg",
+    "total",
+    "final",
+}
+"""Says whose marks or scores they are, or how they were made, and nothing of their direction."""
 
 
 def meanings(label: Seen, responses: tuple[Seen, Seen]) -> dict[Any, Meaning | None]:
     """Each value of a label column, and which response it says is better; None if that is not clear."""
     named = tuple(_own_words(one, other) for one, other in (responses, responses[::-1]))
-    if _WORSE & set(label.words):
+    if is_about_the_worse(label):
         return dict.fromkeys(label.distinct)
     side = _side_in_name(label, named)
     if label.kind == "flag" and side is not None and len(label.distinct) == 2:
@@ -43,6 +67,36 @@ def meanings(label: Seen, responses: tuple[Seen, Seen]) -> dict[Any, Meaning | N
     return {
         value: None if doubtful.issuperset(own) else _meaning(own, responses, named) for value, own in words.items()
     }
+
+
+def is_about_the_worse(column: Seen) -> bool:
+    """Whether a column, by the words of its name, may say which response is worse."""
+    return not _WORSE.isdisjoint(column.words)
+
+
+def marks_in(columns: Iterable[Seen], responses: Sequence[Seen], hints: Set[str]) -> tuple[list[_Paths], list[_Paths]]:
+    """The pairs of columns that mark the better response; and others of marks, whose names have one of the hints."""
+    return _of_each_response([one for one in columns if one.kind == "flag"], responses, _BETTER, hints)
+
+
+def scores_in(columns: Iterable[Seen], responses: Sequence[Seen], hints: Set[str]) -> tuple[list[_Paths], list[_Paths]]:
+    """The pairs of columns with scores of which the higher one is better; and others with one of the hints."""
+    return _of_each_response([one for one in columns if one.kind in ("number", "flag")], responses, _HIGHER, hints)
+
+
+def _of_each_response(
+    columns: Sequence[Seen], responses: Sequence[Seen], clear: Set[str], hints: Set[str]
+) -> tuple[list[_Paths], list[_Paths]]:
+    """The pairs of columns with a clear word in their names and none that is not known; and others with a hint."""
+    of_responses = set.intersection(*(set(one.words) for one in responses)) if responses else set()
+    found, others = [], []
+    for one, other in pairs_in(columns, set(zip(FIRST, SECOND, strict=True))):
+        words = set(one.words) & set(other.words) - of_responses
+        if words & clear and all(word.isdigit() or word in clear | _FILLING | _WHOSE for word in words):
+            found.append((one.path, other.path))
+        elif words & hints:
+            others.append((one.path, other.path))
+    return found, others
 
 
 def _own_words(one: Seen, other: Seen) -> tuple[str, ...]:

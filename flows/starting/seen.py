@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any, Literal
 
 from data.sources.fields import Row, is_empty
@@ -106,3 +107,15 @@ def _leaves(row: Row, prefix: str, depth: int = 1) -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{prefix}{name}.", depth + 1)
         else:
             yield f"{prefix}{name}", value
+
+
+def pairs_in(columns: Iterable[Seen], sides: Set[tuple[str, str]]) -> Iterator[tuple[Seen, Seen]]:
+    """Columns whose names differ only in the word that says which of two sides they are of, the first side first."""
+    for one, other in combinations(columns, 2):
+        differ = [pair for pair in zip(one.words, other.words, strict=False) if pair[0] != pair[1]]
+        if len(one.words) != len(other.words) or len(differ) != 1:
+            continue
+        if differ[0] in sides:
+            yield one, other
+        elif differ[0][::-1] in sides:
+            yield other, one

@@ -89,6 +89,11 @@ def test_a_map_is_guessed_from_names_and_values(columns: dict[str, Any], expecte
         ("better", [0, 1, 2]),
         ("preference", [-1, 1]),
         ("worse", ["answer1", "answer2"]),
+        ("less_preferred", ["answer1", "answer2"]),
+        ("dispreferred_choice", ["1", "2"]),
+        ("not_selected", ["answer1", "answer2"]),
+        ("answer1_is_not_better", [True, False]),
+        ("more_harmful_choice", ["answer1", "answer2"]),
         ("label", [True, False]),
     ],
 )
@@ -96,6 +101,53 @@ def test_values_that_do_not_say_which_is_better_are_not_guessed(name: str, value
     guess = guess_columns(rows(**OWN, **{name: values}))
     assert guess.unclear == values
     assert not {"label_a", "label_b"} & guess.columns.keys()
+
+
+@pytest.mark.parametrize(
+    ("names", "keys"),
+    [
+        (("worse_1", "worse_2"), "is"),
+        (("loser1", "loser2"), "is"),
+        (("label_worst_1", "label_worst_2"), "is"),
+        (("answer1_is_not_better", "answer2_is_not_better"), "is"),
+        (("toxicity_label_1", "toxicity_label_2"), "is"),
+        (("toxicity_score_1", "toxicity_score_2"), "score"),
+        (("harm_rating_1", "harm_rating_2"), "score"),
+        (("answer1_rank", "answer2_rank"), "score"),
+    ],
+)
+def test_marks_and_scores_that_may_be_of_the_worse_response_are_asked_for(names: tuple[str, str], keys: str) -> None:
+    columns = {names[0]: [1, 0], names[1]: [0, 1]} if keys == "is" else {names[0]: [3, 5, 4], names[1]: [4, 1, 2]}
+    guess = guess_columns(rows(**OWN, **columns))
+    assert guess.columns == RESPONSES
+    [missing] = guess.missing
+    assert missing.keys == (f"{keys}_a", f"{keys}_b")
+    assert missing.what.endswith(f"perhaps {names[0]} and {names[1]}")
+    # Named the other way round, they say which response is better.
+    said = guess_columns(rows(**OWN, **columns), {f"{keys}_a": [names[1]], f"{keys}_b": [names[0]]})
+    assert said.complete
+
+
+def test_scores_whose_every_word_is_known_are_taken_beside_others() -> None:
+    scores = {
+        "harm_score_1": [3, 4],
+        "harm_score_2": [4, 5],
+        "overall_gpt4_rating_1": [1, 2],
+        "overall_gpt4_rating_2": [2, 1],
+    }
+    guess = guess_columns(rows(**OWN, **scores))
+    assert guess.columns == {**RESPONSES, "score_a": "overall_gpt4_rating_1", "score_b": "overall_gpt4_rating_2"}
+
+
+def test_of_several_label_columns_none_is_chosen() -> None:
+    guess = guess_columns(rows(**OWN, label_model=["1", "2"], label_human=["2", "1"]))
+    assert guess.columns == RESPONSES
+    assert [str(one) for one in guess.missing] == [
+        "label, the column that says which response is better: several could be: label_model, label_human"
+    ]
+    measured = guess_columns(rows(**OWN, preference=["1", "2"], preference_strength=[1, 2, 3]))
+    assert measured.complete
+    assert measured.columns["label"] == "preference"
 
 
 def test_what_is_said_counts_and_what_was_not_said_stays_open() -> None:
