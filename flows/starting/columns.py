@@ -86,13 +86,18 @@ def guess_columns(rows: Sequence[Row], given: Mapping[str, Sequence[str]] = {}, 
     identity = next((one for one in seen.values() if one.path.lower() in _IDS and one.unique), None)
     if identity is not None and "id" not in guess.columns and not isinstance(identity.values[0], float | bool):
         guess.columns["id"] = identity.path
-    as_json = [
-        name for name in guess.columns.values() if isinstance(name, str) and name in seen and seen[name].is_json_text
-    ]
-    if as_json:
+    if as_json := _json_columns(guess, seen):
         guess.columns["json_columns"] = as_json
     guess.columns = {key: guess.columns[key] for key in ColumnMap.model_fields if key in guess.columns}
     return guess
+
+
+def _json_columns(guess: Guess, seen: Mapping[str, Seen]) -> list[str]:
+    """The columns of the map that hold conversations as JSON text, or lists of texts in the prompt and in both responses."""
+    named = {key: seen[name] for key, name in guess.columns.items() if isinstance(name, str) and name in seen}
+    turns = [one for key, one in named.items() if key in ("prompt", "response_a", "response_b", "chosen", "rejected")]
+    lists = turns if len(turns) == 3 and all(one.is_json_list for one in turns) else []
+    return [one.path for one in named.values() if one.is_json_text or one in lists]
 
 
 def _leave_out(guess: Guess, keys: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from data.sources.catalog import DATASETS
-from data.sources.fields import Row
+from data.sources.fields import Row, outermost
 from data.sources.reading import count_source
 from data.sources.rows import BrokenRow, expand_path
 from data.sources.source import HUB, Source
@@ -141,11 +141,13 @@ def _decided(
     rows = [row for row in first if isinstance(row, Mapping)]
     if not rows:
         raise ConfigError(f"{path}: its rows are not objects with columns")
-    mine = _of_this_file(rows, given)
+    mine, why = _of_this_file(rows, given), "no known format reads it"
     if all(key.startswith("label_") for key in mine):
-        tried = [one for one in _formats(source, path, format)]
-        if tried and not _loses_a_rationale(tried[0], labeled):
+        tried = _formats(source, path, format)
+        lost = _lost(tried[0], rows, labeled) if tried else ""
+        if tried and (format is not None or not lost):
             return tried[0], f"format {tried[0].format}, which reads its first rows"
+        why = f"the format {tried[0].format} reads it, but {lost}" if tried else why
     guess = guess_columns(rows, mine, labeled)
     # What a label's values mean can only be asked for when its column is known.
     while not guess.complete and (said := ask(path, guess, rows) if ask is not None else {}):
@@ -153,7 +155,7 @@ def _decided(
         mine = {**mine, **said, **more}
         guess = guess_columns(rows, mine, labeled)
     if not guess.complete:
-        raise ConfigError(_incomplete(path, guess, rows))
+        raise ConfigError(_incomplete(f"{path}: {why}", guess, rows))
     try:
         columns = {"format": "columns", "columns": guess.columns}
         return Source.model_validate({**source.model_dump(), **columns}), "a column map, guessed from names and values"
@@ -182,16 +184,29 @@ def _formats(source: Source, path: str, format: str | None) -> list[Source]:
     return [source.model_copy(update={"format": name}) for name in can]
 
 
-def _loses_a_rationale(source: Source, labeled: bool) -> bool:
-    """Whether a known format would not read a column that seems to hold rationales."""
-    return labeled and not source.has_rationales and has_rationale_column(unread_columns(source))
+def _lost(source: Source, rows: Sequence[Row], labeled: bool) -> str:
+    """What a known format would lose of these rows, which a column map may read; empty if nothing."""
+    unread = unread_columns(source)
+    as_json = guess_columns(rows, labeled=False).columns.get("json_columns", [])
+    if any(outermost(rows[0], name) not in unread for name in as_json):
+        return "would show JSON text to the judge"
+    if labeled and unread and not _has_a_label(source):
+        return "finds no labels (if it has none, give it as --unlabeled)"
+    if labeled and not source.has_rationales and has_rationale_column(unread):
+        return "not its rationales"
+    return ""
 
 
-def _incomplete(path: str, guess: Guess, rows: Sequence[Mapping[str, Any]]) -> str:
+def _has_a_label(source: Source) -> bool:
+    several = source.model_copy(update={"limit": LOOKED_AT, "max_malformed": LOOKED_AT})
+    return source.has_labels and any(
+        not isinstance(item, Dropped) for item in read_source(several, "preference", seed=0)
+    )
+
+
+def _incomplete(which: str, guess: Guess, rows: Sequence[Mapping[str, Any]]) -> str:
     """What is known of a file's columns, what is not, and the options that say it."""
-    lines = [
-        f"{path}: no known format reads it, and its columns are not clear. They are {', '.join(map(str, rows[0]))}"
-    ]
+    lines = [f"{which}, and its columns are not clear. They are {', '.join(map(str, rows[0]))}"]
     known = ", ".join(f"{key} = {value}" for key, value in guess.columns.items())
     lines.append(f"  known so far: {known or 'nothing'}")
     lines += [f"  missing: {what}" for what in guess.missing]

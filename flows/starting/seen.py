@@ -51,6 +51,11 @@ class Seen:
         return self.kind == "conversation" and all(isinstance(value, str) for value in self.values)
 
     @property
+    def is_json_list(self) -> bool:
+        """Whether its values are lists of texts written as JSON, as in Chatbot Arena's CSV file; a text in it may be missing."""
+        return bool(self.values) and all(map(_is_json_list, self.values))
+
+    @property
     def distinct(self) -> list[Any]:
         """Its different values, in the order in which they are seen first."""
         return list({repr(value): value for value in self.values}.values())
@@ -80,6 +85,14 @@ def _is_conversation(value: object) -> bool:
         isinstance(turn, Mapping) and ({"role", "content"} <= turn.keys() or {"from", "value"} <= turn.keys())
         for turn in turns
     )
+
+
+def _is_json_list(value: object) -> bool:
+    texts: object = None
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with suppress(ValueError, RecursionError):
+            texts = json.loads(value)
+    return isinstance(texts, list) and bool(texts) and all(text is None or isinstance(text, str) for text in texts)
 
 
 _KINDS: dict[Kind, Any] = {

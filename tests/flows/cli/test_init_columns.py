@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -208,6 +209,39 @@ def test_known_formats_are_kept_unless_they_would_lose_the_rationales(tmp_path: 
     argued = [{**row, "critique": "The chosen response is right."} for row in chosen]
     found = find(written(tmp_path / "b.jsonl", argued), labeled=True).source
     assert found.columns == ColumnMap(prompt="prompt", chosen="chosen", rejected="rejected", rationale="critique")
+
+
+def test_labels_in_a_column_that_a_known_format_does_not_read_are_found(tmp_path: Path) -> None:
+    records = rows(prompt=PROMPTS, response_a=FIRST, response_b=SECOND, winner=["a", "b"])
+    found = find(written(tmp_path / "a.jsonl", records), labeled=True)
+    assert found.source.columns is not None
+    assert (found.source.columns.label, found.source.columns.label_a) == ("winner", ["a"])
+    assert find(written(tmp_path / "a.jsonl", records), labeled=False).source.format == "records"
+    path = written(tmp_path / "b.jsonl", rows(prompt=PROMPTS, response_a=FIRST, response_b=SECOND, topic="sums"))
+    with pytest.raises(
+        ConfigError, match=r"format records reads it, but finds no labels \(if it has none, give it as --unlab"
+    ):
+        find(path, labeled=True)
+
+
+def test_texts_in_json_lists_are_not_shown_as_json(tmp_path: Path) -> None:
+    marks = {"winner_model_a": [1, 0, 0], "winner_model_b": [0, 1, 0], "winner_tie": [0, 0, 1]}
+    lists = {key: [json.dumps([text]) for text in texts]
+             for key, texts in (("prompt", PROMPTS), ("response_a", FIRST), ("response_b", SECOND))}  # fmt: skip
+    path = tmp_path / "arena.csv"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        table = csv.DictWriter(stream, [*lists, *marks])
+        table.writeheader()
+        table.writerows(rows(**lists, **marks))
+    for labeled in (True, False):
+        found = find(str(path), labeled=labeled)
+        assert found.source.columns is not None
+        assert sorted(found.source.columns.json_columns) == ["prompt", "response_a", "response_b"]
+        assert (found.source.columns.is_tie == "winner_tie") is labeled
+        assert [turn.content for turn in found.survey.examples[0].pair.prompt] == [PROMPTS[0]]
+    # One list alone, such as an answer that is one, is a text.
+    alone = rows(**{**lists, "prompt": PROMPTS})
+    assert find(written(tmp_path / "alone.jsonl", alone), labeled=False).source.format == "records"
 
 
 def test_unlabeled_rows_need_no_label_and_rows_without_one_are_allowed_for(tmp_path: Path) -> None:
