@@ -13,13 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data.files import write_jsonl
 from data.sources.source import Source
 from data.sources.sources import Dropped, read_source
+from flows.starting.copies import CONCLUDED, write_copies
 from flows.starting.files import LOOKED_AT, find, shapes
 from flows.starting.inputs import Inputs
-
-CONCLUDED = "prepared/rationale.jsonl"
 
 
 def lacks_conclusions(inputs: Inputs) -> bool:
@@ -32,7 +30,7 @@ def lacks_conclusions(inputs: Inputs) -> bool:
 def with_conclusions(inputs: Inputs, folder: Path) -> Inputs:
     """The inputs with the rationales copied to the folder, as records, each with its conclusion."""
     assert inputs.rationale is not None
-    write_jsonl(folder / CONCLUDED, _concluded(inputs.rationale.source))
+    write_copies(folder, {CONCLUDED: _concluded(inputs.rationale.source)})
     return replace(inputs, rationale=find(str((folder / CONCLUDED).absolute()), labeled=True))
 
 

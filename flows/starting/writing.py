@@ -10,10 +10,11 @@ from flows.config.parameters import FLOWS
 from flows.config.recipe_text import shown
 from flows.config.recipes import ConfigError, checked
 from flows.starting.collect import Options, Person, collect
-from flows.starting.conclusions import CONCLUDED, lacks_conclusions, with_conclusions
+from flows.starting.conclusions import lacks_conclusions, with_conclusions
+from flows.starting.copies import CONCLUDED, HELDOUT, LABELED, check_not_given
 from flows.starting.draft import Draft
 from flows.starting.recipes import draft
-from flows.starting.setting_apart import HELDOUT, LABELED, must_be_set_apart, set_apart
+from flows.starting.setting_apart import must_be_set_apart, set_apart
 from tasks.describe.layout import heading, paragraph
 
 
@@ -26,9 +27,12 @@ def write(folder: Path, options: Options, person: Person, force: bool = False) -
     if recipe.exists() and not force:
         raise ConfigError(f"{shown(recipe)} exists already: give another folder, or --force to overwrite it")
     inputs = collect(name, options, person)
+    divides = must_be_set_apart(inputs)
+    if divides or lacks_conclusions(inputs):
+        check_not_given(inputs, folder.expanduser())
     folder.expanduser().mkdir(parents=True, exist_ok=True)
     notes = []
-    if must_be_set_apart(inputs):
+    if divides:
         inputs = set_apart(inputs, folder.expanduser())
         notes.append(
             f"{inputs.asking[0].upper()}{inputs.asking[1:]}, so pairs cannot be held out by their prompt: the labeled rows were "

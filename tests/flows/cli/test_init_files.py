@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data.files import write_jsonl
 from data.sources.columns import ColumnMap
+from data.sources.source import Source
+from data.sources.sources import SourceError
 from flows.config.parameters import SelfTrainConfig
 from flows.config.recipes import ConfigError, load_file
 from flows.starting.collect import given_columns
-from tests.flows.cli.test_init import MODELS, loaded, run, world_file
+from flows.starting.copies import HELDOUT, LABELED, copied_rows, write_copies
+from flows.starting.files import find
+from flows.starting.inputs import Inputs
+from flows.starting.models import look_at, this_machine
+from flows.starting.setting_apart import must_be_set_apart
+from tests.flows.cli.test_init import JUDGE, MODELS, loaded, run, world_file
 
 
 def test_files_with_different_columns_each_have_their_own_map(tmp_path: Path) -> None:
@@ -39,13 +52,68 @@ def test_files_with_different_columns_each_have_their_own_map(tmp_path: Path) ->
     assert "# 120 examples" in (tmp_path / "own/own.toml").read_text()
 
 
-def test_a_file_is_never_overwritten_by_its_own_parts(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "name", "asks"),
+    [("--labeled", "labeled", "Taste?"), ("--labeled", "rationale", "{i}?"), ("--rationale", "rationale", "Taste?"),
+     ("--unlabeled", "heldout", "Taste?"), ("--rationale", "heldout", "Taste?")],
+)  # fmt: skip
+def test_a_given_file_is_never_overwritten_by_copies(tmp_path: Path, option: str, name: str, asks: str) -> None:
     (tmp_path / "own/prepared").mkdir(parents=True)
-    pairs = world_file(tmp_path / "own/prepared/labeled.jsonl", 30, asks="Taste?")
-    before = Path(pairs).read_bytes()
-    said = run(str(tmp_path / "own"), "--labeled", pairs, *MODELS)
-    assert (said.exit_code, Path(pairs).read_bytes()) == (2, before)
-    assert "lies where its two parts would be written: move it, or give --heldout" in said.stderr
+    path = Path(world_file(tmp_path / f"own/prepared/{name}.jsonl", 30, asks=asks))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    write_jsonl(path, [{**row, "why": "The first is dull."} for row in rows])
+    before = path.read_bytes()
+    labeled = () if option == "--labeled" else ("--labeled", world_file(tmp_path / "pairs.jsonl", 30, asks=asks))
+    said = run(str(tmp_path / "own"), option, str(path), *labeled, *MODELS)
+    assert (said.exit_code, path.read_bytes()) == (2, before)
+    assert f"{name}.jsonl: lies where init would write copies of rows: move it, or choose another folder" in said.stderr
+    assert [one.name for one in (tmp_path / "own").rglob("*") if one.is_file()] == [path.name]
+
+
+def test_copies_of_which_one_cannot_be_written_leave_what_was_there(tmp_path: Path) -> None:
+    def broken() -> Iterator[dict[str, str]]:
+        yield {"id": "1"}
+        raise SourceError("the file ends here")
+
+    write_copies(tmp_path, {LABELED: [{"id": "0"}]})
+    with pytest.raises(SourceError, match="ends here"):
+        write_copies(tmp_path, {LABELED: [{"id": "1"}], HELDOUT: broken()})
+    assert [(one.name, one.read_text()) for one in (tmp_path / "prepared").iterdir()] == [
+        ("labeled.jsonl", '{"id": "0"}\n')
+    ]
+
+
+def test_rows_of_a_table_are_set_apart_without_the_columns_that_are_not_read(tmp_path: Path) -> None:
+    rows = [
+        json.loads(line) for line in Path(world_file(tmp_path / "x.jsonl", 30, asks="Taste?")).read_text().splitlines()
+    ]
+    junk = {"at": datetime(2024, 5, 1, tzinfo=UTC), "price": Decimal("1.5"), "raw": b"\x00", "weight": float("nan")}
+    nested = [{**row, **junk, "question": {"text": row["question"], **junk}} for row in rows]
+    pq.write_table(pa.Table.from_pylist(nested), tmp_path / "pairs.parquet")
+    said = run(str(tmp_path / "own"), "--labeled", str(tmp_path / "pairs.parquet"), *MODELS)
+    assert said.exit_code == 0, said.output
+    config = loaded(tmp_path / "own")
+    assert isinstance(config, SelfTrainConfig)
+    copied = [json.loads(line) for line in (tmp_path / "own/prepared/labeled.jsonl").read_text().splitlines()]
+    assert len(copied) == 24
+    assert {*copied[0]} == {"question", "answer1", "answer2", "better"}
+    assert copied[0]["question"] == {"text": "Taste?", "at": None, "price": 1.5, "raw": None, "weight": None}
+
+
+def test_half_a_surrogate_pair_is_copied_as_it_is(tmp_path: Path) -> None:
+    row = {"prompt": "Taste?", "response_a": "Yes \ud83d.", "response_b": "No.", "label": "A"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n")
+    [copied] = copied_rows(Source(path=str(tmp_path / "pairs.jsonl")))
+    write_copies(tmp_path, {LABELED: [copied]})
+    assert json.loads((tmp_path / LABELED).read_text()) == row
+
+
+def test_too_many_rows_of_one_prompt_are_not_copied_but_a_file_is_asked_for(tmp_path: Path) -> None:
+    found = find(world_file(tmp_path / "pairs.jsonl", 30, asks="Taste?"), labeled=True)
+    inputs = Inputs("own", "self-train", (found,), look_at(JUDGE), this_machine(0))
+    assert must_be_set_apart(inputs)
+    with pytest.raises(ConfigError, match=r"all rows have the same prompt, so pairs cannot .* with --heldout FILE"):
+        must_be_set_apart(replace(inputs, labeled=(replace(found, rows=200_000),)))
 
 
 def test_rows_without_a_rationale_column_are_allowed_for(tmp_path: Path) -> None:
