@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from typing import Any, Protocol
 from data.sources.columns import ColumnMap
 from flows.config.recipes import ConfigError
 from flows.starting.columns import Guess
-from flows.starting.files import Found, Given, find
+from flows.starting.files import Found, Given, find, problem_with
 from flows.starting.inputs import Flow, Inputs
 from flows.starting.models import BaseModel, look_at, this_machine
 from flows.starting.showing import as_found
+from tasks.describe.guess import FORMATS
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def collect(name: str, options: Options, person: Person) -> Inputs:
     """Asks for what is missing, reads the files and looks at the models. Raises ConfigError for what cannot be used."""
     given = given_columns(options.columns)
     _check_used(options)
+    _check_name(options.format)
 
     def file(what: str, path: str, labeled: bool) -> Found:
         found = find(path, labeled, given, person.ask_columns, options.format)
@@ -89,7 +92,9 @@ def collect(name: str, options: Options, person: Person) -> Inputs:
     machine = this_machine(_gpus(options, person))
     judge = _judge(options, person, machine.gpus)
     prover = _prover(options, person, judge, more.get("rationale") is not None)
-    _check_columns(given, [*labeled, *(found for found in more.values() if found)])
+    files = [*labeled, *(found for found in more.values() if found)]
+    _check_columns(given, files)
+    _check_format(options.format, files)
     return Inputs(name, options.flow, tuple(labeled), judge, machine, prover=prover, **more)
 
 
@@ -119,6 +124,25 @@ def _check_columns(given: Given, files: Sequence[Found]) -> None:
         for name in names:
             if not any(getattr(one, key) == name for one in maps):
                 raise ConfigError(f"--columns {key}={name}: no file has the column {name!r}")
+
+
+def _check_name(format: str | None) -> None:
+    if format is not None and format not in FORMATS:
+        near = difflib.get_close_matches(format, FORMATS, n=1)
+        hint = (
+            f"did you mean {near[0]}?" if near else f"the formats are {', '.join(FORMATS)}; for others, give --columns"
+        )
+        raise ConfigError(f"--format {format}: there is no such format; {hint}")
+
+
+def _check_format(format: str | None, files: Sequence[Found]) -> None:
+    """Raises ConfigError for a format that was given, and that no file is read in."""
+    if format is not None and all(found.source.format != format for found in files):
+        first = files[0]
+        why = problem_with(first.source, format) or "its columns were given"
+        raise ConfigError(
+            f"--format {format}: {first.source.path} is read by {first.how} instead ({why}): leave it out"
+        )
 
 
 def _gpus(options: Options, person: Person) -> int | None:

@@ -141,11 +141,13 @@ def _decided(
     rows = [row for row in first if isinstance(row, Mapping)]
     if not rows:
         raise ConfigError(f"{path}: its rows are not objects with columns")
-    mine, why = _of_this_file(rows, given), "no known format reads it"
+    mine = _of_this_file(rows, given)
+    problem = problem_with(source, format) if format is not None else ""
+    why = f"the format {format} does not read it ({problem})" if problem else "no known format reads it"
     if all(key.startswith("label_") for key in mine):
         tried = _formats(source, path, format)
         lost = _lost(tried[0], rows, labeled) if tried else ""
-        if tried and (format is not None or not lost):
+        if tried and (format == tried[0].format or not lost):
             return tried[0], f"format {tried[0].format}, which reads its first rows"
         why = f"the format {tried[0].format} reads it, but {lost}" if tried else why
     guess = guess_columns(rows, mine, labeled)
@@ -174,14 +176,24 @@ def _of_this_file(rows: Sequence[Row], given: Given) -> Given:
 
 
 def _formats(source: Source, path: str, format: str | None) -> list[Source]:
-    """The source in the one known format that reads its first rows; empty if none does. Raises ConfigError for several."""
+    """The source in the format that was given, if it reads the first rows, else in the one known format that does.
+
+    Empty if none does. Raises ConfigError for several.
+    """
     rows, tried = try_formats(source)
-    can = [each.format for each in tried if can_read(each, rows) and format in (None, each.format)]
+    can = [each.format for each in tried if can_read(each, rows)]
+    if format in can:
+        can = [format]
     if len(can) > 1:
         raise ConfigError(
             f"{path}: several formats read its first {rows} rows: {', '.join(can)}; choose one with --format"
         )
     return [source.model_copy(update={"format": name}) for name in can]
+
+
+def problem_with(source: Source, format: str) -> str:
+    """What this format says of the first row that it cannot read; empty if it reads them all."""
+    return next((each.problem for each in try_formats(source)[1] if each.format == format), "")
 
 
 def _lost(source: Source, rows: Sequence[Row], labeled: bool) -> str:

@@ -143,6 +143,9 @@ def test_the_other_flows(tmp_path: Path) -> None:
         (("--labeled", "KNOWN", "--judge", JUDGE, "--columns", "label_a=1"), "label_a=1: no file is read with a label column"),
         (("--labeled", "PAIRS", "--judge", JUDGE, "--flow", "adapt", "--unlabeled", "PAIRS"), "the flow adapt does not read it"),
         (("--labeled", "UNCLEAR", "--judge", JUDGE), "--columns label_a=VALUE"),
+        (("--labeled", "PAIRS", "--judge", JUDGE, "--format", "record"), "no such format; did you mean records?"),
+        (("--labeled", "PAIRS", "--judge", JUDGE, "--format", "gram-rr"), "instead (field 'output': is missing"),
+        (("--labeled", "UNCLEAR", "--judge", JUDGE, "--format", "gram-rr"), "the format gram-rr does not read it ("),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_ends_it_with_one_message(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
