@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from data.files import BLOCK_ROWS
 from data.sources.raw import RawRow, RowBlock, SourceError
@@ -22,17 +23,10 @@ def hub_blocks(name: str, *, subset: str | None, split: str, revision: str | Non
     raised unchanged, because a retry may succeed.
     """
     from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
 
-    file = f"hub:{name}"
-    try:
+    file, number = f"hub:{name}", 0
+    with _opening(file, f"subset={subset!r}, split={split!r}, revision={revision!r}"):
         rows = load_dataset(name, subset, split=split, revision=revision, streaming=True)
-    except (DatasetNotFoundError, ValueError) as error:
-        raise SourceError(
-            f"{file}: cannot be opened with subset={subset!r}, split={split!r}, revision={revision!r} ({error}); "
-            "see the data set's page for its subsets and splits"
-        ) from error
-    number = 0
     try:
         # As Arrow tables, since `datasets` itself fails at the first value that Python cannot represent.
         for table in rows.with_format("arrow").iter(batch_size=BLOCK_ROWS):
@@ -51,12 +45,27 @@ def count_hub(name: str, *, subset: str | None, split: str, revision: str | None
 def declared_rows(name: str, subset: str | None, split: str, revision: str | None) -> int | None:
     """How many rows a split has according to the hub data set's page; None if it does not state that."""
     from datasets import load_dataset_builder
+
+    with _opening(f"hub:{name}", f"subset={subset!r}, revision={revision!r}"):
+        splits = load_dataset_builder(name, subset, revision=revision).info.splits
+    return int(splits[split].num_examples) or None if splits and split in splits else None
+
+
+@contextmanager
+def _opening(file: str, given: str) -> Iterator[None]:
+    """Around the opening of a data set: raises SourceError if it does not exist, or if its rows are made by a script."""
     from datasets.exceptions import DatasetNotFoundError
 
     try:
-        splits = load_dataset_builder(name, subset, revision=revision).info.splits
+        yield
     except (DatasetNotFoundError, ValueError) as error:
         raise SourceError(
-            f"hub:{name}: cannot be opened with subset={subset!r}, revision={revision!r} ({error})"
+            f"{file}: cannot be opened with {given} ({error}); see the data set's page for its subsets and splits"
         ) from error
-    return int(splits[split].num_examples) or None if splits and split in splits else None
+    except RuntimeError as error:
+        if "scripts are no longer supported" not in str(error):
+            raise
+        raise SourceError(
+            f"{file}: its rows are made by a script, which `datasets` no longer runs ({error}); in a recipe, set revision = "
+            '"refs/convert/parquet", where the hub keeps most such sets as files, or give the path of a copy of save_to_disk'
+        ) from error

@@ -171,3 +171,17 @@ def test_an_error_in_a_file_comes_after_the_rows_before_it(tmp_path: Path) -> No
         seen.extend(rows.read_blocks(str(path)))
     assert len(seen) > 1
     assert 0 < len(seen[-1]) < BLOCK_ROWS
+
+
+def test_a_hub_data_set_whose_rows_a_script_makes_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = tmp_path / "scripted"
+    folder.mkdir()
+    (folder / "scripted.py").write_text("")
+    refusal = r'scripted: its rows are made by a script.* set revision = "refs/convert/parquet".* save_to_disk$'
+    with pytest.raises(SourceError, match=refusal):
+        list(read_rows(Source(path=f"hub:{folder}")))
+    with pytest.raises(SourceError, match=refusal):
+        rows.declared_rows(str(folder), None, "train", None)
