@@ -35,7 +35,7 @@ from data.sources.sources import (
     name_of,
     within_allowance,
 )
-from data.sources.unread import unread_columns
+from data.sources.unread import not_read
 from data.store.artifacts import Artifact, Counts, FileRef, Input, Outcome
 from tasks.machine.parallel import over_blocks
 from tasks.overlap import index_of
@@ -189,8 +189,8 @@ class _Splitter:
         seen: set[int] = set()
         ids = Ids()
         for number, source in enumerate(sources):
-            unread = unread_columns(source)
-            unsaid = f"; its columns {', '.join(unread)} are not read" if unread else ""
+            unread = not_read(source)
+            unsaid = f"; not read: {unread}" if unread else ""
             drawn = "" if source.sample is None else f" (up to {source.sample:,} rows, drawn at random)"
             self.context.watch.log(f"reading {source.path} as {kind}{drawn}{unsaid}")
             for item in self._prepared(source, kind, self.benchmarks):

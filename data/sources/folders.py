@@ -31,6 +31,7 @@ SUFFIXES = (
 )
 SUPPORTED = ".jsonl, .json, .csv, .tsv (each also .gz, .zst), .parquet, .arrow"
 _ABOUT_THE_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json"}
+_FOR_READERS = {"readme", "license", "licence", "copying", "notice", "citation", "changelog"}
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "dev", "val"), "validation"),
@@ -46,18 +47,20 @@ def usable(files: Iterable[Path]) -> list[Path]:
     A table beside JSON or Parquet files, such as statistics about them, is rarely a part of the same data.
     """
     data = sorted((file for file in files if is_data(file)), key=str)
-    return [file for file in data if file.name.endswith(_FIRST)] or data
+    return [file for file in data if file.name.lower().endswith(_FIRST)] or data
 
 
 def is_data(file: Path) -> bool:
     """Whether a file found in a folder or by a pattern holds rows, by its name."""
+    return file.name.lower().endswith(SUFFIXES) and not _is_about_the_data(file) and file.is_file()
+
+
+def _is_about_the_data(file: Path) -> bool:
     return (
-        file.name.endswith(SUFFIXES)
-        and not file.name.startswith(".")
-        and file.name not in _ABOUT_THE_DATA
-        and not (file.name == "state.json" and (file.parent / "dataset_info.json").is_file())
-        and not re.match(r"cache-.*\.arrow$", file.name)  # `datasets` keeps results of its own there
-        and file.is_file()
+        file.name.startswith(".")
+        or file.name in _ABOUT_THE_DATA
+        or (file.name == "state.json" and (file.parent / "dataset_info.json").is_file())
+        or re.match(r"cache-.*\.arrow$", file.name) is not None  # `datasets` keeps results of its own there
     )
 
 
@@ -81,7 +84,18 @@ def files_in(folder: Path) -> list[Path]:
 
 def all_data_in(folder: Path) -> list[Path]:
     """Every data file in a folder and its sub-folders, whether or not the folder stands for it."""
-    return sorted((file for place in _below(folder) for file in place.iterdir() if is_data(file)), key=str)
+    return sorted(filter(is_data, all_in(folder)), key=str)
+
+
+def all_in(folder: Path) -> Iterator[Path]:
+    """Everything in a folder and its sub-folders, except in hidden ones and those of tools."""
+    return (file for place in _below(folder) for file in place.iterdir())
+
+
+def may_be_missed(file: Path) -> bool:
+    """Whether a file may hold rows that someone expects to be read: it is not about the data, and not for readers or tools."""
+    first, *_ = file.name.lower().split(".")
+    return file.is_file() and not (_is_about_the_data(file) or file.name.startswith("_") or first in _FOR_READERS)
 
 
 def _directly(folder: Path) -> list[Path]:

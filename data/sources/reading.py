@@ -7,6 +7,7 @@ Of 10 rows, with ``limit = 6`` and ``sample = 3``, three of the first six, in th
 
 from __future__ import annotations
 
+import glob
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from data.files import sha256_file
 from data.records import content_id
 from data.seeds import derive_seed
 from data.sources import rows
-from data.sources.folders import all_data_in
+from data.sources.folders import all_data_in, all_in, may_be_missed
 from data.sources.rows import RawRow, RowBlock, SourceError
 from data.sources.source import Source
 
@@ -95,11 +96,12 @@ def source_files(source: Source) -> list[str]:
 
 
 def unread_files(source: Source) -> list[str]:
-    """The data files in a source's folder, or in its sub-folders, that are not read; none for a file, a glob or the hub."""
-    folder = None if source.hub_name is not None else Path(rows.expand_path(source.path))
-    if folder is None or not folder.is_dir():
+    """The files in a source's folder, or that its glob matches, that are not read, whatever their type; none for a file."""
+    path = "" if source.hub_name is not None else rows.expand_path(source.path)
+    if not path or Path(path).is_file():
         return []
-    return sorted({str(file) for file in all_data_in(folder)} - set(source_files(source)))
+    found = all_in(Path(path)) if Path(path).is_dir() else map(Path, glob.glob(path, recursive=True))  # noqa: PTH207
+    return sorted({str(file) for file in found if may_be_missed(file)} - {*source_files(source)})
 
 
 # ---- what a source is called, and what a key says of it ---------------------------------------------------------------

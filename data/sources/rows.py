@@ -32,6 +32,7 @@ __all__ = [
     "data_set_name",
     "declared_rows",
     "expand_path",
+    "folder_of",
     "hub_blocks",
     "local_files",
     "read_blocks",
@@ -80,7 +81,7 @@ def local_files(path: str) -> list[str]:
         found, what = files_in(place), "the folder contains no data file"
     elif place.is_file():
         found, what = [place], ""
-        if not path.endswith(SUFFIXES):
+        if not path.lower().endswith(SUFFIXES):
             raise SourceError(f"{path}: has an unsupported type; supported are {SUPPORTED}")
     else:
         found = usable(map(Path, glob.glob(path, recursive=True)))  # noqa: PTH207 (Path.glob takes no absolute pattern)
@@ -94,12 +95,17 @@ def data_set_name(path: str) -> str:
     """The source name for the records of an expanded local path: the file's stem, or the folder's name."""
     if Path(path).is_file():
         name = Path(path).name
-        suffix = max((suffix for suffix in SUFFIXES if name.endswith(suffix)), key=len, default="")
-        return name.removesuffix(suffix)
+        suffix = max((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), key=len, default="")
+        return name[: len(name) - len(suffix)]
+    return folder_of(path).resolve().name
+
+
+def folder_of(path: str) -> Path:
+    """The folder that an expanded local path is, or in which a glob looks."""
     folder = Path(path)
     while glob.has_magic(str(folder)):
         folder = folder.parent
-    return folder.resolve().name
+    return folder
 
 
 def sha256_by_file(path: str) -> dict[str, str]:
@@ -160,7 +166,7 @@ def count_rows(file: str) -> int:
 
 def _kind(file: str) -> str:
     """The type of a file by its name; .json for any other name."""
-    kind = Path(re.sub(r"\.(gz|zst)$", "", file)).suffix
+    kind = Path(re.sub(r"\.(gz|zst)$", "", file.lower())).suffix
     return kind if kind in (".jsonl", ".parquet", ".arrow", *_DELIMITERS) else ".json"
 
 
@@ -193,7 +199,7 @@ def _check_content(file: str) -> None:
     """Raises SourceError for a Git LFS pointer, and for a file that is named as text but begins as something else does."""
     if is_lfs_pointer(Path(file)):
         raise SourceError(f"{file}: is a Git LFS pointer, not the data; run `git lfs pull` in its folder")
-    if file.endswith((".gz", ".zst", ".parquet", ".arrow")):
+    if file.lower().endswith((".gz", ".zst", ".parquet", ".arrow")):
         return  # their readers notice
     with Path(file).open("rb") as stream:
         head = stream.read(6)
@@ -204,9 +210,9 @@ def _check_content(file: str) -> None:
 
 def _open(file: str) -> io.BufferedReader:
     """The bytes of a file, decompressed."""
-    if file.endswith(".gz"):
+    if file.lower().endswith(".gz"):
         return cast("io.BufferedReader", gzip.open(file, "rb"))
-    if file.endswith(".zst"):
+    if file.lower().endswith(".zst"):
         import pyarrow as pa
 
         return io.BufferedReader(pa.input_stream(file, compression="zstd"))

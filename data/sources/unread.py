@@ -1,4 +1,4 @@
-"""The columns of a source that no rule reads: what may be lost must be said.
+"""The columns of a source that no rule reads, and the files of its folder: what may be lost must be said.
 
 ::
 
@@ -8,17 +8,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from data.sources.adapters import columns_read
 from data.sources.fields import is_empty, outermost
-from data.sources.rows import RawRow
+from data.sources.rows import RawRow, expand_path, folder_of
 from data.sources.source import Source
-from data.sources.sources import read_rows
+from data.sources.sources import read_rows, unread_files
 
 COLUMN_ROWS = 1000
 """Rows whose columns are examined; the others are assumed to be alike."""
+_MOST_FILES = 8
 
 
 def read_in(raw: RawRow, source: Source) -> frozenset[str]:
@@ -41,3 +43,24 @@ def unread_columns(source: Source) -> list[str]:
             read = read_in(raw, source)
             unread |= {str(name): None for name, value in raw.value.items() if name not in read and not is_empty(value)}
     return list(unread)
+
+
+def not_read(source: Source) -> str:
+    """The columns and files of a source that are not read, in words; empty if all are. Raises SourceError as they do."""
+    columns, files = ", ".join(unread_columns(source)), named_unread_files(source)
+    parts = [f"the columns {columns}" if columns else "", f"the files {files}" if files else ""]
+    return "; ".join(filter(None, parts))
+
+
+def named_unread_files(source: Source) -> str:
+    """The names of the files in a source's folder that are not read; empty if there are none."""
+    files = unread_files(source)
+    return listed(files, str(folder_of(expand_path(source.path)))) if files else ""
+
+
+def listed(files: Sequence[str], base: str) -> str:
+    """The names of some files, relative to a folder, and how many more there are."""
+    names = (os.path.relpath(file, base or ".") for file in files[:_MOST_FILES])
+    shown = [os.fsencode(name).decode(errors="backslashreplace") for name in names]  # a name may be no text
+    more = f" and {len(files) - len(shown):,} more" if len(files) > len(shown) else ""
+    return ", ".join(shown) + more

@@ -109,7 +109,7 @@ def _number_of_rows(source: Source) -> int | str:
     """The rows of its files or, where counting would take long, their size."""
     files = source_files(source)
     n_bytes = sum(Path(file).stat().st_size for file in files)
-    counted = all(file.endswith((".parquet", ".arrow")) for file in files) or n_bytes <= _COUNTED_BYTES
+    counted = all(file.lower().endswith((".parquet", ".arrow")) for file in files) or n_bytes <= _COUNTED_BYTES
     return sum(map(count_rows, files)) if counted else f"{size(n_bytes)} (rows not counted)"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from data.sources.columns import ColumnMap
 from data.sources.sources import Kind
+from data.sources.unread import named_unread_files
 from flows.starting.files import Found
 from prompts.template import render_conversation
 from tasks.describe.layout import heading, named, quoted, shortened
@@ -24,6 +25,8 @@ def as_found(what: str, path: str, found: Found) -> list[str]:
         lines += [named(key, text, _COLUMN) for key, text in _columns(columns, what)]
     if found.unread:
         lines.append(named("not read", ", ".join(found.unread), _COLUMN))
+    if files := named_unread_files(found.source):
+        lines.append(named("not read", f"the files {files}", _COLUMN))
     about = "" if found.rows == found.looked_at else f" (projected from the first {found.looked_at:,})"
     if found.source.hub_name is not None and found.rows == found.looked_at:
         about = " (of the rows that were looked at: there may be more)"

@@ -12,8 +12,8 @@ from data.benchmarks.items import Benchmark
 from data.records import Message, ResponsePair
 from data.sources.catalog import DataSet
 from data.sources.rows import expand_path
-from data.sources.sources import Source, source_files, unread_files
-from data.sources.unread import COLUMN_ROWS
+from data.sources.sources import Source, source_files
+from data.sources.unread import COLUMN_ROWS, listed, named_unread_files
 from prompts.judge import JudgePrompt
 from prompts.template import render_conversation
 from tasks.describe.columns import Columns
@@ -22,7 +22,6 @@ from tasks.describe.survey import Example, Found, Survey
 
 _LONGEST = 1600
 """Characters shown of an example."""
-_MOST_FILES = 8
 _SHARES = (0.0, 0.1, 0.5, 0.9, 0.99, 1.0)
 
 
@@ -47,19 +46,10 @@ def files_of(source: Source) -> list[str]:
     files = source_files(source)
     if not files or files == [expand_path(source.path)]:
         return []
-    lines = [named("files", _listed(files, os.path.commonpath([str(Path(file).parent) for file in files])), 14)]
-    unread = unread_files(source)
-    if unread:
-        lines.append(
-            named("not read", f"{_listed(unread, expand_path(source.path))}; name them in path, or a glob", 14)
-        )
+    lines = [named("files", listed(files, os.path.commonpath([str(Path(file).parent) for file in files])), 14)]
+    if unread := named_unread_files(source):
+        lines.append(named("not read", f"{unread}; name them in path, or a glob", 14))
     return lines
-
-
-def _listed(files: Sequence[str], base: str) -> str:
-    shown = [os.path.relpath(file, base or ".") for file in files[:_MOST_FILES]]
-    more = f" and {len(files) - len(shown):,} more" if len(files) > len(shown) else ""
-    return ", ".join(shown) + more
 
 
 def columns_of(columns: Columns) -> list[str]:

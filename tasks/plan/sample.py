@@ -24,7 +24,7 @@ from data.records import (
 from data.sources.mixture import needs_drawing, takes
 from data.sources.rows import SourceError, count_rows, declared_rows, expand_path
 from data.sources.sources import Source, source_files
-from data.sources.unread import unread_columns
+from data.sources.unread import named_unread_files, unread_columns
 from tasks.benchmark.sets import load_set
 from tasks.plan.assumptions import PlanAssumptions, PlanError
 from tasks.plan.first_rows import PARTS, First, Part, Row, check_ids, check_usable, first_rows, is_drawn, unreadable
@@ -155,6 +155,8 @@ def _sample_part(
         unread = unread_columns(source.model_copy(update={"limit": min(n, source.limit or n)}))
         if unread:
             notes.append(f"data.{part}: nothing reads the columns {', '.join(unread)} of {source.path}")
+        if files := named_unread_files(source):
+            notes.append(f"data.{part}: nothing reads the files {files} of {source.path}")
         some = "" if is_drawn(source) else "the first "
         if first.dropped and first.pairs:
             notes.append(f"data.{part}: of {some}{first.losses}; these are not used, in {source.path}")

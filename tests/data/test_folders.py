@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.records import PreferencePair
+from data.sources.reading import count_source, name_of, read_rows
 from data.sources.rows import SourceError, count_rows, local_files, sha256_by_file
 from data.sources.sources import Source, read_source, source_fingerprint, unread_files
+from data.sources.unread import named_unread_files
 from tests.support.sources import simple_rows
 
 
@@ -188,6 +191,40 @@ def test_files_in_the_folder_itself_come_before_those_below_and_those_are_named(
     assert unread_files(Source(path=str(tmp_path))) == [f"{tmp_path}/lengths.csv", f"{tmp_path}/older/b.jsonl"]
     (tmp_path / "a.jsonl").unlink()
     assert names(tmp_path, tmp_path) == ["lengths.csv"]
+
+
+def test_whatever_a_folder_or_glob_leaves_unread_is_named_but_what_is_for_readers_and_tools(tmp_path: Path) -> None:
+    fill(tmp_path, ["a.jsonl", "B.JSONL", "e.csv", "sub/f.jsonl"])
+    for name in ("c.ndjson", "d.jsonl.bz2", "README.md", "LICENSE", "dataset_infos.json", ".hidden", "_SUCCESS"):
+        (tmp_path / name).write_text("x")
+    source = Source(path=str(tmp_path))
+    assert names(tmp_path, tmp_path) == ["B.JSONL", "a.jsonl"]
+    assert named_unread_files(source) == "c.ndjson, d.jsonl.bz2, e.csv, sub/f.jsonl"
+    assert named_unread_files(Source(path=f"{tmp_path}/*")) == "c.ndjson, d.jsonl.bz2, e.csv"
+    assert named_unread_files(Source(path=f"{tmp_path}/a.jsonl")) == ""
+    for i in range(9):
+        (tmp_path / f"x{i}.txt").write_text("x")
+    assert named_unread_files(source).endswith("x2.txt, x3.txt and 5 more")
+
+
+@pytest.mark.parametrize("name", ["A.JSONL", "a.Json", "a.CSV", "A.JSONL.GZ", "a.PARQUET"])
+def test_a_file_is_read_whatever_the_case_of_its_suffix(tmp_path: Path, name: str) -> None:
+    row = {"prompt": "Why?", "response_a": "Yes.", "response_b": "No.", "label": "A"}
+    path = tmp_path / name
+    match name.lower().split(".", 1)[1]:
+        case "jsonl":
+            path.write_text(json.dumps(row))
+        case "json":
+            path.write_text(json.dumps([row]))
+        case "csv":
+            path.write_text("prompt,response_a,response_b,label\nWhy?,Yes.,No.,A\n")
+        case "jsonl.gz":
+            path.write_bytes(gzip.compress(json.dumps(row).encode()))
+        case _:
+            pq.write_table(pa.Table.from_pylist([row]), path)
+    source = Source(path=str(path))
+    assert [raw.value for raw in read_rows(source)] == [row]
+    assert (count_source(source), name_of(source)) == (1, name.split(".")[0])
 
 
 def test_a_partitioned_table_would_lose_a_column(tmp_path: Path) -> None:

@@ -62,11 +62,13 @@ def test_rows_that_nobody_declares_are_asked_for_or_bounded_by_the_limit(world: 
     assert "data.labeled: 300 rows, as given" in given.notes
 
 
-def test_columns_that_nothing_reads_are_noted(world: Path, tmp_path: Path) -> None:
+def test_columns_and_files_that_nothing_reads_are_noted(world: Path, tmp_path: Path) -> None:
     rows = [{**json.loads(line), "context": "c"} for line in (world / "labeled.jsonl").read_text().splitlines()]
-    write_jsonl(tmp_path / "more.jsonl", rows)
-    notes = planned(demo(world, **{"data.labeled": [{"path": str(tmp_path / "more.jsonl")}]})).notes
-    assert f"data.labeled: nothing reads the columns context of {tmp_path / 'more.jsonl'}" in notes
+    write_jsonl(tmp_path / "more/pairs.jsonl", rows)
+    (tmp_path / "more/others.ndjson").write_text("")
+    notes = planned(demo(world, **{"data.labeled": [{"path": str(tmp_path / "more")}]})).notes
+    assert f"data.labeled: nothing reads the columns context of {tmp_path / 'more'}" in notes
+    assert f"data.labeled: nothing reads the files others.ndjson of {tmp_path / 'more'}" in notes
     assert not any("nothing reads" in note for note in planned(demo(world)).notes)
 
 

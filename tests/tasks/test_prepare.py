@@ -95,7 +95,18 @@ def test_the_log_names_the_columns_that_are_not_read(prepared: Prepare, caplog: 
     with caplog.at_level("INFO"):
         prepared({"labeled": [row(100 + i, context="c", note=None) for i in range(20)]})
     said = [record.getMessage() for record in caplog.records if "labeled.jsonl" in record.getMessage()]
-    assert any(line.endswith("as preference; its columns context are not read") for line in said), said
+    assert any(line.endswith("as preference; not read: the columns context") for line in said), said
+
+
+def test_the_log_names_the_files_of_a_folder_that_are_not_read(
+    prepared: Prepare, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_jsonl(tmp_path / "more/pairs.jsonl", some(100, 20))
+    (tmp_path / "more/others.ndjson").write_text("")
+    with caplog.at_level("INFO"):
+        prepared(labeled=[{"path": str(tmp_path / "more")}])
+    said = [record.getMessage() for record in caplog.records]
+    assert any(line.endswith("more as preference; not read: the files others.ndjson") for line in said), said
 
 
 def test_rows_that_cannot_be_used_are_dropped_with_their_reason(prepared: Prepare) -> None:

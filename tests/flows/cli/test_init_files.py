@@ -25,6 +25,7 @@ from flows.starting.files import find
 from flows.starting.inputs import Inputs
 from flows.starting.models import look_at, this_machine
 from flows.starting.setting_apart import must_be_set_apart
+from flows.starting.showing import as_found
 from tests.flows.cli.test_init import JUDGE, MODELS, loaded, run, world_file
 
 
@@ -114,6 +115,13 @@ def test_too_many_rows_of_one_prompt_are_not_copied_but_a_file_is_asked_for(tmp_
     assert must_be_set_apart(inputs)
     with pytest.raises(ConfigError, match=r"all rows have the same prompt, so pairs cannot .* with --heldout FILE"):
         must_be_set_apart(replace(inputs, labeled=(replace(found, rows=200_000),)))
+
+
+def test_files_of_a_folder_that_are_not_read_are_said(tmp_path: Path) -> None:
+    world_file(tmp_path / "pairs.jsonl", 20)
+    (tmp_path / "more.ndjson").write_text("")
+    said = as_found("labeled", str(tmp_path), find(str(tmp_path), labeled=True))
+    assert "  not read      the files more.ndjson" in said
 
 
 def test_rows_without_a_rationale_column_are_allowed_for(tmp_path: Path) -> None:
