@@ -20,7 +20,7 @@ from data.files import json_line
 from data.overlap import Index
 from data.seeds import derive_seed
 from data.sources.adapters import Kind
-from data.sources.apart import SetApart, is_drawn
+from data.sources.apart import SetApart, is_drawn, on_one_side
 from data.sources.ids import Ids, clash_of_ids
 from data.sources.mixture import Mixture, needs_drawing
 from data.sources.pool import Pool
@@ -133,9 +133,7 @@ class _Splitter:
     def _drawn_for(self, pair: Prepared) -> str | None:
         """What a labeled pair is split off for: all pairs of a prompt or, if they share one, pair by pair."""
         # Held-out pairs are drawn by prompt in any case: runs keep those that they have.
-        by: dict[str, object] = {"heldout": pair.prompt, "calibration": pair.prompt}
-        if self.data.overlap == "pair":
-            by["calibration"] = pair.key
+        by = {"heldout": pair.prompt, "calibration": pair.key if self.data.overlap == "pair" else pair.prompt}
         shares = self.shares.items()
         return next((kind for kind, share in shares if is_drawn(by[kind], self.seed, kind, share)), None)
 
@@ -270,12 +268,13 @@ class _Splitter:
 
     def _check(self) -> None:
         wanted = [kind for kind in ("rationale", "pretraining") if getattr(self.data, kind)]
-        wanted += ["calibration"] if self.data.calibrates else []
-        for name in ("heldout.jsonl", "labeled.jsonl", *(f"{kind}.jsonl" for kind in wanted)):
-            if not self.sizes[name]:
+        wanted += ["calibration"] * self.data.calibrates
+        for kind in ("heldout", "labeled", *wanted):
+            if not self.sizes[f"{kind}.jsonl"]:
+                hint = on_one_side(self.work) if "heldout" in self.shares and kind in ("heldout", "labeled") else ""
                 raise DataError(
-                    f"no rows are left for {name.removesuffix('.jsonl')}: {self.rows_in} rows were read in all, "
-                    f"dropped {dict(self.reasons)}. Check {self.work / 'dropped.jsonl'} and the section data"
+                    f"no rows are left for {kind}: {self.rows_in} rows were read in all, dropped {dict(self.reasons)}. "
+                    f"Check {self.work / 'dropped.jsonl'} and the section data{hint}"
                 )
         needed = (self.rounds.count - 1) * self.rounds.pairs + 1
         if self.rounds.count and self.sizes["unlabeled"] < needed:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+from data.files import read_jsonl
+from data.records import parse_pair, prompt_key
 from data.seeds import derive_seed
 from data.sources.prepared import Prepared
 
@@ -35,3 +38,15 @@ class SetApart:
 def is_drawn(identity: object, seed: int, purpose: str, share: float) -> bool:
     """Whether a prompt, or a pair, is in the seeded share that is split off for a purpose."""
     return derive_seed(seed, purpose, identity) / 2**31 < share
+
+
+def on_one_side(folder: Path) -> str:
+    """What to say if a share of the prompts was to be held out and all labeled pairs in a folder are on one side of the split."""
+    files = (folder / "heldout.jsonl", folder / "labeled.jsonl")
+    n = len({prompt_key(parse_pair(row).prompt) for file in files for row in read_jsonl(file)})
+    prompts = "one prompt" if n == 1 else f"{n} prompts"
+    return (
+        f": heldout_share is a share of prompts, and the labeled pairs have {prompts}, all on one side: give data.heldout"
+        if n
+        else ""
+    )

@@ -48,7 +48,8 @@ class DataSettings(Section):
         ge=0,
         lt=1,
         title="Held-out share",
-        description="This share of the labeled prompts is held out if no held-out source is given.",
+        description="This share of the labeled prompts is held out if no held-out source is given; of the prompts also where "
+        "overlap = pair: rows that all share one prompt need a held-out source.",
     )
     calibration: tuple[Source, ...] = Field(
         (),

@@ -49,7 +49,8 @@ class TaskSettings(Section):
         ge=0,
         lt=1,
         title="Held-out share",
-        description="This share of the prompts is held out if no held-out source is given.",
+        description="This share of the prompts is held out if no held-out source is given; of the prompts also where "
+        "overlap = pair: rows that all share one prompt need a held-out source.",
     )
     overlap: Literal["prompt", "pair"] = Field(
         "prompt",

@@ -175,6 +175,16 @@ def test_nothing_left_of_a_kind_is_an_error_with_the_numbers(prepared: Prepare, 
         prepared({kind: [row(1, "Question 300?")]})
 
 
+@pytest.mark.parametrize("overlap", ["prompt", "pair"])
+def test_a_share_of_one_prompt_is_refused_with_what_to_give(prepared: Prepare, overlap: str) -> None:
+    one = [{**r, "prompt": "Taste?"} for r in some(0, 20)]
+    with pytest.raises(
+        DataError,
+        match=r"heldout_share is a share of prompts, and the labeled pairs have one prompt, .*: give data\.heldout$",
+    ):
+        prepared({"rationale": some(300, 5), "labeled": one, "heldout": []}, heldout_share=0.2, overlap=overlap)
+
+
 # ---- pairs that come with both labels ---------------------------------------------------------------------------------
 
 
