@@ -59,7 +59,8 @@ def outermost(row: Row, path: str) -> str:
 def contents(value: object) -> str:
     """The content of a value in which a field was not found, for an error message."""
     if isinstance(value, Mapping):
-        return f"has the columns {', '.join(map(str, value)) or '(none)'}"
+        names = ", ".join(map(str, value)).encode(errors="backslashreplace").decode()
+        return f"has the columns {names or '(none)'}"
     return f"has {len(value)} items" if isinstance(value, list) else f"is {got(value)}"
 
 
@@ -100,9 +101,10 @@ def number_at(row: Row, path: str) -> float:
     if isinstance(value, str):
         with suppress(ValueError):
             value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise RecordError(path, f"must be a number, got {got(value)}")
-    return value
+    with suppress(OverflowError):  # of an integer that no float can hold
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return value
+    raise RecordError(path, f"must be a number, got {got(value)}")
 
 
 def objects_at(row: Row, path: str) -> int:
@@ -119,7 +121,7 @@ def objects_at(row: Row, path: str) -> int:
 def as_id(value: object, field: str = "id") -> str:
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise RecordError(field, f"must be a non-empty string or an integer, got {got(value)}")
-    return str(value)
+    return as_text(value, field) if isinstance(value, str) else str(value)
 
 
 def given_id(row: Row) -> str | None:

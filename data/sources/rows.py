@@ -74,9 +74,11 @@ def expand_path(path: str) -> str:
 def local_files(path: str) -> list[str]:
     """The data files that an expanded path names: one file, those of a folder (`files_in`), or those that match a glob, sorted.
 
-    Raises SourceError if there are none, if a named file is of an unsupported type, or if a folder has several splits.
+    Raises SourceError if there are none, if a named file is of an unsupported type, if a folder has several splits, or if a
+    name is not UTF-8, in which file names are written down.
     """
     place = Path(path)
+    _check_name(path)
     if place.is_dir():
         found, what = files_in(place), "the folder contains no data file"
     elif place.is_file():
@@ -88,7 +90,16 @@ def local_files(path: str) -> list[str]:
         what = "the pattern matches no data file" if glob.has_magic(path) else "there is no such file or folder"
     if not found:
         raise SourceError(f"path {path!r}: {what} (supported: {SUPPORTED})")
+    for file in found:
+        _check_name(str(file))
     return [str(file) for file in found]
+
+
+def _check_name(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise SourceError(f"{os.fsencode(path)!r}: the name is not UTF-8 text: rename the file or folder") from error
 
 
 def data_set_name(path: str) -> str:

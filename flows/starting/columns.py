@@ -77,7 +77,7 @@ def guess_columns(rows: Sequence[Row], given: Mapping[str, Sequence[str]] = {}, 
     guess = Guess({key: names[0] for key, names in given.items() if not key.startswith("label_") and names[0] in seen})
     _responses(guess, seen)
     _prompt(guess, seen)
-    if labeled and "response_a" in guess.columns:
+    if labeled and {"response_a", "response_b"} <= guess.columns.keys():
         _label(guess, seen, given)
     elif not labeled:
         _leave_out(guess, ("label", "is_a", "is_b", "is_tie", "score_a", "score_b", "rationale"))
@@ -210,7 +210,7 @@ def _is_label(column: Seen) -> bool:
 
 def _marks_or_scores(guess: Guess, seen: Mapping[str, Seen]) -> None:
     """A column of marks, or of scores, for each response: only where their names leave no doubt which response is better."""
-    responses = [seen[path] for key in ("response_a", "response_b") if (path := guess.columns.get(key, "")) in seen]
+    responses = [seen[guess.columns[key]] for key in ("response_a", "response_b")]
     marks, other_marks = marks_in(seen.values(), responses, {*_LABEL, *_REJECTED})
     scores, other_scores = scores_in(seen.values(), responses, _SCORE)
     if len(marks) == 1:
@@ -247,6 +247,10 @@ def _values(guess: Guess, seen: Mapping[str, Seen], given: Mapping[str, Sequence
     columns = guess.columns
     label = seen.get(str(columns["label"]))
     if label is None:
+        return
+    if not all(isinstance(value, str | int | float) for value in label.values):
+        what = f"{_WHICH}: the cells of {label.path!r} are lists or objects"
+        guess.missing.append(Missing(("label",), what))
         return
     guess.sides = (str(columns["response_a"]), str(columns["response_b"]))
     found = meanings(label, (seen[guess.sides[0]], seen[guess.sides[1]]))

@@ -88,7 +88,7 @@ def _of_each_response(
     columns: Sequence[Seen], responses: Sequence[Seen], clear: Set[str], hints: Set[str]
 ) -> tuple[list[_Paths], list[_Paths]]:
     """The pairs of columns with a clear word in their names and none that is not known; and others with a hint."""
-    of_responses = set.intersection(*(set(one.words) for one in responses)) if responses else set()
+    of_responses = set.intersection(*(set(one.words) for one in responses))
     found, others = [], []
     for one, other in pairs_in(columns, set(zip(FIRST, SECOND, strict=True))):
         words = set(one.words) & set(other.words) - of_responses

@@ -71,7 +71,7 @@ def _is_flag(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    with suppress(TypeError, ValueError):
+    with suppress(TypeError, ValueError, OverflowError):
         return not isinstance(value, bool) and float(value) == float(value)  # type: ignore[arg-type]
     return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -225,6 +226,16 @@ def test_a_file_is_read_whatever_the_case_of_its_suffix(tmp_path: Path, name: st
     source = Source(path=str(path))
     assert [raw.value for raw in read_rows(source)] == [row]
     assert (count_source(source), name_of(source)) == (1, name.split(".")[0])
+
+
+def test_a_name_that_is_not_text_is_refused_where_it_is_read_and_escaped_where_it_is_not(tmp_path: Path) -> None:
+    fill(tmp_path, ["a.jsonl"])
+    (tmp_path / os.fsdecode(b"n\xff.ndjson")).write_text("")
+    assert named_unread_files(Source(path=str(tmp_path))) == r"n\xff.ndjson"
+    odd = tmp_path / os.fsdecode(b"o\xff.jsonl")
+    odd.write_text("{}")
+    for path in (tmp_path, odd, f"{tmp_path}/*.jsonl"):
+        assert refusal(path).endswith(r"/o\xff.jsonl': the name is not UTF-8 text: rename the file or folder")
 
 
 def test_a_partitioned_table_would_lose_a_column(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from data.records import Message, PreferencePair, ResponsePair
 from data.sources.formats.helpsteer3 import name_by_position
-from data.sources.formats.rationales import name_by_label, names_positions
+from data.sources.formats.rationales import name_by_label, names_positions, rationale_of
 from data.sources.sources import (
     SourceError,
 )
@@ -49,6 +50,13 @@ def test_helpsteer3_rationale_has_the_shape_that_the_judge_asks_for(tmp_path: Pa
     assert (one.label, two.label, tie.reason) == ("A", "B", "tie")
     for item in (one, two):
         assert GRAM_R2.check_rationale(item.rationale, item.label) is None
+
+
+def test_a_heading_in_a_text_is_found_and_many_blank_lines_take_no_time() -> None:
+    begin = time.perf_counter()
+    assert rationale_of("Good.", "Bad.", "One." + "\n" * 40_000 + "Other.", "A") is not None
+    assert time.perf_counter() - begin < 3
+    assert rationale_of("Good.", "Bad.", "One.\n\n \t\r\u2003Conclusion: \n\nOther.", "A") is None
 
 
 def test_helpsteer3_takes_the_annotator_who_agrees_most(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,26 @@ def test_records_may_leave_out_id_and_source_and_write_the_prompt_as_text(tmp_pa
     assert pair.prompt == (Message("user", "Hello?"),)
     assert pair.source == "rows"
     assert pair.id == content_id([{"role": "user", "content": "Hello?"}], "Hi.", "Yes?")
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "problem"),
+    [
+        ({}, {"id": "\ud83d"}, "field 'id': is not Unicode text: half a surrogate pair at character 0"),
+        ({"score_a": "x", "score_b": "y"}, {"x": 10**400, "y": 1}, "field 'x': must be a number, got int"),
+        ({"score_a": "z", "score_b": "y"}, {"\ud83d": 1, "y": 1}, r"field 'z': is missing: .* label, \\ud83d, y"),
+    ],
+)
+def test_values_that_nothing_can_hold_are_of_malformed_rows(
+    columns: dict[str, str], row: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": "Hello?", "response_a": "Hi.", "response_b": "Yes?", "label": "A", **row}))
+    names = {name: name for name in ("prompt", "response_a", "response_b")}
+    source = Source(path=str(path), **(by_map({**names, **columns}) if columns else {}))
+    with pytest.raises(SourceError, match=problem) as caught:
+        list(read_source(source, "preference", 0))
+    str(caught.value).encode()
 
 
 def test_a_pair_does_not_look_at_the_label(tmp_path: Path) -> None:

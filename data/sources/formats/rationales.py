@@ -6,8 +6,9 @@ import re
 
 from data.records import Label, flip
 
-# What would break the shape of a rationale, or of the reply that contains it.
-_BREAKS_SHAPE = re.compile(r"^\s*(?:Feedback|Comparision|Conclusion):\s*$|</?(?:think|answer)>", re.MULTILINE)
+# What would break the shape of a rationale, or of the reply that contains it. Spaces are those of one line: with those of
+# several, the time would grow with the square of the number of blank lines.
+_BREAKS_SHAPE = re.compile(r"^[^\S\n]*(?:Feedback|Comparision|Conclusion):\s*$|</?(?:think|answer)>", re.MULTILINE)
 
 _NOUN = r"(?:response|answer|reply|completion|output)"
 _BY_LABEL = re.compile(rf"\b(?:the\s+)?(chosen|rejected)\s+(?:{_NOUN}|one)\b", re.IGNORECASE)

@@ -151,6 +151,19 @@ def test_of_several_label_columns_none_is_chosen() -> None:
     assert measured.columns["label"] == "preference"
 
 
+def test_a_label_column_of_lists_and_a_response_alone_are_asked_for() -> None:
+    votes = [{**row, "votes": [1, 2]} for row in rows(**OWN)]
+    [missing] = guess_columns(votes, {"label": ["votes"]}).missing
+    assert (
+        str(missing)
+        == "label, the column that says which response is better: the cells of 'votes' are lists or objects"
+    )
+    [first, *_] = guess_columns(rows(frage=PROMPTS, x=FIRST, y=SECOND, better=[1, 2]), {"response_a": ["x"]}).missing
+    assert first.keys == ("response_a", "response_b")
+    # An integer that no float can hold is no number, and no error either.
+    assert "score_a" not in guess_columns(rows(**OWN, score1=[10**400, 1], score2=[1, 2])).columns
+
+
 def test_what_is_said_counts_and_what_was_not_said_stays_open() -> None:
     labels = rows(**OWN, better=[0, 1, "tie"])
     said = guess_columns(labels, {"label_a": ["0"], "label_b": ["1"]})
