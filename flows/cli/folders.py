@@ -35,10 +35,10 @@ class RunFolder:
         Raises InputError if the file that has them is damaged.
         """
         try:
-            lines = (self.path / _METRICS).read_text(encoding="utf-8").splitlines()
+            text = (self.path / _METRICS).read_text(encoding="utf-8")
         except FileNotFoundError:
             return ()
-        found = list(map(_stage, lines))
+        found = list(map(_stage, text.removesuffix("\n").split("\n"))) if text else []
         if None in found:
             raise InputError(
                 f"{self.path / _METRICS}, line {found.index(None) + 1}: not a stage of a run; remove the file, and the next "

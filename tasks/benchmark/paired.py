@@ -13,6 +13,9 @@ import numpy as np
 from data.benchmarks.items import Benchmark
 from data.records import prompt_key
 
+_LEAST = 1e-14
+"""The least p-value: the rounding errors of the transform are about 1e-16 a term."""
+
 
 def units_of(benchmark: Benchmark) -> list[int]:
     """The number of each item's unit: its prompt or, in a group in which all share one, the item (as for the intervals)."""
@@ -40,7 +43,7 @@ def one_sided(changes: Sequence[int]) -> float:
     product = np.prod([np.cos(size * angles) ** times for size, times in sizes.items()], axis=0)
     probabilities = np.roll(np.fft.irfft(product, 2 * reach + 1), reach)
     tail = float(probabilities[: sum(changes) + reach + 1].sum())
-    return min(1.0, max(tail, 0.5**n))  # the transform's rounding errors are about 1e-16
+    return min(1.0, max(tail, 0.5**n, _LEAST))
 
 
 def two_sided(changes: Sequence[int]) -> float:

@@ -57,6 +57,11 @@ def _given(part: Part) -> dict[str, Any]:
     return {**part.parameters, "checkout": facts()}
 
 
+def _compared(parameters: Mapping[str, Any]) -> str:
+    prompts = (parameters.get("checkout") or {}).get("prompts")
+    return canonical_json({**parameters, "checkout": prompts})
+
+
 def run_parts(
     deployment: str,
     store: RunStore,
@@ -117,13 +122,13 @@ class _Runs:
         """Finds, once, the runs that an earlier attempt at this stage started and that are still running.
 
         Those with other parameters are cancelled: they belong to a stage that was split into another number of parts,
-        or was replaced because of a changed setting.
+        or was replaced because of a changed setting. Another version of a package is no reason.
         """
         if self.adopted:
             return
         for run in self._under_way():
-            given = canonical_json(run.parameters)
-            part = next((p for p in parts if p.run_id is None and canonical_json(_given(p)) == given), None)
+            given = _compared(run.parameters)
+            part = next((p for p in parts if p.run_id is None and _compared(_given(p)) == given), None)
             self.ids.add(run.id)
             if part is not None:
                 part.run_id = run.id

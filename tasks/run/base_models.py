@@ -24,7 +24,9 @@ def find_base(store: RunStore, model: str) -> tuple[str, dict[str, str]]:
     if Path(model).expanduser().exists():
         return find_model(model)
     path = store.path / MODELS
-    store.bring(path)
+    if store.remote is not None:
+        path.unlink(missing_ok=True)  # a copy may be of a run that is there no more
+        store.bring(path)
     commits: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if model in commits:
         return find_model(f"{model.partition('@')[0]}@{commits[model]}")

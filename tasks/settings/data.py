@@ -178,7 +178,7 @@ class RoundSettings(Section):
         gt=0,
         lt=1,
         title="Margin of the gates",
-        description="Empty: a round passes unless it is shown to harm (McNemar's one-sided exact test). A number, such as 0.02: "
+        description="Empty: a round passes unless it is shown to harm (exact one-sided sign-flip test). A number, such as 0.02: "
         "only if it is shown to be worse by less than this (non-inferiority), which takes many more held-out pairs.",
         exclude_if=lambda value: value is None,
     )

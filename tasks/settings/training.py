@@ -17,7 +17,8 @@ class EarlyStopping(Section):
         20,
         ge=1,
         title="Evaluate every (steps)",
-        description="The validation set is evaluated each time after this many steps.",
+        description="The validation set is evaluated each time after this many steps. At 1, only a new best is a checkpoint that "
+        "a stopped training can resume from.",
     )
     patience: int = Field(
         3,

@@ -79,7 +79,8 @@ def progress_callback(mechanics: Mechanics, earlier_s: float) -> Any:
                 due = [time.monotonic() - saved >= 60 * mechanics.checkpoint_minutes]
                 if dist.is_initialized():  # clocks differ: all processes save, or none
                     dist.broadcast_object_list(due, src=0)
-                # After an evaluation, the trainer saves a new best and nothing else: what is due waits for the next step.
+                # After an evaluation, the trainer saves a new best and nothing else: what is due waits for the next step that has
+                # none. Where every step is evaluated, only a new best is saved.
                 put_off = due[0] and evaluates
                 control.should_save = control.should_save or due[0]
                 control.should_log = control.should_log or due[0]

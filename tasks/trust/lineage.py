@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from data.records import parse_pair
+from data.records import pair_key, parse_pair
 from data.store.artifacts import SHARDS, Artifact
 from prompts.catalog import JUDGE_PROMPTS
 from tasks.model.judging import JudgeQuery
@@ -95,10 +95,11 @@ def _add_place(found: Trace, stages: Stages, stage: Artifact) -> None:
                 continue
             for _, row in stages.rows(stage, name, found.id):
                 place = f"{manifest.name}/{name}"
-                if any(row[key] != found.pair[key] for key in _OF_PAIR if key in row and key in found.pair):
-                    found.notes.append(f"another pair in {place} has the same id: what is said here may be of either")
                 found.held_in.append(place)
-                found.pair.update({key: row[key] for key in _OF_PAIR if key in row})
+                if "response_a" in found.pair and pair_key(parse_pair(row)) != pair_key(parse_pair(found.pair)):
+                    found.notes.append(f"another pair in {place} has the same id: what is said here may be of either")
+                else:
+                    found.pair.update({key: row[key] for key in _OF_PAIR if key in row})
                 if "label" in row:
                     origin = HUMAN if "rationale" in row else name.removesuffix(".jsonl")
                     found.labels.append({**_of(stage), "origin": origin, "label": row["label"], "kept": True})

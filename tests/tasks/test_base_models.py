@@ -50,11 +50,15 @@ def test_a_branch_moves_too_and_another_revision_is_another_model(hub: Hub, tmp_
 
 
 def test_it_is_the_same_for_a_store_at_a_url(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "one"))
-    find_base(RunStore("memory://models", "run"), "org/base")
+    monkeypatch.setenv("GRAM_R2_CACHE", str(tmp_path / "one"))
+    store = RunStore("memory://base-models", "run")
+    find_base(store, "org/base")
     hub.newest = "c2"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other-machine"))
-    assert find_base(RunStore("memory://models", "run"), "org/base")[1]["commit"] == "c1"
+    monkeypatch.setenv("GRAM_R2_CACHE", str(tmp_path / "another-machine"))
+    assert find_base(RunStore("memory://base-models", "run"), "org/base")[1]["commit"] == "c1"
+    assert store.remote is not None
+    store.remote.remove([f"run/{MODELS}"])
+    assert find_base(store, "org/base")[1]["commit"] == "c2", "the run is there no more: a copy does not decide"
 
 
 def test_a_judge_that_is_measured_stays_the_same(hub: Hub, tmp_path: Path) -> None:

@@ -220,8 +220,8 @@ def test_two_pairs_of_one_id_are_said(tmp_path: Path, run: Run) -> None:
     other, pair = copied(run, tmp_path), rows(run, "data", "heldout.jsonl")[0]
 
     def body(context: Context) -> Outcome:
-        write_jsonl(context.work / "batch-1.jsonl", [{**pair, "response_a": "another"}])
-        return Outcome(Counts(1, 1))
+        write_jsonl(context.work / "batch-1.jsonl", [{**pair, "response_a": "new"}, {**pair, "source": "elsewhere"}])
+        return Outcome(Counts(2, 2))
 
     other.find_or_make("reviewed-data", "reviewed-data", {}, {}, body)
     [note] = trace(open_stages(other.store), pair["id"]).notes
