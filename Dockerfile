@@ -2,7 +2,12 @@
 #
 #   docker build --tag registry.example/gram-r2:gpu .
 #   docker build --tag gram-r2:cpu --build-arg EXTRA=cpu .
-#   docker run --rm --gpus all --shm-size 16g --volume "$PWD/work:/work" --workdir /work registry.example/gram-r2:gpu gram-r2 …
+#   docker run --rm --gpus all --shm-size 16g --volume "$PWD/work:/work" --workdir /work --volume "$PWD/cache:/cache" \
+#     --volume "$PWD/runs:/opt/gram-r2/runs" --volume "$PWD/prefect:/opt/gram-r2/.prefect" registry.example/gram-r2:gpu gram-r2 …
+#
+# /work is for recipes of one's own and their runs. Runs of built-in recipes are in /opt/gram-r2/runs, the local server's history in
+# /opt/gram-r2/.prefect, models of the hub in /cache: what is not mounted ends with the container. The folders must be writable by
+# uid 1000.
 FROM debian:bookworm-slim
 
 # gpu or cpu: which build of vLLM; and further extras of pyproject.toml, such as kernels for FlashAttention.

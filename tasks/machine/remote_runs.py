@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
@@ -33,6 +34,8 @@ _RETRIES = 2
 _END_S = 10.0
 _CANCEL_S = 15.0
 _PAGE = 200
+_IN_VAIN = timedelta(minutes=10)
+"""A run that crashes sooner without having begun has another reason than that no machine was free, such as its image."""
 _MOST_LOST = 10
 _MOST_FAILED = 1
 """How many runs of one part may be lost, and how many may fail, before it is given up: what fails twice will fail again."""
@@ -40,7 +43,10 @@ _MOST_FAILED = 1
 
 @dataclass
 class Part:
-    """The work of one run. `left` describes what remains to be done, such as "3 shards"; it is empty when all is done."""
+    """The work of one run. `left` describes what remains to be done, such as "3 shards"; it is empty when all is done.
+
+    How many of its runs were lost, failed, and waited for a machine in vain is counted.
+    """
 
     label: str
     parameters: Mapping[str, Any]
@@ -48,8 +54,17 @@ class Part:
     run_id: UUID | None = None
     lost: int = 0
     failed: int = 0
+    waited: int = 0
     asked: float = 0.0
     """When its run was started; 0 once a worker has taken it, or the wait has been logged."""
+
+
+def _has_waited_in_vain(run: FlowRun) -> bool:
+    """Whether a run was given up before it began, as Prefect's automations do with one that gets no GPU: no work was lost."""
+    state = run.state
+    if state is None or not state.is_crashed() or run.start_time is not None or run.created is None:
+        return False
+    return state.timestamp - run.created >= _IN_VAIN
 
 
 def _given(part: Part) -> dict[str, Any]:
@@ -174,7 +189,9 @@ class _Runs:
                 return
             failed = state is not None and state.is_failed()
             part.failed += failed
-            part.lost += not failed
+            in_vain = run is not None and _has_waited_in_vain(run)
+            part.waited += in_vain
+            part.lost += not failed and not in_vain
             ended, part.run_id = part.run_id, None  # counted once, even if no other can be started now
             what, why = f"{what} with {left} left", state.message if state is not None else "no message"
             if part.failed > _MOST_FAILED or part.lost > _MOST_LOST:
@@ -200,7 +217,7 @@ class _Runs:
     def _start(self, part: Part) -> FlowRun:
         from prefect.deployments import run_deployment
 
-        retry = f" retry {n}" if (n := part.lost + part.failed) else ""
+        retry = f" retry {n}" if (n := part.lost + part.failed + part.waited) else ""
         # If the response to a request is lost, the next request with this key finds the run that was created.
         key = self.keys.setdefault(f"{part.label}{retry}", str(uuid4()))
         run = run_deployment(
