@@ -47,7 +47,8 @@ def load_tokenizer(model: str, trust_remote_code: bool = False) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+        # Mistral's own format has no chat template, and transformers prefers it where its file lies beside the others.
+        return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code, mistral_format=False)
     except Exception as error:  # whatever its files make the libraries raise
         if base_of_adapter(model) is not None:
             check_model_folder(model)
@@ -95,6 +96,8 @@ class ChatEncoder:
         Raises ModelError if it has no usable tokenizer, and ChatTemplateError if its chat template cannot be used.
         """
         tokenizer = load_tokenizer(model, trust_remote_code)
+        if isinstance(tokenizer.chat_template, dict):  # several, by name; those for tools are not used
+            tokenizer.chat_template = tokenizer.chat_template.get("default")
         if system is not None and tokenizer.chat_template:
             turn = json.dumps({"role": "system", "content": system}, ensure_ascii=False)
             tokenizer.chat_template = prefixed(tokenizer.chat_template, _SYSTEM.format(turn))

@@ -65,6 +65,8 @@ def train_part(job: TrainingJob) -> dict[str, Any]:
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = earlier_s + time.monotonic() - started
+    # Loaded anew: the trainer has changed its own, and may have made an ordinary token one of padding, which is special.
+    encoder = ChatEncoder.load(job.base, bool(models.trust_remote_code), models.system)
     _save(trainer, encoder, Path(job.out), engine_dtype(models.dtype, torch.cuda.is_available()))
     return _metrics(job, encoded.counts, trainer, seconds)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Request, Sampling
 from tasks.model.scalar import ScalarEngine, is_scalar
 from tasks.settings import Optimization, TrainingSettings
+from tests.support.families import LLAMA_3_1, build_tokenizer
 from tests.support.gram import by_hand
+from tests.support.templates import TEXTS
 from tests.support.training_jobs import BASE, example_rows, features_of, losses, models_for, train_here, training_job
 
 
@@ -110,6 +113,29 @@ def test_a_discriminative_model_minimises_bradley_terry(tmp_path: Path) -> None:
     chosen, rejected = (scores(engine, [one[f"{which}_ids"] for one in features]) for which in ("chosen", "rejected"))
     expected = sum(math.log1p(math.exp(r - c)) for c, r in zip(chosen, rejected, strict=True)) / len(rows)
     assert result["metrics"]["first_loss"] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.train
+def test_what_pads_a_batch_in_training_is_no_special_token_of_the_checkpoint(tmp_path: Path) -> None:
+    """Llama 3 has no token for padding; its first ordinary one is "!", which responses are full of."""
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    base, rows = tmp_path / "base", example_rows(4)
+    rows[0]["response_a"] = "Yes! It is!! Great!!!"
+    tokenizer = build_tokenizer(LLAMA_3_1, TEXTS)
+    tokenizer.save_pretrained(base)
+    tiny = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=len(tokenizer), **tiny)).save_pretrained(base)
+    models = models_for("compact").model_copy(update={"judge_base": str(base)})
+    (tmp_path / "job").mkdir()
+    job = training_job(
+        tmp_path / "job", rows, TrainingSettings(), Optimization(max_steps=1, batch_size=4), "scalar", models
+    )
+    job = replace(job, base=str(base))
+    train_here(job)
+    before, after = ChatEncoder.load(str(base)), ChatEncoder.load(str(Path(job.out) / "checkpoint"))
+    assert before.tokenizer.all_special_tokens == after.tokenizer.all_special_tokens
+    assert features_of(job, before) == features_of(job, after)
 
 
 def scores(engine: ScalarEngine, texts: list[list[int]]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from data.records import Message
 from prompts.catalog import JUDGE_PROMPTS, PROVER_PROMPTS
 from tasks.model.chat import DATE, ChatEncoder
 from tests.support.families import (
+    QWEN_2_5,
     QWEN_3,
     Family,
 )
@@ -161,6 +163,28 @@ def test_a_prompt_of_qwen_3_leaves_it_to_the_reply_to_think(encoders: dict[str, 
     ids = encoder.prompt_ids([Message("user", "x")])
     assert encoder.tokenizer.decode(ids) == switched_off.removesuffix("<think>\n\n</think>\n\n")
     assert encoder.tokenizer.decode(encoder.completion_ids(reply)) == reply + "<|im_end|>"
+
+
+def test_of_several_templates_the_default_one_is_used(encoders: dict[str, ChatEncoder], tmp_path: Path) -> None:
+    encoder = encoders[QWEN_2_5.name]
+    messages = [Message("user", "Why?")]
+    saved = copy.deepcopy(encoder.tokenizer)
+    saved.chat_template = {"default": encoder.tokenizer.chat_template, "tool_use": "{{ 1 }}"}
+    saved.save_pretrained(tmp_path)
+    assert ChatEncoder.load(str(tmp_path)).prompt_ids(messages) == encoder.prompt_ids(messages)
+    briefly = ChatEncoder.load(str(tmp_path), system="Be brief.")
+    assert "Be brief." in briefly.tokenizer.decode(briefly.prompt_ids(messages))
+
+
+def test_the_chat_template_is_that_of_the_files_where_mistrals_own_format_lies_beside_them(
+    encoders: dict[str, ChatEncoder], tmp_path: Path
+) -> None:
+    encoder = encoders[QWEN_2_5.name]
+    encoder.tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "mistral"}')
+    (tmp_path / "tekken.json").write_text("{}")
+    messages = [Message("user", "Why?")]
+    assert ChatEncoder.load(str(tmp_path)).prompt_ids(messages) == encoder.prompt_ids(messages)
 
 
 def test_the_day_in_a_prompt_is_the_fixed_one_whatever_the_clock_says(encoders: dict[str, ChatEncoder]) -> None:
