@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from data.files import write_json
+from data.store.artifacts import DONE
 from tasks.generation.claims import OpenShards
-from tasks.generation.shards import GenerationJob
+from tasks.generation.shards import GenerationJob, Shard
 from tasks.machine import child
 from tasks.machine.gpus import visible_gpus
 from tasks.model.device import engine_environment
 from tasks.model.endpoint import is_endpoint
 
+_ENGINES = f".engines{DONE}"
+"""In the folder of a stage in progress: the most engines that have shared its work."""
 _MOST_DEATHS = 3
 """Of one engine without a row finished in between: more often than a row that kills it at once can."""
 
 
 @dataclass(frozen=True)
 class GenerationStats:
-    """What a stage's engines did in this attempt. `seconds` excludes engine startup and shards that were already finished.
+    """What a stage's engines did, in one attempt or in several. `seconds` are those of all engines, without their startup.
 
-    `memory_mib` is the peak of the largest engine process; 0 if unknown, as for engines on other machines.
+    `engines` is how many there were at most, `memory_mib` the peak of the largest engine process; 0 if unknown, as for
+    engines on other machines.
     """
 
     tokens: int = 0
@@ -42,7 +47,7 @@ class GenerationStats:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Seconds and rate of this attempt only; the rate is that of all engines together."""
+        """As metrics; the rate is that of all engines together."""
         rate = round(self.tokens / self.seconds * self.engines, 1) if self.seconds else None
         return {
             "engine_seconds": round(self.seconds, 2),
@@ -50,6 +55,13 @@ class GenerationStats:
             "engines": self.engines,
             "engine_memory_mib": self.memory_mib or None,
         }
+
+    @classmethod
+    def from_json(cls, metrics: Mapping[str, Any]) -> GenerationStats:
+        """The inverse of `to_json`, with tokens as far as the rounded rate tells them."""
+        seconds, engines = metrics["engine_seconds"], metrics.get("engines", 1)
+        tokens = round((metrics["tokens_per_s"] or 0) * seconds / max(engines, 1))
+        return cls(tokens, seconds, engines, metrics.get("engine_memory_mib") or 0.0)
 
 
 class Generator(Protocol):
@@ -66,10 +78,34 @@ class Generator(Protocol):
 
 
 def gpu_seconds(metrics: Mapping[str, Any]) -> float:
-    """GPU seconds of a generation stage over all its attempts, at the rate of the last one; 0 if that is unknown."""
+    """GPU seconds of a generation stage over all its attempts; 0 if its rate is unknown."""
     rate = metrics.get("tokens_per_s")
     gpus = metrics.get("engines", 1) * metrics.get("gpus_an_engine", 1)
+    # Not "engine_seconds": those of rows that were written before a kill, in shards that were not finished, are unknown.
     return float(metrics.get("tokens_generated", 0) / rate * gpus) if rate else 0.0
+
+
+def used(shards: Iterable[Shard]) -> tuple[int, float]:
+    """Tokens and engine seconds of all attempts that wrote these shards."""
+    usage = [shard.usage() for shard in shards]
+    return sum(tokens for tokens, _ in usage), sum(seconds for _, seconds in usage)
+
+
+def done_before(job: GenerationJob) -> GenerationStats:
+    """What engines did for the shards of a job that are written, before an attempt at the others."""
+    tokens, seconds = used(job.shards())
+    return GenerationStats(tokens, seconds, max(1, _engines_noted(job))) if seconds else GenerationStats()
+
+
+def note_engines(job: GenerationJob, engines: int) -> None:
+    """Notes in the stage's folder how many engines share its work, for whoever resumes it with fewer."""
+    if engines > _engines_noted(job):
+        write_json(Path(job.out).parent / _ENGINES, {"files": [], "engines": engines})
+
+
+def _engines_noted(job: GenerationJob) -> int:
+    file = Path(job.out).parent / _ENGINES
+    return int(json.loads(file.read_bytes())["engines"]) if file.exists() else 0
 
 
 def generate_in_children(
@@ -86,6 +122,7 @@ def generate_in_children(
     if shards.are_written():
         on_progress(job.n_rows, job.n_rows)
         return GenerationStats()
+    note_engines(job, shards.engines)
     labels = [f"engine {i}" for i in range(shards.engines)] if shards.engines > 1 else ["engine"]
     return run_engines(shards, labels, log_file, on_line, on_progress, say)
 

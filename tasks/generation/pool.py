@@ -11,7 +11,7 @@ from pathlib import Path
 from data.files import write_json
 from data.store.artifacts import DONE
 from data.store.store import RunStore
-from tasks.generation.local import GenerationStats
+from tasks.generation.local import GenerationStats, note_engines, used
 from tasks.generation.shards import GenerationJob
 from tasks.machine.remote_runs import Part, run_parts
 
@@ -39,6 +39,8 @@ def generate_in_pool(
     parameters = {"job": job.relative_to(store.root).to_json(), "store": store.url}
     parts = [Part(f"engine {i}", {**parameters, "worker": i}, partial(watched.left_for, i)) for i in range(workers)]
     engines = min(workers, len(watched.left))
+    note_engines(job, engines)
+    tokens_before, seconds_before = used(open_shards)
 
     def look() -> None:
         store.refresh(work)
@@ -46,8 +48,8 @@ def generate_in_pool(
 
     run_parts(DEPLOYMENT, store, work, parts, look, say)
     on_progress(job.n_rows, job.n_rows)
-    usage = [shard.usage() for shard in open_shards]
-    return GenerationStats(sum(t for t, _ in usage), sum(s for _, s in usage), engines)
+    tokens, seconds = used(open_shards)
+    return GenerationStats(tokens - tokens_before, seconds - seconds_before, engines)
 
 
 class WatchedShards:

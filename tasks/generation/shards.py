@@ -172,7 +172,7 @@ class Shard:
         return int((self._read_facts() or {"attempt": 0})["attempt"])
 
     def usage(self) -> tuple[int, float]:
-        """Tokens and seconds used by the attempt that wrote it."""
+        """Tokens and seconds of all attempts that wrote it; 0 for a shard that was adopted."""
         facts = self._read_facts() or {}
         return int(facts.get("tokens", 0)), float(facts.get("seconds", 0.0))
 
@@ -182,10 +182,8 @@ class Shard:
         A finished shard whose content is no longer what was written is moved aside, and a line is printed.
         """
         facts = self._read_facts()
-        files = [
-            self.path,
-            self._partial,
-        ]  # both, if killed between moving the complete file into place and writing its facts
+        # Both, if killed between moving the complete file into place and writing its facts.
+        files = [self.path, self._partial]
         if facts is not None and sha256_file(self.path) != facts["sha256"]:
             aside = self.path.with_name(f".{self.path.name}.damaged")  # hidden: not part of the artifact
             self.path.replace(aside)
@@ -212,7 +210,7 @@ class Shard:
     ) -> None:
         """Writes all lines in row order, then the facts that mark the shard as finished.
 
-        Those hold how many rows failed in this attempt, and its tokens and seconds.
+        Those hold how many rows failed in this attempt, and the tokens and seconds of this and all earlier ones.
         """
         if sorted(lines) != list(range(self.start, self.stop)):
             raise StoreError(f"{self.path}: {len(lines)} lines for rows {self.start} to {self.stop - 1}")
@@ -228,9 +226,11 @@ class Shard:
         # Hash the temporary file: another engine that was presumed lost may be writing the same shard.
         sha256 = sha256_file(temporary)
         flush(temporary)
+        earlier_tokens, earlier_s = self.usage()
         self._facts.unlink(missing_ok=True)  # from an attempt in which rows failed
         temporary.replace(self.path)
-        self._write_facts(failed, sha256, attempt=attempt, tokens=tokens, seconds=round(seconds, 3))
+        used = {"tokens": earlier_tokens + tokens, "seconds": round(earlier_s + seconds, 3)}
+        self._write_facts(failed, sha256, attempt=attempt, **used)
         for left in (self._partial, self._crashes, self._at_work):
             left.unlink(missing_ok=True)
 

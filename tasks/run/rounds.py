@@ -147,7 +147,7 @@ def _training(run: Run, judge: Artifact | None) -> Row:
 
 
 def _rate(generated: list[Artifact]) -> float | None:
-    """Tokens/s over several stages; those that generated nothing in their last attempt have no rate."""
+    """Tokens/s over several stages; those that generated nothing have no rate."""
     parts = [a.manifest.metrics for a in generated if a.manifest.metrics.get("tokens_per_s")]
     seconds = sum(m["tokens_generated"] / m["tokens_per_s"] for m in parts)
     return round(sum(m["tokens_generated"] for m in parts) / seconds, 1) if seconds else None

@@ -12,7 +12,7 @@ from typing import Any
 from data.files import BLOCK_ROWS, Lines, StoreError, line_blocks, read_jsonl
 from data.store.artifacts import SHARDS, Artifact, Counts, Outcome, StageError
 from tasks.generation.claims import rows_a_shard
-from tasks.generation.local import GenerationStats, generate_in_children
+from tasks.generation.local import GenerationStats, done_before, generate_in_children
 from tasks.generation.pool import generate_in_pool
 from tasks.generation.shards import GenerationJob, with_rows
 from tasks.model.malformed import UselessReplies
@@ -92,9 +92,10 @@ def generate_rows(
 
 
 def _generate_with_retry(context: Context, job: GenerationJob) -> tuple[int, GenerationStats]:
-    """Generates, and retries failed rows once; returns the attempts made so far in all, and what the engines did."""
-    earlier = context.earlier()
+    """Generates, and retries failed rows once; returns the attempts made so far in all, and what the engines did in them."""
+    earlier, stats = context.earlier(), done_before(job)
     if earlier is not None:
+        stats = stats.plus(GenerationStats.from_json(earlier.metrics))
         for shard in job.shards():
             shard.adopt()
     most = context.run.settings.generation.max_attempts
@@ -103,7 +104,7 @@ def _generate_with_retry(context: Context, job: GenerationJob) -> tuple[int, Gen
     before = max(before, min((shard.attempts() for shard in job.shards() if not shard.is_finished()), default=0))
     if before:
         context.watch.log(f"retrying rows that failed earlier: attempt {before + 1} of {max(most, before + 1)}")
-    stats = _carry_out(context, replace(job, attempt=before + 1))
+    stats = stats.plus(_carry_out(context, replace(job, attempt=before + 1)))
     attempts = before + 1
     if attempts < most and not all(shard.is_finished() for shard in job.shards()):
         context.watch.warn("some rows failed; retrying them once")
