@@ -69,7 +69,8 @@ class Outcome:
 class Manifest:
     """What is known about a finished stage. `files` maps a relative path to its sha256 and size in bytes.
 
-    `retired` names those that were removed to save space: the stage remains valid for downstream stages.
+    `retired` names those that were removed to save space: the stage remains valid for downstream stages. `seconds` is the
+    working time of all attempts; of those, `earlier_s` were before the last one, which began at `started`.
     """
 
     format: int
@@ -90,6 +91,7 @@ class Manifest:
     peak_memory_mib: float = 0.0
     retired: Sequence[str] = ()
     reused_from: str | None = None
+    earlier_s: float = 0.0
 
     @property
     def warnings(self) -> list[str]:

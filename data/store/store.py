@@ -46,6 +46,7 @@ from data.store.artifacts import (
     manifests_under,
 )
 from data.store.run_folder import RunFolder, Say, log
+from data.store.worked import Attempt
 
 
 class RunStore(RunFolder):
@@ -162,15 +163,14 @@ class RunStore(RunFolder):
         self.begin(work)
         # Checkpoints are fetched by whoever trains.
         self.refresh(work, lambda name: not name.startswith(SCRATCH))
-        started = time.time()
-        outcome = body(work)
-        return self._commit(stage, work, outcome, started, software or {})
+        attempt = Attempt.begin(work)
+        return self._commit(stage, work, body(work), attempt, software or {})
 
     def work_dir(self, stage: Stage) -> Path:
         return self.path / ".work" / _flat(stage)
 
     def _commit(
-        self, stage: Stage, work: Path, outcome: Outcome, started: float, software: Mapping[str, str]
+        self, stage: Stage, work: Path, outcome: Outcome, attempt: Attempt, software: Mapping[str, str]
     ) -> Artifact:
         files = {
             file.relative_to(work).as_posix(): {"sha256": sha256_file(file), "bytes": file.stat().st_size}
@@ -190,8 +190,9 @@ class RunStore(RunFolder):
             content=content_hash(files),
             counts=outcome.counts,
             metrics=outcome.metrics,
-            started=started,
-            seconds=round(time.time() - started, 3),
+            started=attempt.started,
+            seconds=attempt.worked_s,
+            earlier_s=attempt.earlier_s,
             software=software,
             # Of the flow's own process, so far; engines and trainers report theirs in the stage's metrics.
             peak_memory_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
@@ -204,10 +205,9 @@ class RunStore(RunFolder):
 
     def _is_committed(self, work: Path, key: str) -> bool:
         """Whether a work folder holds a complete artifact that just has not been moved to its place yet."""
-        if not (work / MANIFEST).is_file():
-            return False
-        manifest = Manifest.load(work / MANIFEST)
-        return manifest.key == key and not Artifact(work, manifest).damage()
+        file = work / MANIFEST
+        manifest = Manifest.load(file) if file.is_file() else None
+        return manifest is not None and manifest.key == key and not Artifact(work, manifest).damage()
 
     def _put(self, stage: Stage, work: Path) -> Artifact:
         """Moves a finished artifact to its place; what was there is set aside."""

@@ -77,7 +77,8 @@ def by_round(run: Run, rounds: Sequence[tuple[int, str]]) -> list[Cost]:
 def elapsed(run: Run) -> float:
     """Seconds from the start of the first stage made for this run to the end of the last one, pauses included."""
     own = [a.manifest for a in run.finished_stages() if not a.manifest.reused_from]
-    return max((m.started + m.seconds for m in own), default=0.0) - min((m.started for m in own), default=0.0)
+    ended = (m.started + m.seconds - m.earlier_s for m in own)
+    return max(ended, default=0.0) - min((m.started for m in own), default=0.0)
 
 
 def on_cpu(run: Run) -> bool:

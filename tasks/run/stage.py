@@ -10,6 +10,7 @@ from typing import Any
 from data.store.artifacts import EARLIER, Artifact, FileRef, Input, Manifest, Outcome, Stage
 from data.store.run_folder import RetiredError
 from data.store.store import RunStore
+from data.store.worked import note_work
 from tasks.generation.local import Generator
 from tasks.machine.checkout import software
 from tasks.model.location import Checkpoint
@@ -189,6 +190,7 @@ class Context:
         Raises LeaseError if the run has been taken over by another process.
         """
         self.raise_if_lost()
+        note_work(self.work)
         self.run.store.keep(self.work)
         self.watch.progress(done, total)
 

@@ -12,6 +12,7 @@ import pytest
 from data.files import write_json
 from data.store.artifacts import BEGUN, DONE, Counts, Outcome, Stage
 from data.store.store import RunStore
+from data.store.worked import WORKED
 from tests.support.s3 import STAGE, checkpoint, must_not_run, there, writes
 
 
@@ -52,7 +53,8 @@ def test_the_parts_of_a_stage_under_way_are_there_for_another_machine(machine: C
     two = machine("two")
     two.run(STAGE, goes_on)
     parts = ["scratch.tmp/checkpoint-10/all.done", "scratch.tmp/checkpoint-10/optimizer.pt"]
-    assert seen == [BEGUN, "shards-5/.0.done", "shards-5/.1.done", "shards-5/0.jsonl", "shards-5/1.jsonl"]
+    shards = ["shards-5/.0.done", "shards-5/.1.done", "shards-5/0.jsonl", "shards-5/1.jsonl"]
+    assert seen == [BEGUN, WORKED, *shards]
     assert brought == parts
     assert not [name for name in there(two) if name.startswith(".work")]
 

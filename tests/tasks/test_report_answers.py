@@ -79,7 +79,11 @@ def test_the_cost_adds_up_over_kinds_and_over_rounds(reported: Run) -> None:
         assert sum(cost.stages for cost in costs) == total.stages
         assert sum(cost.generated for cost in costs) == total.generated
     assert {cost.name: cost.stages for cost in by_kind(run)}["Measuring the judge"] == 4
-    assert elapsed(run) == 60.0 * (len(run.finished) - 1) + 2.0
+    whole = 60.0 * (len(run.finished) - 1) + 2.0
+    assert elapsed(run) == whole
+    *rest, last = run.finished
+    resumed = replace(last, manifest=replace(last.manifest, seconds=9.0, earlier_s=7.0))
+    assert elapsed(replace(run, finished=[*rest, resumed])) == whole, "earlier attempts were before its start"
 
 
 def test_trained_tokens_count_every_epoch_and_gpus_every_process(reported: Run) -> None:

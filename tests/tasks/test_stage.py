@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from data.files import read_jsonl
 from data.seeds import derive_seed
-from data.store.artifacts import Counts, Outcome
+from data.store.artifacts import Artifact, Counts, Outcome
 from data.store.store import RunStore
 from tasks.label import cast_votes
 from tasks.model.chat import ChatEncoder
@@ -18,6 +19,7 @@ from tasks.run.stage import Context, Run
 from tasks.run.watch import describe, progress_text
 from tests.conftest import artifact, make, run_with, settings_with
 from tests.support.recording import RecordedRun
+from tests.support.stages import began_earlier
 
 
 def test_a_base_model_on_disk_is_known_by_its_content(tmp_path: Path) -> None:
@@ -62,6 +64,20 @@ def test_an_artifact_that_was_finished_but_not_in_its_place_is_not_made_again(
     made.path.rename(work)
     again = run.find_or_make("a", "test", {}, {}, lambda context: pytest.fail("was made again"))
     assert (again.reused, again.path, again.file("x").read_text()) == (True, made.path, "x")
+
+
+def test_the_progress_of_a_stage_keeps_the_time_that_it_was_worked_on(tmp_path: Path) -> None:
+    def stage(body: Callable[[Context], Outcome]) -> Artifact:
+        return Run(RunStore(tmp_path, "demo"), settings_with(), seed=0).find_or_make("a", "test", {}, {}, body)
+
+    def killed(context: Context) -> Outcome:
+        began_earlier(context.work, 100)
+        context.progress(1, 2)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stage(killed)
+    assert stage(lambda context: _nothing()).manifest.seconds == pytest.approx(100, abs=5)
 
 
 def test_what_a_stage_reads_beside_its_inputs_is_seen(tmp_path: Path, encoder: ChatEncoder) -> None:
