@@ -10,7 +10,7 @@ from data.records import content_id
 from tasks.model.orders import ORDERS
 from tasks.model.scalar import SCALAR
 from tasks.plan.assumptions import Assumptions
-from tasks.plan.facts import HELD_OUT, Facts
+from tasks.plan.facts import HELD_OUT
 from tasks.plan.games import SCORED, Answers, answers_of, planned_benchmark
 from tasks.plan.lengths import Lengths, then
 from tasks.plan.plan import Plan, PlanInputs, plan_inputs, sections
@@ -87,21 +87,12 @@ def _with_proofs(assumptions: Assumptions, settings: Settings) -> Assumptions:
     return assumptions.measured("reply_share", min(1.0, proof_tokens / settings.labels.max_tokens), LIKE_PROOFS)
 
 
-def _facts_of_task(found: PlanInputs) -> Facts:
-    """Pairs with rationales are the labeled pairs, read again, so the held-out pairs are removed from them too."""
-    facts = found.facts
-    if "rationale" not in facts.rows or "heldout" in found.sample.parts:
-        return facts
-    left = (1 - found.settings.data.heldout_share) * facts.rows["rationale"]
-    return replace(facts, rows={**facts.rows, "rationale": left})
-
-
 class _Adaptation:
     """Follows the algorithm of the flow, with numbers in place of artifacts."""
 
     def __init__(self, found: PlanInputs, adapting: Adapting) -> None:
         self.found, self.adapting, self.settings = found, adapting, found.settings
-        self.facts = _facts_of_task(found)
+        self.facts = found.facts
         self.model = found.models["scalar" if adapting.scored else "judge"]
         packed_to = found.settings.training.packed_to(found.settings.models.max_tokens)
         self.packed_to = None if adapting.scored else packed_to

@@ -69,7 +69,7 @@ def measure(settings: Settings, sample: DataSample, encoders: dict[Role, ChatEnc
             f"{judge.name!r}: the prover would have nothing to learn from. Choose another models.judge_prompt, or provide "
             "rationales in its format"
         )
-    rows, held_out = _rows(settings, sample)
+    rows, held_out = _rows(sample)
     sets = [_played(settings, one, encoders["judge"]) for one in sample.sets]
     if held_out:
         lengths = mean_lengths((w, _judged(settings, _pair(row), encoders["judge"])) for w, row in held_out)
@@ -90,15 +90,9 @@ def measure(settings: Settings, sample: DataSample, encoders: dict[Role, ChatEnc
     )  # fmt: skip
 
 
-def _rows(settings: Settings, sample: DataSample) -> tuple[dict[Part, float], Sequence[tuple[float, Row]]]:
+def _rows(sample: DataSample) -> tuple[dict[Part, float], Sequence[tuple[float, Row]]]:
     """How many rows each part will have, and the sampled rows that represent the held-out pairs."""
-    rows = {part: sample.usable(part) for part in sample.parts}
-    represented = sample.weighted("heldout" if "heldout" in rows or sample.exact else "labeled")
-    shares: dict[Part, float] = {"heldout": settings.data.heldout_share, "calibration": settings.data.calibration_share}
-    for part, share in shares.items():
-        if share and part not in rows and not sample.exact:
-            rows[part], rows["labeled"] = share * rows["labeled"], (1 - share) * rows["labeled"]
-    return rows, represented
+    return {part: sample.usable(part) for part in sample.parts}, sample.weighted("heldout")
 
 
 def _read(sample: DataSample) -> float:
@@ -118,10 +112,10 @@ def _pretraining(settings: Settings, rows: Sequence[tuple[float, Row]], encoder:
 def _calibration(
     settings: Settings, weighted: Mapping[Part, Sequence[tuple[float, Row]]], encoder: ChatEncoder
 ) -> Lengths | None:
-    """Of the prompts that are voted on; those that are yet to be split off are like labeled pairs."""
+    """Of the prompts that are voted on."""
     if not settings.data.calibrates:
         return None
-    return _prompts(settings, weighted.get("calibration", weighted["labeled"]), {"judge": encoder})["judge"]
+    return _prompts(settings, weighted["calibration"], {"judge": encoder})["judge"]
 
 
 def _example(settings: Settings, row: Row, role: Role, encoder: ChatEncoder) -> tuple[int, int] | None:
@@ -168,7 +162,7 @@ def _played(settings: Settings, one: SetSample, encoder: ChatEncoder) -> PlayedS
 def measure_scores(settings: Settings, sample: DataSample, encoder: ChatEncoder) -> Facts:
     """Like `measure`, for a judge that scores each response; the length of a pair is that of both conversations together."""
     weighted = {part: sample.weighted(part) for part in sample.parts}
-    rows, held_out = _rows(settings, sample)
+    rows, held_out = _rows(sample)
     sets = [_scored_set(settings, one, encoder) for one in sample.sets]
     if held_out:
         responses = ((w, _pair(row).prompt, text) for w, row in held_out for text in _responses(_pair(row)))

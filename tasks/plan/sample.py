@@ -21,7 +21,7 @@ from data.records import (
     parse_preference,
     parse_rationale,
 )
-from data.sources.mixture import needs_drawing, takes
+from data.sources.mixture import takes
 from data.sources.rows import SourceError, count_rows, declared_rows, expand_path
 from data.sources.sources import Source, source_files
 from data.sources.unread import named_unread_files, unread_columns
@@ -37,6 +37,8 @@ _PARSERS: Mapping[Part, Callable[[Mapping[str, Any]], Row]] = {
     "pretraining": parse_pair,
     "calibration": parse_preference,
 }
+_SPLIT_OFF: tuple[Part, ...] = ("heldout", "calibration")
+"""What shares of the labeled pairs are split off for, in the order in which a run draws them."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,13 @@ class SetSample:
 
 @dataclass(frozen=True)
 class DataSample:
-    """What was sampled. Without a part "heldout", a share of the labeled rows will be held out, unless the run has already
-    split them off (`exact`). `read` is the number of all rows that were read, if known. `notes` are for the reader.
+    """What was sampled. Without a part "heldout", the held-out pairs are among the `sets`.
+
+    `read` is the number of all rows that were read, if known. `notes` are for the reader.
     """
 
     parts: Mapping[Part, Sequence[Sample]]
     sets: Sequence[SetSample] = ()
-    exact: bool = False
     read: int | None = None
     stand_ins: Sequence[str] = ()
     notes: Sequence[str] = ()
@@ -109,13 +111,18 @@ def sample_sources(
         known = ", ".join([*PARTS, *(chosen.label for chosen in sets)])
         raise PlanError(f"no data is called {', '.join(sorted(unknown))}: a stand-in can replace one of {known}")
     notes: list[str] = []
-    parts = {
-        part: list(_sample_part(part, getattr(data, part), stand_ins.get(part), assumed, n, notes)) for part in PARTS
-    }
+    parts: dict[Part, list[Sample]] = {}
+    for part in PARTS:
+        sources, samples = _sample_part(part, getattr(data, part), stand_ins.get(part), assumed, n, notes)
+        # Pairs are split off before caps and weights apply; where rationales come with the labeled pairs, from these too.
+        if part == "labeled" or (part == "rationale" and data.rationale == data.labeled):
+            samples, split_off = _split_off(samples, data.split_off_shares)
+            parts |= split_off if part == "labeled" else {}
+        if samples:
+            parts[part] = list(_mixed(part, sources, samples, notes))
     played = [_sample_set(chosen, stand_ins.get(chosen.label), n, notes) for chosen in sets]
     replaced = [f"data.{name}" if name in PARTS else name for name in stand_ins]
-    found = {part: samples for part, samples in parts.items() if samples}
-    return DataSample(found, played, stand_ins=replaced, notes=notes)
+    return DataSample(parts, played, stand_ins=replaced, notes=notes)
 
 
 def _sample_part(
@@ -125,10 +132,11 @@ def _sample_part(
     assumed: PlanAssumptions,
     n: int,
     notes: list[str],
-) -> Iterator[Sample]:
+) -> tuple[Sequence[Source], list[Sample]]:
+    """The sources of a part, or what stands in for them, and a sample of each, before caps and weights."""
     given: int | None = getattr(assumed, f"rows_{part}")
     if not sources:
-        return
+        return (), []
     if stand_in is not None:
         sources = [Source(path=stand_in)]
         number = "" if given is not None else " and the number of rows"
@@ -169,20 +177,29 @@ def _sample_part(
                        if first.n_rows else Sample([], 0.0, 0.0))  # fmt: skip
     check_usable(part, firsts, n)
     check_ids(part, firsts)
-    for (source, _, _), sample, take in zip(found, samples, _mixed(found, samples), strict=True):
-        if take < sample.usable:
+    return sources, samples
+
+
+def _split_off(samples: Sequence[Sample], shares: Mapping[str, float]) -> tuple[list[Sample], dict[Part, list[Sample]]]:
+    """What is left when these shares of the labeled pairs are split off one after another, and what is split off."""
+    left, split_off = list(samples), dict[Part, list[Sample]]()
+    for kind in _SPLIT_OFF:
+        if share := shares.get(kind):
+            split_off[kind] = [replace(one, read=0.0, usable=share * one.usable) for one in left]
+            left = [replace(one, usable=(1 - share) * one.usable) for one in left]
+    return left, split_off
+
+
+def _mixed(part: Part, sources: Sequence[Source], samples: Sequence[Sample], notes: list[str]) -> Iterator[Sample]:
+    """The samples with as many usable pairs of each source as its cap and weight leave."""
+    taken = takes([round(sample.usable) for sample in samples], sources)
+    for source, sample, take in zip(sources, samples, taken, strict=True):
+        if take.kept < take.found:
             notes.append(
-                f"data.{part}: {take:,.0f} of about {sample.usable:,.0f} usable pairs of {source.path} are used (cap, weight)"
+                f"data.{part}: {take.kept:,} of about {take.found:,} usable pairs of {source.path} are used (cap, weight)"
             )
-        yield replace(sample, usable=min(take, sample.usable))
-
-
-def _mixed(found: Sequence[tuple[Source, int | None, str]], samples: Sequence[Sample]) -> list[float]:
-    """How many usable pairs of each source its cap and weight leave."""
-    sources = [source for source, _, _ in found]
-    taken = takes([int(sample.usable) for sample in samples], sources)
-    drawn = needs_drawing(sources)
-    return [take.kept if drawn else sample.usable for take, sample in zip(taken, samples, strict=True)]
+            sample = replace(sample, usable=take.kept)
+        yield sample
 
 
 def _rows_in(source: Source, part: Part) -> tuple[int | None, str]:
@@ -238,7 +255,7 @@ def sample_run(
     for one in sets:
         items = [Item.from_json(row) for row in _spread(Path(one["items"]), n)]
         played.append(SetSample(one["label"], items, one["total"], one["candidates"]))
-    return DataSample(parts, played, exact=True)
+    return DataSample(parts, played)
 
 
 def _spread(file: Path, n: int) -> Iterator[dict[str, Any]]:

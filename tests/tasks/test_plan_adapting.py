@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from tasks.plan.facts import HELD_OUT, Facts, PlayedSet
 from tasks.plan.first_rows import Part
 from tasks.plan.lengths import Lengths
 from tasks.plan.plan import PlanInputs
-from tasks.plan.sample import DataSample, Sample
+from tasks.plan.sample import DataSample
 from tasks.plan.sizes import ModelSize
 from tasks.plan.stages import PlannedModel, PlannedStage
 from tasks.settings import Optimization, Role, TaskSettings
@@ -34,7 +34,6 @@ def adapted(
     optimization: Mapping[str, Any] = {"epochs": 2},
     task: Mapping[str, Any] = {},
     prover: PlannedModel | None = None,
-    parts: Sequence[Part] = ("labeled", "heldout"),
     **sections: Mapping[str, Any],
 ) -> tuple[dict[str, PlannedStage], list[str]]:
     judge = "compact-label" if prompt == SCALAR else prompt
@@ -52,8 +51,7 @@ def adapted(
     if prover is not None:
         models["prover"] = prover
     values = PlanAssumptions(kept_proofs=0.5, reply_share=0.2, proof_share=0.2)
-    sample = DataSample({part: [Sample([], 0, 0)] for part in parts})
-    found = PlanInputs(settings, sample, {}, {}, given, replace(assume(), values=values), models)
+    found = PlanInputs(settings, DataSample({}), {}, {}, given, replace(assume(), values=values), models)
     stages, notes, stops = adaptation(found, Adapting(told, Optimization.model_validate(optimization), prompt))
     return {stage.place.name: stage for stage in stages}, [*stops, *notes]
 
@@ -94,10 +92,9 @@ def test_over_the_whole_vocabulary_a_label_is_learned_with_the_end_of_its_turn()
 
 
 def test_human_rationales_serve_in_one_order() -> None:
-    """Read again from the pairs that are labeled too, so that a fifth of them is held out of both."""
-    rows: dict[Part, float] = {"labeled": 80, "heldout": 20, "rationale": 100}
+    rows: dict[Part, float] = {"labeled": 80, "heldout": 20, "rationale": 80}
     known = facts(rows, human={"judge": Lengths(0.5, 60, 20)}, labeled={"judge": Lengths(1.0, 50)}, sets=TASK_SETS)
-    planned, _ = adapted(known, "compact", parts=("labeled", "rationale"), data={"heldout_share": 0.2})
+    planned, _ = adapted(known, "compact")
     assert planned["data"].rows_out == 80 + 20 + 80
     assert planned["task"].place.parts == ("human-examples", "task")
     # Half of 80 have the shape; a quarter of those is for validation, and 30 are left, all of which are copied first.
@@ -106,8 +103,6 @@ def test_human_rationales_serve_in_one_order() -> None:
     assert figures(planned["size-10/judge"])[:5] == (10, 5, 0, 0, 5 * 80 * 2)
     # A reply is 0.2 · 100 tokens.
     assert planned["before/benchmark"].generated_tokens == 20 * 20
-    given, _ = adapted(known, "compact", parts=("labeled", "rationale", "heldout"))
-    assert given["task"].rows_in == 100
 
 
 def test_a_named_prover_writes_what_is_learned() -> None:

@@ -9,8 +9,13 @@ from typing import Any
 import pytest
 
 from data.files import read_jsonl, write_jsonl
-from tasks.plan.assumptions import PlanError
+from data.store.store import RunStore
+from tasks.plan.assumptions import PlanAssumptions, PlanError
+from tasks.plan.first_rows import Part
+from tasks.plan.sample import sample_sources
 from tasks.plan.sizes import model_size
+from tasks.prepare import prepare
+from tasks.run.stage import Run
 from tests.conftest import ROOT
 from tests.support.data_sets import code
 from tests.support.planning import demo, planned
@@ -89,6 +94,31 @@ def test_sources_whose_ids_collide_stop_a_run(world: Path, tmp_path: Path) -> No
         PlanError, match=r"data\.labeled: .*/two\.jsonl: two different pairs have the id '0'.*A run would stop"
     ):
         planned(demo(world, **{"data.labeled": sources}))
+
+
+def test_pairs_are_split_off_before_caps_and_weights(world: Path, tmp_path: Path) -> None:
+    """Of 500 pairs half are held out, and of those left a fifth are for calibration; the cap is on the other 200."""
+    rows = ({**row, "prompt": f"Case {i}."} for i, row in enumerate(read_jsonl(world / "heldout.jsonl")))
+    write_jsonl(tmp_path / "labeled.jsonl", rows)
+    shares = {"data.heldout": [], "data.heldout_share": 0.5, "data.calibration_share": 0.2}
+    config = demo(world, **{**shares, "data.labeled": [{"path": f"{tmp_path}/labeled.jsonl", "cap": 50}]})
+    data = sample_sources(config.data, (), {}, PlanAssumptions(), n=500)
+    parts: tuple[Part, ...] = ("labeled", "heldout", "calibration")
+    usable = {part: data.usable(part) for part in parts}
+    assert usable == pytest.approx({"labeled": 50, "heldout": 250, "calibration": 50})
+    assert data.notes[-1].startswith("data.labeled: 50 of about 200 usable pairs of")
+    sizes = prepare(Run(RunStore(str(tmp_path), "run"), config, config.seed)).manifest.metrics["sizes"]
+    assert {part: sizes[f"{part}.jsonl"] for part in usable} == pytest.approx(usable, rel=0.2)
+
+
+@pytest.mark.parametrize("source", [{}, {"cap": 5}])
+def test_rationales_of_the_labeled_pairs_are_held_out_with_them(world: Path, source: dict[str, int]) -> None:
+    shared = [{"path": f"{world}/rationale.jsonl", **source}]
+    data = {"data.rationale": shared, "data.labeled": shared, "data.heldout": [], "data.heldout_share": 0.25}
+    sample = sample_sources(demo(world, **data).data, (), {}, PlanAssumptions(), n=500)
+    parts: tuple[Part, ...] = ("rationale", "labeled", "heldout")
+    left = source.get("cap", 9)
+    assert [sample.usable(part) for part in parts] == [left, left, 3]
 
 
 @pytest.mark.parametrize("beside", ["consolidated.safetensors", "adapter_model.safetensors"])
