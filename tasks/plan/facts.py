@@ -11,7 +11,7 @@ from tasks.model.chat import ChatEncoder
 from tasks.plan.assumptions import PlanError
 from tasks.plan.first_rows import Part, Row
 from tasks.plan.lengths import Lengths, mean_lengths
-from tasks.plan.sample import DataSample, SetSample, mean_bytes
+from tasks.plan.sample import DataSample, SetSample, mean_bytes, playing
 from tasks.settings import Role, Settings
 from tasks.training.examples import encode_example
 
@@ -152,7 +152,7 @@ def _judged(settings: Settings, pair: ResponsePair, encoder: ChatEncoder) -> tup
 def _played(settings: Settings, one: SetSample, encoder: ChatEncoder) -> PlayedSet:
     pairs = [item.pair(cell) for item in one.items for cell in item.cells]
     lengths = mean_lengths((1.0, _judged(settings, pair, encoder)) for pair in pairs)
-    cells = one.candidates - 1 if one.candidates else len(pairs) / max(len(one.items), 1)
+    cells = one.candidates - 1 if one.candidates else one.cells
     return PlayedSet(one.label, one.total, cells, lengths, one.candidates)
 
 
@@ -205,9 +205,8 @@ def _both_scored(settings: Settings, pair: ResponsePair, encoder: ChatEncoder) -
 
 def _scored_set(settings: Settings, one: SetSample, encoder: ChatEncoder) -> PlayedSet:
     """Each response that plays is read once; in a knockout, once per match."""
-    playing = [(item, i) for item in one.items for i in sorted({p for c in item.cells for p in (c.first, c.second)})]
-    lengths = mean_lengths((1.0, _scored(settings, item.prompt, item.responses[i], encoder)) for item, i in playing)
-    n_items = max(len(one.items), 1)
-    cells = one.candidates - 1 if one.candidates else sum(len(item.cells) for item in one.items) / n_items
-    scored = 2 * cells if one.candidates else len(playing) / n_items
+    played = ((item.prompt, item.responses[i]) for item in one.items for i in playing(item))
+    lengths = mean_lengths((1.0, _scored(settings, prompt, text, encoder)) for prompt, text in played)
+    cells = one.candidates - 1 if one.candidates else one.cells
+    scored = 2 * cells if one.candidates else one.scored
     return PlayedSet(one.label, one.total, cells, lengths, one.candidates, scored)

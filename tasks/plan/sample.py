@@ -15,7 +15,7 @@ from typing import Any
 
 from data.benchmarks.catalog import load
 from data.benchmarks.items import Item
-from data.files import json_line
+from data.files import json_line, read_jsonl
 from data.records import (
     parse_pair,
     parse_preference,
@@ -52,11 +52,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class SetSample:
-    """Items of one benchmark, which has `total` items; `candidates` is the number of responses in a knockout, else None."""
+    """Items spread evenly over one benchmark, which has `total` items.
+
+    Over all of these, an item has `cells` comparisons and `scored` responses that play, in the mean. `candidates` is the
+    number of responses in a knockout, else None.
+    """
 
     label: str
     items: Sequence[Item]
     total: float
+    cells: float
+    scored: float
     candidates: int | None = None
 
 
@@ -225,16 +231,32 @@ def _sample_set(chosen: BenchmarkSet, stand_in: str | None, n: int, notes: list[
     if stand_in is not None:
         notes.append(f"benchmarks.sets: {stand_in} stands in for {chosen.label}, including its number of pairs")
         items = load("preferences", stand_in).items
-        return SetSample(chosen.label, items[:n], len(items))
+        return _spread_set(chosen.label, items, len(items), n)
     try:
         items = load_set(chosen).items
     except (SourceError, OSError) as error:
         raise unreadable(chosen.label, error) from error
-    return SetSample(chosen.label, items[:n], len(items), _candidates(chosen.benchmark, items))
+    return _spread_set(chosen.label, items, len(items), n, _candidates(chosen.benchmark, items))
 
 
 def _candidates(benchmark: str, items: Iterable[Item]) -> int | None:
     return min((len(item.responses) for item in items), default=None) if benchmark == "ppe" else None
+
+
+def _spread_set(label: str, items: Iterable[Item], total: int, n: int, candidates: int | None = None) -> SetSample:
+    """About `n` items; their files are often in the order of subsets, which differ in cells and lengths."""
+    some: list[Item] = []
+    read = cells = scored = 0
+    for item in items:
+        if read % max(1, total // n) == 0:
+            some.append(item)
+        read, cells, scored = read + 1, cells + len(item.cells), scored + len(playing(item))
+    return SetSample(label, some, total, cells / max(read, 1), scored / max(read, 1), candidates)
+
+
+def playing(item: Item) -> list[int]:
+    """The responses that are in any of an item's cells."""
+    return sorted({response for cell in item.cells for response in (cell.first, cell.second)})
 
 
 # ---- from a run that has started ------------------------------------------------------------------------------------------
@@ -253,8 +275,8 @@ def sample_run(
         parts[part] = [Sample(rows, sizes[part], sizes[part])]
     played = []
     for one in sets:
-        items = [Item.from_json(row) for row in _spread(Path(one["items"]), n)]
-        played.append(SetSample(one["label"], items, one["total"], one["candidates"]))
+        items = map(Item.from_json, read_jsonl(Path(one["items"])))
+        played.append(_spread_set(one["label"], items, one["total"], n, one["candidates"]))
     return DataSample(parts, played)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ import pytest
 
 from data.files import read_jsonl, write_jsonl
 from data.store.store import RunStore
+from tasks.benchmark.sets import load_set
 from tasks.plan.assumptions import PlanAssumptions, PlanError
 from tasks.plan.first_rows import Part
-from tasks.plan.sample import sample_sources
+from tasks.plan.sample import sample_run, sample_sources
 from tasks.plan.sizes import model_size
 from tasks.prepare import prepare
 from tasks.run.stage import Run
+from tasks.settings import BenchmarkSet
 from tests.conftest import ROOT
 from tests.support.data_sets import code
 from tests.support.planning import demo, planned
+from tests.support.scoring_rows import reward_bench_2_row
 
 BASE = ROOT / "data/world/base-judge"
 
@@ -119,6 +123,29 @@ def test_rationales_of_the_labeled_pairs_are_held_out_with_them(world: Path, sou
     parts: tuple[Part, ...] = ("rationale", "labeled", "heldout")
     left = source.get("cap", 9)
     assert [sample.usable(part) for part in parts] == [left, left, 3]
+
+
+def test_the_games_of_a_set_are_counted_in_all_of_its_items(world: Path, tmp_path: Path) -> None:
+    """Its file is in the order of its subsets, of which the last has more responses to an item."""
+    rows = [reward_bench_2_row(str(i), "Math") for i in range(24)]
+    rows += [reward_bench_2_row(f"ref:{i}", "Ties", chosen=3, rejected=5) for i in range(24, 30)]
+    write_jsonl(tmp_path / "test.jsonl", rows)
+    chosen = BenchmarkSet(benchmark="reward-bench-2", data=f"{tmp_path}/test.jsonl")
+    config = demo(world, **{"benchmarks.sets": [chosen.model_dump()]})
+    items = load_set(chosen).items
+    write_jsonl(tmp_path / "items.jsonl", (item.to_json() for item in items))
+    begun = {"label": "x", "items": str(tmp_path / "items.jsonl"), "total": 30, "candidates": None}
+    [before], [after] = (
+        sample_sources(config.data, [chosen], {}, PlanAssumptions(), n=12).sets,
+        sample_run({}, {}, [begun], n=12).sets,
+    )
+    assert replace(after, label=before.label) == before
+    assert before.items == list(items[::2])
+    assert before.cells == pytest.approx(sum(len(item.cells) for item in items) / 30)
+    assert before.scored == pytest.approx((24 * 4 + 6 * 8) / 30)
+    some, whole = ({stage.place.name: stage for stage in planned(config, n=n).stages} for n in (12, 500))
+    name = "round-0/benchmark-reward-bench-2"
+    assert some[name].generated_tokens == pytest.approx(whole[name].generated_tokens)
 
 
 @pytest.mark.parametrize("beside", ["consolidated.safetensors", "adapter_model.safetensors"])
