@@ -114,9 +114,10 @@ class PlanInputs:
             for role, model in models.items()
         }
         known = all(model.training_tokens_per_s and model.generated_tokens_per_s for model in models.values())
+        only_read = any(stage.place.kind == "judge-proofs" for stage in stages)
         unused = (
             *(() if "prover" in located else _OF_PROVER),
-            *(_OF_GPUS if known else ()),
+            *(_OF_GPUS if known and not only_read else ()),
             *(() if self.settings.rounds.count else _OF_ROUNDS),
         )
         used = [one for one in self.assumptions.to_json() if one["name"] not in unused]

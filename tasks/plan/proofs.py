@@ -77,4 +77,6 @@ def planned_audit(
         reply_tokens=0.5,
     )
     place = Place(f"round-{round}/judge-proofs", "judge-proofs", round, (f"round-{round}/judge-proofs",))
-    return [written, planned_generation(place, read, models["judge"])]
+    # One token a request: how fast a judge writes says nothing of the time in which it reads.
+    reader = replace(models["judge"], generated_tokens_per_s=None)
+    return [written, planned_generation(place, read, reader)]

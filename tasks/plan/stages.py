@@ -22,7 +22,8 @@ generation  prompt tokens = requests × mean prompt, each read once; generated =
             if votes may end early, each order has one request for the first of them, and one for each later vote
             FLOPs = 2·N·(prompt + generated); proofs whose Eq. 5 is used are read once more: 2·N·(prompt + 2·generated)
 GPU time    tokens ÷ (tokens/s of one GPU) if a rate is known, else FLOPs ÷ (peak × utilization), separately for
-            training, reading and writing. Startup of engines and trainers, loading and waiting are not included.
+            training, reading and writing. From FLOPs in any case: judge-proofs, in which the judge hardly writes.
+            Startup of engines and trainers, loading and waiting are not included.
 disk        checkpoint = N × bytes per weight, plus the adapter in fp32; completions = 4 bytes per token + 60 each, or
             120 if scored; rows as they are written. N counts all parameters; FLOPs omit attention over the context.
             While a training runs: encoded examples = 8 bytes per token of one pass, 16 if packed."""

@@ -172,6 +172,14 @@ def test_an_audit_of_proofs_by_hand() -> None:
     assert "round-1/audit-proofs" not in stages(proofs={"audit_pairs": 8, "write_for": "labeled"})
 
 
+def test_known_rates_say_nothing_of_a_judge_that_only_reads() -> None:
+    audited, rates = {"proofs": {"audit_pairs": 8}}, {"training_tokens_per_s": 60.0, "generated_tokens_per_s": 80.0}
+    planned = stages(model=replace(MODEL, **rates), **audited)
+    assert planned["round-0/audit-proofs"].gpu_seconds == pytest.approx(720 / 80)
+    # 144 requests of 60 tokens, and half a token more.
+    assert planned["round-0/judge-proofs"].gpu_seconds == pytest.approx(2000 * (144 * 60 / 2000 + 72 / 200))
+
+
 def test_without_proofs_examples_have_the_bare_reply() -> None:
     planned = stages(proofs={"write_for": "nothing"})
     assert "prover" not in planned

@@ -9,6 +9,7 @@ import pytest
 
 from flows.config.parameters import AdaptConfig, BaselinesConfig, GramConfig, SelfTrainConfig
 from flows.plan import target_of
+from tasks.plan.assumptions import assume
 from tasks.plan.plan import Plan
 from tasks.plan.show import COLUMNS, as_text
 from tests.support.commands import gram_r2
@@ -153,6 +154,14 @@ def test_a_round_that_finds_too_few_pairs_is_noted(world: Path) -> None:
     assert not plan.stops
     [stop] = planned(demo(world, **{"rounds.pairs": 300})).stops
     assert stop.startswith("3 rounds of 300 unlabeled pairs need at least 601; only 450 are available")
+
+
+def test_assumptions_of_gpus_are_shown_where_a_stage_needs_them(world: Path) -> None:
+    """With all rates known, none does, except for the audit of proofs."""
+    rates = {"judge_training": 50, "judge_generation": 10, "prover_training": 40, "prover_generation": 5}
+    for audited, shown in ((0, False), (8, True)):
+        plan = planned(demo(world, **{"proofs.audit_pairs": audited}), assume(("given", rates)))
+        assert ("prefill_utilization" in {one["name"] for one in plan.assumptions}) == shown
 
 
 # ---- judges that give the label alone ------------------------------------------------------------------------------------
