@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -194,14 +194,42 @@ def _check_files(place: Path, names: list[str], what: str) -> None:
 
 
 def _check_length(file: Path) -> None:
-    """Raises ModelError for a safetensors file shorter than its header says: 8 bytes of length, JSON, then the tensors."""
+    """Raises ModelError for a safetensors file shorter than its header says."""
+    size, (_, whole) = file.stat().st_size, _tensors(file)
+    if size < whole:
+        raise ModelError(f"{file} is cut off at {size} of {whole} bytes: copy or download it again")
+
+
+def _tensors(file: Path) -> tuple[dict[str, list[int]], int]:
+    """The shape of each tensor of a safetensors file, and the bytes that the file must have.
+
+    Raises ModelError for a broken header: 8 bytes of length, then JSON.
+    """
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         try:
             header = json.loads(stream.read(length) if length < size else b"")
-            end = max((facts["data_offsets"][1] for name, facts in header.items() if name != "__metadata__"), default=0)
+            tensors = {name: facts for name, facts in header.items() if name != "__metadata__"}
+            end = max((facts["data_offsets"][1] for facts in tensors.values()), default=0)
+            return {name: facts["shape"] for name, facts in tensors.items()}, 8 + length + end
         except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise ModelError(f"{file} is not a safetensors file, or is damaged: copy or download it again") from error
-    if size < 8 + length + end:
-        raise ModelError(f"{file} is cut off at {size} of {8 + length + end} bytes: copy or download it again")
+
+
+# ---- shapes -------------------------------------------------------------------------------------------------------------
+
+
+def shapes_of(files: Iterable[Path]) -> dict[str, list[int]]:
+    """Tensor → shape of a model's safetensors files. Raises ModelError for one whose header is broken."""
+    return {name: shape for file in files for name, shape in _tensors(file)[0].items()}
+
+
+def linear_size(shapes: Mapping[str, Sequence[int]]) -> int:
+    """Σ (inputs + outputs) over the linear layers except the head: LoRA of rank r on them has r times as many parameters."""
+    return sum(sum(shape) for name, shape in shapes.items() if len(shape) == 2 and not is_head(name))
+
+
+def is_head(name: str) -> bool:
+    """Whether a layer turns tokens into vectors, or vectors into what the model outputs."""
+    return "embed" in name or "lm_head" in name or name.startswith("score")

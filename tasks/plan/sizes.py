@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.model.folder import ModelError, check_model_folder, weight_files
+from tasks.model.folder import ModelError, check_model_folder, is_head, linear_size, shapes_of, weight_files
 from tasks.model.location import model_folder
 from tasks.plan.assumptions import PlanError
 
@@ -65,23 +64,9 @@ def model_size(folder: Path, trust_remote_code: bool = False, scalar: bool = Fal
     except ModelError as error:
         raise PlanError(str(error)) from error
     if known:
-        shapes: dict[str, list[int]] = {}
-        for shard in shards:
-            shapes |= _shapes(shard)
-        linear = (sum(s) for name, s in shapes.items() if len(s) == 2 and not _is_head(name))
-        return ModelSize(sum(math.prod(shape) for shape in shapes.values()), sum(linear))
+        shapes = shapes_of(shards)
+        return ModelSize(sum(math.prod(shape) for shape in shapes.values()), linear_size(shapes))
     return _from_config(folder, trust_remote_code, scalar)
-
-
-def _shapes(file: Path) -> dict[str, list[int]]:
-    """Tensor → shape from a safetensors file's header: 8 bytes of length, then JSON."""
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    return {name: facts["shape"] for name, facts in header.items() if name != "__metadata__"}
-
-
-def _is_head(name: str) -> bool:
-    return "embed" in name or "lm_head" in name or name.startswith("score")
 
 
 def _from_config(folder: Path, trust_remote_code: bool, scalar: bool) -> ModelSize:
@@ -96,5 +81,5 @@ def _from_config(folder: Path, trust_remote_code: bool, scalar: bool) -> ModelSi
             model: Any = kind.from_config(config, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise PlanError(f"the size of the model in {folder} cannot be found from its config.json: {error}") from error
-    layers = (m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and not _is_head(name))
+    layers = (m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and not is_head(name))
     return ModelSize(model.num_parameters(), sum(m.in_features + m.out_features for m in layers))

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tasks.plan.sizes import ModelSize
-from tasks.run.space import BYTES_A_TOKEN, ENCODED_BYTES_A_TOKEN, checkpoint_bytes
+from tasks.run.space import BYTES_A_TOKEN, ENCODED_BYTES_A_TOKEN, adapter_bytes, checkpoint_bytes
 from tasks.settings import Optimization
 
 FORMULAS = """\
@@ -32,7 +32,6 @@ _BYTES_A_COMPLETION = 60
 """Bytes of JSON per completion beside its text; twice as many with its two logprobs."""
 BYTES_AN_EXAMPLE = 300
 """Bytes of an example's origin, beside its pair and its rationale."""
-_FP32 = 4
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def planned_training(
     n, tokens = sequences(examples)
     cost = training_cost(n, tokens, optimization, model.size.parameters, recomputed, model.trained)
     weights = model.size.parameters * model.bytes_a_weight
-    adapter = optimization.lora.r * model.size.linear * _FP32 if optimization.lora else 0
+    adapter = adapter_bytes(model.size.linear, optimization)
     rate = model.training_tokens_per_s
     # A packed set is a second copy.
     encoded = n * tokens * ENCODED_BYTES_A_TOKEN * (1 if examples.packed_to is None else 2)
@@ -179,7 +178,7 @@ def planned_training(
         flops=cost.flops,
         gpu_seconds=cost.tokens / rate if rate else cost.flops / model.training_flops_per_s,
         disk_bytes=weights + adapter + examples.n * (examples.row_bytes + BYTES_AN_EXAMPLE),
-        scratch_bytes=checkpoint_bytes(weights, optimization, model.trained) + encoded,
+        scratch_bytes=checkpoint_bytes(weights, model.size.linear, optimization, model.trained) + encoded,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.store.artifacts import StageError
+from tasks.model.folder import linear_size, shapes_of, weight_files
 from tasks.settings import Optimization
 
 _GIB = 1 << 30
@@ -16,6 +17,7 @@ ENCODED_BYTES_A_TOKEN = 8
 """Of an example in a training's cache: its id and its label, 4 bytes each."""
 _TEXT_BYTES_A_TOKEN = 3
 """Fewer than in most languages, as the prompt around an example is not in its file."""
+_FP32 = 4
 _CHECKPOINTS = 3
 """At the same time: two are kept, and the older one is deleted when the newest is complete."""
 
@@ -48,16 +50,24 @@ def encoding_bytes(sets: Iterable[Path], cache: Path | None, packed: bool) -> fl
 
 
 def training_bytes(base: Path, optimization: Optimization, trained: float = 1.0) -> float:
-    """The bytes that a training writes: the final checkpoint, and those for resuming, with AdamW's two moments in fp32."""
+    """The bytes that a training writes: the final checkpoint with its adapter, if any, and the checkpoints for resuming."""
     weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    return weights + checkpoint_bytes(weights, optimization, trained)
+    there = (file for file in weight_files(base) if file.is_file())
+    linear = linear_size(shapes_of(there)) if optimization.lora is not None else 0
+    return weights + adapter_bytes(linear, optimization) + checkpoint_bytes(weights, linear, optimization, trained)
 
 
-def checkpoint_bytes(weights: float, optimization: Optimization, trained: float = 1.0) -> float:
+def adapter_bytes(linear: float, optimization: Optimization) -> float:
+    """The bytes of an adapter in fp32; `linear` is the number of its parameters by rank (see `linear_size`)."""
+    return 0.0 if optimization.lora is None else _FP32 * optimization.lora.r * linear
+
+
+def checkpoint_bytes(weights: float, linear: float, optimization: Optimization, trained: float = 1.0) -> float:
     """The bytes of the checkpoints for resuming a training; `weights` are the bytes of its base in a 16-bit format.
 
-    All weights are written in fp32, with two moments for each of the `trained` share, by however many processes.
+    They have all weights in fp32, with AdamW's two moments for each of the `trained` share, by however many processes; or
+    only the adapter, with its moments.
     """
     if optimization.lora is not None:
-        return 0.3 * weights
+        return _CHECKPOINTS * 3 * adapter_bytes(linear, optimization)
     return _CHECKPOINTS * (1 + 2 * trained) * 2 * weights

@@ -73,6 +73,13 @@ def test_encoded_examples_take_room_while_a_training_runs() -> None:
     assert stages(training={"packing": True})["prover"].scratch_bytes == 3 * 3 * 4 * 1000 + 2 * encoded
 
 
+def test_checkpoints_of_an_adapter_take_room_by_its_rank() -> None:
+    """50 examples of 3,600 tokens in all; three checkpoints of 7 parameters a rank, each with two moments, in fp32."""
+    for r in (2, 40):
+        judge = stages(training={"judge": {"epochs": 1, "lora": {"r": r}}})["round-1/judge"]
+        assert judge.scratch_bytes == pytest.approx(3 * 3 * 4 * r * 7 + 3600 * 8)
+
+
 # ---- assumptions ------------------------------------------------------------------------------------------------------------
 
 

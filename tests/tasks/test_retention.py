@@ -18,13 +18,14 @@ from flows.config.recipes import load_recipe, with_overrides
 from flows.self_train import self_training
 from tasks.generation.shards import GenerationJob
 from tasks.model.chat import ChatEncoder
+from tasks.plan.sizes import model_size
 from tasks.report.samples import sample_pairs
 from tasks.run.retention import forget_encoded, retire
 from tasks.run.space import check_room, encoding_bytes, generation_bytes, training_bytes
 from tasks.run.stage import Context, Run
 from tasks.settings import Optimization
 from tasks.training.job import CACHE
-from tests.conftest import InProcess, settings_with
+from tests.conftest import ROOT, InProcess, settings_with
 from tests.support.learning import copies
 from tests.support.playing import world_engine
 from tests.support.short_run import short_run
@@ -209,11 +210,19 @@ def test_forecasts_by_hand(tmp_path: Path) -> None:
     assert generation_bytes({"max_tokens": 1000}, 100) == 400_000
     (tmp_path / "model-00001.safetensors").write_bytes(b"0" * 1000)
     write_jsonl(tmp_path / "other.jsonl", [{"a": 1}])
-    # The checkpoint, and twice weights and two moments in fp32, twice the bytes of a 16-bit base.
-    # Weights and two moments in fp32, three times at once.
+    # The checkpoint; and weights and two moments in fp32, twice the bytes of a 16-bit base, three times at once.
     assert training_bytes(tmp_path, Optimization(epochs=1)) == 1000 + 3 * 3 * 2000
     assert training_bytes(tmp_path, Optimization(epochs=1), trained=0.5) == 1000 + 3 * 2 * 2000
-    assert training_bytes(tmp_path, Optimization.model_validate({"epochs": 1, "lora": {}})) == 1300
+
+
+@pytest.mark.parametrize("r", [8, 64])
+def test_the_forecast_of_an_adapter_by_hand(r: int) -> None:
+    """The merged checkpoint, the adapter in fp32, and three times at once the adapter with two moments."""
+    base = ROOT / "data/world/base-judge"
+    parameters = r * model_size(base).linear
+    optimization = Optimization.model_validate({"epochs": 1, "lora": {"r": r}})
+    weights = (base / "model.safetensors").stat().st_size
+    assert training_bytes(base, optimization) == weights + 4 * parameters + 3 * 12 * parameters
 
 
 def test_the_forecast_of_encoded_examples_by_hand(tmp_path: Path) -> None:
