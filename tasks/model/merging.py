@@ -17,6 +17,7 @@ from pathlib import Path
 from data.files import hash_folder
 from data.records import content_id
 from tasks.model.folder import ADAPTER, ModelError
+from tasks.model.saving import make_savable
 
 _LONGEST = 600
 _SMALL_FILES = (
@@ -65,6 +66,7 @@ def merge(adapter: Path, base: Path, out: Path) -> None:
     scalar = kind == "SEQ_CLS"
     model_class = transformers.AutoModelForSequenceClassification if scalar else transformers.AutoModelForCausalLM
     model = model_class.from_pretrained(base, dtype="auto", **({"num_labels": 1} if scalar else {}))
+    make_savable(model)
     merged = peft.PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     merged.save_pretrained(out)
     for folder in (base, adapter):

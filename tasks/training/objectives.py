@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.model.chat import ChatEncoder
+from tasks.model.saving import make_savable
 from tasks.settings import LoraSettings, Mechanics, Optimization
 from tasks.training.distributed import complete_sharding, distributed_arguments, is_sharded, load_model, world_size
 from tasks.training.examples import IGNORED
@@ -85,6 +86,7 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
     kind = transformers.AutoModelForSequenceClassification if scalar else transformers.AutoModelForCausalLM
     how = {"dtype": stored, "trust_remote_code": bool(models.trust_remote_code), **attention}
     model = load_model(kind, job.base, sharded, {"num_labels": 1} if scalar else {}, how)
+    make_savable(model)
     if mechanics.trainable_layers is not None:
         train_upper_layers(model, mechanics.trainable_layers)
     arguments = training_arguments(job, output_dir, encoder)
