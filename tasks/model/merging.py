@@ -30,6 +30,7 @@ _SMALL_FILES = (
     "prompt.*",
 )
 """What an adapter's folder may have of its own besides the adapter."""
+_TEMPLATE = "chat_template.jinja"
 
 
 def merged_folder(adapter: str, base: str, base_facts: dict[str, str]) -> str:
@@ -69,10 +70,28 @@ def merge(adapter: Path, base: Path, out: Path) -> None:
     make_savable(model)
     merged = peft.PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     merged.save_pretrained(out)
+    copy_small_files(adapter, base, out)
+
+
+def copy_small_files(adapter: Path, base: Path, out: Path) -> None:
+    """Copies tokenizer, chat template and the like: the base's, and over them the adapter's."""
     for folder in (base, adapter):
         for pattern in _SMALL_FILES:
             for file in folder.glob(pattern):
                 shutil.copy(file, out)
+    # A template in a file of its own goes before one in tokenizer_config.json, where older versions of transformers put it.
+    template = _chat_template(adapter) or _chat_template(base)
+    if template:
+        (out / _TEMPLATE).write_text(template, encoding="utf-8")
+
+
+def _chat_template(folder: Path) -> str | None:
+    """The chat template that transformers would read in a folder; None if there is none, or several with names."""
+    if (folder / _TEMPLATE).is_file():
+        return (folder / _TEMPLATE).read_text(encoding="utf-8")
+    config = folder / "tokenizer_config.json"
+    stated = json.loads(config.read_text(encoding="utf-8")).get("chat_template") if config.is_file() else None
+    return stated if isinstance(stated, str) else None
 
 
 if __name__ == "__main__":
