@@ -89,6 +89,10 @@ _REASONS = {
     "empty": ("#9a6fb0", "The rationale is empty."),
     "truncated": ("#b8783a", "The text was cut off at the longest length allowed."),
     "too_long": ("#94744d", "The text is longer than the settings allow."),
+    "refused_by_template": (
+        "#87708f",
+        "The model's chat template has no place for such turns, such as a system turn or two of the user in a row.",
+    ),
     "ungrounded_quote": ("#5b8fa8", "The proof quotes words that neither the prompt nor the responses contain."),
     "low_score": ("#8f9d2f", "The proof's Eq. 5 score is below the bound (proofs.min_score)."),
     "not_scored": ("#7d77c9", "The proof has no Eq. 5 score, so it cannot be compared."),

@@ -4,8 +4,8 @@ An examples file is cut into blocks of lines from one source: the selected pairs
 repetition of either. A block is kept under a hash of its lines and of all that encoding reads, so that a round encodes
 only what the rounds before it did not have:
 
-    <key>.arrow     the token ids of the examples that fit, in order
-    <key>.json      written last: the size of the other file, the counts, and which lines were too long
+    <key>.arrow     the token ids of the examples that are kept, in order
+    <key>.json      written last: the size of the other file, the counts, and which lines were dropped, and why
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Stored:
-    """What is known of a block in the cache; `too_long` holds positions among its lines, from 0."""
+    """What is known of a block in the cache; `dropped` holds places among its lines, from 0, with the reason."""
 
     bytes: int
     counts: ExampleCounts
-    too_long: list[int]
+    dropped: list[tuple[int, str]]
 
 
 def blocks_of(examples: Path, encoding: str) -> Iterator[Block]:
@@ -106,7 +106,7 @@ def stored_block(cache: Path, key: str) -> Stored | None:
     """What the cache has of a block; None if that is nothing, or not the whole block."""
     try:
         facts = json.loads((cache / f"{key}.json").read_text(encoding="utf-8"))
-        stored = Stored(facts["bytes"], ExampleCounts(**facts["counts"]), facts["too_long"])
+        stored = Stored(facts["bytes"], ExampleCounts(**facts["counts"]), facts["dropped"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     return stored if facts.get("key") == key and has_size(cache / f"{key}.arrow", stored.bytes) else None
@@ -134,16 +134,16 @@ def _write_block(cache: Path, key: str, parts: Iterable[_Part], schema: Any) -> 
     """Writes a block to a temporary file, then renames it: what is cut short by a kill is never taken for a block."""
     import pyarrow as pa
 
-    counts, too_long = ExampleCounts(), list[int]()
+    counts, dropped = ExampleCounts(), list[tuple[int, str]]()
     temporary, file = cache / f"{key}.{uuid4().hex}.tmp", cache / f"{key}.arrow"
     with temporary.open("wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for part in parts:
             writer.write_batch(part.batch)
-            too_long += [counts.rows_in + i for i in part.too_long]
+            dropped += [(counts.rows_in + i, reason) for i, reason in part.dropped]
             counts.add(part.counts)
     flush(temporary)
     temporary.replace(file)
-    facts = {"key": key, "bytes": file.stat().st_size, "counts": asdict(counts), "too_long": too_long}
+    facts = {"key": key, "bytes": file.stat().st_size, "counts": asdict(counts), "dropped": dropped}
     write_json(cache / f"{key}.json", facts)
 
 
@@ -160,11 +160,11 @@ class _Chunk:
 
 @dataclass(frozen=True)
 class _Part:
-    """The examples of a chunk that fit, as a pyarrow batch; `too_long` holds positions among its lines, from 0."""
+    """The examples of a chunk that are kept, as a pyarrow batch; `dropped` holds places among its lines, with the reason."""
 
     batch: Any
     counts: ExampleCounts
-    too_long: list[int]
+    dropped: list[tuple[int, str]]
 
 
 def _chunks(examples: Path, blocks: Iterable[Block]) -> Iterator[_Chunk]:
@@ -189,8 +189,8 @@ def _encode_chunk(job: TrainingJob, encoder: ChatEncoder, chunk: _Chunk) -> _Par
     counts, schema = ExampleCounts(), _schema(job)
     rows = (parse_line(line, Path(job.examples), chunk.first + i) for i, line in enumerate(chunk.lines))
     encoded = list(encode_rows(rows, job, encoder, job.settings()[0], counts))
-    fitting = [features for features in encoded if features is not None]
+    kept = [features for features in encoded if isinstance(features, dict)]
     # Column by column: `from_pylist` takes ten times as long, a quarter of what tokenizing takes.
-    columns = [pa.array([features[one.name] for features in fitting], one.type) for one in schema]
+    columns = [pa.array([features[one.name] for features in kept], one.type) for one in schema]
     batch = pa.RecordBatch.from_arrays(columns, schema=schema)
-    return _Part(batch, counts, [i for i, features in enumerate(encoded) if features is None])
+    return _Part(batch, counts, [(i, reason) for i, reason in enumerate(encoded) if isinstance(reason, str)])

@@ -70,7 +70,7 @@ def found_sets(job: TrainingJob) -> EncodedSet | None:
 
 
 def _sets(job: TrainingJob) -> dict[str, tuple[TrainingJob, Path]]:
-    """A job for each set that is encoded, and where its examples that are too long are listed."""
+    """A job for each set that is encoded, and where the examples that are dropped are listed."""
     out = Path(job.out)
     sets = {TRAIN: (job, out / DROPPED)}
     if job.validation:
@@ -82,7 +82,7 @@ def encode_sets(job: TrainingJob) -> EncodedSet:
     """Encodes the examples of a training and of its validation, for `train_part`; returns the former.
 
     What its cache has is not encoded again, and what an earlier attempt of this training left is not even looked at.
-    Examples that are too long are written to ``dropped.jsonl`` in its folder. Raises ValueError if none fits the context.
+    Examples that are dropped are written to ``dropped.jsonl`` in its folder. Raises ValueError if none is left.
     """
     # The pool's processes are copies of this one, which tokenizes one text at a time anyway.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -111,8 +111,8 @@ def _made_from(job: TrainingJob) -> str:
 
 
 def _described(counts: ExampleCounts) -> str:
-    kept = counts.rows_in - counts.too_long
-    return f"{kept} examples, {counts.tokens} tokens, {counts.too_long} dropped as too long"
+    refused = f", {counts.refused} refused by the chat template" if counts.refused else ""
+    return f"{counts.kept} examples, {counts.tokens} tokens, {counts.too_long} dropped as too long{refused}"
 
 
 def _packed(encoded: EncodedSet, seq_length: int, target: Path) -> EncodedSet:
@@ -135,17 +135,22 @@ def _encode_set(job: TrainingJob, encoder: ChatEncoder, cache: Path, dropped: Pa
         encode_blocks(job, encoder, list(missing.values()), cache)
     counts, files = ExampleCounts(), list[tuple[str, int]]()
     stored = {block.key: stored_block(cache, block.key) for block in blocks}
-    too_long = list[tuple[Block, list[int]]]()
+    aside = list[tuple[Block, list[tuple[int, str]]]]()
     for block in blocks:
         known = stored[block.key]
         assert known is not None
         counts.add(known.counts)
-        too_long.append((block, known.too_long))
-        if known.counts.rows_in > known.counts.too_long:
+        aside.append((block, known.dropped))
+        if known.counts.kept:
             files.append((str(cache / f"{block.key}.arrow"), known.bytes))
-    _write_dropped(Path(job.examples), too_long, dropped)
+    _write_dropped(Path(job.examples), aside, dropped)
     if not files:
-        raise ValueError(f"no example of {job.examples} fits models.max_tokens = {job.settings()[0].max_tokens}")
+        refused = (
+            f"; {counts.refused} have turns that the chat template of {job.base} refuses" if counts.refused else ""
+        )
+        raise ValueError(
+            f"no example of {job.examples} fits models.max_tokens = {job.settings()[0].max_tokens}{refused}"
+        )
     print(_described(counts), flush=True)
     return EncodedSet(files, counts)
 
@@ -172,13 +177,13 @@ def encoding_of(job: TrainingJob, encoder: ChatEncoder) -> str:
     )
 
 
-def _write_dropped(examples: Path, blocks: Iterable[tuple[Block, list[int]]], dropped: Path) -> None:
-    """Lists the examples that are too long: of those in the cache, only the places are known."""
+def _write_dropped(examples: Path, blocks: Iterable[tuple[Block, list[tuple[int, str]]]], dropped: Path) -> None:
+    """Lists the examples that are dropped: of those in the cache, only the places and reasons are known."""
     with examples.open("rb") as lines, dropped.open("w", encoding="utf-8") as stream:
-        for block, too_long in blocks:
+        for block, known in blocks:
             lines.seek(block.start)
-            places = set(too_long)
-            for i, line in enumerate(islice(lines, max(places, default=-1) + 1)):
-                if i in places:
+            reasons = dict(known)
+            for i, line in enumerate(islice(lines, max(reasons, default=-1) + 1)):
+                if i in reasons:
                     row = parse_line(line, examples, block.first + i)
-                    stream.write(json_line({"id": row["id"], "reason": "too_long", "origin": row.get("origin")}))
+                    stream.write(json_line({"id": row["id"], "reason": reasons[i], "origin": row.get("origin")}))

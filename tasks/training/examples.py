@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from data.records import parse_pair, parse_preference
 from prompts.catalog import JUDGE_PROMPTS, pretraining_for, prover_for
 from prompts.judge import JudgePrompt
@@ -25,6 +27,8 @@ from tasks.training.job import TrainingJob
 
 IGNORED = -100
 """Marks tokens that the loss ignores."""
+TOO_LONG, REFUSED = "too_long", "refused_by_template"
+"""Why an example is dropped: it does not fit the context; or the chat template has no place for such turns."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class ExampleCounts:
 
     rows_in: int = 0
     too_long: int = 0
+    refused: int = 0
     shortened: int = 0
     tokens: int = 0
     trained_tokens: int = 0
@@ -51,10 +56,21 @@ class ExampleCounts:
         """Counts other examples too."""
         self.rows_in += other.rows_in
         self.too_long += other.too_long
+        self.refused += other.refused
         self.shortened += other.shortened
         self.tokens += other.tokens
         self.trained_tokens += other.trained_tokens
         self.longest = max(self.longest, other.longest)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many were dropped for each reason that there was."""
+        reasons = {TOO_LONG: self.too_long, REFUSED: self.refused}
+        return {reason: n for reason, n in reasons.items() if n}
+
+    @property
+    def kept(self) -> int:
+        return self.rows_in - self.too_long - self.refused
 
 
 def prompt_of(role: Role, judge: JudgePrompt) -> tuple[str, str]:
@@ -130,16 +146,21 @@ def encode_rows(
     encoder: ChatEncoder,
     models: ModelSettings,
     counts: ExampleCounts,
-) -> Iterator[dict[str, list[int]] | None]:
-    """The features of each example, in the form TRL's trainers take; None for one that does not fit the context.
+) -> Iterator[dict[str, list[int]] | str]:
+    """The features of each example, in the form TRL's trainers take; of one that is dropped, the reason.
 
     What becomes of them is added to `counts`.
     """
     for row in rows:
-        features = _features(row, job, encoder, models, counts)
         counts.rows_in += 1
+        try:
+            features = _features(row, job, encoder, models, counts)
+        except TemplateError:  # such as Gemma's, for a system turn or two turns of the user in a row
+            counts.refused += 1
+            yield REFUSED
+            continue
         counts.too_long += features is None
-        yield features
+        yield TOO_LONG if features is None else features
 
 
 def _features(

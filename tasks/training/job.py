@@ -16,7 +16,7 @@ COMPLETE = f"all{DONE}"
 CACHE = ".encoded"
 """The folder of a run's encoded examples, for the trainings of later rounds; removed when the run has ended."""
 DROPPED = "dropped.jsonl"
-"""Which examples are too long, in a training's folder."""
+"""Which examples were dropped, and why, in a training's folder."""
 RESULT = f".result{DONE}"
 """Written last of all: the names of the files written, the counts and the metrics."""
 

@@ -150,8 +150,7 @@ def finish(job: TrainingJob, metrics: Mapping[str, Any]) -> None:
     """Writes the result of a training into its folder, last of all."""
     out = Path(job.out)
     counts = EncodedSet.read(out / SCRATCH / TRAIN).counts
-    dropped = {"too_long": counts.too_long} if counts.too_long else {}
-    rows = {"rows_in": counts.rows_in, "kept": counts.rows_in - counts.too_long, "dropped": dropped}
+    rows = {"rows_in": counts.rows_in, "kept": counts.kept, "dropped": counts.dropped}
     made = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file() and path.name[0] != ".")
     files = [path.as_posix() for path in made if path.parts[0] != SCRATCH]
     for name in files:

@@ -104,7 +104,7 @@ def training_job(
 def features_of(job: TrainingJob, encoder: ChatEncoder) -> list[dict[str, list[int]]]:
     """What the trainer is given of a job's examples that fit, encoded one after the other."""
     rows = read_jsonl(Path(job.examples))
-    return [one for one in encode_rows(rows, job, encoder, job.settings()[0], ExampleCounts()) if one is not None]
+    return [one for one in encode_rows(rows, job, encoder, job.settings()[0], ExampleCounts()) if isinstance(one, dict)]
 
 
 def train_here(job: TrainingJob, job_file: Path = Path()) -> dict[str, Any]:

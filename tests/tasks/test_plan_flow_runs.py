@@ -106,7 +106,7 @@ def tokens_of(run: Run, role: Role, examples: Path) -> tuple[int, int]:
     job = TrainingJob("x", role, str(examples), "", "", models, training, optimization, settings.labels.max_tokens, 0)
     encoder = ChatEncoder.load(str(ROOT / "data/world/base-judge"))
     encoded = encode_rows(read_jsonl(examples), job, encoder, settings.models, counts)
-    return sum(one is not None for one in encoded), counts.tokens
+    return sum(isinstance(one, dict) for one in encoded), counts.tokens
 
 
 def read_by(run: Run, prompt: str, played: Artifact) -> int:
