@@ -32,13 +32,13 @@ from tasks.model.chat import DATE
 from tasks.model.endpoint import EndpointEngine, is_endpoint
 from tasks.model.endpoint_errors import EndpointError
 from tasks.model.engine_options import engine_option_problems
-from tasks.model.folder import ModelError, check_model_folder, layers_of, longest_context
+from tasks.model.folder import ModelError, check_model_folder, layers_of, longest_context, read_config
 from tasks.model.location import model_folder
 from tasks.plan.first_rows import READ_AS
 from tasks.plan.plan import roles
 from tasks.rank import prompt_of
 from tasks.settings import BenchmarkSettings, DataSettings, GenerationSettings, Mechanics, ModelSettings
-from tasks.training.layers import too_many
+from tasks.training.layers import not_for_text, too_many
 
 THIS_MACHINE = "this machine"
 _ENDPOINT_S = 20.0
@@ -154,6 +154,9 @@ def _model_problems(config: RunParameters, stand_ins: Mapping[str, str] = {}) ->
         layers, trained = layers_of(folder), getattr(config, "training", Mechanics()).trainable_layers
         if trained is not None and layers is not None and trained > layers and name != "task.prover":
             yield f"{name} = {model!r}: {too_many(trained, layers)}"
+        is_trained = not isinstance(config, BenchmarkConfig) and name != "task.prover"
+        if is_trained and (other := not_for_text(read_config(folder))):
+            yield f"{name} = {model!r}: {other}"
         if problem:
             yield f"{name}: {problem}"
 

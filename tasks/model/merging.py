@@ -17,7 +17,7 @@ from pathlib import Path
 from data.files import hash_folder
 from data.records import content_id
 from tasks.model.folder import ADAPTER, ModelError
-from tasks.model.saving import make_savable
+from tasks.model.saving import PROCESSOR, make_savable
 
 _LONGEST = 600
 _SMALL_FILES = (
@@ -28,6 +28,7 @@ _SMALL_FILES = (
     "merges.txt",
     "chat_template*",
     "prompt.*",
+    *PROCESSOR,
 )
 """What an adapter's folder may have of its own besides the adapter."""
 _TEMPLATE = "chat_template.jinja"

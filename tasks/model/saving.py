@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
+
+PROCESSOR = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""Files of a model that also takes images: engines read them as they start, even if they are only ever given text."""
 
 
 def make_savable(model: Any) -> None:
@@ -30,3 +35,10 @@ def _is_valid(settings: Any) -> bool:
     except ValueError:
         return False
     return True
+
+
+def copy_processor(base: Path, out: Path) -> None:
+    """Copies what the base has for other input than text, which neither the model nor the tokenizer writes."""
+    for name in PROCESSOR:
+        if (base / name).is_file():
+            shutil.copy(base / name, out)

@@ -10,7 +10,7 @@ from tasks.settings import LoraSettings, Mechanics, Optimization
 from tasks.training.distributed import complete_sharding, distributed_arguments, is_sharded, load_model, world_size
 from tasks.training.examples import IGNORED
 from tasks.training.job import TrainingJob
-from tasks.training.layers import train_upper_layers
+from tasks.training.layers import freeze_beside_text, pattern_beside_text, train_upper_layers
 
 
 def label_loss(logits_N2: Any, labels_N: Any, label_smoothing: float) -> Any:
@@ -87,6 +87,7 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
     how = {"dtype": stored, "trust_remote_code": bool(models.trust_remote_code), **attention}
     model = load_model(kind, job.base, sharded, {"num_labels": 1} if scalar else {}, how)
     make_savable(model)
+    freeze_beside_text(model)
     if mechanics.trainable_layers is not None:
         train_upper_layers(model, mechanics.trainable_layers)
     arguments = training_arguments(job, output_dir, encoder)
@@ -106,7 +107,7 @@ def build_trainer(job: TrainingJob, encoder: ChatEncoder, train: Any, validation
         train_dataset=train,
         eval_dataset=validation,
         processing_class=encoder.tokenizer,
-        peft_config=_lora(optimization.lora, scalar),
+        peft_config=lora_config(optimization.lora, scalar, pattern_beside_text(model)),
     )
     if dtype != "float32":
         # What is rounded behind the head is rounded in the loss: two labels whose logits differ by less than 0.1 are equal.
@@ -213,7 +214,8 @@ def _pad_token(encoder: ChatEncoder) -> str:
     return str(tokenizer.convert_ids_to_tokens(0 if encoder.end_id != 0 else 1))
 
 
-def _lora(lora: LoraSettings | None, scalar: bool) -> Any:
+def lora_config(lora: LoraSettings | None, scalar: bool, excluded: str | None) -> Any:
+    """Which adapters are trained; none on the modules that the pattern `excluded` names."""
     if lora is None:
         return None
     from peft import LoraConfig
@@ -223,6 +225,7 @@ def _lora(lora: LoraSettings | None, scalar: bool) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
+        exclude_modules=excluded,
         task_type="SEQ_CLS" if scalar else "CAUSAL_LM",
         modules_to_save=["score"] if scalar else None,
     )

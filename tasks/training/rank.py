@@ -19,6 +19,7 @@ from data.files import flush, json_line, write_json
 from data.store.artifacts import SCRATCH
 from tasks.machine import child
 from tasks.model.chat import DATE, ChatEncoder, prefixed
+from tasks.model.saving import copy_processor
 from tasks.training.distributed import leave, world_size
 from tasks.training.encoded import TRAIN, VALIDATION, EncodedSet
 from tasks.training.examples import ExampleCounts
@@ -68,6 +69,8 @@ def train_part(job: TrainingJob) -> dict[str, Any]:
     # Loaded anew: the trainer has changed its own, and may have made an ordinary token one of padding, which is special.
     encoder = ChatEncoder.load(job.base, bool(models.trust_remote_code), models.system)
     _save(trainer, encoder, Path(job.out), engine_dtype(models.dtype, torch.cuda.is_available()))
+    if trainer.accelerator.is_main_process:
+        copy_processor(Path(job.base), Path(job.out) / "checkpoint")
     return _metrics(job, encoded.counts, trainer, seconds)
 
 

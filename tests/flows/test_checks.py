@@ -49,6 +49,21 @@ def test_a_context_longer_than_the_model_reads_is_refused(world: Path, model: Pa
     check(config(world, **{"models.max_tokens": 512}))
 
 
+def with_config(model: Path, **more: Any) -> None:
+    (model / "config.json").write_text(json.dumps({**json.loads((model / "config.json").read_text()), **more}))
+
+
+def test_a_model_that_cannot_be_trained_on_text_is_refused(world: Path, model: Path) -> None:
+    with_config(model, model_type="mistral3", vision_config={})
+    said = "a model of the type mistral3 also takes images or sound, and transformers cannot train it on text alone"
+    for role in ("judge", "prover"):
+        text = refusal(config(world, **{f"models.{role}_base": str(model)}))
+        assert text.startswith(f"models.{role}_base = '{model}': {said}")
+    check(benchmark(world, str(model)))
+    with_config(model, model_type="gemma3")
+    check(config(world, **{"models.judge_base": str(model)}))
+
+
 def break_lfs(model: Path) -> str:
     (model / "model.safetensors").write_text(POINTER)
     return "is a Git LFS pointer, not the file itself"
