@@ -19,6 +19,9 @@ from tasks.model.engine import Answer, Completion, Failure, Request, Sampling
 PROMPT_TOO_LONG = "prompt_too_long"
 """Why a row gets no request, or a game no verdict: its prompt does not fit the context."""
 
+REFUSED = "refused_by_template"
+"""Why an example is dropped, or a comparison has failed: the chat template has no place for such turns."""
+
 
 @dataclass(frozen=True)
 class Skip:

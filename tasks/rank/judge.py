@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from jinja2 import TemplateError
+
 from data.records import RecordError, ResponsePair, prompt_key
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import Answer, Completion, Failure, OnAnswer, Request, Requests
@@ -17,7 +19,7 @@ from tasks.model.judging import (
     build_score_request,
     compare_scores,
 )
-from tasks.model.requests import PROMPT_TOO_LONG, Asking, PendingRow
+from tasks.model.requests import PROMPT_TOO_LONG, REFUSED, Asking, PendingRow
 from tasks.rank.inputs import Prompt, pair_of, pair_or_error, read_messages, read_responses
 from tasks.rank.results import (
     Comparison,
@@ -185,7 +187,12 @@ class Judge:
                 key = (prompt_key(pair.prompt), response)
                 if key not in scores:
                     scores[key] = None  # until the score arrives; it stays None if the text does not fit
-                    request = build_score_request(query, self.encoder, pair.prompt, response, "score")
+                    try:
+                        request = build_score_request(query, self.encoder, pair.prompt, response, "score")
+                    except TemplateError as error:  # of these turns: others are scored all the same
+                        failed[key] = Failure(REFUSED, f"the chat template refuses the prompt's turns: {error}")
+                        del scores[key]
+                        continue
                     requested += [(key, request)] if request is not None else []
         answers = self._generate([(0, 0, request) for _, request in requested], query)
         for (key, _), reply in zip(requested, answers, strict=True):

@@ -21,14 +21,15 @@ from data.records import parse_pair, parse_preference
 from prompts.catalog import JUDGE_PROMPTS, pretraining_for, prover_for
 from prompts.judge import JudgePrompt
 from tasks.model.chat import ChatEncoder
+from tasks.model.requests import REFUSED
 from tasks.model.scalar import SCALAR
 from tasks.settings import ModelSettings, Role
 from tasks.training.job import TrainingJob
 
 IGNORED = -100
 """Marks tokens that the loss ignores."""
-TOO_LONG, REFUSED = "too_long", "refused_by_template"
-"""Why an example is dropped: it does not fit the context; or the chat template has no place for such turns."""
+TOO_LONG = "too_long"
+"""Why an example is dropped: it does not fit the context."""
 
 
 @dataclass(frozen=True)

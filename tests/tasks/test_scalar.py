@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,19 @@ def test_ranking_scores_each_response_once(encoder: ChatEncoder) -> None:
     assert (judge.usage.generations, judge.usage.batches, judge.usage.comparisons) == (3, 1, 3)
     too_long = judge.compare("Taste?", "zuvi " * 600, "vato")
     assert (too_long.winner, too_long.nulls) == (None, 1)
+
+
+def test_turns_that_the_template_refuses_fail_alone(tokenizer: Any) -> None:
+    strict = copy.deepcopy(tokenizer)
+    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+    strict.chat_template = refusing + strict.chat_template
+    encoder = ChatEncoder(strict)
+    judge = Judge(scored(encoder), encoder, ASKING)
+    refused = [Message("system", "Be brief."), Message("user", "Taste?")]
+    first, second = judge.compare_many([(refused, "zuvi", "vato"), ("Taste?", "zuvi vato", "vato")])
+    assert (first.winner, first.answers[0].answer.malformed) == (None, "refused_by_template")
+    assert "no system turn" in first.answers[0].answer.detail
+    assert second.winner == 0
 
 
 # ---- a real model ---------------------------------------------------------------------------------------------------------
