@@ -40,7 +40,7 @@ def generate_shards(job: dict[str, Any], store: str, worker: int, checkout: Fact
         worker: Which of the stage's workers this is.
         checkout: The run's prompts and versions, which this machine's are compared with.
     """
-    check_same(checkout, get_run_logger().warning)
+    check_same(checkout, lambda line: get_run_logger().warning(line))
     tokens_from_blocks()
     runs = RunStore(store, _run_name(job))
     generation = GenerationJob(**job).under(runs.root)
@@ -93,7 +93,7 @@ def train_model(
         node: Which of the training's machines this is.
         checkout: The run's prompts and versions, which this machine's are compared with.
     """
-    check_same(checkout, get_run_logger().warning)
+    check_same(checkout, lambda line: get_run_logger().warning(line))
     tokens_from_blocks()
     runs = RunStore(store, _run_name(job))
     paths = {name: inside(runs.root, job[name]) for name in ("examples", "out", "validation", "cache") if job.get(name)}
