@@ -123,7 +123,7 @@ def test_a_users_recipe_is_a_deployment_until_it_is_removed(services: Services, 
     with pytest.raises(ConfigError, match="self-train/mine: cancel its runs first, or wait for their end: waits"):
         undeploy("self-train/mine")
     cancel_run(run)
-    until(lambda: "waits" not in under_way(), 60)  # the worker may have taken it
+    until(lambda: "waits" not in under_way(), 180)  # the worker may have taken it, and be busy
     undeploy("self-train/mine")
     assert gone() == []
     assert httpx.get(f"{services.ui}/api/deployments/name/self-train/mine").status_code == httpx.codes.NOT_FOUND
