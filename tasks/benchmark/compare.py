@@ -10,8 +10,8 @@ from data.benchmarks.items import Benchmark
 from tasks.benchmark import bootstrap
 from tasks.benchmark.bootstrap import DRAWS, Numbers, Sums
 from tasks.benchmark.games import Games, GamesError, adaptive
-from tasks.benchmark.paired import two_sided, units_of
 from tasks.benchmark.score import SCORERS, check_knockouts, extent, rounded, tabulate
+from tasks.benchmark.sign_flip import two_sided, units_of
 from tasks.page import charts
 from tasks.page.rendering import template
 

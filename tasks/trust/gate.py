@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from data.files import read_jsonl
 from data.store.artifacts import Artifact, Counts, Input, Outcome, StageError
 from tasks.benchmark.games import Games, of_rows
-from tasks.benchmark.paired import units_of
 from tasks.benchmark.play import GAMES
 from tasks.benchmark.rules import decided
 from tasks.benchmark.sets import read_set
+from tasks.benchmark.sign_flip import units_of
 from tasks.export import Candidate
 from tasks.model.strictness import stricter_than
 from tasks.run.rounds import HARMFUL, PASSED, ROLLED_BACK, STOPPED

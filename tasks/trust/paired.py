@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from tasks.benchmark.paired import one_sided
+from tasks.benchmark.sign_flip import one_sided
 
 POWER = 0.8
 """The probability with which the smallest harm is shown; customary (Cohen, 1988)."""
