@@ -50,7 +50,9 @@ class Method:
             "tokens_generated": sum(m["tokens_generated"] for m in generated),
             "seconds": round(sum(a.manifest.seconds for a in self.stages), 1),
             "tokens_a_judgment": heldout["mean_tokens"],
-            "warnings": [f"{a.manifest.name}: {line}" for a in self.benchmarks for line in a.manifest.warnings],
+            "warnings": [
+                f"{a.manifest.name}: {line}" for a in (*self.stages, *self.benchmarks) for line in a.manifest.warnings
+            ],
             "sets": {set_name(a): a.manifest.metrics["accuracy"] for a in self.benchmarks if set_name(a) != "held-out"},
         }
         drawn = {set_name(a): a.manifest.metrics["interval"] for a in self.benchmarks if "drawn" in a.manifest.metrics}

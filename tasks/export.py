@@ -119,7 +119,7 @@ def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: 
     for round, _, benchmark in judges:
         row = table.get(round, {})
         accuracy = float(benchmark.manifest.metrics["accuracy"])
-        known = {key: row.get(key) for key in ("labels_kept", "labels_of", "kept_right", "examples")}
+        known = {key: row.get(key) for key in ("labels_kept", "labels_of", "kept_right", "examples", "examples_of")}
         name = row.get("name", str(round))
         rounds.append(
             {

@@ -266,4 +266,13 @@ def _outcome(work: Path) -> Outcome:
     """The outcome reported by a finished training."""
     shutil.rmtree(work / SCRATCH, ignore_errors=True)  # the child may have been killed before it did this
     result = json.loads((work / RESULT).read_text(encoding="utf-8"))
-    return Outcome(Counts(**result["counts"]), result["metrics"])
+    counts = Counts(**result["counts"])
+    return Outcome(counts, result["metrics"]).warning(_lost(counts))
+
+
+def _lost(counts: Counts) -> list[str]:
+    """One line if more than half of the examples were dropped, otherwise none."""
+    if sum(counts.dropped.values()) <= counts.rows_in / 2:
+        return []
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in counts.dropped.items())
+    return [f"over half of the examples are dropped, and not learned from: {reasons}, of {counts.rows_in:,}"]

@@ -35,7 +35,7 @@ def template(name: str) -> Template:
     )
     environment.filters |= {"percent": percent, "number": number, "duration": duration, "json": canonical_json}
     environment.filters |= {"reason": words.reason, "explained": words.explained, "cut": cut, "inline": charts.inline}
-    environment.filters |= {"shell": shlex.quote}
+    environment.filters |= {"shell": shlex.quote, "of": of_all}
     environment.globals |= {"term": words.term, "terms": words.TERMS}
     return environment.get_template(name)
 
@@ -47,6 +47,11 @@ def percent(share: float | None) -> str:
 
 def number(value: float | None, digits: int = 0) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def of_all(part: float | None, whole: float | None) -> str:
+    """A number, and of how many it is unless it is all of them: "700 of 2,000"."""
+    return number(part) if part == whole else f"{number(part)} of {number(whole)}"
 
 
 def duration(seconds: float | None) -> str:

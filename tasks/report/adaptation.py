@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks.adapt import Adapted
 from tasks.benchmark.play import set_name
 from tasks.page import charts
-from tasks.page.rendering import duration, number, percent
+from tasks.page.rendering import duration, number, of_all, percent
 from tasks.page.summary import Summary, Table
 from tasks.report.benchmarks import shown_score
 from tasks.run.stage import Run
@@ -22,7 +22,8 @@ _FORGETTING_NOTE = "Scores in %. A drop here is what the judge forgot during ada
 
 def summary(run: Run, made: Sequence[Adapted]) -> Summary:
     """The page."""
-    tables = [Table("Learning curve", [_row(one) for one in made], (_CURVE_NOTE,))]
+    some_dropped = any(one.trained.manifest.counts.dropped for one in made if one.trained)
+    tables = [Table("Learning curve", [_row(one, some_dropped) for one in made], (_CURVE_NOTE,))]
     if made[0].general:
         tables.append(Table("General benchmarks", _before_and_after(made), (_FORGETTING_NOTE,)))
     points = []
@@ -35,13 +36,15 @@ def summary(run: Run, made: Sequence[Adapted]) -> Summary:
     return Summary(run.store.run_name, "A judge adapted to a task.", tables, [chart], facts, run.warnings())
 
 
-def _row(one: Adapted) -> dict[str, str]:
+def _row(one: Adapted, some_dropped: bool) -> dict[str, str]:
     metrics = one.heldout.manifest.metrics
     trained = one.trained.manifest if one.trained else None
     facts = trained.metrics if trained else {}
     interval = metrics["interval"]
+    counts = trained.counts if trained else None
     return {
         "pairs": number(one.size) if one.size else "before",
+        **({"examples learned from": of_all(counts.kept, counts.rows_in) if counts else "–"} if some_dropped else {}),
         "held-out accuracy": percent(metrics["accuracy"]),
         "95% interval": f"{percent(interval[0])} – {percent(interval[1])}" if interval else "–",
         "steps": number(facts.get("steps")),

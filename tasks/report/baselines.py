@@ -71,6 +71,7 @@ def summary(run_name: str, found: Found) -> Summary:
         for m, rows in by_method.items()
     ]
     loud = [f"seed {seed}, {line}" for seed, rows in found.items() for row in rows for line in row["warnings"]]
+    loud = list(dict.fromkeys(loud))  # methods have stages in common
     return Summary(
         run_name,
         intro,

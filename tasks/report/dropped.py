@@ -16,6 +16,9 @@ _ROWS = {
     "label": "Labels: unlabeled pairs",
     "select": "Proofs: labeled pairs",
     "training-set": "Training sets: examples",
+    "pretrain": "Pre-training: examples",
+    "train-prover": "Training the prover: examples",
+    "train-judge": "Training judges: examples",
     "benchmark": "Measuring: held-out pairs",
 }
 """Whose rows are counted: not those of stages that generate, as the stages that read these account for them."""

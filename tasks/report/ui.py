@@ -245,6 +245,8 @@ def _figures(row: Row, is_best: bool) -> Iterator[tuple[str, str]]:
     yield "valid proofs", percent(row["proofs_valid"] / proofs) if proofs else "–"
     yield "proof score", number(row["proof_score"], 3)
     yield "training examples", number(row["examples"])
+    lost = (row["examples_of"] or 0) - (row["examples"] or 0)
+    yield "examples dropped", number(lost) if lost else "–"
     yield "loss", f"{number(row['first_loss'], 2)} → {number(row['last_loss'], 2)}" if row["last_loss"] else "–"
     yield "tokens/s", number(row["tokens_per_s"])
     yield "time", duration(row["seconds"])

@@ -27,9 +27,10 @@ def learned(table: Sequence[Row], chosen: int) -> str:
     rounds = [f"{number(n)} of round {round}" for round, n in row["pseudo_by_round"].items()]
     by_round = f" ({', '.join(rounds)})" if len(rounds) > 1 else ""
     again = f", {number(row['repeated'])} of labeled pairs again" if row["repeated"] else ""
+    lost = f"; the training kept {number(row['examples'])} of these" if row["examples"] != row["examples_of"] else ""
     return (
         f"{number(row['labeled'])} of labeled pairs{human}, "
-        f"{number(row['pseudo_labeled'])} of pseudo-labeled pairs{by_round}{again}"
+        f"{number(row['pseudo_labeled'])} of pseudo-labeled pairs{by_round}{again}{lost}"
     )
 
 

@@ -124,6 +124,7 @@ def _proof_audit(kinds: Mapping[str, Artifact]) -> Row | None:
 
 
 def _training(run: Run, judge: Artifact | None) -> Row:
+    """What the judge learned from: those of its examples that the training kept, of how many; origins are of all of them."""
     metrics = judge.manifest.metrics if judge else {}
     wanted = judge.manifest.inputs.get("examples") if judge else None
     of = (
@@ -135,7 +136,8 @@ def _training(run: Run, judge: Artifact | None) -> Row:
     sizes = examples.manifest.metrics if examples else {}
     origins = sizes.get("origins", {})  # not there in sets of earlier versions
     return {
-        "examples": examples.manifest.counts.kept if examples else None,
+        "examples": judge.manifest.counts.kept if judge else None,
+        "examples_of": judge.manifest.counts.rows_in if judge else None,
         "labeled": sizes.get("labeled"),
         "pseudo_labeled": sizes.get("pseudo_labeled"),
         "repeated": sizes.get("repeated"),

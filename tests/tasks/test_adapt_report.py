@@ -78,6 +78,16 @@ def test_what_the_report_says(tmp_path: Path, encoder: ChatEncoder) -> None:
     assert "| x | 80.0% | 75.5% | -4.5 |" in page.with_suffix(".md").read_text()
 
 
+def test_examples_that_are_dropped_are_not_learned_from(tmp_path: Path, encoder: ChatEncoder) -> None:
+    run = run_with(tmp_path, encoder, lambda request, j: "")
+    counts = Counts(2000, 700, {"too_long": 1300})
+    facts = {"steps": 4, "tokens": 5000, "epochs": 1}
+    judge = run.find_or_make("size-1000/judge", "train-judge", {}, {}, lambda context: Outcome(counts, facts))
+    made = [Adapted(0, None, measured(run, "before", 0.5)), Adapted(1000, judge, measured(run, "size-1000", 0.6))]
+    shown = [(row["pairs"], row["examples learned from"]) for row in summary(run, made).tables[0].rows]
+    assert shown == [("before", "–"), ("1,000", "700 of 2,000")]
+
+
 def test_without_general_sets_nothing_is_said_of_them(tmp_path: Path, encoder: ChatEncoder) -> None:
     run = run_with(tmp_path, encoder, lambda request, j: "")
     before = Adapted(0, None, measured(run, "before", 0.5))

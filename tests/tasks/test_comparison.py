@@ -86,6 +86,8 @@ def test_warnings_of_a_method_come_first_and_name_the_seed() -> None:
         "sides", {3: [row("gram", 0.7, warnings=["gram/benchmark: over half of <b>"])], 4: [row("gram", 0.8)]}
     )
     assert page.warnings == ["seed 3, gram/benchmark: over half of <b>"]
+    both = [row(method, 0.7, warnings=["prover: over half"]) for method in ("rationale", "self-trained")]
+    assert summary("sides", {3: both}).warnings == ["seed 3, prover: over half"], "of a stage that both have"
     assert page.markdown().split("\n\n")[2:4] == ["**Warning**", "    seed 3, gram/benchmark: over half of <b>"]
 
 

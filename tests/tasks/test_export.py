@@ -174,10 +174,19 @@ def test_the_card_says_what_was_promised_gated_audited_and_reviewed(tmp_path: Pa
 
 
 def test_examples_are_counted_by_who_labeled_them_and_in_which_round() -> None:
-    row = {"round": 2, "labeled": 52, "human": 12, "pseudo_labeled": 446, "repeated": 30}
+    row = {
+        "round": 2,
+        "labeled": 52,
+        "human": 12,
+        "pseudo_labeled": 446,
+        "repeated": 30,
+        "examples": 528,
+        "examples_of": 528,
+    }
     table = [{**row, "pseudo_by_round": {"1": 192, "2": 254}}]
     assert learned(table, 2) == (
         "52 of labeled pairs (12 with a rationale by people), 446 of pseudo-labeled pairs (192 of round 1, 254 of round 2), "
         "30 of labeled pairs again"
     )
+    assert learned([{**table[0], "examples": 300}], 2) == f"{learned(table, 2)}; the training kept 300 of these"
     assert learned(table, 1) == ""

@@ -8,15 +8,20 @@ from typing import Any
 
 import pytest
 
+from data.files import write_json
+from data.store.store import RunStore
 from tasks.model.chat import ChatEncoder
 from tasks.model.malformed import UselessReplies, shortened
 from tasks.report.self_training import metrics_lines, write_report
 from tasks.report.ui import progress_summary
 from tasks.run.stage import Run
 from tasks.run.watch import describe
-from tests.conftest import true_judge
+from tasks.train import train_judge
+from tasks.training.job import RESULT, TrainingJob
+from tests.conftest import artifact, settings_with, true_judge
 from tests.support.generating import stage
 from tests.support.labeling import PAIRS, labels_of
+from tests.support.training_jobs import BASE, example_rows
 from tests.support.written_run import fake_run
 
 
@@ -90,6 +95,18 @@ def test_rows_that_mostly_do_not_fit_are_said(run: Run, tmp_path: Path, job: Any
     assert made.manifest.warnings == [
         "over half of the rows are lost to one reason: prompt_too_long, 7 of 11. The first: 'row 2'"
     ]
+
+
+@pytest.mark.parametrize(("kept", "said"), [(50, False), (49, True)])
+def test_a_training_that_mostly_drops_its_examples_says_so(tmp_path: Path, kept: int, said: bool) -> None:
+    def trains(job: TrainingJob, *_: object) -> None:
+        counts = {"rows_in": 100, "kept": kept, "dropped": {"too_long": 90 - kept, "refused_by_template": 10}}
+        write_json(Path(job.out) / RESULT, {"files": [], "counts": counts, "metrics": {}})
+
+    run = Run(RunStore(tmp_path, "run"), settings_with(models={"judge_base": str(BASE)}), 0, trainer=trains)
+    judge = train_judge(run, 0, artifact(run, "examples", {"examples.jsonl": example_rows(2)}))
+    line = "over half of the examples are dropped, and not learned from: too_long 41, refused_by_template 10, of 100"
+    assert judge.manifest.warnings == ([line] if said else [])
 
 
 def test_the_report_shows_warnings_first_and_as_text(tmp_path: Path, encoder: ChatEncoder) -> None:

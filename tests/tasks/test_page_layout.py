@@ -36,7 +36,7 @@ def report(run: Run, rounds: int) -> str:
     """A run's page with so many rounds, large numbers and long names, and sets of many parts; its best round is in the middle."""
     content = page_content(run, {"Judge trained from": MODEL, "Recipe": f"{MODEL}.toml"})
     large: dict[str, Any] = {
-        "examples": 12_345_678, "labeled": 1_234_567, "pseudo_labeled": 11_111_111, "human": 123_456,
+        "examples": 12_345_678, "examples_of": 12_456_789, "labeled": 1_234_567, "pseudo_labeled": 11_111_111, "human": 123_456,
         "pseudo_by_round": {str(i): 1_010_101 for i in range(1, rounds)}, "labels_kept": 499_123,
         "labels_of": 500_000, "proofs_valid": 7_345_678, "proof_candidates": 8_000_000, "pairs_selected": 498_765,
         "vote_margins": {str(margin): 123_456 for margin in range(0, 17, 2)}, "promised": 0.95, "promise_holds": False,

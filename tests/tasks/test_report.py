@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from data.store.artifacts import Counts
+from data.store.store import RunStore
+from tasks.export import card_facts
 from tasks.page import charts
-from tasks.report.self_training import metrics_lines, write_metrics
+from tasks.report.dropped import losses
+from tasks.report.self_training import metrics_lines, write_metrics, write_report
+from tasks.report.ui import rounds_as_columns
+from tasks.run.checked import learned
 from tasks.run.rounds import best_round, round_table
 from tasks.run.stage import Run
-from tests.support.written_run import (
-    BATCH,
-    fake_run,
-)
+from tests.support.written_run import BATCH, fake_run, fake_settings, put
 
 # ---- numbers ----------------------------------------------------------------------------------------------------------
 
@@ -50,6 +53,35 @@ def test_round_table_numbers(reported: Run) -> None:
 def test_the_final_fine_tuning_counts_the_human_examples(reported: Run) -> None:
     row = round_table(reported)[3]
     assert (row["examples"], row["labels_of"], row["proofs_valid"], row["last_loss"]) == (1, None, None, 3.5)
+
+
+def test_examples_that_a_training_dropped_are_not_learned_from(tmp_path: Path) -> None:
+    run = Run(RunStore(tmp_path, "short"), fake_settings(), 0)
+    sizes = {"labeled": 20, "pseudo_labeled": 0, "repeated": 0}
+    made = put(
+        run, "round-0/training-set", "training-set", 0, {"examples.jsonl": [{"id": i} for i in range(20)]}, sizes
+    )
+    counts = Counts(20, 7, {"too_long": 12, "refused_by_template": 1})
+    inputs = {"examples": made.ref("examples.jsonl")}
+    judge = put(run, "round-0/judge", "train-judge", 0, {}, {"first_loss": 2.5, "last_loss": 0.5}, counts, inputs)
+    put(run, "prover", "train-prover", None, {}, counts=Counts(9, 8, {"too_long": 1}))
+    put(run, "pretrained", "pretrain", None, {}, counts=Counts(5, 4, {"too_long": 1}))
+    games = put(run, "round-0/benchmark", "benchmark", 0, {}, {"accuracy": 0.6}, Counts(50, 50))
+
+    [row] = round_table(run)
+    assert (row["examples"], row["examples_of"], row["labeled"]) == (7, 20, 20)
+    assert learned([row], 0) == "20 of labeled pairs, 0 of pseudo-labeled pairs; the training kept 7 of these"
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "Nothing was dropped." not in page
+    assert page.count(">7 of 20<") == 2
+    assert [(loss.title, loss.of, dict(loss.reasons)) for loss in losses(run)] == [
+        ("Pre-training: examples", 5, {"too_long": 1}),
+        ("Training the prover: examples", 9, {"too_long": 1}),
+        ("Training judges: examples", 20, {"too_long": 12, "refused_by_template": 1}),
+    ]
+    rows = {row["figure"]: row["round 0"] for row in rounds_as_columns([row])[0]}
+    assert (rows["training examples"], rows["examples dropped"]) == ("7", "13")
+    assert card_facts(run, [(0, judge, games)], (0, judge, games), {})["rounds"][0]["examples_of"] == 20
 
 
 def test_the_best_round_is_the_earliest_of_equals(reported: Run) -> None:

@@ -147,7 +147,8 @@ def test_a_large_run_has_no_cell_that_is_too_wide(reported: Run) -> None:
     """With the numbers of the paper: five columns fit the UI, see `ui.COLUMNS`."""
     one = round_table(reported)[1]
     large = {
-        "labels_of": 500_000, "labels_kept": 412_345, "label_balance": {"A": 206_000, "B": 206_345}, "examples": 3_312_345,
+        "labels_of": 500_000, "labels_kept": 412_345, "label_balance": {"A": 206_000, "B": 206_345}, "examples": 3_112_345,
+        "examples_of": 3_312_345,
         "proof_candidates": 4_000_000, "proofs_valid": 3_900_000, "labels_dropped": {"low_confidence": 87_655},
         "seconds": 360_000.0, "tokens_per_s": 123_456.7,
     }  # fmt: skip
