@@ -15,12 +15,16 @@ from tasks.settings import Role, Settings
 
 Line = dict[str, Any]
 
+_NO_RATE = (
+    "that is at most one token per request, so no rate of generation is taken, and the time is estimated from FLOPs"
+)
+
 
 def measured_in(folder: Path, settings: Settings) -> tuple[dict[str, float], list[str]]:
     """Assumptions by name, from a run folder's ``metrics.jsonl``, for a run with these settings; and notes on them.
 
     Raises PlanError if the folder has none. Stages that the run has not reached are left out; rates are taken only if it
-    trained the same base models.
+    trained the same base models, and the judge's rate of generation only if both judges write rationales.
     """
     file = folder / "metrics.jsonl"
     if not file.is_file():
@@ -32,7 +36,7 @@ def measured_in(folder: Path, settings: Settings) -> tuple[dict[str, float], lis
         "kept_labels": _kept_share(kinds.get("label", [])),
         "votes_cast": _votes_cast(kinds.get("label", [])),
         "kept_proofs": _kept_share(line for line in kinds.get("select", []) if line.get("candidates")),
-        "reply_share": _share(_votes_mean(kinds), settings.labels.max_tokens),
+        "reply_share": _share(_reply_mean(kinds), settings.labels.max_tokens),
         "proof_share": _share(_proof_mean(kinds), settings.proofs.max_tokens),
     }
     notes = []
@@ -50,17 +54,32 @@ def measured_in(folder: Path, settings: Settings) -> tuple[dict[str, float], lis
             continue
         stages = ("vote", "benchmark") if role == "judge" else ("prove",)
         found[f"{role}_training"] = _training_rate(kinds.get(f"train-{role}", []))
+        if role == "judge" and (who := _replies_with_labels(folder, settings)):
+            notes.append(f"{who} with the label alone: {_NO_RATE}")
+            continue
         found[f"{role}_generation"] = _generation_rate([one for kind in stages for one in kinds.get(kind, [])])
     return {name: value for name, value in found.items() if value is not None}, notes
 
 
-def _base_of(folder: Path, role: Role) -> dict[str, str] | None:
+def _exported(folder: Path) -> dict[str, Any]:
+    """The settings of the stage that exported the run's judge; empty if it has not come to that."""
     manifest = folder / "final" / "manifest.json"
-    if not manifest.is_file():
-        return None
-    card = json.loads(manifest.read_text(encoding="utf-8"))["config"]["card"]
-    known: dict[str, str] | None = card.get(f"{role}_base")
+    found: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))["config"] if manifest.is_file() else {}
+    return found
+
+
+def _base_of(folder: Path, role: Role) -> dict[str, str] | None:
+    known: dict[str, str] | None = _exported(folder).get("card", {}).get(f"{role}_base")
     return known
+
+
+def _replies_with_labels(folder: Path, settings: Settings) -> str:
+    """Which of the two judges replies with the label alone, as the beginning of a sentence; empty if neither does."""
+    there = not _exported(folder)["prompt"]["reply"]["has_rationale"]
+    here = not settings.judge_prompt.has_rationale
+    if there and here:
+        return f"the judge of {folder} and the planned one reply"
+    return f"the judge of {folder} replies" if there else "the planned judge replies" if here else ""
 
 
 def _ratio(lines: Iterable[Line], part: Callable[[Line], float], whole: Callable[[Line], float]) -> float | None:
@@ -82,9 +101,11 @@ def _votes_cast(lines: Iterable[Line]) -> float | None:
     return None if share == 1 else share
 
 
-def _votes_mean(kinds: dict[str, list[Line]]) -> float | None:
+def _reply_mean(kinds: dict[str, list[Line]]) -> float | None:
+    """None if the votes are labels alone, of one token each: that says nothing of replies."""
     votes = {one["round"]: one.get("votes", 0) for one in kinds.get("label", [])}
-    return _ratio(kinds.get("vote", []), lambda one: one["tokens_generated"], lambda one: votes.get(one["round"], 0))
+    mean = _ratio(kinds.get("vote", []), lambda one: one["tokens_generated"], lambda one: votes.get(one["round"], 0))
+    return mean if mean is not None and mean > 1 else None
 
 
 def _proof_mean(kinds: dict[str, list[Line]]) -> float | None:

@@ -93,7 +93,7 @@ def test_rows_are_counted_as_they_are_read(tmp_path: Path) -> None:
 # ---- like a run that is there -------------------------------------------------------------------------------------------------
 
 
-def run_folder(folder: Path, judge: str = "data/world/base-judge") -> Path:
+def run_folder(folder: Path, judge: str = "data/world/base-judge", has_rationale: bool = True) -> Path:
     lines: list[dict[str, Any]] = [
         {
             "stage": "vote",
@@ -121,7 +121,8 @@ def run_folder(folder: Path, judge: str = "data/world/base-judge") -> Path:
     ]
     write_jsonl(folder / "metrics.jsonl", ({"name": str(i), **line} for i, line in enumerate(lines)))
     card = {"judge_base": {"folder": Path(judge).name}, "prover_base": {"hub": "org/other"}}
-    write_json(folder / "final" / "manifest.json", {"config": {"card": card}})
+    prompt = {"reply": {"has_rationale": has_rationale}}
+    write_json(folder / "final" / "manifest.json", {"config": {"card": card, "prompt": prompt}})
     return folder
 
 
@@ -148,6 +149,24 @@ def test_rates_of_other_models_are_not_taken(tmp_path: Path) -> None:
     found, notes = measured_in(run_folder(tmp_path, judge="another"), load_recipe("demo"))
     assert not {"judge_training", "judge_generation"} & found.keys()
     assert len(notes) == 2
+
+
+def test_rates_of_labels_alone_are_not_those_of_rationales(tmp_path: Path) -> None:
+    demo = load_recipe("demo")
+    labels = demo.with_label_judge("compact-label", "labels")
+    reasons, alone = run_folder(tmp_path / "reasons"), run_folder(tmp_path / "labels", has_rationale=False)
+    for folder, to_plan, who in (
+        (reasons, labels, "the planned judge replies"),
+        (alone, demo, f"the judge of {alone} replies"),
+        (alone, labels, f"the judge of {alone} and the planned one reply"),
+    ):
+        found, notes = measured_in(folder, to_plan)
+        assert "judge_generation" not in found
+        assert found["judge_training"] == pytest.approx(25_000 / 130)
+        assert notes[0].startswith(f"{who} with the label alone: ")
+    lines = (alone / "metrics.jsonl").read_text().replace('"tokens_generated": 4800', '"tokens_generated": 160')
+    (alone / "metrics.jsonl").write_text(lines)
+    assert "reply_share" not in measured_in(alone, demo)[0], "one token a vote"
 
 
 def test_given_rates_win_over_measured_ones(world: Path, tmp_path: Path) -> None:
