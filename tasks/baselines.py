@@ -41,7 +41,9 @@ class Method:
         """The report's row. Trained tokens count every epoch; generated tokens are those of proofs and votes."""
         trained = [a.manifest.metrics for a in self.stages if a.manifest.kind in _TRAININGS]
         generated = [a.manifest.metrics for a in self.stages if a.manifest.kind in _GENERATIONS]
-        heldout = next(a.manifest.metrics for a in self.benchmarks if set_name(a) == "held-out")
+        played = next(a.manifest for a in self.benchmarks if set_name(a) == "held-out")
+        heldout = played.metrics
+        votes = heldout["games"] / (len(ORDERS) * played.counts.rows_in)
         row = {
             "method": self.name,
             "accuracy": heldout["accuracy"],
@@ -49,7 +51,7 @@ class Method:
             "tokens_trained": round(sum(m["tokens"] * m["epochs"] for m in trained)),
             "tokens_generated": sum(m["tokens_generated"] for m in generated),
             "seconds": round(sum(a.manifest.seconds for a in self.stages), 1),
-            "tokens_a_judgment": heldout["mean_tokens"],
+            "tokens_a_judgment": round(votes * heldout["mean_tokens"], 2),
             "warnings": [
                 f"{a.manifest.name}: {line}" for a in (*self.stages, *self.benchmarks) for line in a.manifest.warnings
             ],

@@ -24,8 +24,8 @@ TERMS = {
     "guessing": "What a judge would reach by tossing a coin: 50%.",
     "p-value": "How often a difference this large would be seen if both judges were equally good (exact sign-flip test on the "
     "same judgments, those of a prompt together). Below 0.05 is usually called significant.",
-    "position consistency": "The share of pairs for which the same response is preferred in both orders. A judge that always "
-    "picks the first response has 0%.",
+    "position consistency": "The share of pairs for which the same response is preferred in both orders; if a pair gets several "
+    "votes in each order, they count one by one. A judge that always picks the first response has 0%.",
     "first shown": "Where the two orders disagree, how often the response shown first was preferred. Far from 50% means that "
     "the judge looks at the position, not at the text.",
     "round": "One turn of self-training: the judge labels new pairs, the prover explains the labels, and the judge is trained "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from data.benchmarks.items import Item
@@ -13,7 +13,9 @@ from data.records import Label, flip
 from data.seeds import derive_seed
 from data.store.artifacts import SHARDS, Artifact
 from prompts.template import render_conversation
+from tasks.benchmark.games import Game
 from tasks.benchmark.play import GAMES, query_of
+from tasks.benchmark.rules import decided
 from tasks.benchmark.sets import HELD_OUT, ITEMS
 from tasks.model.judging import JudgeQuery, read_answer
 from tasks.run.rows import generated_for
@@ -26,7 +28,7 @@ Row = dict[str, Any]
 
 
 def wrong_pairs(run: Run, round: int, n: int = WRONG) -> tuple[list[Row], int]:
-    """Up to `n` seeded pairs with a wrong game or one without a verdict, and how many there are.
+    """Up to `n` seeded pairs that were not judged right in one order or both, and how many there are.
 
     No pairs if what is needed is no longer stored. They are also kept in the run folder, with their whole texts.
     """
@@ -36,10 +38,8 @@ def wrong_pairs(run: Run, round: int, n: int = WRONG) -> tuple[list[Row], int]:
     )
     if played is None or not sets or not _stored(played):
         return [], 0
-    wrong = dict.fromkeys(row["id"] for row in read_jsonl(played.file(GAMES)) if not _right(row))
-    drawn = set(
-        random.Random(derive_seed(run.seed, "report", "held-out", round)).sample(list(wrong), min(n, len(wrong)))
-    )
+    wrong = _wrong(read_jsonl(played.file(GAMES)))
+    drawn = set(random.Random(derive_seed(run.seed, "report", "held-out", round)).sample(wrong, min(n, len(wrong))))
     kept = run.store.path / "samples" / f"held-out-{round}.json"
     of = {"games": played.manifest.key, "n": n}
     run.store.bring(kept)
@@ -61,10 +61,13 @@ def _stored(played: Artifact) -> bool:
     return not retired and GAMES in files and any(name.startswith(SHARDS) for name in files)
 
 
-def _right(game: Mapping[str, Any]) -> bool:
-    if game["p_first"] is not None:
-        return bool(game["p_first"] != 0.5 and (game["p_first"] > 0.5) == (game["order"] == "chosen_first"))
-    return bool(game["verdict"] == ("A" if game["order"] == "chosen_first" else "B"))
+def _wrong(rows: Iterable[Row]) -> list[str]:
+    """The pairs of which an order is not decided for the chosen response, by the majority of its votes as in the score."""
+    votes: dict[str, dict[str, list[Game]]] = {}
+    for row in rows:
+        game = Game(int(row["order"] != "chosen_first"), verdict=row["verdict"], p_first=row["p_first"])
+        votes.setdefault(row["id"], {}).setdefault(row["order"], []).append(game)
+    return [name for name, orders in votes.items() if any(decided(games) <= 0 for games in orders.values())]
 
 
 def _shown(query: JudgeQuery, item: Item, line: Mapping[str, Any]) -> Row:

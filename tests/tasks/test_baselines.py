@@ -31,9 +31,11 @@ def test_points_for_a_cost_by_hand() -> None:
     }
 
 
-def stage(run: Run, name: str, kind: str, round: int | None = None, seconds: float = 1.0, **metrics: Any) -> Artifact:
+def stage(
+    run: Run, name: str, kind: str, round: int | None = None, seconds: float = 1.0, rows: int = 0, **metrics: Any
+) -> Artifact:
     """A finished stage with these metrics, that is said to have taken this long."""
-    made = run.find_or_make(name, kind, {}, {}, lambda context: Outcome(Counts(0, 0), metrics), round)
+    made = run.find_or_make(name, kind, {}, {}, lambda context: Outcome(Counts(rows, rows), metrics), round)
     return replace(made, manifest=replace(made.manifest, seconds=seconds))
 
 
@@ -45,9 +47,15 @@ def test_the_row_of_a_method_by_hand(run: Run) -> None:
         stage(run, "round-0/judge", "train-judge", 0, seconds=30, tokens=2000, epochs=1.5),
         stage(run, "round-1/votes", "vote", 1, seconds=4, tokens_generated=50),
     )
+    heldout = {
+        "accuracy": 0.8,
+        "interval": [0.7, 0.9],
+        "games": 160,
+        "mean_tokens": 31.5,
+    }  # of 20 pairs, 4 votes in each order
     games = (
         stage(run, "x/benchmark-own", "benchmark-own", accuracy=0.9, interval=None, mean_tokens=1.0, seconds=1e6),
-        stage(run, "x/benchmark", "benchmark", accuracy=0.8, interval=[0.7, 0.9], mean_tokens=31.5, seconds=1e6),
+        stage(run, "x/benchmark", "benchmark", rows=20, seconds=1e6, **heldout),
         stage(run, "x/benchmark-part", "benchmark-part", accuracy=None, interval=None, mean_tokens=1.0),
     )
     assert Method("self-trained", stages, games).to_json() == {
@@ -57,7 +65,7 @@ def test_the_row_of_a_method_by_hand(run: Run) -> None:
         "tokens_trained": 500 + 800 + 3000,
         "tokens_generated": 750,
         "seconds": 69.2,
-        "tokens_a_judgment": 31.5,
+        "tokens_a_judgment": 4 * 31.5,
         "warnings": [],
         "sets": {"own": 0.9, "part": None},
         "points_a_million_tokens": round(30 / 5050 * 1e6, 2),

@@ -162,6 +162,32 @@ def test_wrong_pairs_are_drawn_with_a_seed_and_kept_whole(tmp_path: Path) -> Non
     assert wrong_pairs(run, 0, n=8)[0] != pairs
 
 
+def test_of_several_votes_the_majority_is_wrong_or_right(tmp_path: Path) -> None:
+    """In each order, of three votes: all right but one, all wrong but one, and one of each with one without a verdict."""
+    run = Run(RunStore(tmp_path, "voted"), fake_settings(benchmarks={"votes": 3, "temperature": 1.0}), 5)
+    rows = [pair_row(f"h{i}", "A") for i in range(3)]
+    heldout = prepare_heldout(run, put(run, "data", "data", None, {"heldout.jsonl": rows}))
+    results: list[list[bool | None]] = [[True, True, False], [False, True, False], [True, False, None]]
+    lines = [voted(i, result) for i, result in enumerate(results)]
+    files, metrics, counts = generated(lines)
+    items = zip(read_jsonl(heldout.file(ITEMS)), lines, strict=True)
+    files["games.jsonl"] = list(read_games(query_of(run), read_set(heldout), items))
+    put(run, "round-0/benchmark", "benchmark", 0, files, metrics, counts)
+    pairs, n_wrong = wrong_pairs(run, 0)
+    assert (sorted(pair["id"] for pair in pairs), n_wrong) == (["h1", "h2"], 2)
+    assert [len(pair["games"]) for pair in pairs] == [6, 6]
+
+
+def voted(i: int, result: Sequence[bool | None]) -> dict[str, Any]:
+    """The line of a pair with the same results of votes in both orders."""
+    parts = [line_of(i, (right, right))["requests"] for right in result]
+    requests = [
+        {"name": f"/{order}", "seed": 1, "completions": [one[order]["completions"][0] for one in parts]}
+        for order in (0, 1)
+    ]
+    return {"row": i, "id": f"h{i}", "requests": requests}
+
+
 def test_a_pair_that_the_judge_was_not_asked_about_says_why(tmp_path: Path) -> None:
     run = Run(RunStore(tmp_path, "judged"), fake_settings(), 5)
     heldout = prepare_heldout(run, put(run, "data", "data", None, {"heldout.jsonl": [pair_row("h0", "A")]}))
