@@ -41,7 +41,7 @@ def wrong_pairs(run: Run, round: int, n: int = WRONG) -> tuple[list[Row], int]:
     wrong = _wrong(read_jsonl(played.file(GAMES)))
     drawn = set(random.Random(derive_seed(run.seed, "report", "held-out", round)).sample(wrong, min(n, len(wrong))))
     kept = run.store.path / "samples" / f"held-out-{round}.json"
-    of = {"games": played.manifest.key, "n": n}
+    of = {"games": played.content, "n": n}  # failed rows that are retried leave the key as it is
     run.store.bring(kept)
     if kept.exists() and (found := json.loads(kept.read_text(encoding="utf-8")))["of"] == of:
         return found["pairs"], len(wrong)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from data.files import read_jsonl
+from data.files import read_jsonl, write_jsonl
 from data.records import Label, flip
-from data.store.artifacts import Artifact, Counts
+from data.store.artifacts import Artifact, Counts, Outcome
 from data.store.store import RunStore
 from tasks.benchmark.play import query_of, read_games
 from tasks.benchmark.sets import ITEMS, prepare_heldout, read_set
@@ -20,7 +20,7 @@ from tasks.report.heldout import wrong_pairs
 from tasks.report.learned import Gain, answer, controls, gains
 from tasks.report.self_training import page_content, page_of
 from tasks.run.rounds import round_table
-from tasks.run.stage import Run
+from tasks.run.stage import Context, Run
 from tests.support.written_run import fake_settings, generated, pair_row, put, reply
 
 LABELS: list[Label] = ["A", "B", "B", "A", "A", "B", "A", "B"]
@@ -186,6 +186,26 @@ def voted(i: int, result: Sequence[bool | None]) -> dict[str, Any]:
         for order in (0, 1)
     ]
     return {"row": i, "id": f"h{i}", "requests": requests}
+
+
+def test_pairs_that_were_wrong_only_before_a_retry_are_gone(tmp_path: Path) -> None:
+    def judged(line: dict[str, Any], failed: dict[str, int]) -> Run:
+        run = Run(RunStore(tmp_path, "retried"), fake_settings(), 5)
+        heldout = prepare_heldout(run, put(run, "data", "data", None, {"heldout.jsonl": [pair_row("h0", "A")]}))
+
+        def body(context: Context) -> Outcome:
+            items = read_jsonl(heldout.file(ITEMS))
+            games = read_games(query_of(run), read_set(heldout), zip(items, [line], strict=True))
+            write_jsonl(context.work / "games.jsonl", games)
+            write_jsonl(context.work / "shards-100/000000.jsonl", [line])
+            return Outcome(Counts(1, 1 - len(failed), failed=failed), {"shard_rows": 100, "attempts": 1})
+
+        run.find_or_make("round-0/benchmark", "benchmark", {}, {}, body, 0)
+        return run
+
+    before = judged({"row": 0, "id": "h0", "failed": "engine_abort"}, {"engine_abort": 1})
+    assert [pair["lost"] for pair in wrong_pairs(before, 0)[0]] == ["engine_abort"]
+    assert wrong_pairs(judged(line_of(0, RIGHT), {}), 0) == ([], 0)
 
 
 def test_a_pair_that_the_judge_was_not_asked_about_says_why(tmp_path: Path) -> None:
