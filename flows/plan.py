@@ -7,7 +7,7 @@ no GPU is needed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from data.files import write_json
@@ -21,7 +21,6 @@ from tasks.plan.assumptions import Assumptions, PlanError, assume, rates_of
 from tasks.plan.baselines import plan_baselines
 from tasks.plan.plan import PLAN, Plan, plan_self_training, roles
 from tasks.plan.sample import DataSample, sample_sources
-from tasks.plan.show import gpu_time, size
 from tasks.plan.sizes import Located, locate
 from tasks.rank import prompt_of
 from tasks.run.finished import is_finished
@@ -110,16 +109,10 @@ def plan_target(
         raise PlanError(f"no model of this recipe is called {', '.join(sorted(unused))}")
     sample = sample_sources(settings.data, settings.benchmarks.sets, data_stand_ins, assumptions.values, n)
     plan = target.planner(settings, target.run_name, sample, located, assumptions)
-    return plan.noting([_several(target, plan)]) if target.times > 1 else plan
-
-
-def _several(target: PlanTarget, plan: Plan) -> str:
-    totals = plan.totals()
-    time, disk = gpu_time(target.times * totals["gpu_seconds"]), size(target.times * totals["disk_bytes"])
-    return (
-        f"{target.times} seeds: this plan covers only the first; each of the others takes as much, so the total is "
-        f"{target.times} times as much: GPU time {time}, disk {disk}"
-    )
+    if target.times == 1:
+        return plan
+    note = f"{target.times} seeds: the stages are those of the first; each of the others takes as much"
+    return replace(plan, times=target.times).noting([note])
 
 
 def write_plan(config: PlannedParameters) -> tuple[Plan, str | None]:

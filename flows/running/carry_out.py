@@ -20,6 +20,7 @@ from flows.running.cancelling import cancellable
 from flows.running.lost import crash_lost_stages
 from flows.running.tokens import tokens_from_blocks
 from tasks.plan.begun import BackgroundPlanner
+from tasks.plan.plan import Plan
 from tasks.plan.show import as_markdown, as_text, gpu_time, size
 from tasks.report.publish import publish, show_markdown, slug
 from tasks.report.samples import sample_pairs
@@ -101,11 +102,17 @@ def only_plan(config: PlannedParameters) -> State[dict[str, Any]]:
     tokens_from_blocks()
     plan, path = write_plan(config)
     get_run_logger().info("%s", as_text(plan))
-    name, totals = plan.run_name, plan.totals()
+    name = plan.run_name
     publish("the plan", lambda: show_markdown(f"{slug(name)}-plan", as_markdown(plan), f"Plan of {name}"))
+    return ended(planned_in_words(plan, path), {"plan": path, **plan.totals_of_all()})
+
+
+def planned_in_words(plan: Plan, path: str | None) -> str:
+    """What a dry run ends with: the cost of all seeds, and where the plan is."""
+    totals, seeds = plan.totals_of_all(), f" for {plan.times} seeds" if plan.times > 1 else ""
     time, disk = gpu_time(totals["gpu_seconds"]), size(totals["disk_bytes"])
     where = f"plan in {path}" if path else "the finished run of this name keeps its own plan.json"
-    return ended(f"only planned: GPU time {time}, disk {disk}; {where}", {"plan": path, **totals})
+    return f"only planned: GPU time {time}, disk {disk}{seeds}; {where}"
 
 
 def ended(message: str, result: Result) -> State[Result]:

@@ -36,7 +36,7 @@ class Plan:
     """The expected stages of a run, and what they are based on. `settings` is the hash of the planned settings.
 
     `models` maps a role to its model's name and number of parameters. `stand_ins` names the models and parts of the data
-    that were replaced by stand-ins, `stops` what would stop the run.
+    that were replaced by stand-ins, `stops` what would stop the run. `times` is how often all of it is done, once per seed.
     """
 
     run_name: str
@@ -47,6 +47,7 @@ class Plan:
     notes: Sequence[str]
     stages: Sequence[PlannedStage]
     stops: Sequence[str] = field(default_factory=list)
+    times: int = 1
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -59,12 +60,17 @@ class Plan:
             "stops": list(self.stops),
             "stages": [stage.to_json() for stage in self.stages],
             "totals": self.totals(),
+            **({"times": self.times} if self.times > 1 else {}),
         }
 
     def totals(self) -> dict[str, float]:
-        """The sums over all stages."""
+        """The sums over all stages, which are those of one seed."""
         names = ("prompt_tokens", "generated_tokens", "trained_tokens", "flops", "gpu_seconds", "disk_bytes")
         return {name: sum(getattr(stage, name) for stage in self.stages) for name in names}
+
+    def totals_of_all(self) -> dict[str, float]:
+        """The same of all seeds."""
+        return {name: self.times * total for name, total in self.totals().items()}
 
     def noting(self, notes: Sequence[str]) -> Plan:
         """A copy with more notes."""
@@ -74,7 +80,7 @@ class Plan:
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
         stages = [PlannedStage.from_json(row) for row in value["stages"]]
         known = {name: value[name] for name in ("run_name", "settings", "models", "stand_ins", "assumptions", "notes")}
-        return cls(**known, stages=stages, stops=value.get("stops", []))
+        return cls(**known, stages=stages, stops=value.get("stops", []), times=value.get("times", 1))
 
 
 def settings_id(settings: Settings) -> str:

@@ -17,7 +17,7 @@ _SIZES = ((" TiB", 2.0**40), (" GiB", 2.0**30), (" MiB", 2.0**20), (" KiB", 2.0*
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
-    """One row of texts per stage, a subtotal after each round, and a total for the run."""
+    """One row of texts per stage, a subtotal after each round, and a total for the run: with several seeds, for all of them."""
     rows: list[tuple[str, ...]] = []
     for key, found in groupby(plan.stages, lambda stage: stage.place.round):
         stages = list(found)
@@ -25,7 +25,9 @@ def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
         if key is not None:
             tuning = key > 0 and not {"prove", "select"} & {stage.place.kind for stage in stages}
             rows.append(_row("= fine-tuning" if tuning else f"= round {key}", stages))
-    return [*rows, _row("= total", plan.stages)]
+    if plan.times == 1:
+        return [*rows, _row("= total", plan.stages)]
+    return [*rows, _row("= one seed", plan.stages), _row(f"= {plan.times} seeds", [*plan.stages] * plan.times)]
 
 
 def _row(name: str, stages: Sequence[PlannedStage], with_rows: bool = False) -> tuple[str, ...]:

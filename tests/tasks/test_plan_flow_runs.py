@@ -18,6 +18,7 @@ from flows.config.every_run import PlannedParameters
 from flows.config.parameters import AdaptConfig, BaselinesConfig
 from flows.config.recipes import load_recipe_of, with_overrides
 from flows.plan import plan_target, target_of, write_plan
+from flows.running.carry_out import planned_in_words
 from flows.self_train import self_training
 from tasks.adapt import task_examples, train_file
 from tasks.baselines import labeled_pairs, preference_examples, response_pairs
@@ -32,7 +33,7 @@ from tasks.plan.begun import BackgroundPlanner
 from tasks.plan.facts import measure_scores
 from tasks.plan.plan import PLAN, Plan
 from tasks.plan.sample import sample_run
-from tasks.plan.show import COLUMNS, as_text
+from tasks.plan.show import COLUMNS, amount, as_text, gpu_time, plan_rows, size
 from tasks.plan.stages import PlannedStage
 from tasks.prepare import batch_of, prepare
 from tasks.run.stage import Run
@@ -157,9 +158,9 @@ def test_a_judge_is_adapted_on_the_tokens_that_its_stages_make(
     stages, run = planned(config), run_of(config, tmp_path)
     data = prepare(run)
     examples = task_examples(run, data, config.task, prompt)
-    for size in (4, 8):
-        n, tokens = tokens_of(run, role, examples.file(train_file(size)))
-        stage = stages[f"size-{size}/judge"]
+    for pairs in (4, 8):
+        n, tokens = tokens_of(run, role, examples.file(train_file(pairs)))
+        stage = stages[f"size-{pairs}/judge"]
         assert (stage.rows_in, stage.rows_out) == (n, n)
         # The size's own pairs are a part of the sample.
         mean = tokens / n * passes(config.training.optimization, n) * n
@@ -190,11 +191,16 @@ def test_several_seeds_are_planned_as_the_first_with_their_number(world: Path, t
     several = baselines(world, **paths, seeds=[3, 5], store=str(tmp_path), dry_run=True)
     plan, path = write_plan(several)
     assert path == f"{tmp_path}/baselines-world-seed-3/{PLAN}"
-    [note] = [note for note in plan.notes if note.startswith("2 seeds: this plan covers only the first")]
+    assert any(note.startswith("2 seeds: the stages are those of the first") for note in plan.notes)
+    assert json.loads(Path(path).read_text())["times"] == 2
     one = plan_target(target_of(several.each_seed()[1]))
     assert one.totals() == pytest.approx(plan.totals())
     assert not any("seeds" in note for note in one.notes)
-    assert "so the total is 2 times as much" in note
+    together, rows = plan.totals_of_all(), {row[0]: row for row in plan_rows(plan)}
+    assert together == pytest.approx({name: 2 * total for name, total in one.totals().items()})
+    assert rows["= 2 seeds"][5] == amount(together["trained_tokens"]) != rows["= one seed"][5]
+    cost = f"GPU time {gpu_time(together['gpu_seconds'])}, disk {size(together['disk_bytes'])} for 2 seeds"
+    assert planned_in_words(plan, path) == f"only planned: {cost}; plan in {path}"
     assert max(map(len, as_text(plan).splitlines())) <= COLUMNS
 
 
