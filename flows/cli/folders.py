@@ -53,8 +53,12 @@ class RunFolder:
 
     @property
     def rounds(self) -> int | None:
-        """The last round whose judge was measured; None for a run without rounds."""
-        return max((one["round"] for one in self.measured if one["round"] is not None), default=None)
+        """The last round whose judge was measured, the final fine-tuning aside; None for a run without rounds."""
+        from tasks.run.rounds import round_names
+
+        names = round_names((one["round"], one["stage"]) for one in self.stages)
+        measured = {one["round"] for one in self.measured}
+        return max((round for round, name in names.items() if round in measured and name != "final"), default=None)
 
     @property
     def accuracy(self) -> float | None:

@@ -113,12 +113,13 @@ def about_run(name: str, server: Server | None) -> Iterator[str]:
 
 def _of_folder(folder: RunFolder) -> Iterator[str]:
     from tasks.page.rendering import duration
+    from tasks.run.watch import drawn_in_words
 
     for stage in folder.stages:
         accuracy = stage.get("accuracy")
         yield (
             f"{stage['name']}: {duration(stage['seconds'])}; {stage['rows_in']:,} in, {stage['kept']:,} kept"
-            + (f"; accuracy {accuracy:.1%}" if accuracy is not None else "")
+            + (f"; accuracy {accuracy:.1%}{drawn_in_words(stage)}" if accuracy is not None else "")
         )
     if folder.holder:
         yield f"{folder.name}: running, {folder.holder}"

@@ -11,6 +11,7 @@ from data.store.artifacts import Artifact
 from tasks.benchmark.play import GAMES, SCORES, measured, set_name
 from tasks.page import charts
 from tasks.page.rendering import markdown_warnings, percent
+from tasks.run.rounds import names_in
 from tasks.run.stage import Run
 
 _COLUMNS = 6
@@ -79,7 +80,7 @@ def _judge_of(artifact: Artifact) -> str:
 def benchmark_charts(run: Run) -> list[tuple[str, str]]:
     """(title, SVG) of all sets except the held-out pairs, over the rounds; empty if there are none."""
     others = [a for a in measured(run) if a.manifest.round is not None and set_name(a) != "held-out"]
-    rounds = sorted({a.manifest.round for a in others if a.manifest.round is not None})
+    rounds, names = sorted({a.manifest.round for a in others if a.manifest.round is not None}), names_in(run)
     curves: dict[str, list[float | None]] = {}
     for artifact in others:
         metrics, place = artifact.manifest.metrics, rounds.index(artifact.manifest.round or 0)
@@ -90,7 +91,7 @@ def benchmark_charts(run: Run) -> list[tuple[str, str]]:
             curves.setdefault(name, [None] * len(rounds))[place] = value
     if not curves:
         return []
-    return [("Benchmarks after each round", charts.benchmark_curves([str(round) for round in rounds], curves))]
+    return [("Benchmarks after each round", charts.benchmark_curves([names[round] for round in rounds], curves))]
 
 
 def summary_markdown(run: Run, title: str) -> str:

@@ -6,7 +6,7 @@ in a window of 1400.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
@@ -18,7 +18,7 @@ from tasks.report.baselines import TITLES, Found, summary
 from tasks.report.benchmarks import benchmark_charts
 from tasks.report.costs import by_kind, cost_of
 from tasks.report.publish import place_of, publish, show_markdown, show_table, slug
-from tasks.run.rounds import best_round, last_by_gate, round_table
+from tasks.run.rounds import best_round, last_by_gate, names_in, round_table
 from tasks.run.stage import Run
 
 Row = dict[str, Any]
@@ -211,7 +211,7 @@ def rounds_as_columns(table: Sequence[Row]) -> tuple[list[dict[str, str]], str]:
     """
     best = best_round(list(table))
     shown = _those_that_fit(table, [row for row in table if row is best])
-    columns = {_title(row): dict(_figures(row, row is best)) for row in shown}
+    columns = {_title(row["name"]): dict(_figures(row, row is best)) for row in shown}
     names = list(dict.fromkeys(name for figures in columns.values() for name in figures))
     rows = [{"figure": name, **{title: figures.get(name, "–") for title, figures in columns.items()}} for name in names]
     kept = [row for row in rows if set(row.values()) != {row["figure"], "–"}]
@@ -226,8 +226,8 @@ def _those_that_fit(columns: Sequence[Any], also: Sequence[Any]) -> list[Any]:
     return [one for one in columns if any(one is other for other in chosen)]
 
 
-def _title(row: Row) -> str:
-    return "final" if row["name"] == "final" else f"round {row['name']}"
+def _title(name: str) -> str:
+    return name if name == "final" else f"round {name}"
 
 
 def _figures(row: Row, is_best: bool) -> Iterator[tuple[str, str]]:
@@ -259,8 +259,9 @@ def benchmarks_as_rows(run: Run) -> tuple[list[dict[str, str]], str]:
     """A row for each set and each of its parts, a column for each judge; and how many judges are left out."""
     scores: dict[str, dict[str, str]] = {}
     judges: list[str] = []
+    names = names_in(run)
     for artifact in measured(run):
-        metrics, judge = artifact.manifest.metrics, judge_of(artifact)
+        metrics, judge = artifact.manifest.metrics, judge_of(artifact, names)
         judges += [judge] if judge not in judges else []
         scores.setdefault(set_name(artifact), {})[judge] = percent(metrics["accuracy"])
         for part, value in metrics["parts"].items():
@@ -271,8 +272,8 @@ def benchmarks_as_rows(run: Run) -> tuple[list[dict[str, str]], str]:
     return rows, f"; {left} of {len(judges)} judges are only in the report" if left else ""
 
 
-def judge_of(artifact: Artifact) -> str:
+def judge_of(artifact: Artifact, names: Mapping[int, str]) -> str:
     """Whose games a benchmark's are: of a round's judge, of one with its own folder such as a baseline, or of the only one."""
     if artifact.manifest.round is not None:
-        return f"round {artifact.manifest.round}"
+        return _title(names[artifact.manifest.round])
     return artifact.manifest.name.rpartition("/")[0] or "score"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from data.store.artifacts import Artifact
@@ -27,12 +27,10 @@ def round_table(run: Run) -> list[Row]:
 def _round_row(run: Run, round: int) -> Row:
     stages = [a for a in run.finished_stages() if a.manifest.round == round]
     kinds = {a.manifest.kind: a for a in stages}
-    # Every round of self-training selects pairs; the fine-tuning after the last one only trains.
-    final = round > 0 and "train-judge" in kinds and "select" not in kinds
     audit = kinds["audit"].manifest.metrics if "audit" in kinds else {}
     return {
         "round": round,
-        "name": "final" if final else str(round),
+        "name": _name(round, kinds),
         **_heldout(kinds.get("benchmark")),
         **_labels(kinds.get("label")),
         **_promise(kinds.get("threshold")),
@@ -48,6 +46,25 @@ def _round_row(run: Run, round: int) -> Row:
         ),
         "seconds": round_seconds(stages),
     }
+
+
+def round_names(stages: Iterable[tuple[int | None, str]]) -> dict[int, str]:
+    """What each round is called, in order, from the (round, kind) of stages: its number, or "final" for the final fine-tuning."""
+    kinds: dict[int, set[str]] = {}
+    for round, kind in stages:
+        if round is not None:
+            kinds.setdefault(round, set()).add(kind)
+    return {round: _name(round, kinds[round]) for round in sorted(kinds)}
+
+
+def names_in(run: Run) -> dict[int, str]:
+    """What each round of a run is called."""
+    return round_names((a.manifest.round, a.manifest.kind) for a in run.finished_stages())
+
+
+def _name(round: int, kinds: Container[str]) -> str:
+    # Every round of self-training selects pairs; the fine-tuning after the last one only trains.
+    return "final" if round > 0 and "train-judge" in kinds and "select" not in kinds else str(round)
 
 
 def _heldout(benchmark: Artifact | None) -> Row:

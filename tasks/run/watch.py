@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 from uuid import UUID
 
-from data.store.artifacts import STALE, Artifact, Manifest, Stage
+from data.store.artifacts import STALE, Artifact, Stage
 
 _ARTIFACT_EVERY_S = 2.0
 _PAUSE_S = 60.0
@@ -69,13 +69,13 @@ def describe(artifact: Artifact) -> str:
     rows = f"{counts.rows_in:,} in, {counts.kept:,} kept" + (f", lost {reasons}" if reasons else "")
     line = f"{manifest.name}: {how}; {rows}"
     accuracy = manifest.metrics.get("accuracy")
-    line = line if accuracy is None else f"{line}; accuracy {accuracy:.1%}{_drawn(manifest)}"
+    line = line if accuracy is None else f"{line}; accuracy {accuracy:.1%}{drawn_in_words(manifest.metrics)}"
     return "; WARNING: ".join([line, *manifest.warnings])
 
 
-def _drawn(manifest: Manifest) -> str:
-    """How many items a benchmark's accuracy is of, if they were drawn."""
-    drawn = manifest.metrics.get("drawn")
+def drawn_in_words(metrics: Mapping[str, Any]) -> str:
+    """How many items a benchmark's accuracy is of, if they were drawn, with a space before it."""
+    drawn = metrics.get("drawn")
     return f" on {drawn['items']:,} of {drawn['of']:,} items" if drawn else ""
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from data.store.store import RunStore
 from tasks.report import ui
+from tasks.report.benchmarks import benchmark_charts
 from tasks.report.publish import place_of, slug
 from tasks.run.rounds import round_table
 from tasks.run.stage import Run
@@ -167,8 +168,17 @@ def test_of_many_rounds_the_first_the_best_and_the_last_are_shown(reported: Run)
 
 def test_benchmarks_are_rows_of_sets_and_columns_of_judges(reported: Run) -> None:
     rows, left_out = ui.benchmarks_as_rows(reported)
-    assert rows == [{"set": "held-out", "round 0": "60.0%", "round 1": "70.0%", "round 2": "65.0%", "round 3": "70.0%"}]
+    assert rows == [{"set": "held-out", "round 0": "60.0%", "round 1": "70.0%", "round 2": "65.0%", "final": "70.0%"}]
     assert left_out == ""
+
+
+def test_the_final_fine_tuning_has_its_name_in_the_curves_too(tmp_path: Path) -> None:
+    run, _ = fake_run(tmp_path, (0.6, 0.7))
+    for round in (0, 1):
+        games = {"accuracy": 0.5, "games": 8, "parts": {}, "malformed": {}, "interval": None}
+        put(run, f"round-{round}/benchmark-own", "benchmark-own", round, {}, games)
+    [(_, svg)] = benchmark_charts(run)
+    assert ">final<" in svg
 
 
 def test_judges_of_their_own_folders_are_columns_and_parts_are_rows(tmp_path: Path) -> None:

@@ -60,6 +60,16 @@ def test_a_run_is_known_by_its_stages(store: Path) -> None:
         assert RunFolder(make_run(store / "runs" / flow, *stages)).flow == flow
 
 
+def test_the_final_fine_tuning_is_no_round(store: Path) -> None:
+    stages = [
+        stage(f"round-{i}/{kind}", kind, i, accuracy=0.9)
+        for i in range(3)
+        for kind in ("select", "train-judge", "benchmark")
+    ]
+    final = [stage("round-3/judge", "train-judge", 3), stage("round-3/benchmark", "benchmark", 3, accuracy=0.9)]
+    assert RunFolder(make_run(store / "runs" / "tuned", *stages, *final)).rounds == 2
+
+
 def test_a_run_that_is_made_again_is_unfinished_although_it_has_a_report(store: Path) -> None:
     done = store / "runs/done"
     (done / "finished.json").write_text('{"prover": "the key that it had"}')

@@ -101,6 +101,12 @@ def test_the_status_of_a_folder_names_its_stages_and_where_it_stands(store: Path
     assert "No run of that name is under way" in missing.err
 
 
+def test_the_status_of_a_folder_says_of_how_many_items_an_estimate_is(store: Path) -> None:
+    played = stage("benchmark-ppe", "benchmark-ppe", accuracy=0.5, drawn={"items": 20, "of": 1327})
+    lines = list(about_run(str(make_run(store / "runs" / "drawn", played)), None))
+    assert lines[0].endswith("; accuracy 50.0% on 20 of 1,327 items")
+
+
 def test_the_status_of_a_run_under_way_is_the_servers() -> None:
     said = list(about_run("runs/demo", server(Answers([Moment(tasks=[FIRST, VOTES])], under_way=[UNDER_WAY]))))
     assert said == [
