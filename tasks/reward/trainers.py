@@ -12,8 +12,9 @@ ms-swift  gram_r2 (SwiftReward)               ms-swift 4.6.0: swift/rewards/orm.
 ========  ==================================  ==============================================================================
 
 Settings are the fields of `Judge`, given as arguments or, where a trainer gives none, by the environment: GRAM_R2_REWARD_URL,
-GRAM_R2_API_KEY, GRAM_R2_STRATEGY. A response on which the judge has no verdict has no reward: TRL is told None; the other
-trainers get the mean of its scored siblings, and an exception where there are none. No failure becomes a 0.
+GRAM_R2_API_KEY, GRAM_R2_STRATEGY. A response on which the judge has no verdict has no reward: TRL is told None (where other
+reward functions are summed with it, see `JudgeReward.beside_others`); the other trainers get the mean of its scored siblings,
+and an exception where there are none. No failure becomes a 0.
 """
 
 # Without `from __future__ import annotations`: dataclasses look those up in sys.modules, where OpenRLHF does not put this file.
@@ -276,10 +277,13 @@ class JudgeReward(Judge):
     """A reward function for TRL's ``reward_funcs``. A column `reference` of the data set holds reference responses.
 
     None for a response without a reward, which GRPO leaves out of its group. OnlineDPO takes None for 0: `fill` gives the mean
-    of the group's other rewards, and raises RewardError where there are none.
+    of the group's other rewards, and raises RewardError where there are none. So does the sum of several reward functions, in
+    every trainer of TRL: with `beside_others`, a response gets that mean, and None only where the whole group does, which moves
+    none of its advantages.
     """
 
     fill: bool = False
+    beside_others: bool = False
 
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
         """The rewards of a batch, one request a group, all at once. Raises ValueError if no group has two responses."""
@@ -310,7 +314,8 @@ class JudgeReward(Judge):
         rewards: list[float | None] = [None] * n
         reasons = [""] * n
         for group, one in zip(groups, scored, strict=True):
-            values = one.filled() if self.fill else one.rewards
+            some = any(value is not None for value in one.rewards)
+            values = one.filled() if self.fill or (self.beside_others and some) else one.rewards
             for place, value, reason in zip(group.places, values, one.reasons, strict=True):
                 rewards[place], reasons[place] = value, reason or ""
         if columns.get("log_metric"):

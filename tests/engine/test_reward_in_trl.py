@@ -115,8 +115,12 @@ def test_async_grpo_scores_a_group(reward: type[JudgeReward]) -> None:
     assert served.seen[0]["responses"] == ["one", "?", "three"]
 
 
-def test_a_step_of_grpo_leaves_out_what_has_no_reward(tmp_path: Path, tokenizer: Any) -> None:
-    """A whole trainer, which samples groups of four; the service has no verdict on the second response of each group."""
+@pytest.mark.parametrize("beside_others", [False, True])
+def test_a_step_of_grpo_leaves_out_what_has_no_reward(tmp_path: Path, tokenizer: Any, beside_others: bool) -> None:
+    """A whole trainer, which samples groups of four; the service has no verdict on the second response of each group.
+
+    Once with another reward function beside the judge, whose rewards TRL sums with ours.
+    """
     from datasets import Dataset
     from transformers import LlamaConfig, LlamaForCausalLM
     from trl import GRPOConfig, GRPOTrainer
@@ -131,7 +135,7 @@ def test_a_step_of_grpo_leaves_out_what_has_no_reward(tmp_path: Path, tokenizer:
     with rewarding(answer) as served:
         trainer = GRPOTrainer(
             model,
-            AsyncJudgeReward(),
+            [AsyncJudgeReward(beside_others=beside_others), *([alike] if beside_others else [])],
             GRPOConfig(str(tmp_path), report_to=[], use_cpu=True, logging_steps=1, save_strategy="no", **settings),
             train_dataset=Dataset.from_dict({"prompt": ["Why?", "How?"]}),
             processing_class=tokenizer,
@@ -142,7 +146,12 @@ def test_a_step_of_grpo_leaves_out_what_has_no_reward(tmp_path: Path, tokenizer:
     logged = trainer.state.log_history[0]
     assert logged["rewards/AsyncJudgeReward/mean"] == pytest.approx(0.5)
     assert logged["gram_r2/without_reward"] == 0.25
-    assert [round(one, 1) for one in sorted(trainer._logs["advantages"])] == [-1, -1, 0, 0, 0, 0, 1, 1]
+    most = 1.2 if beside_others else 1  # the standard deviation is that of four rewards there, and of three here
+    assert [round(one, 1) for one in sorted(trainer._logs["advantages"])] == [-most, -most, 0, 0, 0, 0, most, most]
+
+
+def alike(completions: list[Any], **_: Any) -> list[float]:
+    return [1.0] * len(completions)
 
 
 def shutdown(trainer: Any) -> None:

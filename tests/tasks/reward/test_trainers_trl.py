@@ -69,6 +69,18 @@ def test_a_response_without_a_verdict_has_no_reward(reward: type[JudgeReward]) -
 
 
 @each_reward
+def test_beside_other_reward_functions_a_missing_reward_is_its_group_s_mean(reward: type[JudgeReward]) -> None:
+    """TRL sums them, and takes None for 0; a group that is None throughout is moved as a whole."""
+    gone = f"http://127.0.0.1:{free_port()}"
+    with rewarding():
+        beside = reward(beside_others=True)
+        assert called(beside, PROMPTS, ["one", "?", "?", "?"]) == [0.03, 0.03, None, None]
+        assert called(beside, ["Why?"] * 3, ["one", "?", "three"]) == [0.03, 0.04, 0.05]
+    away = reward(gone, deadline_s=0.1, timeout_s=0.2, beside_others=True)
+    assert called(away, PROMPTS, COMPLETIONS) == [None] * 4
+
+
+@each_reward
 def test_without_a_service_no_response_has_a_reward(reward: type[JudgeReward]) -> None:
     gone = f"http://127.0.0.1:{free_port()}"
     assert called(reward(gone, deadline_s=0.1, timeout_s=0.2), PROMPTS, COMPLETIONS) == [None] * 4
