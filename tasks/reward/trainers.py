@@ -44,6 +44,8 @@ RETRIED = {408, 425, 429, 500, 502, 503, 504}
 """The HTTP statuses that can pass the second time. Another one is a mistake of the request, and is raised at once."""
 AT_ONCE = 256
 """Requests of one process at the same time."""
+VERL_AT_ONCE = 1000
+"""Samples in one reward worker of verl: ray's default max_concurrency of an actor with async methods."""
 SPECIAL = re.compile(
     r"<\|[^|\n]{1,40}\|>|<｜[^｜\n]{1,40}｜>|</?s>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>|\[/?INST\]|<</?SYS>>"
 )
@@ -537,14 +539,22 @@ def _check_verl(config: Any, n: int) -> None:
     """Raises ValueError where samples of one prompt go to several workers, wait in vain, or are more than one worker takes."""
     if config.reward.num_workers != 1:
         raise ValueError("verl sends the samples of a group to any reward worker: set reward.num_workers=1")
-    trainer, validating = config.trainer, config.actor_rollout_ref.rollout.val_kwargs.n
-    if validating != n and (trainer.test_freq > 0 or trainer.val_before_train):
+    trainer, data, validated_n = config.trainer, config.data, config.actor_rollout_ref.rollout.val_kwargs.n
+    if trainer.test_freq > 0 or trainer.val_before_train:
+        without = "or validate nothing: trainer.test_freq=-1 trainer.val_before_train=False"
+        if validated_n != n:
+            raise ValueError(
+                f"the groups of the validation have {validated_n} responses and would wait for {n}: set "
+                f"actor_rollout_ref.rollout.val_kwargs.n={n}, {without}"
+            )
+        if not data.get("val_batch_size") or data.val_batch_size * n > VERL_AT_ONCE:  # null: the whole set at once
+            raise ValueError(
+                f"a batch of the validation (data.val_batch_size={data.get('val_batch_size')}; null is the whole set) may have "
+                f"no more than the {VERL_AT_ONCE:,} responses that can wait in a reward worker of verl: set "
+                f"data.val_batch_size={VERL_AT_ONCE // n} or less, {without}"
+            )
+    at_once = (data.get("gen_batch_size") or data.train_batch_size) * n
+    if at_once > VERL_AT_ONCE:
         raise ValueError(
-            f"the groups of the validation have {validating} responses and would wait for {n}: set "
-            f"actor_rollout_ref.rollout.val_kwargs.n={n}, or trainer.test_freq=-1 trainer.val_before_train=False"
-        )
-    at_once = (config.data.get("gen_batch_size") or config.data.train_batch_size) * n
-    if at_once > 1000:  # ray's default max_concurrency of an actor with async methods
-        raise ValueError(
-            f"a batch of {at_once} responses is more than the 1,000 that can wait in a reward worker of verl"
+            f"a batch of {at_once:,} responses is more than the {VERL_AT_ONCE:,} that can wait in a reward worker of verl"
         )

@@ -111,13 +111,19 @@ class Section(SimpleNamespace):
 
 
 def config(
-    n: int = 2, workers: int = 1, batch: int = 4, val_n: int = 2, test_freq: int = -1, **settings: Any
+    n: int = 2,
+    workers: int = 1,
+    batch: int = 4,
+    val_n: int = 2,
+    val_batch: int | None = None,
+    test_freq: int = -1,
+    **settings: Any,
 ) -> Section:
     rollout = Section(n=n, val_kwargs=Section(n=val_n))
     return Section(
         reward=Section(num_workers=workers, reward_kwargs=settings),
         actor_rollout_ref=Section(rollout=rollout),
-        data=Section(train_batch_size=batch),
+        data=Section(train_batch_size=batch, val_batch_size=val_batch),
         trainer=Section(test_freq=test_freq, val_before_train=False),
     )
 
@@ -235,7 +241,9 @@ def test_a_group_of_verl_that_is_judged_does_not_close_the_next_one_of_its_uid()
     [
         ({"workers": 8}, r"set reward\.num_workers=1"),
         ({"val_n": 1, "test_freq": 5}, r"val_kwargs\.n=2"),
-        ({"batch": 501}, "a batch of 1002 responses is more"),
+        ({"batch": 501}, "a batch of 1,002 responses is more"),
+        ({"test_freq": 5}, r"set data\.val_batch_size=500 or less, or validate nothing: trainer\.test_freq=-1"),
+        ({"test_freq": 5, "val_batch": 501}, r"data\.val_batch_size=501; null is the whole set"),
     ],
 )
 def test_settings_of_verl_with_which_groups_do_not_meet_are_refused(settings: dict[str, Any], said: str) -> None:
@@ -243,3 +251,4 @@ def test_settings_of_verl_with_which_groups_do_not_meet_are_refused(settings: di
         with pytest.raises(ValueError, match=said):
             VerlRewardManager(config(**settings), None)
         VerlRewardManager(config(**settings, strategy="reference"), None)
+        VerlRewardManager(config(test_freq=5, val_batch=500), None)
