@@ -35,7 +35,14 @@ def serve(
         ),
     ] = "circular-twice",
     deadline: Annotated[
-        float, typer.Option(min=1, max=3600, help="Seconds until what has no verdict is null.", rich_help_panel=_GROUPS)
+        float,
+        typer.Option(
+            min=1,
+            max=3600,
+            help="Seconds until what has no verdict is null. For more than 100, raise the trainer's limit, too: "
+            "GRAM_R2_DEADLINE_S for trainers.py.",
+            rich_help_panel=_GROUPS,
+        ),
     ] = 100.0,
     references: Annotated[
         Path | None,

@@ -13,6 +13,7 @@ from tasks.reward.groups import Strategy
 from tasks.reward.limits import CHARACTERS, DEADLINE_S, RESPONSES, VOTES, RefusedError
 
 Text = Annotated[str, Field(max_length=CHARACTERS)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class Message(BaseModel):
@@ -34,10 +35,8 @@ class Asked(BaseModel):
     votes: int | None = Field(
         None, ge=1, le=VOTES, description="Sampled judgments in each order. Default: the service's."
     )
-    deadline_s: float | None = Field(
+    deadline_s: Seconds | None = Field(
         None,
-        gt=0,
-        le=3600,
         description=f"What is not answered by then is null. The service's own ({DEADLINE_S:g} s by default) also applies.",
     )
     seed: int | None = Field(None, ge=0, lt=2**31, description="Of sampled judgments and random matches.")

@@ -26,7 +26,7 @@ from data.records import Message as Turn
 from data.records import ResponsePair
 from tasks.rank.inputs import pair_of
 from tasks.reward.limits import RefusedError, UnscoredError, while_caller_waits
-from tasks.reward.protocol import Text, turns_of
+from tasks.reward.protocol import Seconds, Text, turns_of
 from tasks.reward.service import Service
 from tasks.reward.templated import conversation_of, response_of, without_end
 
@@ -84,11 +84,15 @@ def add_trainers(app: FastAPI, service: Service) -> None:
 
 
 class OpenRLHFCall(BaseModel):
-    """Texts as the policy's template has rendered them; a label is the reference, or an object with it."""
+    """Texts as the policy's template has rendered them; a label is the reference, or an object with it.
+
+    OpenRLHF sends no deadline; `reward_func` of trainers.py does.
+    """
 
     query: list[Text]
     prompts: list[Text]
     labels: list[Any]
+    deadline_s: Seconds | None = None
 
 
 class OpenRLHFAnswer(BaseModel):
@@ -110,19 +114,20 @@ def _add_openrlhf(app: FastAPI, service: Service) -> None:
         for i, (query, prompt, label) in enumerate(zip(body.query, body.prompts, body.labels, strict=True)):
             turns, reference = sample_of(service, prompt, label, f"labels[{i}]")
             pairs.append(pair_of(turns, response_of(query, prompt, f"query[{i}]"), reference))
-        shares, tokens = await _against_references(service, request, pairs)
+        shares, tokens = await _against_references(service, request, pairs, body.deadline_s)
         logs = {"response_characters": [float(len(pair.response_a)) for pair in pairs], "judge_tokens": tokens}
         return OpenRLHFAnswer(rewards=shares, scores=shares, extra_logs=logs)
 
 
 async def _against_references(
-    service: Service, request: Request, pairs: list[ResponsePair]
+    service: Service, request: Request, pairs: list[ResponsePair], deadline_s: float | None = None
 ) -> tuple[list[float], list[float]]:
     """The share of each pair's first, and the tokens that it took. Raises UnscoredError if one has none.
 
     The samples of a call are no group: the others say nothing about one without a verdict.
     """
-    found = await while_caller_waits(request, service.compare(pairs, service.judge.query, service.deadline()))
+    deadline = service.deadline(deadline_s)
+    found = await while_caller_waits(request, service.compare(pairs, service.judge.query, deadline))
     service.metrics.count_null_rewards([one.reason for one in found])
     shares = [reward for one in found for reward in without_nulls([one.share], [one.reason])]
     return shares, [float(one.tokens) for one in found]

@@ -12,9 +12,9 @@ ms-swift  gram_r2 (SwiftReward)               ms-swift 4.6.0: swift/rewards/orm.
 ========  ==================================  ==============================================================================
 
 Settings are the fields of `Judge`, given as arguments or, where a trainer gives none, by the environment: GRAM_R2_REWARD_URL,
-GRAM_R2_API_KEY, GRAM_R2_STRATEGY. A response on which the judge has no verdict has no reward: TRL is told None (where other
-reward functions are summed with it, see `JudgeReward.beside_others`); the other trainers get the mean of its scored siblings,
-and an exception where there are none. No failure becomes a 0.
+GRAM_R2_API_KEY, GRAM_R2_STRATEGY, GRAM_R2_DEADLINE_S. A response on which the judge has no verdict has no reward: TRL is told
+None (where other reward functions are summed with it, see `JudgeReward.beside_others`); the other trainers get the mean of its
+scored siblings, and an exception where there are none. No failure becomes a 0.
 """
 
 # Without `from __future__ import annotations`: dataclasses look those up in sys.modules, where OpenRLHF does not put this file.
@@ -82,28 +82,42 @@ class Scored:
         return [statistics.fmean(known) if x is None else x for x in self.rewards]
 
 
+def _deadline_s() -> float:
+    given = os.environ.get("GRAM_R2_DEADLINE_S") or "100"
+    try:
+        return float(given)
+    except ValueError as error:
+        raise ValueError(f"GRAM_R2_DEADLINE_S must be a number of seconds, got {given!r}") from error
+
+
 @dataclass(frozen=True)
 class Judge:
     """A reward service. Without `strategy`: against the reference if there is one, else what the service was started with.
 
-    `deadline_s` is the service's for one group; `timeout_s` is for all attempts together, while connections fail or the
-    service is overloaded. It must be below the trainer's own limit, where it has one.
+    `deadline_s` is the service's for one group, whose own also holds; `timeout_s` is for all attempts together, while connections
+    fail or the service is overloaded, by default 170 s or 1.7 deadlines. It must be below the trainer's own limit, where it has
+    one.
     """
 
     url: str = field(default_factory=lambda: os.environ.get("GRAM_R2_REWARD_URL", ""))
     api_key: str = field(default_factory=lambda: os.environ.get("GRAM_R2_API_KEY", ""), repr=False)
     strategy: str | None = field(default_factory=lambda: os.environ.get("GRAM_R2_STRATEGY") or None)
     votes: int | None = None
-    deadline_s: float = 100.0
-    timeout_s: float = 170.0
+    deadline_s: float = field(default_factory=_deadline_s)
+    timeout_s: float | None = None
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
             raise ValueError(f"set GRAM_R2_REWARD_URL, or url, to the service's http://host:port, got {self.url!r}")
-        if not 0 < self.deadline_s < self.timeout_s:
+        if not 0 < self.deadline_s < self.patience_s:
             raise ValueError(
-                f"deadline_s must be positive and below timeout_s, got {self.deadline_s}, {self.timeout_s}"
+                f"deadline_s must be positive and below timeout_s, got {self.deadline_s}, {self.patience_s}"
             )
+
+    @property
+    def patience_s(self) -> float:
+        """For how long an answer is tried for."""
+        return max(170.0, 1.7 * self.deadline_s) if self.timeout_s is None else self.timeout_s
 
     def score(self, prompt: Any, responses: Sequence[str], reference: str | None = None) -> Scored:
         """The rewards of responses to one prompt, a text or chat messages.
@@ -136,7 +150,7 @@ class Judge:
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """The service's answer. Raises as `score` does."""
-        end, pause, problem = time.monotonic() + self.timeout_s, 0.1, ""
+        end, pause, problem = time.monotonic() + self.patience_s, 0.1, ""
         while (left := end - time.monotonic()) > 0:
             deadline_s = min(self.deadline_s, 0.9 * left)
             try:
@@ -150,7 +164,7 @@ class Judge:
             log.info("no reward from %s, trying again: %s", self.url, problem)
             time.sleep(max(0.0, min(pause * random.uniform(0.5, 1.5), end - time.monotonic())))
             pause = min(2 * pause, 15)
-        raise RewardUnavailable(f"no reward from {self.url} within {self.timeout_s:g} s: {problem}")
+        raise RewardUnavailable(f"no reward from {self.url} within {self.patience_s:g} s: {problem}")
 
     def _attempt(self, path: str, body: dict[str, Any], patience_s: float) -> Any:
         headers = {

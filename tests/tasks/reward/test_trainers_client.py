@@ -56,12 +56,21 @@ def test_what_is_not_set_is_left_to_the_service() -> None:
 def test_the_environment_sets_what_arguments_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAM_R2_STRATEGY", "knockout")
     monkeypatch.setenv("GRAM_R2_API_KEY", "secret")
+    monkeypatch.setenv("GRAM_R2_DEADLINE_S", "600")
     with rewarding() as served:
         judge = Judge()
         judge.score("Why?", ["one", "two"], "a reference, for which a knockout has no use")
     assert (served.seen[0]["strategy"], served.heads[0][1]) == ("knockout", "Bearer secret")
     assert "reference" not in served.seen[0]
     assert "secret" not in repr(judge)
+    assert (served.seen[0]["deadline_s"], judge.patience_s, Judge(judge.url, deadline_s=9).patience_s) == (
+        600,
+        1020,
+        170,
+    )
+    monkeypatch.setenv("GRAM_R2_DEADLINE_S", "10 min")
+    with pytest.raises(ValueError, match="GRAM_R2_DEADLINE_S must be a number of seconds, got '10 min'"):
+        Judge(judge.url)
 
 
 @pytest.mark.parametrize("url", ["", "host:8000"])
