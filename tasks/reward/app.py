@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 
 from data.records import RecordError
-from tasks.reward.limits import CallerGoneError, Gate, RefusedError, UnscoredError
+from tasks.reward.limits import CallerGoneError, Gate, RefusedError, UnscorableError, UnscoredError
 from tasks.reward.metrics import Counted
 from tasks.reward.native import add_native
 from tasks.reward.service import Service
@@ -54,7 +54,7 @@ def _explain_errors(app: FastAPI) -> None:
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(CallerGoneError, gone)
-    for status, error in ((422, RefusedError), (422, RecordError), (503, UnscoredError)):
+    for status, error in ((422, RefusedError), (422, RecordError), (422, UnscorableError), (503, UnscoredError)):
         app.add_exception_handler(error, refuse(status))
 
 

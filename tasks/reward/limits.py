@@ -32,6 +32,10 @@ class UnscoredError(RuntimeError):
     """A trainer's request that cannot be given a number: why. Answered with 503, so that the trainer's own rules apply."""
 
 
+class UnscorableError(UnscoredError):
+    """One that would fare the same again: answered with 422, upon which nobody asks the judge once more."""
+
+
 class CallerGoneError(Exception):
     """Nobody waits for the answer any more."""
 

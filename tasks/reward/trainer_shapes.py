@@ -7,14 +7,16 @@ Read off OpenRLHF 3c3be62 (openrlhf/utils/agent.py), slime 624b824 (slime/rollou
     POST /slime       {"prompt": "Why?", "response": "Because.", "label": "Rayleigh."} → 0.5
     POST /compare     {"conversation_history": […], "response_objs": [{"output": […]}, …]} → {"rewards": [0.5, 0.5], …}
 
-They take no null. A response without a verdict gets the mean of its group's others; without any, the answer is 503, upon which
-these trainers try again and at last stop.
+They take no null. A response without a verdict gets the mean of its group's others; without any, the answer is 503 for what
+may pass, a deadline or a server that is lost, and 422 otherwise. Upon either, these trainers try again and at last stop; upon
+422, `reward_func` of trainers.py stops at once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,8 +26,11 @@ from pydantic import BaseModel
 
 from data.records import Message as Turn
 from data.records import ResponsePair
+from tasks.model.requests import PROMPT_TOO_LONG
 from tasks.rank.inputs import pair_of
-from tasks.reward.limits import RefusedError, UnscoredError, while_caller_waits
+from tasks.reward.groups import NO_VERDICT
+from tasks.reward.judging import DEADLINE
+from tasks.reward.limits import RefusedError, UnscorableError, UnscoredError, while_caller_waits
 from tasks.reward.protocol import Seconds, Text, turns_of
 from tasks.reward.service import Service
 from tasks.reward.templated import conversation_of, response_of, without_end
@@ -34,6 +39,14 @@ _HOW = (
     'put one into the label, as text or as {"reference": "…"} (OpenRLHF: --data.label_key, slime: --label-key), start the '
     "service with --references, or score whole groups at /v1/rewards, which need none"
 )
+_MAY_PASS = re.compile(rf"{DEADLINE}$|server_(?!4)|server_429$")
+"""Reasons that a second request may not have. A server's 4xx is about the request itself."""
+_HELP = {
+    PROMPT_TOO_LONG: "leave such rows out, or start the service with a larger --context or with --overlong truncate",
+    "truncated": "start the service with more --max-tokens",
+    NO_VERDICT: "start the service with --votes 4 --temperature 1, so that one reply is not all there is",
+}
+"""What to do about a reason; NO_VERDICT stands for all others, which are of replies that are malformed."""
 
 
 def sample_of(service: Service, prompt: object, label: object, where: str) -> tuple[tuple[Turn, ...], str]:
@@ -64,11 +77,17 @@ def _read(label: object) -> object:
 
 
 def without_nulls(rewards: Sequence[float | None], reasons: Sequence[str | None]) -> list[float]:
-    """The rewards of a group, the missing ones as the mean of the others. Raises UnscoredError if there are no others."""
+    """The rewards of a group, the missing ones as the mean of the others.
+
+    Raises UnscoredError if there are none, UnscorableError if that would be so the next time, too: a judge's seeds are fixed.
+    """
     known = [reward for reward in rewards if reward is not None]
     if not known:
-        counted = ", ".join(f"{n} by {reason}" for reason, n in Counter(reasons).most_common())
-        raise UnscoredError(f"none of the {len(rewards)} responses has a verdict: {counted}. Try again")
+        most = Counter(reason or NO_VERDICT for reason in reasons).most_common()
+        why = f"none of the {len(rewards)} responses has a verdict: {', '.join(f'{n} by {one}' for one, n in most)}"
+        if any(_MAY_PASS.match(reason) for reason, _ in most):
+            raise UnscoredError(f"{why}. Try again")
+        raise UnscorableError(f"{why}. It would be the same again: {_HELP.get(most[0][0], _HELP[NO_VERDICT])}")
     mean = sum(known) / len(known)
     return [mean if reward is None else reward for reward in rewards]
 

@@ -27,3 +27,9 @@ def rewarding(answer: Answer = by_length) -> Iterator[Served]:
         served.url = served.url.removesuffix("/v1")
         patch.setenv("GRAM_R2_REWARD_URL", served.url)
         yield served
+
+
+def said(text: str) -> dict[str, Any]:
+    """A response of the Responses API, with the reasoning that comes before it."""
+    reasoning = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
+    return {"output": [reasoning, {"type": "message", "content": [{"type": "output_text", "text": text}]}]}

@@ -1,4 +1,4 @@
-"""The service as trainers call it by themselves: OpenRLHF, slime, NeMo-Gym; their prompts, and what a failure becomes."""
+"""The service as trainers call it by themselves: OpenRLHF, slime, NeMo-Gym; and their prompts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from data.records import Message
 from data.sources.rows import SourceError
 from tasks.model.chat import ChatEncoder
 from tasks.reward import trainers
-from tasks.reward.limits import RefusedError, UnscoredError
+from tasks.reward.limits import RefusedError
 from tasks.reward.references import read_references
 from tasks.reward.templated import conversation_of, response_of
 from tasks.reward.templated import without_end as response_without_end
-from tasks.reward.trainer_shapes import output_text, without_nulls
+from tasks.reward.trainer_shapes import output_text
+from tests.support.rewarding import said
 from tests.support.vllm_server import StandIn, gateway, post
 
 CHATML = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
@@ -32,12 +33,6 @@ GEMMA = "<bos><start_of_turn>user\nWhy?<end_of_turn>\n<start_of_turn>model\n"
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(scenario, 30))
-
-
-def said(text: str) -> dict[str, Any]:
-    """A response of the Responses API, with the reasoning that comes before it."""
-    reasoning = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
-    return {"output": [reasoning, {"type": "message", "content": [{"type": "output_text", "text": text}]}]}
 
 
 # ---- OpenRLHF -----------------------------------------------------------------------------------------------------------
@@ -245,44 +240,3 @@ def test_nemo_gym_gets_the_rewards_of_a_group(encoder: ChatEncoder) -> None:
 def test_only_what_a_response_says_is_judged() -> None:
     assert output_text(said("b")) == "b"
     assert output_text({"output": [{"type": "function_call", "name": "x"}]}) == ""
-
-
-# ---- failures -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_missing_reward_is_the_mean_of_its_siblings_or_none_is_given() -> None:
-    assert without_nulls([0.5, None, 1.0], [None, "deadline", None]) == [0.5, 0.75, 1.0]
-    with pytest.raises(UnscoredError, match=r"none of the 2 responses has a verdict: 2 by deadline"):
-        without_nulls([None, None], ["deadline"] * 2)
-
-
-def test_what_cannot_be_scored_is_an_error_for_a_trainer_and_never_a_number(encoder: ChatEncoder) -> None:
-    async def scenario() -> None:
-        stand_in = StandIn(encoder, say=lambda a, b: "no verdict")
-        async with gateway(stand_in, strategy="all-pairs", deadline_s=0.3) as client:
-            history = [{"role": "user", "content": "Why?"}]
-            one = {"query": ["Why?c"], "prompts": ["Why?"], "labels": ["b"]}
-            group = {"conversation_history": history, "response_objs": [said("b"), said("c")]}
-            sample = {"prompt": "Why?", "response": "c", "label": "b"}
-            for path, body in (("/get_reward", one), ("/slime", sample), ("/compare", group)):
-                assert "has a verdict" in (await post(client, path, 503, **body))["detail"]
-                stand_in.faults = ["hang", "hang"]
-                assert "by deadline" in (await post(client, path, 503, **body))["detail"]
-            metrics = (await client.get("/metrics")).text
-            assert 'gram_r2_null_rewards_total{reason="deadline"} 4.0' in metrics
-
-    run(scenario())
-
-
-def test_a_group_with_some_verdicts_is_completed_for_nemo_gym(encoder: ChatEncoder) -> None:
-    async def scenario() -> None:
-        stand_in = StandIn(encoder, say=lambda a, b: "?" if "x" in (a, b) else StandIn(encoder).say(a, b))
-        async with gateway(stand_in, strategy="all-pairs") as client:
-            history = [{"role": "user", "content": "Why?"}]
-            texts = [said("a"), said("x"), said("b")]
-            found = await post(client, "/compare", conversation_history=history, response_objs=texts)
-            assert found["rewards"] == [0.0, 0.5, 1.0]
-            assert len(found["comparison_results"]) == 1
-            assert found["metrics"]["comparisons_without_verdict"] == 2
-
-    run(scenario())
