@@ -14,6 +14,7 @@ from tasks.model.judging import JudgeAnswer, JudgeQuery, build_request
 from tasks.model.requests import PROMPT_TOO_LONG, Asked, PendingRow
 from tasks.rank.results import Comparison, Judged, compare_answers, judged_in, read_order
 from tasks.reward.completions import body_of, completions_of
+from tasks.reward.limits import CHARACTERS
 from tasks.reward.servers import ServerError, Servers
 
 DEADLINE = "deadline"
@@ -97,9 +98,11 @@ class ServedJudge:
             return row.answers[0], row.tokens
 
     async def _encode(self, shown: ResponsePair, order: int, query: JudgeQuery) -> Request | None:
-        size = len(shown.response_a) + len(shown.response_b) + sum(len(turn.content) for turn in shown.prompt)
+        lengths = [len(shown.response_a), len(shown.response_b), *(len(turn.content) for turn in shown.prompt)]
+        if max(lengths) > CHARACTERS:
+            return None
         given = (query, self.encoder, shown, str(order))
-        if size < _LONG:
+        if sum(lengths) < _LONG:
             async with self._turns:
                 made = build_request(*given)
                 await asyncio.sleep(0)

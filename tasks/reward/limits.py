@@ -16,7 +16,7 @@ KEY_VARIABLE = "GRAM_R2_API_KEY"
 BODY_BYTES = 16 << 20
 RESPONSES, COMPARISONS, VOTES = 256, 4096, 64
 CHARACTERS = 1_000_000
-"""Of one text. What is too long for the judge's context is told by its tokens: this only keeps the encoder free."""
+"""Of one text; a longer one is not encoded, and does not fit. What else is too long for the context is told by its tokens."""
 DEADLINE_S = 100.0
 """Below the 120 s (slime) and 180 s (OpenRLHF) after which trainers give up on an answer."""
 _OPEN = ("/health", "/metrics", "/docs", "/openapi.json")
@@ -26,6 +26,10 @@ Result = TypeVar("Result")
 
 class RefusedError(ValueError):
     """A request that cannot be carried out as it is: what is wrong with it, and what to do. Answered with 422."""
+
+
+class InvalidPromptError(RefusedError):
+    """A conversation that no judge can be shown: one row of a trainer's data, where everything else may be right."""
 
 
 class UnscoredError(RuntimeError):

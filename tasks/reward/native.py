@@ -8,10 +8,11 @@ from typing import Literal
 from fastapi import FastAPI, Request
 
 from tasks.rank.inputs import pair_of
+from tasks.rank.judge import INVALID
 from tasks.rank.tournaments import Match
 from tasks.reward.groups import REFERENCE
 from tasks.reward.judging import Compared
-from tasks.reward.limits import COMPARISONS, RefusedError, while_caller_waits
+from tasks.reward.limits import COMPARISONS, InvalidPromptError, RefusedError, while_caller_waits
 from tasks.reward.protocol import (
     CompareAnswer,
     CompareRequest,
@@ -34,9 +35,16 @@ def add_native(app: FastAPI, service: Service) -> None:
 def _add_groups(app: FastAPI, service: Service) -> None:
     @app.post("/v1/rewards")
     async def rewards(body: RewardsRequest, request: Request) -> RewardsAnswer:
-        """A reward from 0 to 1 for each response of a group, or null with a reason."""
+        """A reward from 0 to 1 for each response of a group, or null with a reason.
+
+        A conversation that cannot be judged gives null as well: one row of its data is not to end a training.
+        """
         begun, deadline, query = service.now(), service.deadline(body.deadline_s), service.query(body)
-        group = service.group(body.turns(), body.responses, body.strategy, body.reference, body.seed)
+        try:
+            turns = body.turns()
+        except InvalidPromptError:
+            return _invalid(service, body)
+        group = service.group(turns, body.responses, body.strategy, body.reference, body.seed)
         scored = await while_caller_waits(request, service.score(group, query, deadline, body.length_slope))
         return RewardsAnswer(
             rewards=list(scored.rewards),
@@ -94,6 +102,21 @@ def _add_rank(app: FastAPI, service: Service) -> None:
             tokens=sum(one.tokens for one in ranked.comparisons.values()),
             elapsed_s=round(service.now() - begun, 4),
         )
+
+
+def _invalid(service: Service, body: RewardsRequest) -> RewardsAnswer:
+    reasons: list[str | None] = [INVALID] * len(body.responses)
+    service.metrics.count_null_rewards(reasons)
+    return RewardsAnswer(
+        rewards=[None] * len(reasons),
+        reasons=reasons,
+        strategy=body.strategy or service.strategy,
+        comparisons=[],
+        cycles=[],
+        tokens=0,
+        comparisons_planned=0,
+        elapsed_s=0.0,
+    )
 
 
 def _winner(found: Compared) -> Literal["a", "b", "tie"] | None:

@@ -10,17 +10,16 @@ from data.records import Message as Turn
 from data.records import RecordError
 from tasks.rank.inputs import read_messages
 from tasks.reward.groups import Strategy
-from tasks.reward.limits import CHARACTERS, DEADLINE_S, RESPONSES, VOTES, RefusedError
+from tasks.reward.limits import DEADLINE_S, RESPONSES, VOTES, InvalidPromptError, RefusedError
 
-Text = Annotated[str, Field(max_length=CHARACTERS)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class Message(BaseModel):
-    """One turn of a conversation."""
+    """One turn of a conversation; its role is system, user or assistant."""
 
-    role: Literal["system", "user", "assistant"]
-    content: Text
+    role: str
+    content: str
 
 
 class Asked(BaseModel):
@@ -28,7 +27,7 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    prompt: Text | None = Field(None, description="The user's only turn.")
+    prompt: str | None = Field(None, description="The user's only turn.")
     messages: list[Message] | None = Field(
         None, max_length=1000, description="Instead of prompt: the whole conversation."
     )
@@ -42,25 +41,25 @@ class Asked(BaseModel):
     seed: int | None = Field(None, ge=0, lt=2**31, description="Of sampled judgments and random matches.")
 
     def turns(self) -> tuple[Turn, ...]:
-        """The conversation. Raises RefusedError unless it is given once, and can be judged."""
+        """The conversation. Raises RefusedError unless it is given once, and InvalidPromptError if it cannot be judged."""
         if (self.prompt is None) == (self.messages is None):
             raise RefusedError("give the conversation once: as prompt (a text) or as messages (a list of turns)")
         return turns_of(self.prompt if self.messages is None else [one.model_dump() for one in self.messages])
 
 
 def turns_of(prompt: Any) -> tuple[Turn, ...]:
-    """A conversation, as text or turns. Raises RefusedError if it cannot be judged."""
+    """A conversation, as text or turns. Raises InvalidPromptError if it cannot be judged."""
     try:
         return read_messages(prompt)
     except RecordError as error:
-        raise RefusedError(f"the conversation: {error}") from error
+        raise InvalidPromptError(f"the conversation: {error}") from error
 
 
 class RewardsRequest(Asked):
     """A group of responses to one prompt."""
 
-    responses: list[Text] = Field(min_length=1, max_length=RESPONSES)
-    reference: Text | None = Field(None, description='For the strategy "reference", which it makes the default.')
+    responses: list[str] = Field(min_length=1, max_length=RESPONSES)
+    reference: str | None = Field(None, description='For the strategy "reference", which it makes the default.')
     strategy: Strategy | None = Field(None, description="What the responses are compared with. Default: the service's.")
     length_slope: float | None = Field(
         None,
@@ -96,8 +95,8 @@ class RewardsAnswer(BaseModel):
 class CompareRequest(Asked):
     """Two responses."""
 
-    a: Text
-    b: Text
+    a: str
+    b: str
 
 
 class CompareAnswer(BaseModel):
@@ -115,7 +114,7 @@ class CompareAnswer(BaseModel):
 class RankRequest(Asked):
     """Responses to put in order."""
 
-    responses: list[Text] = Field(min_length=1, max_length=RESPONSES)
+    responses: list[str] = Field(min_length=1, max_length=RESPONSES)
     method: Literal["round-robin", "repeated-best"] = "round-robin"
 
 

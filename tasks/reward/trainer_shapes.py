@@ -31,7 +31,7 @@ from tasks.rank.inputs import pair_of
 from tasks.reward.groups import NO_VERDICT
 from tasks.reward.judging import DEADLINE
 from tasks.reward.limits import RefusedError, UnscorableError, UnscoredError, while_caller_waits
-from tasks.reward.protocol import Seconds, Text, turns_of
+from tasks.reward.protocol import Seconds, turns_of
 from tasks.reward.service import Service
 from tasks.reward.templated import conversation_of, response_of, without_end
 
@@ -108,8 +108,8 @@ class OpenRLHFCall(BaseModel):
     OpenRLHF sends no deadline; `reward_func` of trainers.py does.
     """
 
-    query: list[Text]
-    prompts: list[Text]
+    query: list[str]
+    prompts: list[str]
     labels: list[Any]
     deadline_s: Seconds | None = None
 
@@ -158,8 +158,8 @@ class SlimeCall(BaseModel):
     slime leaves the token that ends a response in it (`no_stop_trim` in slime/rollout/sglang_rollout.py).
     """
 
-    prompt: Text | list[dict[str, Any]]
-    response: Text
+    prompt: str | list[dict[str, Any]]
+    response: str
     label: Any = None
 
 

@@ -44,6 +44,8 @@ RETRIED = {408, 425, 429, 500, 502, 503, 504}
 """The HTTP statuses that can pass the second time. Another one is a mistake of the request, and is raised at once."""
 AT_ONCE = 256
 """Requests of one process at the same time."""
+LONGEST = 1_000_001
+"""Characters of a response that are sent. The service judges none that is so long; its siblings must not be refused with it."""
 VERL_AT_ONCE = 1000
 """Samples in one reward worker of verl: ray's default max_concurrency of an actor with async methods."""
 SPECIAL = re.compile(
@@ -124,7 +126,8 @@ class Judge:
 
         Raises RewardUnavailable, and RewardError with the service's own words for a request that it refuses.
         """
-        body: dict[str, Any] = {"responses": list(responses), "strategy": self.strategy, "votes": self.votes}
+        sent = [text[:LONGEST] for text in responses]
+        body: dict[str, Any] = {"responses": sent, "strategy": self.strategy, "votes": self.votes}
         body["prompt" if isinstance(prompt, str) else "messages"] = prompt
         if reference is not None and self.against(reference):
             body["reference"] = reference

@@ -17,6 +17,7 @@ from tasks.reward.judging import ServedJudge
 from tasks.reward.metrics import Metrics
 from tasks.reward.servers import Servers
 from tasks.reward.service import Service
+from tasks.reward.trainers import LONGEST
 from tests.support.vllm_server import A, B, StandIn, gateway, higher, post
 
 QUERY = JudgeQuery("compact", 64, 512, seed=3)
@@ -155,6 +156,29 @@ def test_what_has_no_verdict_is_null_with_its_reason(encoder: ChatEncoder) -> No
     run(scenario())
 
 
+def test_one_row_of_a_trainer_s_data_ends_no_training(encoder: ChatEncoder) -> None:
+    """What cannot be judged is null with its reason; the siblings of a response that is far too long are judged."""
+    stand_in = StandIn(encoder)
+
+    async def scenario() -> None:
+        async with gateway(stand_in, strategy="all-pairs") as client:
+            found = await post(client, "/v1/rewards", prompt="?", responses=["a", "x" * LONGEST, "b"])
+            assert (found["rewards"], found["reasons"]) == ([0.0, None, 1.0], [None, "prompt_too_long", None])
+            asked = len(stand_in.seen)
+            turns = [""], ["user", "assistant"], ["user", "tool"]
+            for given in ({"prompt": " "}, {"messages": []}, *({"messages": made(*roles)} for roles in turns)):
+                found = await post(client, "/v1/rewards", **given, responses=["a", "b"])
+                assert (found["rewards"], found["reasons"]) == ([None] * 2, ["invalid_input"] * 2)
+            assert len(stand_in.seen) == asked
+            assert 'null_rewards_total{reason="invalid_input"} 10.0' in (await client.get("/metrics")).text
+
+    run(scenario())
+
+
+def made(*roles: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": "x"} for role in roles]
+
+
 def test_what_the_length_is_worth_is_told_and_can_be_taken_off(encoder: ChatEncoder) -> None:
     stand_in = StandIn(encoder, say=lambda a, b: A if len(a) > len(b) else B)
 
@@ -189,7 +213,7 @@ def test_responses_are_put_in_order(encoder: ChatEncoder) -> None:
     [
         ("/v1/rewards", {"responses": ["a"]}, "give the conversation once"),
         ("/v1/rewards", {"prompt": "?", "messages": [], "responses": ["a"]}, "give the conversation once"),
-        ("/v1/rewards", {"messages": [{"role": "assistant", "content": "x"}], "responses": ["a"]}, "the conversation"),
+        ("/v1/compare", {"messages": [{"role": "assistant", "content": "x"}], "a": "x", "b": "y"}, "the conversation"),
         ("/v1/rewards", {"prompt": "?", "responses": []}, "responses: List should have at least 1 item"),
         ("/v1/rewards", {"prompt": "?", "responses": ["a"] * 257}, "at most 256 items"),
         ("/v1/rewards", {"prompt": "?", "responses": ["a"] * 100}, "4,950 comparisons, more than 4,096"),
@@ -197,7 +221,6 @@ def test_responses_are_put_in_order(encoder: ChatEncoder) -> None:
         ("/v1/rewards", {"prompt": "?", "responses": ["a"], "strategy": "reference"}, "a reference response"),
         ("/v1/rewards", {"prompt": "?", "responses": ["a"], "refrence": "b"}, "refrence: Extra inputs"),
         ("/v1/rewards", {"prompt": "?", "responses": ["a", "b"], "votes": 2}, "start the service with --temperature"),
-        ("/v1/compare", {"prompt": "?", "a": "x" * 1_000_001, "b": "y"}, "at most 1000000 characters"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_in_one_line(

@@ -17,6 +17,7 @@ import pytest
 
 from tasks.model.endpoint import SPECIAL
 from tasks.reward import trainers
+from tasks.reward.limits import CHARACTERS
 from tasks.reward.trainers import (
     Judge,
     RewardError,
@@ -38,6 +39,13 @@ def test_a_group_is_asked_about_in_one_request() -> None:
     sent = {"prompt": "Why?", "responses": ["one", "three"], "strategy": "circular", "votes": 2, "deadline_s": 9}
     assert served.seen == [sent]
     assert served.heads == [("/v1/rewards", "Bearer k")]
+
+
+def test_a_response_that_is_far_too_long_is_not_sent_whole() -> None:
+    """The service refuses a large request as a whole, and would judge none of its siblings."""
+    with rewarding(lambda _: (200, {"rewards": [None, 0.5], "reasons": ["prompt_too_long", None]})) as served:
+        Judge().score("Why?", [" " * 5_000_000, "one"])
+    assert list(map(len, served.seen[0]["responses"])) == [CHARACTERS + 1, 3]
 
 
 def test_what_is_not_set_is_left_to_the_service() -> None:
