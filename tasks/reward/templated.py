@@ -17,6 +17,7 @@ from data.records import Message
 from tasks.model.endpoint import SPECIAL
 from tasks.reward.limits import RefusedError
 from tasks.reward.protocol import turns_of
+from tasks.reward.trainers import REPLY
 
 _LEADING = re.compile(rf"(?:{SPECIAL.pattern})\s*")
 _ROLES = {"system": "system", "user": "user", "assistant": "assistant", "model": "assistant"}
@@ -70,9 +71,9 @@ def conversation_of(prompt: object, where: str) -> tuple[Message, ...]:
     for template in _TEMPLATES:
         if (turns := template.read(prompt)) is not None:
             return without_default_system(turns_of(turns))
-    if mark := SPECIAL.match(prompt):
+    if mark := SPECIAL.match(prompt.lstrip()) or REPLY.search(prompt[-200:]):
         raise RefusedError(
-            f"{where} is in a chat template that is not known here (it begins with {mark[0]!r}): give the conversation in the "
+            f"{where} is in a chat template that is not known here (it has {mark[0].strip()!r}): give the conversation in the "
             'label, as {"reference": "…", "messages": [{"role": "user", "content": "…"}]}'
         )
     return turns_of(prompt)

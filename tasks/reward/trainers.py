@@ -49,9 +49,13 @@ LONGEST = 1_000_001
 VERL_AT_ONCE = 1000
 """Samples in one reward worker of verl: ray's default max_concurrency of an actor with async methods."""
 SPECIAL = re.compile(
-    r"<\|[^|\n]{1,40}\|>|<｜[^｜\n]{1,40}｜>|</?s>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>|\[/?INST\]|<</?SYS>>"
+    r"<\|[^|\n]{1,40}\|>|<｜[^｜\n]{1,40}｜>|\[\|[^|\n]{1,40}\|\]|</?s>|<(?:bos|eos|pad|unk|sop|start_of_turn|end_of_turn)>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT)\]|<</?SYS>>|\[gMASK\]|<(?:BOS|EOS|PAD|UNK)_TOKEN>|<\|(?:turn|channel)>|<(?:turn|channel)\|>"
+    r"|<seed:[a-z_]{1,40}>|\]~!b\[|\]~b\]|\[e~\["
 )
 """How model families write their special tokens; the same as in tasks/model/endpoint.py."""
+REPLY = re.compile(rf"(?:{SPECIAL.pattern})\w*\s*(?:<think>\s*(?:</think>\s*)?)?\Z")
+"""How a prompt ends that is in a chat template: with the header of the reply, which may have begun to think."""
 
 # Not through the environment's proxy, which is for the internet: the service is near.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -124,8 +128,11 @@ class Judge:
     def score(self, prompt: Any, responses: Sequence[str], reference: str | None = None) -> Scored:
         """The rewards of responses to one prompt, a text or chat messages.
 
-        Raises RewardUnavailable, and RewardError with the service's own words for a request that it refuses.
+        Raises RewardUnavailable, RewardError with the service's own words for a request that it refuses, and ValueError for a
+        text in a chat template.
         """
+        if isinstance(prompt, str) and _begins(prompt) and _ends(prompt):  # both: a user may write about such marks
+            raise ValueError(_in_template(prompt, "give it as messages"))
         sent = [text[:LONGEST] for text in responses]
         body: dict[str, Any] = {"responses": sent, "strategy": self.strategy, "votes": self.votes}
         body["prompt" if isinstance(prompt, str) else "messages"] = prompt
@@ -227,6 +234,22 @@ def response_of(completion: Any) -> str:
             f"a response must be one message, got {len(completion)}: give the judge a text of your own making"
         )
     return text_of(completion[0].get("content"))
+
+
+def _begins(prompt: str) -> re.Match[str] | None:
+    return SPECIAL.match(prompt.lstrip())
+
+
+def _ends(prompt: str) -> re.Match[str] | None:
+    return REPLY.search(prompt[-200:])
+
+
+def _in_template(prompt: str, what_to_do: str) -> str:
+    mark = _begins(prompt) or _ends(prompt)
+    return (
+        f"the prompt is in the policy's chat template (it has {mark and mark[0].strip()!r}), which the judge would take for the "
+        f'user\'s words: {what_to_do}, as [{{"role": "user", "content": "…"}}]'
+    )
 
 
 def without_end(text: str) -> str:
@@ -414,11 +437,8 @@ async def _slime_group(judge: Judge, samples: list[Any]) -> list[float]:
         raise TypeError("a rollout of several samples cannot be judged: reward them in a function of your own")
     prompt, reference = asked(samples[0].label, samples[0].prompt)
     prompt, other = asked(samples[0].metadata or {}, prompt)
-    if isinstance(prompt, str) and (mark := SPECIAL.match(prompt)):
-        raise ValueError(
-            f"the prompt is in the policy's chat template (it begins with {mark[0]}), which the judge would take for the "
-            'user\'s words: put the messages into the metadata or the label, as {"messages": [{"role": …, "content": …}]}'
-        )
+    if isinstance(prompt, str) and (_begins(prompt) or _ends(prompt)):
+        raise ValueError(_in_template(prompt, 'put it under "messages" into the row\'s metadata or label'))
     if len(samples) == 1:
         check_alone(judge, other or reference)
     scored = await judge.score_async(prompt, [without_end(sample.response) for sample in samples], other or reference)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tasks.reward.references import read_references
 from tasks.reward.templated import conversation_of, response_of
 from tasks.reward.templated import without_end as response_without_end
 from tasks.reward.trainer_shapes import output_text
-from tests.support.rewarding import said
+from tests.support.rewarding import rewarding, said
 from tests.support.vllm_server import StandIn, gateway, post
 
 CHATML = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
@@ -147,11 +148,46 @@ def test_turns_and_a_reply_that_has_begun_to_think_are_read_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["<|im_start|>tool\nx<|im_end|>\n<|im_start|>assistant\n", "<|user|>Why?<|assistant|>"]
+    "prompt",
+    [
+        "<|im_start|>tool\nx<|im_end|>\n<|im_start|>assistant\n",
+        "\n<|user|>Why?<|assistant|>",
+        "[gMASK]<sop><|user|>\nWhy?<|assistant|>\n<think></think>\n",  # GLM
+        "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|USER_TOKEN|>Why?<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+        "]~!b[]~b]user\nWhy?[e~[\n]~b]ai\n<think>\n",  # MiniMax
+        "<|turn>user\nWhy?<turn|>\n<|turn>model\n",  # Gemma 4
+        "Be brief.<｜User｜>Why?<｜Assistant｜>",  # DeepSeek, without its first token
+    ],
 )
 def test_a_template_that_is_not_known_is_not_guessed(prompt: str) -> None:
-    with pytest.raises(RefusedError, match=r"not known here \(it begins with"):
+    with pytest.raises(RefusedError, match=r"not known here \(it has"):
         conversation_of(prompt, "prompt")
+    if not prompt.startswith("Be"):
+        with pytest.raises(ValueError, match=r"chat template \(it has .* give it as messages"):
+            trainers.Judge("http://x").score(prompt, ["a", "b"])
+
+
+def test_no_template_reaches_the_judge_as_the_user_s_words(tokenizer: Any) -> None:
+    """All of TRL's copies: a prompt is read as what it is, or refused."""
+    asked = [{"role": "user", "content": "Why?"}]
+    found = {}
+    for template in (Path(trl.__file__).parent / "chat_templates").glob("*.jinja"):
+        prompt = tokenizer.apply_chat_template(
+            asked, chat_template=template.read_text("utf-8"), tokenize=False, add_generation_prompt=True, bos_token=""
+        )
+        with contextlib.suppress(RefusedError):
+            found[template.stem] = conversation_of(prompt, "prompt")
+    assert len(found) > 10
+    assert {name: turns for name, turns in found.items() if turns[-1] != Message("user", "Why?")} == {}
+
+
+@pytest.mark.parametrize(
+    "prompt", ["What does <|im_start|> mean?", "<s>Old</s> is HTML.", "Why <s>not</s>", "[/INST] is?"]
+)
+def test_a_user_may_write_about_such_marks(prompt: str) -> None:
+    with rewarding() as served:
+        trainers.Judge().score(prompt, ["a", "b"])
+    assert served.seen[0]["prompt"] == prompt
 
 
 # ---- slime --------------------------------------------------------------------------------------------------------------

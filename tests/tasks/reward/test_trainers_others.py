@@ -63,7 +63,7 @@ def test_slime_s_samples_are_compared_with_their_references() -> None:
             slime(sample("one"))
         with pytest.raises(TypeError, match="several samples"):
             slime([[sample("one")], [sample("two")]], group_rm=True)
-        with pytest.raises(ValueError, match=r"begins with <\|im_start\|>.*put the messages"):
+        with pytest.raises(ValueError, match=r"it has '<\|im_start\|>'.*metadata or label"):
             slime([sample("one", prompt="<|im_start|>user\nWhy?"), sample("two")], group_rm=True)
     assert sorted(body["reference"] for body in served.seen) == ["R", "R", "S"]
 
