@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import secrets
 import signal
 import socket
@@ -34,6 +35,7 @@ _KEY = "VLLM_API_KEY"
 _CPU_BATCH_TOKENS, _CPU_CACHE_MIB = 4096, 256
 _TAIL_BYTES = 4000
 _END_S, _LOOK_S = 10.0, 0.5
+_WAITING = re.compile(r"^(waiting for .*)\n", re.MULTILINE)
 _PAUSES_S = (1.0, 5.0, 30.0)
 """Before the first, second and any further start in a row of a server that ends before it has answered."""
 
@@ -70,6 +72,9 @@ class LocalServer:
     failed: int = 0
     ended: int | None = None
     restart_at: float | None = None
+    begun_at: int = 0
+    """Where the output of the present process begins in the log."""
+    told: bool = False
 
     def start(self) -> None:
         """Starts the process; it ends with this one."""
@@ -78,6 +83,7 @@ class LocalServer:
         # A server's engine is a process of its own anyway. Without vLLM's multiprocessing, there is one less on a CPU.
         environment = engine_environment(bool(visible_gpus()))
         with self.log.open("ab") as log:
+            self.begun_at, self.told = log.tell(), False
             self.process = subprocess.Popen(
                 [*self.command, "--host", host, "--port", port],
                 stdin=subprocess.PIPE,  # its end tells the process that this one has ended
@@ -112,6 +118,16 @@ class LocalServer:
         self.end(signal.SIGKILL)
         self.process.wait()
         self._close()
+
+    def waiting(self) -> str | None:
+        """What the process says that it waits for before it loads the model, as `claim_gpus` does; None if told before."""
+        if self.told:
+            return None
+        with self.log.open("rb") as log:
+            log.seek(self.begun_at)
+            found = _WAITING.search(log.read(_TAIL_BYTES).decode("utf-8", errors="replace"))
+        self.told = found is not None
+        return found[1] if found else None
 
     def last_lines(self) -> str:
         return self.log.read_bytes()[-_TAIL_BYTES:].decode("utf-8", errors="replace")
@@ -171,6 +187,8 @@ class LocalServers:
             one.failed = 0
         code = one.exit_code
         if code is None:
+            if not one.server.alive and (waiting := one.waiting()):
+                self.say(f"vLLM's server {one.number} is {waiting}; it starts when that has ended")
             return
         if one.restart_at is None:
             one.end(signal.SIGKILL)

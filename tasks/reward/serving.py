@@ -77,7 +77,6 @@ async def _serve(settings: ServeSettings, say: Callable[[str], None]) -> None:
         )
         app = create_app(service, os.environ.get(KEY_VARIABLE) or None)
         gc.freeze()  # what the libraries have made stays: looking through it again would hold up every caller
-        listening.listen(_BACKLOG)  # from now on callers wait instead of being refused
         for line in _announced(settings):
             say(line)
         config = uvicorn.Config(
@@ -125,12 +124,13 @@ def _announced(settings: ServeSettings) -> list[str]:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """The socket to listen on, before minutes are spent on loading. Raises OSError that says what to do."""
+    """The socket that listens, before minutes are spent on loading: callers wait. Raises OSError that says what to do."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(_BACKLOG)  # two that are only bound can have one port
     except OSError as error:
         listening.close()
         raise OSError(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port or --host") from error

@@ -7,6 +7,9 @@ import shutil
 import socket
 from pathlib import Path
 
+import pytest
+
+from tasks.reward.serving import _bound
 from tests.conftest import ROOT
 from tests.support.commands import gram_r2
 
@@ -42,6 +45,11 @@ def test_a_port_that_is_taken_is_told_before_servers_are_started() -> None:
         other.listen()
         port = str(other.getsockname()[1])
         assert "choose another --port or --host" in refused(JUDGE, *OPTIONS, "--port", port)
+
+
+def test_two_services_cannot_have_one_port_while_they_load() -> None:
+    with _bound("127.0.0.1", 0) as first, pytest.raises(OSError, match="choose another --port"):
+        _bound("127.0.0.1", first.getsockname()[1])
 
 
 def test_a_server_that_is_not_there_is_told() -> None:

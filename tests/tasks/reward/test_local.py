@@ -124,3 +124,17 @@ def test_a_server_that_never_comes_up_says_why() -> None:
 
     with pytest.raises(ChildError, match=r"server 0 ended with exit code 3\. Its last lines:\nno such model"):
         run(come_up())
+
+
+def test_a_server_that_waits_for_a_gpu_says_so_and_who_holds_it() -> None:
+    """Where the user sees it: the output of a server is in a temporary folder."""
+    said: list[str] = []
+    waits = "import time; print('a warning\\nwaiting for GPU 0, held by process 7', flush=True); time.sleep(60)"
+
+    async def scenario() -> None:
+        async with started(waits, said).opened():
+            await until(lambda: len(said) > 1)
+            await asyncio.sleep(1.1)
+
+    run(scenario())
+    assert said[1:] == ["vLLM's server 0 is waiting for GPU 0, held by process 7; it starts when that has ended"]
