@@ -24,17 +24,9 @@ from data.sources.apart import SetApart, is_drawn, on_one_side
 from data.sources.ids import Ids, clash_of_ids
 from data.sources.mixture import Mixture, needs_drawing
 from data.sources.pool import Pool
-from data.sources.prepared import Prepared, prepared_in
+from data.sources.prepared import Prepared, prepared_in, with_both_labels
 from data.sources.rows import DataError
-from data.sources.sources import (
-    Dropped,
-    Reading,
-    Source,
-    as_published,
-    blocks_as,
-    name_of,
-    within_allowance,
-)
+from data.sources.sources import Dropped, Reading, Source, as_published, blocks_as, name_of, within_allowance
 from data.sources.unread import not_read
 from data.store.artifacts import Artifact, Counts, FileRef, Input, Outcome
 from tasks.machine.parallel import over_blocks
@@ -78,6 +70,7 @@ class _Splitter:
         self.benchmarks = benchmarks
         self.better: dict[int, bool] = {}
         self.conflicting: set[int] = set()
+        self.labeled: set[int] = set()
         self.rows_in = self.kept = 0
         self.reasons: Counter[str] = Counter()
         self.sizes: dict[str, int] = {}
@@ -89,8 +82,8 @@ class _Splitter:
         }
 
     def split(self) -> Outcome:
-        if self.data.conflicts == "drop":
-            self._find_conflicts()
+        if self.data.conflicts == "drop":  # an extra pass beforehand
+            self.conflicting = with_both_labels(self._all_labeled())
         with (
             (self.work / "dropped.jsonl").open("w", encoding="utf-8") as self.dropped,
             (self.work / ORIGINS).open("wb") as self.origins,
@@ -176,8 +169,13 @@ class _Splitter:
             truth.unlink()
 
     def _unlabeled(self) -> Iterator[Numbered]:
-        """Unlabeled pairs, each with its true label if those are read."""
-        return self._fresh("pair_with_truth" if self.data.unlabeled_truth else "pair", self.data.unlabeled)
+        """Unlabeled pairs, each with its true label if those are read, without those that are learned with their label."""
+        kind: Kind = "pair_with_truth" if self.data.unlabeled_truth else "pair"
+        for n, pair in self._fresh(kind, self.data.unlabeled):
+            if pair.key in self.labeled:
+                self._drop("pair_is_labeled", pair.id, where=pair.where)
+            else:
+                yield n, pair
 
     def _read(self, kind: Kind, sources: tuple[Source, ...]) -> Iterator[Numbered]:
         """Pairs of one kind from all its sources, each with its source's number, without exact duplicates.
@@ -219,16 +217,10 @@ class _Splitter:
             return False
         return pair.key in self.conflicting or self.better.setdefault(pair.key, pair.better) != pair.better
 
-    def _find_conflicts(self) -> None:
-        """Reads all labeled pairs in an extra pass beforehand, to find those that occur with both labels."""
-        seen: dict[int, bool] = {}
+    def _all_labeled(self) -> Iterator[Prepared | Dropped]:
         for kind in ("rationale", "labeled", "heldout", "calibration"):
             for source in getattr(self.data, kind):
-                for item in self._prepared(source, "preference", None):
-                    if isinstance(item, Dropped) or item.better is None:
-                        continue
-                    if seen.setdefault(item.key, item.better) != item.better:
-                        self.conflicting.add(item.key)
+                yield from self._prepared(source, "preference", None)
 
     def _overlaps(self, pair: Prepared) -> bool:
         if self._is_kept_out(pair, *self.apart):
@@ -247,7 +239,13 @@ class _Splitter:
         return reason is not None
 
     def _write_mixed(self, kind: str, pairs: Iterator[Numbered]) -> None:
-        self._write(f"{kind}.jsonl", (pair.line for pair in self._mixed(kind, pairs)))
+        self._write(f"{kind}.jsonl", map(self._learned, self._mixed(kind, pairs)))
+
+    def _learned(self, pair: Prepared) -> bytes:
+        """The line of a pair; if it has a label, it is no fresh pair for a round."""
+        if pair.better is not None:
+            self.labeled.add(pair.key)
+        return pair.line
 
     def _write(self, name: str, lines: Iterator[bytes]) -> None:
         self.sizes.setdefault(name, 0)
@@ -278,9 +276,12 @@ class _Splitter:
                 )
         needed = (self.rounds.count - 1) * self.rounds.pairs + 1
         if self.rounds.count and self.sizes["unlabeled"] < needed:
+            n = self.reasons["pair_is_labeled"]
+            besides = f" besides {n} that are labeled pairs too" if n else ""
             raise DataError(
-                f"{self.rounds.count} rounds of {self.rounds.pairs} fresh unlabeled pairs need at least {needed} pairs, "
-                f"but {self.sizes['unlabeled']} were found: add sources to data.unlabeled, or lower rounds.pairs or rounds.count"
+                f"{self.rounds.count} rounds of {self.rounds.pairs} fresh unlabeled pairs need at least {needed} pairs, but "
+                f"{self.sizes['unlabeled']} were found{besides}: add sources to data.unlabeled, or lower rounds.pairs or "
+                "rounds.count"
             )
 
 

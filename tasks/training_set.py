@@ -3,8 +3,8 @@
 A line of ``examples.jsonl``: a pair in the order shown, its label in that order, the rationale, and ``origin``
 (pair, source, round, votes, confidence, which proof, its score).
 
-A pair that several rounds labeled is learned as the newest of them labeled it, with the newest proofs. A labeled pair stays
-beside a pseudo-label of the same pair, as in the stage "data", which compares pairs of one kind only.
+A pair that several rounds labeled is learned as the newest of them labeled it, with the newest proofs. Labeled
+pairs are no part of a round: the stage "data" keeps them out of the unlabeled ones.
 """
 
 from __future__ import annotations

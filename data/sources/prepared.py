@@ -5,6 +5,7 @@ What is left to do with a pair needs the other pairs: whether it is a copy of an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import orjson
@@ -43,6 +44,18 @@ def prepared_in(
         item if isinstance(item, Dropped | Malformed) else _prepared(item, raw, kept_out)
         for raw, item in reading.placed_items_in(*rows)
     ]
+
+
+def with_both_labels(items: Iterable[Prepared | Dropped]) -> set[int]:
+    """The keys of the labeled pairs among these that occur with both labels."""
+    seen: dict[int, bool] = {}
+    conflicting = set()
+    for item in items:
+        if isinstance(item, Dropped) or item.better is None:
+            continue
+        if seen.setdefault(item.key, item.better) != item.better:
+            conflicting.add(item.key)
+    return conflicting
 
 
 def swapped(line: bytes) -> bytes:

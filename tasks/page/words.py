@@ -115,6 +115,7 @@ _REASONS = {
     "prompt_is_held_out": ("#3e7f6d", "The prompt is held out to measure the judge."),
     "pair_is_for_calibration": ("#4f8f6f", "The pair is set apart for calibration."),
     "prompt_is_for_calibration": ("#5f7f5d", "The prompt is set apart for calibration."),
+    "pair_is_labeled": ("#6a8fb5", "The pair is also among the labeled ones, so it is no fresh one for a round."),
     "over_cap": ("#a99a5c", "More rows than the source's limit allows."),
     "over_weight": ("#b09a3e", "More rows than the source's weight allows."),
     "not_needed": ("#9aa0a8", "More unlabeled pairs than the rounds take."),

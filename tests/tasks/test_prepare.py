@@ -167,6 +167,30 @@ def test_without_a_held_out_source_a_share_of_the_labeled_prompts_is_split_off(p
     }
 
 
+def test_no_fresh_pair_is_one_that_is_learned_with_its_label(prepared: Prepare) -> None:
+    """Whichever way round it is shown; another pair of a labeled prompt is fresh."""
+    swapped = row(1, id="swapped", response_a="bad 1", response_b="good 1")
+    again = [swapped, row(100), row(119, "Question 119?", response_b="worse")]
+    data = prepared({"unlabeled": [*some(200, 9), *again]})
+    assert data.manifest.counts.dropped == {"pair_is_labeled": 2}
+    assert {r["id"] for r in rows_in(data, "dropped")} == {"swapped", "row-100"}
+    assert len(rows_in(data, "batch-1") + rows_in(data, "batch-2")) == 10
+    with pytest.raises(DataError, match=r"but 0 were found besides 20 that are labeled pairs too: add sources"):
+        prepared({"unlabeled": some(100, 20)})
+
+
+def test_two_draws_from_one_file_share_no_pair(prepared: Prepare, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "all.jsonl", some(1000, 60))
+    for how in ("sample", "cap"):
+        drawn = {
+            kind: [{"path": str(tmp_path / "all.jsonl"), how: n}]
+            for kind, n in {"labeled": 20, "unlabeled": 40}.items()
+        }
+        data = prepared(**drawn)
+        assert data.manifest.counts.dropped["pair_is_labeled"] >= 5
+        assert not set(ids_in(data, "labeled")) & {*ids_in(data, "batch-1"), *ids_in(data, "batch-2")}
+
+
 @pytest.mark.parametrize("kind", ["labeled", "rationale"])
 def test_nothing_left_of_a_kind_is_an_error_with_the_numbers(prepared: Prepare, kind: str) -> None:
     with pytest.raises(
