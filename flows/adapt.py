@@ -23,17 +23,16 @@ from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out, ended, only_plan
 from flows.running.tokens import tokens_from_blocks
 from prompts.catalog import JUDGE_PROMPTS
-from tasks.adapt import Adapted, adapt, task_examples
+from tasks.adapt import Adapted, accuracy_of, adapt, task_examples
 from tasks.benchmark.sets import prepare_heldout, prepare_set
 from tasks.export import export
 from tasks.model.endpoint import is_endpoint
 from tasks.model.location import model_folder
 from tasks.model.scalar import SCALAR
 from tasks.overlap import report_overlap
-from tasks.page.rendering import number, percent
 from tasks.prepare import prepare
 from tasks.rank import prompt_of
-from tasks.report.adaptation import summary, write_adapted
+from tasks.report.adaptation import outcome, summary, write_adapted
 from tasks.report.publish import place_of
 from tasks.report.self_training import write_metrics
 from tasks.report.ui import publish_end
@@ -124,7 +123,7 @@ def learning_curve(run: Run, config: AdaptConfig, prompt: str) -> list[Adapted]:
         general,
     )
     if prompt != SCALAR:  # a scalar judge has no prompt to export
-        export(run, [(one.size, one.trained, one.heldout) for one in made if one.trained], method="adaptation")
+        export(run, [(one.size, one.trained, one.heldout) for one in made if one.trained], before=made[0].heldout)
     return made
 
 
@@ -133,7 +132,6 @@ def finish(run: Run, made: list[Adapted]) -> State[dict[str, Any]]:
     write_metrics(run, ended=True)
     report = write_adapted(run, made)
     publish_end(run, summary(run, made).markdown())
-    accuracy = {str(one.size): one.heldout.manifest.metrics["accuracy"] for one in made}
-    before, after = (percent(one.heldout.manifest.metrics["accuracy"]) for one in (made[0], made[-1]))
-    said = f"{before} before and {after} with {number(made[-1].size)} pairs; report in {place_of(run.store, report)}"
+    accuracy = {str(one.size): accuracy_of(one) for one in made}
+    said = f"{outcome(made)}; report in {place_of(run.store, report)}"
     return ended(said, {"report": run.store.shown(report), "accuracy": accuracy})

@@ -41,6 +41,16 @@ class Adapted:
     general: tuple[Artifact, ...] = ()
 
 
+def accuracy_of(one: Adapted) -> float:
+    """Its share of right judgments on the held-out pairs."""
+    return float(one.heldout.manifest.metrics["accuracy"])
+
+
+def best_of(made: Sequence[Adapted]) -> Adapted | None:
+    """The judge that `export` chooses: the adapted one with the highest accuracy, the smaller size if tied; None without any."""
+    return max((one for one in made if one.trained), key=lambda one: (accuracy_of(one), -one.size), default=None)
+
+
 def train_file(size: int) -> str:
     """The name of the file with the examples of this many pairs."""
     return f"train-{size}.jsonl"

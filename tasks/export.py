@@ -10,7 +10,7 @@ import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from data.files import link_tree, write_json, write_text
 from data.store.artifacts import Artifact, Counts, Outcome, StageError
@@ -39,13 +39,13 @@ def export(
     run: Run,
     judges: Sequence[Candidate],
     facts: Mapping[str, Any] | None = None,
-    method: Literal["self-training", "adaptation"] = "self-training",
+    before: Artifact | None = None,
 ) -> Artifact:
     """The stage "export": the judge with the highest held-out accuracy (the earlier one if tied) of the rounds
     that were not rolled back, ready to load.
 
-    `facts` (JSON values) are also listed in the model card; `method` is how the judges were obtained. Raises StageError if
-    there is no judge.
+    `facts` (JSON values) are also listed in the model card. `before` is the same benchmark of the judge that was adapted, if
+    that is how these were obtained: then a round is a number of pairs. Raises StageError if there is no judge.
     """
     if not judges:
         raise StageError("there is no judge to export: give at least the first judge and its benchmark")
@@ -55,7 +55,7 @@ def export(
     config: dict[str, Any] = {
         "chosen_round": chosen[0],
         "prompt": prompt_facts(prompt),
-        "card": {**card_facts(run, judges, chosen, facts or {}), "method": _method(run, method)},
+        "card": {**card_facts(run, judges, chosen, facts or {}), **_method(run, chosen, before)},
         "card_template_sha256": hashlib.sha256((TEMPLATES / "model-card.md.jinja").read_bytes()).hexdigest(),
     }
     inputs = {f"judge-{round}": judge for round, judge, _ in judges}
@@ -76,10 +76,13 @@ def export(
     return run.find_or_make("final", "export", config, inputs, body)
 
 
-def _method(run: Run, method: str) -> str:
-    """What the card calls the method: GRAM is self-training without rounds, with labels alone."""
+def _method(run: Run, chosen: Candidate, before: Artifact | None) -> dict[str, Any]:
+    """What the card calls the method, and the judge that was adapted: GRAM is self-training without rounds, with labels alone."""
+    if before is not None:
+        known = {key: before.manifest.metrics.get(key) for key in ("accuracy", "interval")}
+        return {"method": "adaptation", "before": {**known, "beaten": _accuracy(chosen) > known["accuracy"]}}
     labels = not run.settings.judge_prompt.has_rationale and run.settings.training.label_loss == "labels"
-    return "gram" if method == "self-training" and labels and not run.settings.rounds.count else method
+    return {"method": "gram" if labels and not run.settings.rounds.count else "self-training"}
 
 
 def _accuracy(candidate: Candidate) -> float:

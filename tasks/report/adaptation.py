@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.adapt import Adapted
+from tasks.adapt import Adapted, accuracy_of, best_of
 from tasks.benchmark.play import set_name
 from tasks.page import charts
 from tasks.page.rendering import duration, number, of_all, percent
@@ -23,9 +23,13 @@ _FORGETTING_NOTE = "Scores in %. A drop here is what the judge forgot during ada
 def summary(run: Run, made: Sequence[Adapted]) -> Summary:
     """The page."""
     some_dropped = any(one.trained.manifest.counts.dropped for one in made if one.trained)
-    tables = [Table("Learning curve", [_row(one, some_dropped) for one in made], (_CURVE_NOTE,))]
+    exported = best_of(made) if run.finished_stage("export") else None
+    notes = (f"The judge with {number(exported.size)} pairs is in final/{_choice(made)}.",) if exported else ()
+    tables = [Table("Learning curve", [_row(one, some_dropped) for one in made], (_CURVE_NOTE, *notes))]
     if made[0].general:
-        tables.append(Table("General benchmarks", _before_and_after(made), (_FORGETTING_NOTE,)))
+        other = f" The judge in final/, with {number(exported.size)} pairs, did not play them." if exported else ""
+        note = _FORGETTING_NOTE + (other if exported is not made[-1] else "")
+        tables.append(Table("General benchmarks", _before_and_after(made), (note,)))
     points = []
     for one in made:
         metrics = one.heldout.manifest.metrics
@@ -33,7 +37,34 @@ def summary(run: Run, made: Sequence[Adapted]) -> Summary:
         points.append((number(one.size), metrics["accuracy"], low, high))
     chart = ("Accuracy on the task, by training pairs", charts.accuracy_curve(points, "training pairs"))
     facts = {"Judge": run.settings.models.judge_base, "Seed": run.seed}
-    return Summary(run.store.run_name, "A judge adapted to a task.", tables, [chart], facts, run.warnings())
+    warnings = [*run.warnings(), *_harm(made)]
+    return Summary(run.store.run_name, "A judge adapted to a task.", tables, [chart], facts, warnings)
+
+
+def outcome(made: Sequence[Adapted]) -> str:
+    """The result in a few words, for the flow run's state."""
+    best = best_of(made)
+    assert best is not None, "there is at least one size"
+    after = f"{percent(accuracy_of(best))} with {number(best.size)} pairs{_choice(made)}"
+    none = "no adapted judge is better: " if _harm(made) else ""
+    return f"{none}{percent(accuracy_of(made[0]))} before and {after}"
+
+
+def _choice(made: Sequence[Adapted]) -> str:
+    """How the best judge was chosen, to be said behind its accuracy or size; nothing if there was no choice."""
+    n = len(made) - 1
+    return f", the best of {n} sizes (chosen on the held-out pairs, so slightly optimistic)" if n > 1 else ""
+
+
+def _harm(made: Sequence[Adapted]) -> list[str]:
+    """A line if no adapted judge is better than the one before."""
+    best, before = best_of(made), accuracy_of(made[0])
+    if best is None or accuracy_of(best) > before:
+        return []
+    return [
+        f"No adapted judge is better on the held-out pairs than the one before: {percent(before)} before, "
+        f"{percent(accuracy_of(best))} with {number(best.size)} pairs. Keep the judge as it was, or give more pairs"
+    ]
 
 
 def _row(one: Adapted, some_dropped: bool) -> dict[str, str]:

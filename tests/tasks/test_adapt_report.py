@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from data.files import write_jsonl
 from data.store.artifacts import Artifact, Counts, Outcome
 from tasks.adapt import Adapted
 from tasks.export import export
 from tasks.model.chat import ChatEncoder
-from tasks.report.adaptation import summary, write_adapted
+from tasks.report.adaptation import outcome, summary, write_adapted
 from tasks.run.stage import Run
 from tests.conftest import run_with
 
@@ -26,7 +28,7 @@ def measured(run: Run, place: str, accuracy: float | None, kind: str = "benchmar
     return run.find_or_make(f"{place}/{kind}", kind, {}, {}, body)
 
 
-def curve(run: Run) -> list[Adapted]:
+def curve(run: Run, before: float = 0.5) -> list[Adapted]:
     """The judge before, on 1,000 pairs, and on 2,000 without early stopping; one general set cannot be scored."""
 
     def trained(size: int, **metrics: Any) -> Artifact:
@@ -44,7 +46,7 @@ def curve(run: Run) -> list[Adapted]:
         for place, scores in general.items()
     }
     return [
-        Adapted(0, None, measured(run, "before", 0.5), sets["before"]),
+        Adapted(0, None, measured(run, "before", before), sets["before"]),
         Adapted(
             1000,
             trained(1000, best_step=20, validation_loss=0.41237),
@@ -99,10 +101,41 @@ def test_the_card_says_that_the_judge_was_adapted(tmp_path: Path, encoder: ChatE
         tmp_path, encoder, lambda request, j: "", models=LABEL, training={"label_loss": "labels"}, rounds={"count": 0}
     )
     judges = [(one.size, one.trained, one.heldout) for one in curve(run) if one.trained]
-    card = export(run, judges, method="adaptation").file("README.md").read_text()
+    before = measured(run, "before", 0.5)
+    card = export(run, judges, before=before).file("README.md").read_text()
     assert "It was adapted to a task: a judge was trained on labeled pairs of it." in card
     assert "This is the judge of 1000 pairs of the task, the best of 2 on the held-out pairs." in card
     assert "| pairs of the task | accuracy on held-out pairs |" in card
-    assert "| 1000 (this model) | 62.5% |" in card
+    assert "| before | 50.0% | – | – | – | – |\n| 1000 (this model) | 62.5% |" in card
+    assert "no better" not in card
     assert "self-training" not in card
     assert "It was made after GRAM" not in card
+
+
+def test_it_says_which_size_is_exported_and_what_chose_it(tmp_path: Path, encoder: ChatEncoder) -> None:
+    run = run_with(tmp_path, encoder, lambda request, j: "", models=LABEL)
+    made = curve(run)
+    chosen = "the best of 2 sizes (chosen on the held-out pairs, so slightly optimistic)"
+    assert outcome(made) == f"50.0% before and 62.5% with 1,000 pairs, {chosen}"
+    assert outcome(made[:2]) == "50.0% before and 62.5% with 1,000 pairs"
+    assert "final/" not in summary(run, made).markdown(with_charts=False)  # a discriminative model is not exported
+    judges = [(one.size, one.trained, one.heldout) for one in made if one.trained]
+    final = export(run, judges, before=made[0].heldout)
+    assert final.manifest.metrics["chosen_round"] == 1000
+    page = summary(run, made)
+    assert not page.warnings
+    learning, general = page.tables
+    assert learning.notes[-1] == f"The judge with 1,000 pairs is in final/, {chosen}."
+    assert general.notes[0].endswith("The judge in final/, with 1,000 pairs, did not play them.")
+
+
+@pytest.mark.parametrize("before", [0.625, 0.9])
+def test_an_adaptation_that_helps_nothing_is_called_so(tmp_path: Path, encoder: ChatEncoder, before: float) -> None:
+    run = run_with(tmp_path, encoder, lambda request, j: "", models=LABEL)
+    made = curve(run, before)
+    assert outcome(made).startswith(f"no adapted judge is better: {before:.1%} before and 62.5% with 1,000 pairs, ")
+    (said,) = summary(run, made).warnings
+    assert said.startswith(f"No adapted judge is better on the held-out pairs than the one before: {before:.1%} before")
+    judges = [(one.size, one.trained, one.heldout) for one in made if one.trained]
+    card = export(run, judges, before=made[0].heldout).file("README.md").read_text()
+    assert "took no part in the choice. On the held-out pairs, it is no better than the judge that was adapted." in card
