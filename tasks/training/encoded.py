@@ -82,7 +82,8 @@ def encode_sets(job: TrainingJob) -> EncodedSet:
     """Encodes the examples of a training and of its validation, for `train_part`; returns the former.
 
     What its cache has is not encoded again, and what an earlier attempt of this training left is not even looked at.
-    Examples that are dropped are written to ``dropped.jsonl`` in its folder. Raises ValueError if none is left.
+    Examples that are dropped are written to ``dropped.jsonl`` in its folder, with their lines from 1. Raises ValueError if none
+    is left.
     """
     # The pool's processes are copies of this one, which tokenizes one text at a time anyway.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -107,7 +108,8 @@ def _made_from(job: TrainingJob) -> str:
     facts = Path(job.examples).stat()
     read = [job.examples, facts.st_size, facts.st_mtime_ns, job.base, job.role, job.reply_tokens]
     settings = [dict(job.models), dict(job.training)]
-    return hashlib.sha256(canonical_json([_FORMAT, *read, *settings]).encode()).hexdigest()
+    # With the lines of dropped examples: a set without them is put together again, from blocks that stay.
+    return hashlib.sha256(canonical_json([_FORMAT, "line", *read, *settings]).encode()).hexdigest()
 
 
 def _described(counts: ExampleCounts) -> str:
@@ -185,5 +187,7 @@ def _write_dropped(examples: Path, blocks: Iterable[tuple[Block, list[tuple[int,
             reasons = dict(known)
             for i, line in enumerate(islice(lines, max(reasons, default=-1) + 1)):
                 if i in reasons:
-                    row = parse_line(line, examples, block.first + i)
-                    stream.write(json_line({"id": row["id"], "reason": reasons[i], "origin": row.get("origin")}))
+                    number = block.first + i
+                    row = parse_line(line, examples, number)
+                    facts = {"id": row["id"], "line": number, "reason": reasons[i], "origin": row.get("origin")}
+                    stream.write(json_line(facts))

@@ -44,9 +44,14 @@ class SideBySide:
 
 def keep_orders_together(trainer: Any, job: TrainingJob) -> None:
     """Has a trainer of this job's examples take both orders of a pair one after the other."""
-    from transformers import TrainerCallback
-
     sides = side_by_side(Path(job.examples), Path(job.out) / DROPPED, job.seed)
+    if len(sides) != len(trainer.train_dataset):
+        raise ValueError(
+            f"{job.examples} has {len(sides):,} examples without those in {DROPPED}, but {len(trainer.train_dataset):,} are "
+            "trained on: the file has changed since they were encoded; start the training again"
+        )
+
+    from transformers import TrainerCallback
 
     class Epochs(TrainerCallback):  # type: ignore[misc]
         # Not by `set_epoch`: where one of several processes passes over what was trained before a stop, accelerate does not
@@ -60,8 +65,9 @@ def keep_orders_together(trainer: Any, job: TrainingJob) -> None:
 
 def side_by_side(examples: Path, dropped: Path, seed: int) -> SideBySide:
     """The order for the examples of a file, without those listed as dropped: what is left of their pairs stands alone."""
-    left_out = {_identity(row) for row in read_jsonl(dropped)}
-    known = (_pair(row) for row in read_jsonl(examples) if _identity(row) not in left_out)
+    # By their lines: labeled pairs and those with a rationale may have the same ids.
+    left_out = {row["line"] for row in read_jsonl(dropped)}
+    known = (_pair(row) for line, row in enumerate(read_jsonl(examples), start=1) if line not in left_out)
     twos, ones = list[tuple[int, int]](), list[int]()
     last: tuple[Any, str] | None = None
     for place, (pair, order) in enumerate(known):
@@ -80,8 +86,3 @@ def _pair(row: Mapping[str, Any]) -> tuple[tuple[Any, ...] | None, str]:
     if "pair" not in origin:
         return None, ""
     return (origin["pair"], origin.get("round"), origin.get("repeat")), origin["order"]
-
-
-def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    origin = row.get("origin") or {}
-    return row["id"], origin.get("round"), origin.get("repeat")

@@ -78,7 +78,9 @@ def test_a_pool_of_processes_makes_the_same(job: TrainingJob, encoder: ChatEncod
     assert (counts.rows_in, counts.too_long) == (600, 2)
     dropped = [json.loads(line) for line in (Path(job.out) / "dropped.jsonl").read_text().splitlines()]
     rows = [json.loads(line) for line in Path(job.examples).read_text().splitlines()]
-    assert dropped == [{"id": rows[i]["id"], "reason": "too_long", "origin": rows[i]["origin"]} for i in (1, 300)]
+    assert dropped == [
+        {"id": rows[i]["id"], "line": i + 1, "reason": "too_long", "origin": rows[i]["origin"]} for i in (1, 300)
+    ]
 
 
 def test_token_ids_and_labels_take_four_bytes_each(job: TrainingJob) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from data.files import write_jsonl
 from tasks.settings import TrainingSettings
-from tasks.training.sides import SideBySide, side_by_side
+from tasks.training.job import TrainingJob
+from tasks.training.sides import SideBySide, keep_orders_together, side_by_side
 from tests.conftest import settings_with
 
 
@@ -56,9 +58,24 @@ def test_pairs_are_found_by_their_origin(tmp_path: Path) -> None:
 
 def test_positions_are_those_of_the_examples_that_fit(tmp_path: Path) -> None:
     rows = [row("x", "ab"), row("x", "ba"), row("y", "ab"), row("y", "ba"), row("z", "ab"), row("z", "ba")]
-    long = [{**rows[1], "reason": "too_long"}, {**rows[3], "reason": "too_long"}]
+    long = [{**rows[1], "line": 2, "reason": "too_long"}, {**rows[3], "line": 4, "reason": "too_long"}]
     found = order_of(tmp_path, rows, long)
     assert (found.twos, found.ones) == ([(2, 3)], [0, 1])
+
+
+def test_a_dropped_example_is_no_other_one_of_its_id(tmp_path: Path) -> None:
+    """Labeled pairs and those with a rationale are numbered alike."""
+    rows = [row(pair, order) for _ in ("labeled", "rationale") for pair in "xyz" for order in ("ab", "ba")]
+    long = [{**rows[i], "line": i + 1, "reason": "too_long"} for i in (2, 3)]
+    found = order_of(tmp_path, rows, long)
+    assert (found.twos, found.ones) == ([(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)], [])
+
+
+def test_examples_that_the_trainer_does_not_have_are_an_error(tmp_path: Path) -> None:
+    order_of(tmp_path, [row("x", "ab"), row("x", "ba")])
+    job = SimpleNamespace(examples=str(tmp_path / "examples.jsonl"), out=str(tmp_path), seed=3)
+    with pytest.raises(ValueError, match=r"has 2 examples without those in dropped\.jsonl, but 3 are trained on"):
+        keep_orders_together(SimpleNamespace(train_dataset=range(3)), cast(TrainingJob, job))
 
 
 @pytest.mark.parametrize("proofs", [{"orders": "one"}, {"both_orders": False}])
