@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -39,7 +39,9 @@ class Seen:
 
     @property
     def kind(self) -> Kind:
-        """What all its values are; "flag" is true and false, or 0 and 1."""
+        """What all its values are, or most of them if those are conversations; "flag" is true and false, or 0 and 1."""
+        if self._are_most(_is_conversation):
+            return "conversation"
         for kind, fits in _KINDS.items():
             if self.values and all(map(fits, self.values)):
                 return kind
@@ -47,13 +49,16 @@ class Seen:
 
     @property
     def is_json_text(self) -> bool:
-        """Whether its values are conversations written as JSON text, as in a CSV file."""
-        return self.kind == "conversation" and all(isinstance(value, str) for value in self.values)
+        """Whether most of its values are conversations written as JSON text, as in a CSV file: a cell may be cut off."""
+        return self._are_most(lambda value: isinstance(value, str) and _is_conversation(value))
 
     @property
     def is_json_list(self) -> bool:
-        """Whether its values are lists of texts written as JSON, as in Chatbot Arena's CSV file; a text in it may be missing."""
-        return bool(self.values) and all(map(_is_json_list, self.values))
+        """Whether most are lists of texts written as JSON, as in Chatbot Arena's CSV file; a text in it may be missing."""
+        return self._are_most(_is_json_list)
+
+    def _are_most(self, fits: Callable[[object], bool]) -> bool:
+        return 2 * sum(map(fits, self.values)) > len(self.values)
 
     @property
     def distinct(self) -> list[Any]:
@@ -77,7 +82,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_conversation(value: object) -> bool:
-    if isinstance(value, str) and value.lstrip().startswith("[{"):
+    if isinstance(value, str) and value.lstrip().startswith("["):
         with suppress(ValueError, RecursionError):
             value = json.loads(value)
     turns = value if isinstance(value, list) else [value] if isinstance(value, Mapping) else []
@@ -98,7 +103,6 @@ def _is_json_list(value: object) -> bool:
 _KINDS: dict[Kind, Any] = {
     "flag": _is_flag,
     "number": _is_number,
-    "conversation": _is_conversation,
     "text": lambda value: isinstance(value, str),
 }
 

@@ -257,6 +257,19 @@ def test_texts_in_json_lists_are_not_shown_as_json(tmp_path: Path) -> None:
     assert find(written(tmp_path / "alone.jsonl", alone), labeled=False).source.format == "records"
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_cell_that_is_cut_off_leaves_the_other_cells_conversations(tmp_path: Path, indent: int | None) -> None:
+    turns = [[json.dumps([{"role": "user", "content": asked}, {"role": "assistant", "content": text}], indent=indent)
+              for asked, text in zip(PROMPTS, texts, strict=True)] for texts in (FIRST, SECOND)]  # fmt: skip
+    turns[0][-1] = turns[0][-1][:30]
+    path = written(tmp_path / "a.jsonl", rows(prompt=PROMPTS, chosen=turns[0], rejected=turns[1]))
+    found = find(path, labeled=True)
+    assert found.source.columns is not None
+    assert found.source.columns.json_columns == ["chosen", "rejected"]
+    assert (found.usable("preference"), found.malformed("preference")) == (N - 1, 1)
+    assert found.survey.examples[0].pair.response_a in (FIRST[0], SECOND[0])
+
+
 def test_unlabeled_rows_need_no_label_and_rows_without_one_are_allowed_for(tmp_path: Path) -> None:
     found = find(written(tmp_path / "u.jsonl", rows(**OWN, why="x")), labeled=False)
     assert found.source.columns == ColumnMap(**RESPONSES)
