@@ -212,19 +212,19 @@ def conclusion(rationale: str, shape: Literal["headings", "compact", "none"]) ->
 
 
 def _only_claim(text: str) -> Label | None:
-    claims = _claims(text)
-    return claims.pop() if len(claims) == 1 else None
+    found = claims(text)
+    return found.pop() if len(found) == 1 else None
 
 
-def _claims(text: str) -> set[Label]:
+def claims(text: str) -> set[Label]:
     """The labels that a conclusion calls better. A sentence with a negation before its claim claims nothing."""
-    claims: set[Label] = set()
+    found: set[Label] = set()
     # Bold or italic marks around a name mean nothing.
     for sentence in _SENTENCE.findall(text.replace("*", "").replace("_", "")):
         for match in _CLAIM.finditer(sentence):
             if not _NEGATION.search(sentence, 0, match.end()):
-                claims.add(_as_label(next(group for group in match.groups() if group).upper()))
-    return claims
+                found.add(_as_label(next(group for group in match.groups() if group).upper()))
+    return found
 
 
 def _as_label(text: str) -> Label:

@@ -4,20 +4,46 @@
 
     "The second one names its source."                        of a pair whose second response is better, becomes
     "The second one names its source. So B is better."
+    "It names its source, so A is better."                    of this pair is left out: it argues for the other response
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from data.records import Label, RationalePair
 from data.sources.source import Source
 from data.sources.sources import Dropped, read_source
+from flows.config.recipes import ConfigError
 from flows.starting.copies import CONCLUDED, write_copies
 from flows.starting.files import LOOKED_AT, find, shapes
 from flows.starting.inputs import Inputs
+from prompts.judge import COMPACT, GRAM_R2, claims, conclusion
+
+_SENTENCE = re.compile(r"[^.!?;\n]+")
+_NAME = re.compile(
+    r"(?:\b(?i:response|answer|assistant|model|option|candidate|output|completion|reply|summary|solution)\s+)?\b([AB])\b"
+)
+_PLACE = re.compile(r"\bthe\s+(first|second)(?:\s+(?:one|response|answer|output|reply|summary))?\b", re.IGNORECASE)
+_PARTLY = re.compile(r"\b(?:better|superior|preferable)(?=\s+(?:at|in|on|for|when|where)\b)", re.IGNORECASE)
+
+
+def check_agreement(inputs: Inputs) -> None:
+    """Raises ConfigError if most rationales of a file conclude for the response that their row's label calls worse."""
+    for found in (*inputs.labeled, inputs.rationale):
+        if found is None or not found.source.has_rationales:
+            continue
+        argued = found.argued()
+        n = sum(map(_is_for_the_other, argued))
+        if 2 * n > len(argued):
+            raise ConfigError(
+                f"{found.source.path}: {n:,} of {len(argued):,} rationales conclude for the other response: are the labels "
+                "reversed? If so, say with --columns what they mean; if not, correct the rationales"
+            )
 
 
 def lacks_conclusions(inputs: Inputs) -> bool:
@@ -27,16 +53,40 @@ def lacks_conclusions(inputs: Inputs) -> bool:
     return bool(inputs.rationale.usable("rationale")) and not any(shapes(inputs.rationale).values())
 
 
-def with_conclusions(inputs: Inputs, folder: Path) -> Inputs:
-    """The inputs with the rationales copied to the folder, as records, each with its conclusion."""
+def with_conclusions(inputs: Inputs, folder: Path) -> tuple[Inputs, int]:
+    """The inputs with the rationales copied to the folder, as records, each with its conclusion; and how many are left out
+    because they conclude for the other response.
+    """
     assert inputs.rationale is not None
-    write_copies(folder, {CONCLUDED: _concluded(inputs.rationale.source)})
-    return replace(inputs, rationale=find(str((folder / CONCLUDED).absolute()), labeled=True))
+    other: list[RationalePair] = []
+    write_copies(folder, {CONCLUDED: _concluded(inputs.rationale.source, other)})
+    return replace(inputs, rationale=find(str((folder / CONCLUDED).absolute()), labeled=True)), len(other)
 
 
-def _concluded(source: Source) -> Iterator[Mapping[str, Any]]:
+def _concluded(source: Source, other: list[RationalePair]) -> Iterator[Mapping[str, Any]]:
     for item in read_source(source.model_copy(update={"max_malformed": 20 * LOOKED_AT}), "rationale", seed=0):
-        if not isinstance(item, Dropped):
-            text = item.rationale.rstrip()
-            end = "" if text.endswith((".", "!", "?")) else "."
-            yield {**item.to_json(), "rationale": f"{text}{end} So {item.label} is better."}
+        if isinstance(item, Dropped):
+            continue
+        if _is_for_the_other(item):
+            other.append(item)
+            continue
+        text = item.rationale.rstrip()
+        end = "" if text.endswith((".", "!", "?")) else "."
+        yield {**item.to_json(), "rationale": f"{text}{end} So {item.label} is better."}
+
+
+def _is_for_the_other(pair: RationalePair) -> bool:
+    return _argues_for(pair.rationale) not in (None, pair.label)
+
+
+def _argues_for(rationale: str) -> Label | None:
+    """What a prompt takes as the conclusion or, without one, the response that the last sentence with a claim calls better.
+
+    None if no sentence claims anything, or the last one that does names both. To be better at something is no claim.
+    """
+    if found := conclusion(rationale, COMPACT.shape) or conclusion(rationale, GRAM_R2.shape):
+        return found
+    named = _PLACE.sub(lambda match: "Response " + ("A" if match[1].lower() == "first" else "B"), rationale)
+    named = _PARTLY.sub("good", _NAME.sub(r"Response \1", named)).replace(" wins", " is better")
+    last = next((found for one in reversed(_SENTENCE.findall(named)) if (found := claims(one))), set())
+    return next(iter(last)) if len(last) == 1 else None

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from data.records import RationalePair
 from data.sources.catalog import DATASETS
 from data.sources.fields import Row, outermost
 from data.sources.reading import count_source
@@ -67,10 +68,10 @@ class Found:
         several = self.source.model_copy(update={"limit": LOOKED_AT, "max_malformed": LOOKED_AT})
         return sum(getattr(item, "reason", "") == "malformed" for item in read_source(several, kind, seed=0))
 
-    def rationales(self) -> list[str]:
-        """The texts of its rationales, of those looked at."""
+    def argued(self) -> list[RationalePair]:
+        """Its pairs with a rationale, of those looked at."""
         several = self.source.model_copy(update={"limit": LOOKED_AT, "max_malformed": LOOKED_AT})
-        return [item.rationale for item in read_source(several, "rationale", seed=0) if not isinstance(item, Dropped)]
+        return [item for item in read_source(several, "rationale", seed=0) if not isinstance(item, Dropped)]
 
     def shaped(self, prompt: JudgePrompt) -> int:
         """How many of its rationales, of those looked at, have the form that this prompt requires."""

@@ -89,8 +89,8 @@ def choose_prompt(inputs: Inputs) -> tuple[Asked, list[str]]:
         why = "the reply is the label alone: no rationale in the data has a form that a prover can learn"
         return Asked(label_only, None, why), [_NO_RATIONALE]
     part = "" if fitting == inputs.rationale.survey.usable["rationale"] else (
-        f"{inputs.rationale.survey.usable['rationale'] - fitting:,} rationales do not have the form of the prompt {name} and "
-        "will be left out of the prover's training, counted"
+        f"{inputs.rationale.survey.usable['rationale'] - fitting:,} rationales do not conclude for their label in the form of "
+        f"the prompt {name} and will be left out of the prover's training, counted"
     )  # fmt: skip
     why = (
         "the released checkpoints' own prompt"
@@ -129,7 +129,7 @@ def lengths(inputs: Inputs, asked: Asked) -> Lengths:
             prompts += measured(found, asked.prompt, tokens).tokens[TEXTS[2]]
     if asked.rationales is None or inputs.rationale is None:
         return Lengths(_quantile(prompts), _mean(prompts))
-    texts = [text for text in inputs.rationale.rationales() if text][:_MOST]
+    texts = [pair.rationale for pair in inputs.rationale.argued()][:_MOST]
     written = tokens(texts)
     spelled = 2 * sum(written) > sum(map(len, texts))
     return Lengths(_quantile(prompts), _mean(prompts), _quantile(written), _mean(written), spelled)

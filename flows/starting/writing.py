@@ -10,7 +10,7 @@ from flows.config.parameters import FLOWS
 from flows.config.recipe_text import shown
 from flows.config.recipes import ConfigError, checked
 from flows.starting.collect import Options, Person, collect
-from flows.starting.conclusions import lacks_conclusions, with_conclusions
+from flows.starting.conclusions import check_agreement, lacks_conclusions, with_conclusions
 from flows.starting.copies import CONCLUDED, HELDOUT, LABELED, check_not_given
 from flows.starting.draft import Draft
 from flows.starting.recipes import draft
@@ -27,6 +27,7 @@ def write(folder: Path, options: Options, person: Person, force: bool = False) -
     if recipe.exists() and not force:
         raise ConfigError(f"{shown(recipe)} exists already: give another folder, or --force to overwrite it")
     inputs = collect(name, options, person)
+    check_agreement(inputs)
     divides = must_be_set_apart(inputs)
     if divides or lacks_conclusions(inputs):
         check_not_given(inputs, folder.expanduser())
@@ -39,10 +40,11 @@ def write(folder: Path, options: Options, person: Person, force: bool = False) -
             f"divided into {LABELED} and {HELDOUT} in {folder}. Later changes of the original file do not reach these copies."
         )
     if lacks_conclusions(inputs):
-        inputs = with_conclusions(inputs, folder.expanduser())
+        inputs, n_other = with_conclusions(inputs, folder.expanduser())
+        left_out = f" {n_other:,} that conclude for the other response were left out." if n_other else ""
         notes.append(
             "The rationales do not end as a judge's prompt asks for, with the sentence 'So A is better.' (or B): they "
-            f"were copied to {CONCLUDED} in {folder} with that sentence after each. Read some of them."
+            f"were copied to {CONCLUDED} in {folder} with that sentence after each.{left_out} Read some of them."
         )
     made = draft(inputs)
     # Before the file is written: a recipe that its own flow refuses would be a mistake of ours.

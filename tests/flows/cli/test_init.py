@@ -113,6 +113,31 @@ def test_rationales_in_ones_own_words_are_given_their_conclusion(tmp_path: Path)
         assert (row["response_a"], row["label"]) == (own["answer1"], "A" if own["better"] == 1 else "B")
 
 
+def test_rationales_for_the_other_response_get_no_conclusion_and_most_of_them_are_an_error(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in Path(world_file(tmp_path / "x.jsonl", 20)).read_text().splitlines()]
+    ends = [
+        "Response {} is clearly better: it says more.",
+        "So {} is better.",
+        "I prefer {}.",
+        "The other one is duller than {}.",
+    ]
+
+    def written(n_other: int) -> str:
+        for i, row in enumerate(rows):
+            row["why"] = f"Look at {i}. " + ends[i // 4 % 4].format("AB"[(row["better"] == 2) is (i >= n_other)])
+        write_jsonl(tmp_path / "x.jsonl", rows)
+        return str(tmp_path / "x.jsonl")
+
+    said = run(str(tmp_path / "own"), "--labeled", written(12), *MODELS)
+    assert said.exit_code == 2
+    assert "12 of 20 rationales conclude for the other response: are the labels reversed?" in said.stderr
+    assert not (tmp_path / "own").exists()
+    ends[1] = ends[3]
+    said = run(str(tmp_path / "own"), "--labeled", written(3), *MODELS)
+    assert "3 that conclude for the other response were left out" in " ".join(said.output.split())
+    assert len((tmp_path / "own/prepared/rationale.jsonl").read_text().splitlines()) == 17
+
+
 def test_the_other_flows(tmp_path: Path) -> None:
     pairs, more = world_file(tmp_path / "pairs.jsonl", 60), world_file(tmp_path / "more.jsonl", 50)
     given = ("--labeled", pairs, "--judge", JUDGE, "--gpus", "0")
