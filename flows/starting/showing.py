@@ -14,6 +14,10 @@ from tasks.describe.survey import Example
 
 _COLUMN = 16
 _LONGEST = 240
+_WITHOUT_PLACES = (
+    "which response is A is drawn: a rationale may say 'the chosen response', but one that names a position of its own, such as "
+    "Response A, is left out"
+)
 
 
 def as_found(what: str, path: str, found: Found) -> list[str]:
@@ -34,6 +38,8 @@ def as_found(what: str, path: str, found: Found) -> list[str]:
     if what in ("labeled", "rationale") and found.source.has_rationales:
         usable += f", {found.usable('rationale'):,} of them with a rationale"
     lines.append(named("rows", usable, _COLUMN))
+    if what in ("labeled", "rationale") and columns is not None and columns.rationale and columns.chosen:
+        lines.append(named("note", _WITHOUT_PLACES, _COLUMN))
     for reason, each in found.survey.dropped.items():
         lines.append(
             named("dropped", f"{each.n:,} {reason}; the first: {each.where.rsplit('/', 1)[-1]}: {each.detail}", _COLUMN)

@@ -12,14 +12,56 @@ _BREAKS_SHAPE = re.compile(r"^[^\S\n]*(?:Feedback|Comparision|Conclusion):\s*$|<
 
 _NOUN = r"(?:response|answer|reply|completion|output)"
 _BY_LABEL = re.compile(rf"\b(?:the\s+)?(chosen|rejected)\s+(?:{_NOUN}|one)\b", re.IGNORECASE)
-_BY_POSITION = re.compile(
-    rf"\b(?i:{_NOUN}|assistant|model|candidate)\s*#?(?:[AB]|[12])\b(?!\.\d)|\b(?i:first|second|former|latter)\s+(?i:{_NOUN})\b"
+_NAMED = rf"(?:{_NOUN}|assistant|model|candidate|option|choice|solution|summary|text|version|translation|conversation)"
+_DOES = (
+    r"(?:is|was|isn't|wasn't|has|had|does|doesn't|did|didn't|can|cannot|can't|could|will|would|should|may|might|must|gives|gave|"
+    r"provides|cites|explains|answers|uses|names|says|states|makes|shows|offers|contains|includes|fails|failed|invents|covers|"
+    r"follows|ignores|misses|lacks|gets|goes)"
 )
+_THEN = rf"(?=\s+{_DOES}\b|\s*[.,;:!?)]|\s*$)"
+"""What follows a name, and not an adjective: "the second is short", but not "the second sentence"."""
+_BY_POSITION = re.compile(
+    rf"\b(?i:{_NAMED})(?:\s*#?|[-_])(?:[AB]|[12])\b(?!\.\d)"
+    rf"|\b(?i:{_NAMED})_[ab]\b"
+    rf"|\b(?i:{_NAMED}s|summaries)\s+#?[AB12]\s*(?:and|or|&|/|,)"
+    rf"|\b(?i:{_NAMED}\s+(?:one|two)){_THEN}"
+    rf"|\b(?i:first|second|former|latter|1st|2nd)\s+(?i:{_NAMED})\b"
+    rf"|\b(?i:the\s+(?:first|second|former|latter))(?:\s+(?i:one)\b|{_THEN})"
+    r"|#[12]\b",
+)
+_LETTER = re.compile(r"(?<![\w&/.$-])([AB])(?![\w&/+*-]|\.\w)")
+_LAST_WORD = re.compile(r"(\w+)[ \"'“‘(\[]*$")
+_OTHER_THINGS = {"vitamin", "hepatitis", "influenza", "grade", "type", "group", "class", "part", "section", "appendix", "plan",
+                 "team", "point", "step", "figure", "table", "column", "row", "matrix", "person", "a", "an"}  # fmt: skip
+_GOES_ON = re.compile(r"\s+(?:vitamins?|cells?|minor|major|flat|sharp|side|movie)\b")
+_INITIAL = re.compile(r"[A-Z]\w+ [AB]\. [A-Z]")
+_NO_ARTICLE = re.compile(
+    rf"\s*[)\]\"”’',;:!?]|\.?\s*$|\.\s|\s+(?:{_DOES}|and|or|vs|than|only|also|[a-z]+(?<![isu])s)\b"
+)
+_IN_A_SENTENCE = re.compile(r"[a-z0-9),;] +$")
+_TITLE = re.compile(r" +[A-Z]")
 
 
 def names_positions(text: str) -> bool:
-    """Whether a text names the responses by a position, such as Response A, Answer 2 or the second response."""
-    return _BY_POSITION.search(text) is not None
+    """Whether a text names the responses by a position, such as Response A, Answer 2, the second response, or A alone.
+
+    In doubt it does: "A" counts where it is not the article, unless a word such as "Vitamin" is before it.
+    """
+    plain = text.replace("**", "")
+    return _BY_POSITION.search(plain) is not None or any(_is_position(plain, one) for one in _LETTER.finditer(plain))
+
+
+def _is_position(text: str, letter: re.Match[str]) -> bool:
+    """Whether a capital A or B that stands alone names a response."""
+    before = text[max(0, letter.start() - 40) : letter.start()]
+    word = _LAST_WORD.search(before)
+    if word and (word[1].lower() in _OTHER_THINGS or _INITIAL.match(text, letter.start() - len(word[0]))):
+        return False
+    if letter[1] == "B":
+        return not _GOES_ON.match(text, letter.end())
+    if _NO_ARTICLE.match(text, letter.end()):
+        return True
+    return _IN_A_SENTENCE.search(before) is not None and _TITLE.match(text, letter.end()) is None
 
 
 def name_by_label(text: str, label: Label) -> str:

@@ -15,6 +15,7 @@ from data.sources.columns import ColumnMap
 from flows.config.recipes import ConfigError
 from flows.starting.columns import guess_columns
 from flows.starting.files import find
+from flows.starting.showing import as_found
 
 N = 8
 PROMPTS = [f"What is {i} plus {i}?" for i in range(N)]
@@ -222,6 +223,8 @@ def test_known_formats_are_kept_unless_they_would_lose_the_rationales(tmp_path: 
     argued = [{**row, "critique": "The chosen response is right."} for row in chosen]
     found = find(written(tmp_path / "b.jsonl", argued), labeled=True).source
     assert found.columns == ColumnMap(prompt="prompt", chosen="chosen", rejected="rejected", rationale="critique")
+    said = " ".join("\n".join(as_found("labeled", "b.jsonl", find(str(tmp_path / "b.jsonl"), labeled=True))).split())
+    assert "note which response is A is drawn: a rationale may say 'the chosen response'" in said
 
 
 def test_labels_in_a_column_that_a_known_format_does_not_read_are_found(tmp_path: Path) -> None:
