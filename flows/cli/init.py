@@ -30,7 +30,7 @@ def init(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Pairs with a label and a rationale. Default: the labeled pairs, if they have a column of rationales.",
+            help="Pairs with a label and a rationale. Default: the labeled pairs that have a column of rationales.",
         ),
     ] = None,
     heldout: Annotated[

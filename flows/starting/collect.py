@@ -73,8 +73,11 @@ def collect(name: str, options: Options, person: Person) -> Inputs:
     _check_used(options)
     _check_name(options.format)
 
+    files: list[Found] = []
+
     def file(what: str, path: str, labeled: bool) -> Found:
         found = find(path, labeled, given, person.ask_columns, options.format)
+        files.append(found)
         person.tell(as_found(what, path, found))
         return found
 
@@ -82,17 +85,18 @@ def collect(name: str, options: Options, person: Person) -> Inputs:
     if not paths:
         raise ConfigError("--labeled FILE is needed: pairs of which it is known which response is better")
     labeled = [file("labeled", path, True) for path in paths]
-    more: dict[str, Found | None] = {}
+    argued = tuple(found for found in labeled if found.usable("rationale"))
+    more: dict[str, Any] = {}
     for what in _READ[options.flow]:
-        if what == "rationale" and options.rationale is None and labeled[0].usable("rationale"):
-            more[what] = labeled[0]
+        if what == "rationale" and options.rationale is None and argued:
+            more[what] = argued
             continue
         path = getattr(options, what) or person.ask(_ASKED[what], "")
-        more[what] = file(what, path, what != "unlabeled") if path else None
+        found = file(what, path, what != "unlabeled") if path else None
+        more[what] = found if what != "rationale" else (found,) if found else ()
     machine = this_machine(_gpus(options, person))
     judge = _judge(options, person, machine.gpus)
-    prover = _prover(options, person, judge, more.get("rationale") is not None)
-    files = [*labeled, *(found for found in more.values() if found)]
+    prover = _prover(options, person, judge, bool(more.get("rationale")))
     _check_columns(given, files)
     _check_format(options.format, files)
     return Inputs(name, options.flow, tuple(labeled), judge, machine, prover=prover, **more)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,8 @@ _PARTLY = re.compile(r"\b(?:better|superior|preferable)(?=\s+(?:at|in|on|for|whe
 
 def check_agreement(inputs: Inputs) -> None:
     """Raises ConfigError if most rationales of a file conclude for the response that their row's label calls worse."""
-    for found in (*inputs.labeled, inputs.rationale):
-        if found is None or not found.source.has_rationales:
-            continue
-        argued = found.argued()
+    for found in (*inputs.labeled, *(one for one in inputs.rationale if one not in inputs.labeled)):
+        argued = found.argued() if found.source.has_rationales else []
         n = sum(map(_is_for_the_other, argued))
         if 2 * n > len(argued):
             raise ConfigError(
@@ -48,19 +47,18 @@ def check_agreement(inputs: Inputs) -> None:
 
 def lacks_conclusions(inputs: Inputs) -> bool:
     """Whether there are rationales for self-training, none in a form that a prompt asks for."""
-    if inputs.rationale is None or inputs.flow != "self-train":
-        return False
-    return bool(inputs.rationale.usable("rationale")) and not any(shapes(inputs.rationale).values())
+    there = inputs.flow == "self-train" and any(one.usable("rationale") for one in inputs.rationale)
+    return there and not any(shapes(inputs.rationale).values())
 
 
 def with_conclusions(inputs: Inputs, folder: Path) -> tuple[Inputs, int]:
     """The inputs with the rationales copied to the folder, as records, each with its conclusion; and how many are left out
     because they conclude for the other response.
     """
-    assert inputs.rationale is not None
     other: list[RationalePair] = []
-    write_copies(folder, {CONCLUDED: _concluded(inputs.rationale.source, other)})
-    return replace(inputs, rationale=find(str((folder / CONCLUDED).absolute()), labeled=True)), len(other)
+    rows = chain.from_iterable(_concluded(found.source, other) for found in inputs.rationale)
+    write_copies(folder, {CONCLUDED: rows})
+    return replace(inputs, rationale=(find(str((folder / CONCLUDED).absolute()), labeled=True),)), len(other)
 
 
 def _concluded(source: Source, other: list[RationalePair]) -> Iterator[Mapping[str, Any]]:

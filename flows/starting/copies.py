@@ -27,7 +27,7 @@ LABELED, HELDOUT, CONCLUDED = "prepared/labeled.jsonl", "prepared/heldout.jsonl"
 def check_not_given(inputs: Inputs, folder: Path) -> None:
     """Raises ConfigError if a copy would take the place of a file that was given."""
     places = {(folder / name).resolve() for name in (LABELED, HELDOUT, CONCLUDED)}
-    given = [*inputs.labeled, inputs.unlabeled, inputs.rationale, inputs.heldout]
+    given = [*inputs.labeled, inputs.unlabeled, *inputs.rationale, inputs.heldout]
     for file in (file for found in given if found is not None for file in source_files(found.source)):
         if Path(file).resolve() in places:
             raise ConfigError(

@@ -237,6 +237,6 @@ def _incomplete(which: str, guess: Guess, rows: Sequence[Mapping[str, Any]]) -> 
     return "\n".join([*lines, *(f"  say it with {hint}" for hint in hints)])
 
 
-def shapes(found: Found) -> dict[str, int]:
-    """How many of a file's rationales have the form of each prompt with a rationale."""
-    return {prompt.name: found.shaped(prompt) for prompt in (GRAM_R2, COMPACT)}
+def shapes(files: Sequence[Found]) -> dict[str, int]:
+    """How many of some files' rationales have the form of each prompt with a rationale."""
+    return {prompt.name: sum(found.shaped(prompt) for found in files) for prompt in (GRAM_R2, COMPACT)}

@@ -30,7 +30,7 @@ class Inputs:
     judge: BaseModel
     machine: Machine
     unlabeled: Found | None = None
-    rationale: Found | None = None
+    rationale: tuple[Found, ...] = ()
     heldout: Found | None = None
     prover: BaseModel | None = None
 
@@ -78,18 +78,18 @@ def choose_prompt(inputs: Inputs) -> tuple[Asked, list[str]]:
     label_only = JUDGE_PROMPTS["gram" if weight_of(inputs.judge) >= LARGE else "compact-label"]
     if inputs.flow == "gram":
         return Asked(label_only, None, "GRAM's judge replies with the label alone"), []
-    if inputs.rationale is None:
+    if not inputs.rationale:
         return Asked(label_only, None, "the reply is the label alone: there are no rationales to learn from"), [
             _NO_RATIONALE
         ]
     found = shapes(inputs.rationale)
+    usable = sum(one.survey.usable["rationale"] for one in inputs.rationale)
     name, fitting = max(found.items(), key=lambda each: each[1])
-    n = inputs.rationale.usable("rationale")
     if not fitting:
         why = "the reply is the label alone: no rationale in the data has a form that a prover can learn"
         return Asked(label_only, None, why), [_NO_RATIONALE]
-    part = "" if fitting == inputs.rationale.survey.usable["rationale"] else (
-        f"{inputs.rationale.survey.usable['rationale'] - fitting:,} rationales do not conclude for their label in the form of "
+    part = "" if fitting == usable else (
+        f"{usable - fitting:,} rationales do not conclude for their label in the form of "
         f"the prompt {name} and will be left out of the prover's training, counted"
     )  # fmt: skip
     why = (
@@ -97,7 +97,7 @@ def choose_prompt(inputs: Inputs) -> tuple[Asked, list[str]]:
         if name == "gram-r2"
         else "a short prompt, whose form the rationales have"
     )
-    projected = round(fitting * n / max(inputs.rationale.survey.usable["rationale"], 1))
+    projected = round(fitting * sum(one.usable("rationale") for one in inputs.rationale) / max(usable, 1))
     return Asked(JUDGE_PROMPTS[name], projected, why), [part] if part else []
 
 
@@ -124,12 +124,12 @@ def lengths(inputs: Inputs, asked: Asked) -> Lengths:
     """The lengths in the data: of all files whose pairs the judge will see."""
     tokens = inputs.judge.tokens()
     prompts: list[int] = []
-    for found in (*inputs.labeled, inputs.unlabeled, inputs.rationale):
+    for found in (*inputs.labeled, inputs.unlabeled, *inputs.rationale):
         if found is not None:
             prompts += measured(found, asked.prompt, tokens).tokens[TEXTS[2]]
-    if asked.rationales is None or inputs.rationale is None:
+    if asked.rationales is None:
         return Lengths(_quantile(prompts), _mean(prompts))
-    texts = [pair.rationale for pair in inputs.rationale.argued()][:_MOST]
+    texts = [pair.rationale for found in inputs.rationale for pair in found.argued()][:_MOST]
     written = tokens(texts)
     spelled = 2 * sum(written) > sum(map(len, texts))
     return Lengths(_quantile(prompts), _mean(prompts), _quantile(written), _mean(written), spelled)

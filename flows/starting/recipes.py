@@ -78,12 +78,9 @@ def _self_train(inputs: Inputs) -> Draft:
 
 def _data(inputs: Inputs, asked: Asked) -> Section:
     rows: list[Rows] = []
-    if inputs.rationale is not None and asked.prompt.has_rationale:
-        rows.append(
-            rows_of(
-                "rationale", inputs.rationale, "rationale", "The prover learns from these to argue for a given label."
-            )
-        )
+    if asked.prompt.has_rationale:
+        does = "The prover learns from these to argue for a given label."
+        rows += (rows_of("rationale", one, "rationale", does) for one in inputs.rationale)
     rows += (rows_of("labeled", one, "preference", "The first judge learns from these.") for one in inputs.labeled)
     if inputs.unlabeled is not None:
         rows.append(

@@ -30,8 +30,7 @@ def set_apart(inputs: Inputs, folder: Path) -> Inputs:
 
     write_copies(folder, {LABELED: part(False), HELDOUT: part(True)})
     labeled, heldout = (again(first, str((folder / name).absolute())) for name in (LABELED, HELDOUT))
-    own = inputs.rationale is not None and inputs.rationale.source == first.source
-    rationale = labeled if own else inputs.rationale
+    rationale = tuple(labeled if one.source == first.source else one for one in inputs.rationale)
     return replace(inputs, labeled=(labeled, *others), heldout=heldout, rationale=rationale)
 
 

@@ -53,6 +53,22 @@ def test_files_with_different_columns_each_have_their_own_map(tmp_path: Path) ->
     assert "# 120 examples" in (tmp_path / "own/own.toml").read_text()
 
 
+def test_rationales_of_every_labeled_file_are_used(tmp_path: Path) -> None:
+    pairs, argued = world_file(tmp_path / "pairs.jsonl", 30), world_file(tmp_path / "argued.jsonl", 20, rationales=20)
+    more = world_file(tmp_path / "more.jsonl", 20, rationales=12)
+    said = run(str(tmp_path / "own"), *(f"--labeled={path}" for path in (pairs, argued, more)), *MODELS)
+    assert said.exit_code == 0, said.output
+    config = loaded(tmp_path / "own")
+    assert isinstance(config, SelfTrainConfig)
+    assert [Path(one.path).name for one in config.data.rationale] == ["argued.jsonl", "more.jsonl"]
+    # In one's own words, all of them get their conclusion.
+    for path in (argued, more):
+        rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+        write_jsonl(Path(path), [{**row, "why": row["why"] and "It is short."} for row in rows])
+    assert run(str(tmp_path / "two"), *(f"--labeled={path}" for path in (argued, more)), *MODELS).exit_code == 0
+    assert len((tmp_path / "two/prepared/rationale.jsonl").read_text().splitlines()) == 32
+
+
 @pytest.mark.parametrize(
     ("option", "name", "asks"),
     [("--labeled", "labeled", "Taste?"), ("--labeled", "rationale", "{i}?"), ("--rationale", "rationale", "Taste?"),
