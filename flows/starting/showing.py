@@ -10,7 +10,7 @@ from data.sources.unread import named_unread_files
 from flows.starting.files import Found
 from prompts.template import render_conversation
 from tasks.describe.layout import heading, named, quoted, shortened
-from tasks.describe.survey import Example
+from tasks.describe.survey import Example, Survey
 
 _COLUMN = 16
 _LONGEST = 240
@@ -40,13 +40,24 @@ def as_found(what: str, path: str, found: Found) -> list[str]:
     lines.append(named("rows", usable, _COLUMN))
     if what in ("labeled", "rationale") and columns is not None and columns.rationale and columns.chosen:
         lines.append(named("note", _WITHOUT_PLACES, _COLUMN))
-    for reason, each in found.survey.dropped.items():
-        lines.append(
-            named("dropped", f"{each.n:,} {reason}; the first: {each.where.rsplit('/', 1)[-1]}: {each.detail}", _COLUMN)
-        )
+    lines += [named("dropped", why, _COLUMN) for why in _dropped(found.survey, labeled=what != "unlabeled")]
     if found.survey.examples:
         lines += ["  The first pair as it was read:", quoted(_example(found.survey.examples[0], what))]
     return lines
+
+
+def _dropped(found: Survey, labeled: bool) -> Iterator[str]:
+    """Why rows are not usable: how many of each reason, and where the first is, if that is known."""
+    more = {"repeating an earlier pair": found.duplicates}
+    if labeled:
+        more["with the label opposite to that of an earlier pair"] = found.conflicts
+    for reason, each in (found.dropped | more).items():
+        if each.n:
+            detail = f": {each.detail}" if each.detail else ""
+            yield f"{each.n:,} {reason}; the first: {each.where.rsplit('/', 1)[-1]}{detail}"
+    for label, what in (("tie", "tied"), ("none", "without a label")):
+        if labeled and found.labels[label]:
+            yield f"{found.labels[label]:,} {what}"
 
 
 def _columns(columns: ColumnMap, what: str) -> Iterator[tuple[str, str]]:

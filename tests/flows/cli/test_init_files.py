@@ -140,6 +140,31 @@ def test_files_of_a_folder_that_are_not_read_are_said(tmp_path: Path) -> None:
     assert "  not read      the files more.ndjson" in said
 
 
+def test_rows_that_are_not_usable_are_said_with_the_reason(tmp_path: Path) -> None:
+    labels = ["A", "B", "A", "tie", "", "B", "A", "A"]
+    rows = [{"prompt": f"{i}?", "one": "x", "two": "y", "better": label} for i, label in enumerate(labels)]
+    rows += [rows[0], {**rows[1], "better": "A"}, {**rows[2], "two": "x"}]
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    given = {
+        "prompt": ["prompt"],
+        "response_a": ["one"],
+        "response_b": ["two"],
+        "label": ["better"],
+        "label_tie": ["tie"],
+    }
+    found = find(str(tmp_path / "pairs.jsonl"), True, given)
+    lines = "\n".join(as_found("labeled", "pairs.jsonl", found)).splitlines()
+    said = [line for line in lines if line.startswith(("  rows", "  dropped"))]
+    assert said == [
+        "  rows          11 rows, 6 usable",
+        "  dropped       1 malformed; the first: pairs.jsonl:5: field 'better': has a value that the map does",
+        "  dropped       1 equal_responses; the first: pairs.jsonl:11: the two responses are equal",
+        "  dropped       1 repeating an earlier pair; the first: pairs.jsonl:9",
+        "  dropped       1 with the label opposite to that of an earlier pair; the first: pairs.jsonl:10",
+        "  dropped       1 tied",
+    ]
+
+
 def test_rows_without_a_rationale_column_are_allowed_for(tmp_path: Path) -> None:
     pairs = Path(world_file(tmp_path / "pairs.jsonl", 30, rationales=12))
     rows = [json.loads(line) for line in pairs.read_text().splitlines()]
