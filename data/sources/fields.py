@@ -90,9 +90,9 @@ def text_at(row: Row, path: str) -> str:
 
 
 def optional_text_at(row: Row, path: str | None) -> str:
-    """The string at a path; empty if it is null or no path is given. The column itself must exist."""
+    """The string at a path; empty if it is null or NaN, or no path is given. The column itself must exist."""
     value = reach(row, path) if path is not None else None
-    return "" if value is None else as_text(value, path or "")
+    return "" if _is_null(value) else as_text(value, path or "")
 
 
 def number_at(row: Row, path: str) -> float:
@@ -135,12 +135,17 @@ def same(left: object, right: object) -> bool:
 
 
 def is_empty(value: object) -> bool:
-    """Whether a cell holds nothing: null, blank text, JSON text of nothing, or a list or object of only such values."""
+    """Whether a cell holds nothing: null, NaN, blank text, JSON text of nothing, or a list or object of only such values."""
     if isinstance(value, str):
         return value.strip() in ("", "[]", "{}", "null")
     if isinstance(value, Mapping):
         return all(map(is_empty, value.values()))
-    return all(map(is_empty, value)) if isinstance(value, list) else value is None
+    return all(map(is_empty, value)) if isinstance(value, list) else _is_null(value)
+
+
+def _is_null(value: object) -> bool:
+    """Whether a value is null, or the NaN that pandas writes in its place."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 # ---- messages --------------------------------------------------------------------------------------------------------

@@ -276,10 +276,13 @@ def test_a_cell_that_is_cut_off_leaves_the_other_cells_conversations(tmp_path: P
 def test_unlabeled_rows_need_no_label_and_rows_without_one_are_allowed_for(tmp_path: Path) -> None:
     found = find(written(tmp_path / "u.jsonl", rows(**OWN, why="x")), labeled=False)
     assert found.source.columns == ColumnMap(**RESPONSES)
-    some = rows(**OWN, better=[1, 2])
-    some[3]["better"], some[5]["answer2"] = None, None
-    found = find(written(tmp_path / "l.jsonl", some), labeled=True)
-    assert (found.rows, found.usable("preference"), found.malformed("preference")) == (N, N - 2, 2)
+    some = rows(**OWN, better=[1, 2], why=[float("nan"), "It is brief."])
+    some[3]["better"], some[4]["better"], some[5]["answer2"] = None, float("nan"), None
+    assert guess_columns(some).unclear == []
+    (tmp_path / "l.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    found = find(str(tmp_path / "l.jsonl"), labeled=True)
+    assert (found.rows, found.usable("preference"), found.malformed("preference")) == (N, N - 3, 3)
+    assert (found.usable("rationale"), found.malformed("rationale")) == (2, 3)
 
 
 def test_each_file_takes_the_given_columns_that_it_has(tmp_path: Path) -> None:
