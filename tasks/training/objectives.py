@@ -152,9 +152,8 @@ def training_arguments(job: TrainingJob, output_dir: str, encoder: ChatEncoder) 
         "logging_steps": mechanics.log_every,
         "report_to": list(mechanics.report_to) or "none",
         "run_name": job.label,
-        # A callback requests saving; two are kept, so that one is complete while the other is being written.
+        # A callback requests saving, and removes what is not needed any more.
         "save_strategy": "no",
-        "save_total_limit": 2,
         "seed": job.seed,
         "data_seed": job.seed,
         "disable_tqdm": True,

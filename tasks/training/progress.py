@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tasks.training.distributed import SHARD_FOLDER
 from tasks.training.job import COMPLETE
 
 _SHOWN = ("loss", "grad_norm", "learning_rate", "eval_loss", "label_accuracy", "accuracy")
+_STATE = "trainer_state.json"
 
 
 def last_checkpoint(folder: Path, sharded: bool = False) -> Path | None:
@@ -21,12 +23,15 @@ def last_checkpoint(folder: Path, sharded: bool = False) -> Path | None:
 
     Passes over those of the other kind, which it cannot go on from: `sharded` ones hold a part from each process.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True)
-    for path in filter(_is_complete, found):
+    for path in filter(_is_complete, _newest_first(folder)):
         if (path / SHARD_FOLDER).is_dir() == sharded:
             return path
         print(f"{path.name} is passed over: it was written {'without' if sharded else 'with'} sharding", flush=True)
     return None
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True)
 
 
 def _is_complete(checkpoint: Path) -> bool:
@@ -34,7 +39,21 @@ def _is_complete(checkpoint: Path) -> bool:
     if not marker.exists():
         return False
     sizes = json.loads(marker.read_text(encoding="utf-8"))["files"]
+    if not sizes.get(_STATE):
+        return False
     return all((checkpoint / name).is_file() and (checkpoint / name).stat().st_size == n for name, n in sizes.items())
+
+
+def _remove_others(saved: Path, best: str) -> None:
+    """Removes all checkpoints but the one just saved and the best; if that is the same, all but it and the one before.
+
+    The trainer itself would go by the folders' times: when a clock has been set back, it takes the newest for the oldest.
+    """
+    others = [path for path in _newest_first(saved.parent) if path != saved]
+    kept = sorted((path for path in others if (path / COMPLETE).exists()), key=lambda path: path.name != best)[:1]
+    for path in others:
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _sizes_seen_by_all(checkpoint: Path) -> dict[str, int]:
@@ -54,7 +73,10 @@ def _sizes_seen_by_all(checkpoint: Path) -> dict[str, int]:
 
 
 def progress_callback(mechanics: Mechanics, earlier_s: float) -> Any:
-    """Reports progress and regularly saves a checkpoint: at logged steps, so that resuming restarts no average of the loss."""
+    """Reports progress and regularly saves a checkpoint: at logged steps, so that resuming restarts no average of the loss.
+
+    Two checkpoints are kept, so that one is complete while the other is being written.
+    """
     import torch.distributed as dist
     from transformers import TrainerCallback
 
@@ -90,9 +112,10 @@ def progress_callback(mechanics: Mechanics, earlier_s: float) -> Any:
             saved = time.monotonic()
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             sizes = _sizes_seen_by_all(folder)
-            if state.is_world_process_zero:
+            if state.is_world_process_zero and sizes.get(_STATE):
                 seconds = earlier_s + time.monotonic() - started
                 write_json(folder / COMPLETE, {"files": sizes, "seconds": round(seconds, 2)})
+                _remove_others(folder, f"checkpoint-{state.best_global_step}")
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             shown = {key: value for key, value in (logs or {}).items() if key in _SHOWN}

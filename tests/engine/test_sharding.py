@@ -93,6 +93,7 @@ def test_the_files_of_a_checkpoint_are_those_that_any_process_sees(
     saved.mkdir()
     (saved / "rng_state_0.pth").write_text("12345")
     (saved / "rng_state_1.pth").write_text("123")
+    (saved / "trainer_state.json").write_text("{}")
     order: list[str] = []
 
     def gather(seen: list[dict[str, int]], own: dict[str, int]) -> None:
@@ -107,9 +108,9 @@ def test_the_files_of_a_checkpoint_are_those_that_any_process_sees(
     }.items():
         monkeypatch.setattr(dist, name, stand_in)
     for first in (False, True):
-        state = SimpleNamespace(global_step=3, is_world_process_zero=first)
+        state = SimpleNamespace(global_step=3, is_world_process_zero=first, best_global_step=None)
         progress_callback(Mechanics(), 0.0).on_save(SimpleNamespace(output_dir=str(tmp_path)), state, None)
         assert (saved / COMPLETE).exists() == first
     assert order == ["all have written", "gathered"] * 2
     sizes = json.loads((saved / COMPLETE).read_text())["files"]
-    assert sizes == {"model/__1_0.distcp": 7, "rng_state_0.pth": 5, "rng_state_1.pth": 6}
+    assert sizes == {"model/__1_0.distcp": 7, "rng_state_0.pth": 5, "rng_state_1.pth": 6, "trainer_state.json": 2}

@@ -130,19 +130,6 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert results[1]["metrics"]["trainer_memory_mib"] > 300, "torch alone takes that"
 
 
-def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path: Path) -> None:
-    for step in (20, 100, 200):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "optimizer.pt").write_text("12345")
-        write_json(tmp_path / f"checkpoint-{step}" / COMPLETE, {"files": {"optimizer.pt": 5}, "seconds": 1.0})
-    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-200"
-    (tmp_path / "checkpoint-200" / "optimizer.pt").write_text("1234")
-    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-100"
-    (tmp_path / "checkpoint-100" / COMPLETE).unlink()
-    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-20"
-    assert last_checkpoint(tmp_path / "none") is None
-
-
 def test_lora_leaves_a_plain_merged_checkpoint(tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
