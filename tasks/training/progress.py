@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import write_json
+from data.store.artifacts import StageError
 from tasks.machine import child
 from tasks.settings import Mechanics
 from tasks.training.distributed import SHARD_FOLDER
@@ -21,13 +22,19 @@ _STATE = "trainer_state.json"
 def last_checkpoint(folder: Path, sharded: bool = False) -> Path | None:
     """The latest complete checkpoint of a training in progress, or None.
 
-    Passes over those of the other kind, which it cannot go on from: `sharded` ones hold a part from each process.
+    Raises StageError if the training cannot go on from it: `sharded` ones hold a part of the weights from each process.
     """
-    for path in filter(_is_complete, _newest_first(folder)):
-        if (path / SHARD_FOLDER).is_dir() == sharded:
-            return path
-        print(f"{path.name} is passed over: it was written {'without' if sharded else 'with'} sharding", flush=True)
-    return None
+    found = next(filter(_is_complete, _newest_first(folder)), None)
+    if found is None or (found / SHARD_FOLDER).is_dir() == sharded:
+        return found
+    if sharded:
+        how, others = (
+            "on one GPU, and this training shares the weights out among several",
+            "with training.processes = 1",
+        )
+    else:
+        how, others = "on several GPUs, each with a part of the weights, and this training has one", "on several GPUs"
+    raise StageError(f"{found} was written {how}: to go on from it, start {others}; to begin again, remove {folder}")
 
 
 def _newest_first(folder: Path) -> list[Path]:

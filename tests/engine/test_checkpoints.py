@@ -10,8 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 from data.files import write_json
+from data.store.artifacts import StageError
 from tasks.model.chat import ChatEncoder
 from tasks.settings import Mechanics, Optimization, TrainingSettings
+from tasks.training.distributed import SHARD_FOLDER
 from tasks.training.job import COMPLETE
 from tasks.training.objectives import training_arguments
 from tasks.training.progress import last_checkpoint, progress_callback
@@ -36,6 +38,23 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path: P
     (tmp_path / "checkpoint-100" / COMPLETE).unlink()
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-20"
     assert last_checkpoint(tmp_path / "none") is None
+
+
+def test_a_checkpoint_of_the_other_kind_is_not_passed_over(tmp_path: Path) -> None:
+    """As after a change of training.processes: beginning again in silence would in time remove what eight GPUs have done."""
+    saved = tmp_path / "checkpoint-20"
+    saved.mkdir()
+    (saved / "trainer_state.json").write_text("{}")
+    write_json(saved / COMPLETE, {"files": {"trainer_state.json": 2}, "seconds": 1.0})
+    with pytest.raises(
+        StageError, match=r"checkpoint-20 was written on one GPU.* start with training.processes = 1; to"
+    ):
+        last_checkpoint(tmp_path, sharded=True)
+    (saved / SHARD_FOLDER).mkdir()
+    with pytest.raises(
+        StageError, match=r"-20 was written on several GPUs.* start on several GPUs; to begin again, remove"
+    ):
+        last_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(("best", "other"), [(None, 300), (200, 200), (400, 300)])

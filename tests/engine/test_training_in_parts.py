@@ -179,12 +179,6 @@ def test_a_checkpoint_is_complete_with_the_files_of_all_processes(folder: Path, 
     assert last_checkpoint(kept, sharded=True) == kept / "checkpoint-2"
 
 
-def test_a_checkpoint_of_the_other_kind_is_passed_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As after a change of training.processes: to load it would fail at every attempt."""
-    assert last_checkpoint(checkpoints(folder / "sharded-through")) is None
-    assert "checkpoint-3 is passed over: it was written with sharding" in capsys.readouterr().out
-
-
 def test_two_processes_that_a_run_starts_go_on_from_their_checkpoint(tmp_path: Path) -> None:
     """As a run's training child does it, which is stopped; in the end the losses and weights are those of one process."""
     optimization = Optimization(max_steps=6, batch_size=4, micro_batch_size=2, learning_rate=1e-3)
