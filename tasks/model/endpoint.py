@@ -94,6 +94,7 @@ class EndpointEngine:
         """
         self.url, self.concurrency, self.timeout_s, self.retries = url, concurrency, timeout_s, retries
         self.pauses_s, self.answered = pauses_s, 0
+        self.in_vain = 0
         self.limit = "max_tokens"
         self.model = self._find_model(model)
 
@@ -128,7 +129,8 @@ class EndpointEngine:
         """See `Engine.generate`. A request for n completions becomes n requests to the endpoint, each with its own seed.
 
         A server that cannot be reached, has an error or is too busy is asked again, at last after minutes; then it is given up.
-        Raises EndpointError for that, and at once for an answer that every request would get.
+        Raises EndpointError for that, for as many timeouts in a row as requests are sent at once, and at once for an answer that
+        every request would get.
         """
         asyncio.run(self._serve(iter(requests), on_answer))
 
@@ -180,7 +182,8 @@ class EndpointEngine:
     async def _ask_patiently(self, client: Any, request: Request, j: int) -> Any:
         """The server's reply. What may pass is asked again after each of `pauses_s`; EndpointError says that it did not pass.
 
-        An error of the server is this request's own if others were answered meanwhile, unless the server is just too busy.
+        An error of the server is this request's own if others were answered meanwhile, unless the server is just too busy. So is
+        a timeout: the last replies of a stage may all be too long, but hardly as many as are asked for at once.
         """
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
@@ -189,9 +192,16 @@ class EndpointEngine:
             try:
                 reply = await self._ask(client, request, j)
                 self.answered += 1
+                self.in_vain = 0
                 return reply
-            except APITimeoutError:
-                raise
+            except APITimeoutError as error:
+                self.in_vain += 1
+                if self.in_vain < max(self.concurrency, 2):
+                    raise
+                raise EndpointError(
+                    f"{self.url} has answered none of the last {self.in_vain} requests within {self.timeout_s:g} s: "
+                    "once it does, start again; what is done is kept"
+                ) from error
             except (APIConnectionError, APIStatusError) as error:
                 code = getattr(error, "status_code", None)
                 if code is not None and not may_pass(error):

@@ -149,10 +149,12 @@ def test_content_that_is_no_text_fails_alone(content: Any) -> None:
 # ---- servers that refuse ---------------------------------------------------------------------------------------------------
 
 
-def ask(served: Served, n: int = 1, concurrency: int = 32, pauses_s: Sequence[float] = ()) -> list[Any]:
+def ask(
+    served: Served, n: int = 1, concurrency: int = 32, pauses_s: Sequence[float] = (), timeout_s: float = 60.0
+) -> list[Any]:
     """What becomes of n requests."""
     found: dict[int, Any] = {}
-    engine = EndpointEngine(served.url, concurrency=concurrency, retries=0, pauses_s=pauses_s)
+    engine = EndpointEngine(served.url, None, concurrency, timeout_s, 0, pauses_s)
     requests = [Request("x", [], Sampling(max_tokens=9), messages=(Message("user", str(i)),)) for i in range(n)]
     engine.generate(requests, found.__setitem__)
     return [found[i] for i in range(n)]

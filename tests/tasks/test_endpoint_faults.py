@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from threading import Event
 from typing import Any
 
 import pytest
@@ -94,3 +96,21 @@ def test_being_too_busy_for_one_request_is_never_its_own_fault() -> None:
         made = ask(served, 40, concurrency=2, pauses_s=(0.02, 0.02))
     assert all(isinstance(one, list) for one in made)
     assert len(asked) == 4
+
+
+@pytest.mark.parametrize(("slow", "given_up"), [("01234567", True), ("67", False)])
+def test_a_server_that_answers_none_of_its_requests_is_given_up(slow: str, given_up: bool) -> None:
+    """Whereas the last replies may just be too long."""
+    over = Event()
+
+    def answer(body: dict[str, Any]) -> tuple[int, Any]:
+        if text_of(body) in slow:
+            over.wait(10)
+        return 200, chat("x")
+
+    message = r"/v1 has answered none of the last 3 requests within 1 s: once it does, start again"
+    with serving(answer) as served:
+        with pytest.raises(EndpointError, match=message) if given_up else nullcontext():
+            made = ask(served, 8, concurrency=3, timeout_s=1.0)
+            assert [str(i) for i, one in enumerate(made) if isinstance(one, Failure)] == list(slow)
+        over.set()
