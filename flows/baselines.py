@@ -96,7 +96,7 @@ def compare_methods(
         return only_plan(config)
     keeps_its_seeds(config)
     found = compare_seeds(config, carry_out)
-    report = write_comparison(config.store, config.run_name, found)
+    report = write_comparison(config.store_here, config.run_name, found)
     publish_comparison(config.run_name, found, report)
     result = {"report": report, "accuracy": {row["method"]: row["accuracy"] for row in found[min(found)]}}
     return ended(f"{best_method(found)}; report in {report}", result)
@@ -104,7 +104,7 @@ def compare_methods(
 
 def keeps_its_seeds(config: BaselinesConfig) -> None:
     """Raises ConfigError if a comparison that is there has seeds which this one would leave out, unless that was asked for."""
-    left_out = compared_seeds(config.store, config.run_name) - {one.seed for one in config.each_seed()}
+    left_out = compared_seeds(config.store_here, config.run_name) - {one.seed for one in config.each_seed()}
     if left_out and config.on_change != "redo":
         raise ConfigError(
             f"the comparison {config.run_name!r} has seeds that this start would leave out: "

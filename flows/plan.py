@@ -122,7 +122,7 @@ def write_plan(config: PlannedParameters) -> tuple[Plan, str | None]:
     """
     check_planned(config)
     plan = plan_target(target_of(config))
-    store = RunStore(config.store, plan.run_name)
+    store = RunStore(config.store_here, plan.run_name)
     if is_finished(store):
         return plan, None
     path = store.path / PLAN

@@ -16,6 +16,7 @@ from data.files import link_tree, write_json, write_text
 from data.store.artifacts import Artifact, Counts, Outcome, StageError
 from prompts.judge import JudgePrompt
 from tasks.model.device import resolved_dtype
+from tasks.model.location import local_folder
 from tasks.page.rendering import TEMPLATES, template
 from tasks.run.checked import checked
 from tasks.run.rounds import is_rolled_back, round_table
@@ -163,9 +164,9 @@ def card_facts(run: Run, judges: Sequence[Candidate], chosen: Candidate, facts: 
 
 def base_name(model: str) -> dict[str, str]:
     """How a card names a base model: a hub name in full, a folder by its last component only."""
-    folder = Path(model).expanduser()
-    is_path = folder.is_dir() or folder.is_absolute() or model.count("/") > 1
-    return {"folder": folder.resolve().name} if is_path else {"hub": model}
+    folder = local_folder(model)
+    is_path = folder.is_dir() or folder.is_absolute() or str(folder).count("/") > 1
+    return {"folder": folder.resolve().name} if is_path else {"hub": str(folder)}
 
 
 def render_card(config: Mapping[str, Any]) -> str:

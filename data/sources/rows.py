@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from data.files import in_blocks, is_lfs_pointer
+from data.paths import PathError, expanded
 from data.sources.folders import SUFFIXES, SUPPORTED, files_in, usable
 from data.sources.hub import count_hub, declared_rows, hub_blocks, read_hub
 from data.sources.raw import BrokenRow, DataError, RawRow, RowBlock, SourceError
@@ -41,7 +42,6 @@ __all__ = [
     "sha256_by_file",
 ]
 
-_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 _BEGINNINGS = {
     b"\x1f\x8b": "a gzip file (.gz)",
     b"\x28\xb5\x2f\xfd": "a zstd file (.zst)",
@@ -54,21 +54,15 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def expand_path(path: str) -> str:
-    """The path with ``~`` and environment variables replaced. Raises SourceError for an unset variable."""
-
-    def value_of(match: re.Match[str]) -> str:
-        name = match.group(1) or match.group(2)
-        if name not in os.environ:
-            raise SourceError(
-                f"path {path!r}: the environment variable {name} is not set; set it, or write the full path"
-            )
-        return os.environ[name]
-
+    """The path with ``~`` and environment variables replaced. Raises SourceError if one of them means nothing here."""
     if "://" in path:
         raise SourceError(
             f"path {path!r}: is a URL; copy the files to a local folder, or name a hub data set as hub:owner/name"
         )
-    return str(Path(_VARIABLE.sub(value_of, path)).expanduser())
+    try:
+        return str(Path(expanded(path)))
+    except PathError as error:
+        raise SourceError(str(error)) from error
 
 
 def local_files(path: str) -> list[str]:

@@ -47,7 +47,7 @@ class RunFolder:
         if problem := wrong_run_name(run_name):
             raise StoreError(problem)
         self.remote = Remote(str(root)) if is_remote(str(root)) else None
-        self.root = self.remote.folder if self.remote else Path(root).expanduser().resolve()
+        self.root = self.remote.folder if self.remote else Path(root).resolve()
         self.url = self.remote.url if self.remote else str(self.root)
         self.run_name = run_name
         self.path = self.root / run_name

@@ -26,6 +26,7 @@ class ServerError(RuntimeError):
 def bad_input() -> tuple[type[Exception], ...]:
     """The errors whose message is all that a user needs; any other is a bug, or a failure, and keeps its traceback."""
     from data.files import StoreError
+    from data.paths import PathError
     from data.sources.rows import SourceError
     from flows.config.recipes import ConfigError
     from tasks.benchmark.games import GamesError
@@ -35,7 +36,7 @@ def bad_input() -> tuple[type[Exception], ...]:
     from tasks.trust.review_files import ReviewError
 
     known = (InputError, ConfigError, SourceError, PlanError, ModelError, ChatTemplateError, GamesError, ReviewError)
-    return *known, StoreError, OSError
+    return *known, PathError, StoreError, OSError
 
 
 def _no_answer() -> type[Exception]:

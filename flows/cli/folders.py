@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from data.paths import from_home
 from flows.cli.errors import InputError
 
 _METRICS, _COMPARISON, _LEASE, _PLAN = "metrics.jsonl", "comparison.json", ".lease.json", "plan.json"
@@ -166,7 +167,7 @@ def find_run(run: str) -> RunFolder:
     """
     from flows.config.recipes import checkout
 
-    if (path := Path(run).expanduser()).is_dir():
+    if (path := Path(from_home(run))).is_dir():
         return RunFolder(_run_in(path.resolve()))
     places = (Path().resolve(), checkout() / "runs")
     found = next((paths for place in places if (paths := [one for one in run_folders(place) if one.name == run])), [])
@@ -202,6 +203,7 @@ def _run_of(recipe: Path) -> Path | None:
         config = load_run(*find_recipe(str(recipe)))
     except ConfigError:  # a pyproject.toml, for instance
         return None
-    if is_remote(config.store):
-        raise InputError(f"the run of {recipe} is at {config.store}/{config.run_name}, not on this machine")
-    return Path(config.store).expanduser().resolve() / str(config.run_name)
+    store = config.store_here
+    if is_remote(store):
+        raise InputError(f"the run of {recipe} is at {store}/{config.run_name}, not on this machine")
+    return Path(store).resolve() / str(config.run_name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from data.paths import PathError, expanded, from_home
 from flows.cli.errors import InputError, command
 from flows.cli.given import RunName
 
@@ -48,9 +50,9 @@ def list_runs(
     from flows.cli.connection import connected_if_running
     from flows.cli.folders import RunFolder, run_folders
 
-    if store is not None and not store.expanduser().is_dir():
+    below = Path(from_home(str(store))) if store else Path()
+    if not below.is_dir():
         raise InputError(f"{store} is not a folder: give one that holds runs")
-    below = store.expanduser() if store else Path()
     folders = [RunFolder(path) for path in run_folders(below)]
     with connected_if_running() as server:
         rows = list(rows_of(folders, server, time.time()))
@@ -67,7 +69,7 @@ def list_runs(
 
 def rows_of(folders: Sequence[RunFolder], server: Server | None, now: float) -> Iterator[tuple[str, ...]]:
     """A row for each run: those with a folder, the latest last, then those that so far only the server knows."""
-    unknown = {(str(run["parameters"].get("store")), _name(run)): run for run in (_under_way(server) if server else ())}
+    unknown = {(_store(run), _name(run)): run for run in (_under_way(server) if server else ())}
     for folder in sorted(folders, key=lambda one: one.changed):
         run = unknown.pop((str(folder.path.parent), folder.name), None) or unknown.pop(("runs", folder.name), None)
         where = folder.path.relative_to(Path.cwd()) if folder.path.is_relative_to(Path.cwd()) else folder.path
@@ -77,6 +79,14 @@ def rows_of(folders: Sequence[RunFolder], server: Server | None, now: float) -> 
         yield folder.name, folder.flow, state, rounds, accuracy, ago(now - folder.changed), str(where)
     for (store, name), run in unknown.items():
         yield name, "–", run["state"]["name"].lower(), "–", "–", "–", f"{store}/{name}"
+
+
+def _store(run: Any) -> str:
+    """The store of a flow run, as this machine finds it if it can."""
+    store = str(run["parameters"].get("store"))
+    with contextlib.suppress(PathError):
+        store = expanded(store)
+    return store
 
 
 def _name(run: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -238,11 +239,15 @@ def how_to_go_on(given: GivenRun, server: Server) -> str:
 
 def summary(given: GivenRun, last: Look) -> list[str]:
     """The last lines: how the run ended, where its results are, what to do next."""
+    from data.paths import PathError
     from tasks.page.rendering import duration
     from tasks.run.changes import REDO
 
     config = given.config
-    folder, said = f"{config.store}/{config.run_name}", f": {last.message}" if last.message else ""
+    store, said = config.store, f": {last.message}" if last.message else ""
+    with contextlib.suppress(PathError):  # of a variable that only the machine of the run knows
+        store = config.store_here
+    folder = f"{store}/{config.run_name}"
     ended = f"{config.run_name}: {last.state} after {duration(last.seconds)}{said}"
     if last.type == "COMPLETED" and given.parameters.get("dry_run"):
         return [ended, f"plan: {folder}/plan.json"]
@@ -259,7 +264,7 @@ def summary(given: GivenRun, last: Look) -> list[str]:
 
 def _results(folder: str) -> Sequence[str]:
     """What a finished run has left in its folder, if that is on this machine."""
-    here = Path(folder).expanduser()
+    here = Path(folder)
     page = next((page for page in (here / "report.html", here / "comparison.html") if page.is_file()), None)
     there = {"judge": here / "final"} if (here / "final").exists() else {}
     there |= {"report": page} if page else {}

@@ -13,6 +13,7 @@ from typing import Any
 
 import fsspec
 
+from data.paths import PathError
 from data.sources.rows import SourceError, expand_path
 from data.sources.source import HUB
 from data.sources.sources import Kind, Source, check_kind, read_source
@@ -33,7 +34,7 @@ from tasks.model.endpoint import EndpointEngine, is_endpoint
 from tasks.model.endpoint_errors import EndpointError
 from tasks.model.engine_options import engine_option_problems
 from tasks.model.folder import ModelError, check_model_folder, layers_of, longest_context, read_config
-from tasks.model.location import model_folder
+from tasks.model.location import local_folder, model_folder
 from tasks.plan.first_rows import READ_AS
 from tasks.plan.plan import roles
 from tasks.rank import prompt_of
@@ -74,12 +75,17 @@ def check_planned(config: RunParameters, stand_ins: Mapping[str, str] = {}) -> N
 
 
 def _store(config: RunParameters) -> Iterator[str]:
-    if is_remote(config.store):
+    try:
+        store = config.store_here
+    except PathError as error:
+        yield str(error)
+        return
+    if is_remote(store):
         try:
-            fsspec.get_filesystem_class(config.store.partition("://")[0])
+            fsspec.get_filesystem_class(store.partition("://")[0])
         except (ImportError, ValueError) as error:
             yield f"store = {config.store!r}: {error}"
-    elif (folder := Path(config.store).expanduser()).exists() and not folder.is_dir():
+    elif (folder := Path(store)).exists() and not folder.is_dir():
         yield f"store = {config.store!r} is a file: name a folder, or a URL such as s3://bucket/runs"
 
 
@@ -141,7 +147,7 @@ def _model_problems(config: RunParameters, stand_ins: Mapping[str, str] = {}) ->
             continue
         try:
             folder = model_folder(model, weights=False)
-            check_model_folder(folder, weights=folder == str(Path(model).expanduser()))
+            check_model_folder(folder, weights=folder == str(local_folder(model)))
             longest, problem = longest_context(folder), _template_problem(Path(folder), models.system)
         except (FileNotFoundError, ModelError) as error:
             yield f"{name}: {error}"

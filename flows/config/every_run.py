@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
+from data.paths import PathError, expanded
 from data.store.run_folder import RUN_NAME, wrong_run_name
 from tasks.settings import Section
 
@@ -57,6 +58,14 @@ class RunParameters(Section):
         if problem := wrong_run_name(name):
             raise ValueError(problem)
         return name
+
+    @property
+    def store_here(self) -> str:
+        """The store as this machine finds it, with ``~`` and ``${VARIABLES}`` replaced. Raises PathError if that cannot be."""
+        try:
+            return expanded(self.store)
+        except PathError as error:
+            raise PathError(f"store: {error}") from error
 
 
 class PlannedParameters(RunParameters):

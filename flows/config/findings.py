@@ -54,10 +54,11 @@ def _about_store(config: RunParameters, wrong: Sequence[str]) -> Iterator[Findin
     yield from (Finding("problem", line) for line in wrong)
     if wrong:
         return
-    if is_remote(config.store):
-        yield Finding("ok", f"store: {config.store}/{config.run_name}")
+    store = config.store_here
+    if is_remote(store):
+        yield Finding("ok", f"store: {store}/{config.run_name}")
         return
-    folder = Path(config.store).expanduser().resolve() / config.run_name
+    folder = Path(store).resolve() / config.run_name
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = size(shutil.disk_usage(there).free)
     state = "is there already, and the run will go on from what is done in it" if there == folder else "is new"

@@ -31,8 +31,9 @@ PATHS = _FILES | _MODELS
 def absolute_values(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A recipe's values with every relative path made absolute against `folder`.
 
-    ``~``, ``${VARIABLES}`` at the start, hub names and URLs are left alone. A model is a path if it starts with ``./`` or
-    ``../``, if it has too many slashes for a hub name, or if it is there in `folder`.
+    ``~`` and ``${VARIABLES}`` at the start, which each machine replaces by its own, hub names and URLs are left alone. A
+    model is a path if it starts with ``./`` or ``../``, if it has too many slashes for a hub name, or if it is there in
+    `folder`.
     """
     return {key: _absolute((key,), value, folder) for key, value in values.items()}
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
+from data.paths import from_home
 from flows.config.every_run import RunParameters
 from flows.config.parameters import FLOWS, SelfTrainConfig
 from flows.config.recipe_paths import absolute_overrides, absolute_values
@@ -55,7 +56,7 @@ def find_recipe(name: str) -> tuple[str, Path]:
     belongs to the first flow that has all of its settings; if several have, rather to the one that its folder is named after.
     Raises ConfigError if there is none.
     """
-    path = Path(name).expanduser()
+    path = Path(from_home(name))
     if path.suffix == ".toml" and path.is_file():
         return _flow_of(path), path
     flow, _, stem = name.removesuffix(".toml").rpartition("/")

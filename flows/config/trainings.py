@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from data.paths import PathError
 from data.store.remote import is_remote
 from flows.config.every_run import RunParameters
 from tasks.settings import Mechanics, Optimization
@@ -13,7 +14,7 @@ from tasks.training.objectives import batch_arguments
 def training_problems(config: RunParameters) -> Iterator[str]:
     """A line for each problem."""
     training: Mechanics = getattr(config, "training", Mechanics())
-    if training.nodes > 1 and is_remote(config.store):
+    if training.nodes > 1 and _is_at_url(config):
         yield (
             f"training.nodes = {training.nodes}: the machines of a training write its checkpoints together, so store must be a "
             f"folder that all of them see, not {config.store!r}"
@@ -22,6 +23,13 @@ def training_problems(config: RunParameters) -> Iterator[str]:
     yield from _of_pairs(config, training)
     # Where each machine has as many as GPUs, at least these.
     yield from batch_problems(config, training.nodes * max(training.processes, 1))
+
+
+def _is_at_url(config: RunParameters) -> bool:
+    try:
+        return is_remote(config.store_here)
+    except PathError:  # said of the store already
+        return False
 
 
 def batch_problems(config: RunParameters, processes: int) -> Iterator[str]:

@@ -44,7 +44,7 @@ def opened(
     name: str | None = None,
 ) -> Iterator[Run]:
     """A run over its folder in the store, held for this process alone. `name` replaces the run name of `config`."""
-    store = RunStore(config.store, name or config.run_name)
+    store = RunStore(config.store_here, name or config.run_name)
     with store.held(say):
         yield Run(
             store,

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from data.paths import PathError
 from data.store.remote import is_remote
 from flows.config.parameters import FLOWS
 from flows.config.recipes import checkout
@@ -27,10 +28,14 @@ def refusal(flow: str, parameters: Mapping[str, Any]) -> str | None:
     from tasks.run.stage import Run
 
     config: Any = FLOWS[flow].model_validate(parameters)
-    if config.on_change != "auto" or is_remote(config.store) or getattr(config, "dry_run", False):
+    try:
+        place = config.store_here
+    except PathError:  # the checks say so; the machine of the run may know it
+        return None
+    if config.on_change != "auto" or is_remote(place) or getattr(config, "dry_run", False):
         return None
     with contextlib.chdir(checkout()):
-        store = RunStore(config.store, config.run_name)
+        store = RunStore(place, config.run_name)
         known = _algorithm(flow, config) if is_finished(store) else None
         if known is None:
             return None

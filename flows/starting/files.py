@@ -18,7 +18,7 @@ from data.sources.catalog import DATASETS
 from data.sources.fields import Row, outermost
 from data.sources.reading import count_source
 from data.sources.rows import BrokenRow, expand_path
-from data.sources.source import HUB, Source
+from data.sources.source import Source
 from data.sources.sources import Dropped, Kind, read_rows, read_source
 from data.sources.unread import unread_columns
 from flows.config.recipes import ConfigError
@@ -86,9 +86,7 @@ def find(path: str, labeled: bool, given: Given = _NOTHING, ask: Ask | None = No
     clear how to read it, and SourceError if it cannot be read.
     """
     known = path in DATASETS
-    source = (
-        Source(dataset=path) if known else Source(path=path if path.startswith(HUB) else str(Path(path).expanduser()))
-    )
+    source = Source(dataset=path) if known else Source(path=path or ".")
     if not known and source.hub_name is None:
         source = source.model_copy(update={"path": str(Path(expand_path(source.path)).absolute())})
     how = f"known data set {path}"

@@ -12,7 +12,7 @@ from tasks.describe.survey import Tokens
 from tasks.machine.gpus import visible_gpus
 from tasks.model.chat import load_tokenizer
 from tasks.model.folder import ModelError, check_model_folder, positions_of
-from tasks.model.location import model_folder
+from tasks.model.location import local_folder, model_folder
 from tasks.plan.assumptions import PlanError
 from tasks.plan.sizes import model_size
 
@@ -33,7 +33,7 @@ class BaseModel:
     @property
     def short(self) -> str:
         """The name without the folders that it lies in."""
-        return Path(self.name).name if Path(self.name).expanduser().is_dir() else self.name
+        return Path(self.name).name if local_folder(self.name).is_dir() else self.name
 
     @property
     def size(self) -> str:
@@ -60,7 +60,7 @@ def look_at(model: str) -> BaseModel:
     """
     try:
         folder = model_folder(model, weights=False)
-        check_model_folder(folder, weights=Path(model).expanduser().is_dir())
+        check_model_folder(folder, weights=local_folder(model).is_dir())
         return BaseModel(model, model_size(Path(folder)).parameters, positions_of(folder), folder)
     except FileNotFoundError as error:
         if model.startswith((".", "/", "~")) or model.count("/") > 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from data.sources.sources import Kind
@@ -13,6 +12,7 @@ from flows.starting.files import Found
 from flows.starting.inputs import Asked, Inputs, Lengths
 from flows.starting.models import BaseModel
 from flows.starting.scale import LARGE, TINY, Training, Value, heldout_share, tensor_parallel, weight_of
+from tasks.model.location import local_folder
 
 
 def is_tiny(inputs: Inputs) -> bool:
@@ -38,7 +38,7 @@ def model_sections(inputs: Inputs, asked: Asked, context: Value) -> Section:
 
 def name_of(model: BaseModel) -> str:
     """A model as a recipe names it: a folder by its absolute path."""
-    folder = Path(model.name).expanduser()
+    folder = local_folder(model.name)
     return str(folder.absolute()) if folder.is_dir() else model.name
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data.paths import from_home
 from data.store.run_folder import wrong_run_name
 from flows.config.checks import check, check_planned
 from flows.config.parameters import FLOWS
@@ -20,8 +21,9 @@ from tasks.describe.layout import heading, paragraph
 
 def write(folder: Path, options: Options, person: Person, force: bool = False) -> Path:
     """Writes the recipe, and says what was found and what to do next. Raises ConfigError if it cannot be written."""
-    name = folder.expanduser().absolute().name
-    recipe = folder.expanduser() / f"{name}.toml"
+    folder = Path(from_home(str(folder)))
+    name = folder.absolute().name
+    recipe = folder / f"{name}.toml"
     if problem := wrong_run_name(name):
         raise ConfigError(f"{folder}: the folder's name will be the run's name: {problem}")
     if recipe.exists() and not force:
@@ -30,17 +32,17 @@ def write(folder: Path, options: Options, person: Person, force: bool = False) -
     check_agreement(inputs)
     divides = must_be_set_apart(inputs)
     if divides or lacks_conclusions(inputs):
-        check_not_given(inputs, folder.expanduser())
-    folder.expanduser().mkdir(parents=True, exist_ok=True)
+        check_not_given(inputs, folder)
+    folder.mkdir(parents=True, exist_ok=True)
     notes = []
     if divides:
-        inputs = set_apart(inputs, folder.expanduser())
+        inputs = set_apart(inputs, folder)
         notes.append(
             f"{inputs.asking[0].upper()}{inputs.asking[1:]}, so pairs cannot be held out by their prompt: the labeled rows were "
             f"divided into {LABELED} and {HELDOUT} in {folder}. Later changes of the original file do not reach these copies."
         )
     if lacks_conclusions(inputs):
-        inputs, n_other = with_conclusions(inputs, folder.expanduser())
+        inputs, n_other = with_conclusions(inputs, folder)
         left_out = f" {n_other:,} that conclude for the other response were left out." if n_other else ""
         notes.append(
             "The rationales do not end as a judge's prompt asks for, with the sentence 'So A is better.' (or B): they "
@@ -49,7 +51,7 @@ def write(folder: Path, options: Options, person: Person, force: bool = False) -
     made = draft(inputs)
     # Before the file is written: a recipe that its own flow refuses would be a mistake of ours.
     config = checked(made.values(), FLOWS[made.flow])
-    recipe.write_text(made.text(folder.expanduser()), encoding="utf-8")
+    recipe.write_text(made.text(folder), encoding="utf-8")
     person.tell([heading(f"Written: {shown(recipe)}"), *(paragraph(note, "  ") for note in (*notes, *made.notes))])
     try:
         # Another machine's GPUs cannot be checked here.

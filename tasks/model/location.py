@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.files import hash_folder
+from data.paths import PathError, expanded
 from tasks.model.folder import ModelError, base_of_adapter, check_model_folder
 from tasks.model.merging import merged_folder
 
@@ -20,12 +21,27 @@ class Checkpoint:
 
 def find_model(model: str) -> tuple[str, dict[str, str]]:
     """The folder of a base model, and what identifies it in a stage's key: its content, or its commit on the hub."""
-    folder = model_folder(model)
-    if base_of_adapter(str(Path(model).expanduser())) is not None:
+    folder, named = model_folder(model), local_folder(model)
+    if base_of_adapter(str(named)) is not None:
         return folder, {"content": Path(folder).name}
-    if Path(model).expanduser().is_dir():
+    if named.is_dir():
         return folder, {"content": hash_folder(Path(folder))}
-    return folder, {"hub": model.partition("@")[0], "commit": Path(folder).name}
+    return folder, {"hub": _expanded(model).partition("@")[0], "commit": Path(folder).name}
+
+
+def local_folder(model: str) -> Path:
+    """Where a model would be if it were on this machine, with ``~`` and ``${VARIABLES}`` replaced.
+
+    Raises FileNotFoundError for a variable that is not set, or a user who is not known.
+    """
+    return Path(_expanded(model))
+
+
+def _expanded(model: str) -> str:
+    try:
+        return expanded(model)
+    except PathError as error:
+        raise FileNotFoundError(f"the model {model!r} cannot be found: {error}") from error
 
 
 def model_folder(model: str, weights: bool = True) -> str:
@@ -37,7 +53,8 @@ def model_folder(model: str, weights: bool = True) -> str:
     A hub name may include a revision, as in ``Qwen/Qwen3-14B@main``. Raises FileNotFoundError if there is no such folder, and
     ModelError for an adapter without its base.
     """
-    folder = Path(model).expanduser()
+    model = _expanded(model)
+    folder = Path(model)
     if folder.is_dir():
         base = base_of_adapter(str(folder))
         return str(folder) if base is None else _whole_model(str(folder), base, weights)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.paths import from_home
 from tasks.model.folder import ModelError, check_model_folder, is_head, linear_size, shapes_of, weight_files
 from tasks.model.location import model_folder
 from tasks.plan.assumptions import PlanError
@@ -39,7 +40,7 @@ def locate(model: str, stand_ins: Mapping[str, str]) -> Located:
     Raises PlanError if it is not available.
     """
     if model in stand_ins:
-        folder = Path(stand_ins[model]).expanduser()
+        folder = Path(from_home(stand_ins[model]))
         if not (folder / "config.json").is_file():
             raise PlanError(f"the stand-in for {model!r}, {folder}, has no config.json: pass a model folder")
         return Located(model, folder, stand_in=True)

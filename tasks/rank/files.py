@@ -30,6 +30,7 @@ from data.sources.fields import as_id, contents
 from data.sources.rows import BrokenRow, SourceError
 from tasks.model.endpoint import is_endpoint, with_model
 from tasks.model.folder import base_of_adapter
+from tasks.model.location import local_folder
 from tasks.rank import Best, Comparison, Judge, open_judge
 from tasks.rank.inputs import read_messages, read_responses
 from tasks.rank.opening import DEFAULTS, Dtype, settings_of
@@ -100,8 +101,9 @@ def judge_file(source: Path, output: Path, settings: RankSettings, opened: Opene
         raise ValueError(f"{output} is the input: write the results to another file")
     if is_endpoint(settings.judge):
         settings = replace(settings, judge=with_model(settings.judge))
-    if Path(settings.judge).is_dir() and base_of_adapter(settings.judge) is None:
-        trained = settings_of(settings.judge)
+    folder = local_folder(settings.judge)
+    if folder.is_dir() and base_of_adapter(str(folder)) is None:
+        trained = settings_of(str(folder))
         settings = replace(settings, **{name: getattr(settings, name) or value for name, value in trained.items()})
     facts = settings.facts()
     with held(output):

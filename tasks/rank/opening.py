@@ -15,7 +15,7 @@ from tasks.model.chat import ChatEncoder
 from tasks.model.endpoint import EndpointEngine, MessageEncoder, is_endpoint
 from tasks.model.folder import check_model_folder, positions_of
 from tasks.model.judging import JudgeQuery
-from tasks.model.location import model_folder
+from tasks.model.location import local_folder, model_folder
 from tasks.model.process import EngineProcess
 from tasks.model.scalar import SCALAR, is_scalar
 from tasks.rank.judge import Judge
@@ -122,8 +122,9 @@ def prompt_of(folder: str, judge: str | None = None) -> str:
     `judge` is its name, if that is not the folder's, as in the hub's cache. Raises ValueError if unknown.
     """
     card = _card(folder)
-    if card is None and judge and Path(judge).is_dir():
-        card = _card(judge)
+    named = str(local_folder(judge or folder))
+    if card is None and Path(named).is_dir():
+        card = _card(named)
     if card is not None:
         name = card.get("name")
         if name not in JUDGE_PROMPTS:
@@ -134,14 +135,13 @@ def prompt_of(folder: str, judge: str | None = None) -> str:
         return str(name)
     if is_scalar(folder):
         return SCALAR
-    judge = judge or folder
-    name = judge.rsplit("#", 1)[-1].rstrip("/").rsplit("/", 1)[-1].lower()
+    name = named.rsplit("#", 1)[-1].rstrip("/").rsplit("/", 1)[-1].lower()
     for beginning, prompt in RELEASED.items():
         if name.startswith(beginning):
             return prompt
     raise ValueError(
-        f"{judge}: the prompt that this judge was trained with is unknown: it has no prompt.json, and its name is not that "
-        f"of a released checkpoint. Set the prompt to one of {', '.join(JUDGE_PROMPTS)}"
+        f"{judge or folder}: the prompt that this judge was trained with is unknown: it has no prompt.json, and its name is not "
+        f"that of a released checkpoint. Set the prompt to one of {', '.join(JUDGE_PROMPTS)}"
     )
 
 
@@ -169,7 +169,7 @@ def settings_of(folder: str) -> dict[str, Any]:
 
 
 def _card_of(folder: str) -> Path:
-    return Path(folder).expanduser() / "prompt.json"
+    return Path(folder) / "prompt.json"
 
 
 def _card(folder: str) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from data.files import StoreError, read_jsonl, write_json, write_jsonl
 from data.records import content_id
+from tasks.model.location import local_folder
 
 Row = dict[str, Any]
 
@@ -31,7 +32,7 @@ def hash_of(row: Mapping[str, Any]) -> str:
 
 def fingerprint(judge: str) -> str:
     """Identifies a checkpoint at its path by the names, sizes and times of its files; a hub name or URL is returned as it is."""
-    folder = Path(judge).expanduser()
+    folder = local_folder(judge)
     if not folder.is_dir():
         return judge
     stats = ((file.relative_to(folder).as_posix(), file.stat()) for file in sorted(folder.rglob("*")) if file.is_file())

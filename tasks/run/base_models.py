@@ -7,11 +7,10 @@ another commit as soon as anything changes there, and all that was made with the
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from data.files import write_json
 from data.store.store import RunStore
-from tasks.model.location import find_model
+from tasks.model.location import find_model, local_folder
 
 MODELS = "models.json"
 
@@ -21,7 +20,7 @@ def find_base(store: RunStore, model: str) -> tuple[str, dict[str, str]]:
 
     Raises what `find_model` raises.
     """
-    if Path(model).expanduser().exists():
+    if local_folder(model).exists():
         return find_model(model)
     path = store.path / MODELS
     if store.remote is not None:

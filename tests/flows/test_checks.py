@@ -269,3 +269,15 @@ def test_nothing_is_fetched_from_the_hub_for_the_checks(world: Path, monkeypatch
     check(config(world, **{"data.labeled": [{"dataset": "helpsteer3"}]}))
     text = refusal(config(world, **{"data.rationale": [{"path": "hub:o/n", "format": "chosen-rejected"}]}))
     assert "rationales were requested, but this source" in text
+
+
+def test_a_path_that_means_nothing_here_is_refused(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UNSET", raising=False)
+    given = {"store": "${UNSET}/runs", "models.judge_base": "$UNSET/base", "models.prover_base": "~no-such-user/base"}
+    lines = refusal(config(world, **given)).splitlines()
+    unset, unknown = "the environment variable UNSET is not set", "there is no user 'no-such-user'"
+    assert lines[0] == f"store: path '${{UNSET}}/runs': {unset}; set it, or write the full path"
+    assert lines[1].startswith(
+        f"models.judge_base: the model '$UNSET/base' cannot be found: path '$UNSET/base': {unset}"
+    )
+    assert unknown in lines[2]

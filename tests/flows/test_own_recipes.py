@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from data.files import write_jsonl
+from data.files import hash_folder, write_jsonl
 from data.world import taste
 from flows.config.parameters import FLOWS, AdaptConfig, BenchmarkConfig, SelfTrainConfig
 from flows.config.recipe_paths import PATHS
@@ -23,7 +24,10 @@ from flows.config.recipes import (
     own,
     recipe_files,
 )
+from flows.running.carry_out import opened
 from flows.server.entries import recipe_deployments
+from tasks.export import base_name
+from tasks.run.base_models import find_base
 from tasks.settings.data import SOURCES
 from tasks.settings.wording import Place, model_at
 from tests.conftest import ROOT
@@ -225,3 +229,22 @@ def test_built_in_recipes_keep_relative_paths() -> None:
     assert all(not own(path) for _, path in recipe_files())
     [(made,), _] = recipe_deployments([find_recipe("self-train/demo")])
     assert made["parameters"]["data"]["labeled"][0]["path"] == "runs/world/seed-0/labeled.jsonl"
+
+
+def test_store_and_models_are_found_by_variables_on_the_machine_that_runs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = SELF_TRAIN.replace("JUDGE", "${PLACE}/judge")
+    monkeypatch.delenv("PLACE", raising=False)
+    config = load_file("self-train", recipe(tmp_path / "mine", 'store = "${PLACE}/runs"\n' + text))
+    assert isinstance(config, SelfTrainConfig)
+    assert (config.store, config.models.judge_base) == ("${PLACE}/runs", "${PLACE}/judge"), (
+        "the server is told no machine's"
+    )
+    monkeypatch.setenv("PLACE", str(tmp_path / "place"))
+    judge = shutil.copytree(ROOT / "data/world/base-judge", tmp_path / "place/judge")
+    with opened(config, config) as run:
+        assert run.store.path == tmp_path / "place/runs/mine"
+        found = find_base(run.store, config.models.judge_base)
+    assert found == find_base(run.store, str(judge)) == (str(judge), {"content": hash_folder(judge)})
+    assert base_name("${PLACE}/judge") == {"folder": "judge"}

@@ -71,3 +71,13 @@ def test_a_judge_whose_prompt_is_not_known_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(ValueError, match="there is no judge prompt 'new'"), open_judge(tmp_path, prompt="new"):
         pass
+
+
+def test_a_judge_in_the_home_folder_says_what_it_was_trained_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an adapter, the folder that is used is another: the merged one."""
+    (tmp_path / "judge").mkdir()
+    (tmp_path / "judge/prompt.json").write_text(json.dumps({"name": "compact"}))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert prompt_of("/merged", "~/judge") == prompt_of("/merged", "${HOME}/judge") == "compact"

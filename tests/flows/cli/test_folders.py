@@ -149,3 +149,22 @@ def test_a_folder_without_a_recipe_leads_to_the_only_run_in_it(store: Path) -> N
         find_run("runs")
     (store / "hand/final").mkdir(parents=True)
     assert find_run("hand").path == store / "hand", "a run of which only the judge is left"
+
+
+def test_the_run_of_a_recipe_is_where_its_variables_say(recipe_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_folder / "mine.toml"
+    recipe.write_text('store = "${SCRATCH}/runs"\n' + recipe.read_text())
+    make_run(recipe_folder / "big/runs/mine", *STAGES)
+    monkeypatch.setenv("SCRATCH", str(recipe_folder / "big"))
+    assert find_run(str(recipe_folder)).path == recipe_folder / "big/runs/mine"
+    monkeypatch.delenv("SCRATCH")
+    for command in ("status", "open", "check"):
+        done = gram_r2(command, str(recipe_folder))
+        assert (done.code, "the environment variable SCRATCH is not set" in done.out + done.err) == (2, True), command
+
+
+@pytest.mark.parametrize("command", ["check", "status", "open", "list", "trace", "init"])
+def test_a_user_who_is_not_known_is_refused(command: str) -> None:
+    done = gram_r2(command, "~no-such-user/x", *(["0ce1e346"] if command == "trace" else []))
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "there is no user 'no-such-user' on this machine" in done.err
