@@ -73,33 +73,37 @@ def intervals(
     drawn: Sums,
     prompts: Mapping[str, int] = {},
     pooled: Mapping[str, int] = {},
+    of_differences: bool = False,
 ) -> Numbers:
     """The central 95% of each number over the draws, as [low, high]; None if the number is None.
 
     `prompts` counts those of each group, `pooled` those of numbers that are of several groups. A share that is 0 or 1 in every
     draw says nothing of its own doubt: it gets Clopper and Pearson's interval for as many prompts as it is of; without these
-    counts, or for a name in neither of them, as the numbers around it are of or, at last, as there are.
+    counts, or for a name in neither of them, as the numbers around it are of or, at last, as there are. A difference of two
+    shares that is the same in every draw, whatever it is, has as much doubt to both sides.
     """
+    certain = None if of_differences else (0.0, 1.0)
 
     def of(numbers: Numbers, n: int) -> Numbers:
         found: Numbers = {}
         for name, value in numbers.items():
             own = prompts.get(name, pooled.get(name, n))
             found[name] = (
-                of(value, own) if isinstance(value, dict) else None if value is None else _interval(value, own)
+                of(value, own) if isinstance(value, dict) else None if value is None else _interval(value, own, certain)
             )
         return found
 
     return of(numbers(drawn), sum(prompts.values()))
 
 
-def _interval(values: Any, n: int) -> list[float] | None:
+def _interval(values: Any, n: int, certain: Sequence[float] | None) -> list[float] | None:
+    """`certain` are the shares that get doubt from their number of prompts; None for differences, of which all do."""
     known = np.asarray(values)[~np.isnan(values)]
     if not known.size:
         return None
-    if n and np.ptp(known) == 0 and known.flat[0] in (0, 1):
-        doubt = 1 - 0.025 ** (1 / n)
-        return [1 - doubt, 1.0] if known.flat[0] == 1 else [0.0, doubt]
+    if n and np.ptp(known) == 0 and (certain is None or known.flat[0] in certain):
+        same, doubt = float(known.flat[0]), 1 - 0.025 ** (1 / n)
+        return [max(same - doubt, -1.0 if certain is None else 0.0), min(same + doubt, 1.0)]
     return [float(low) for low in np.percentile(known, [2.5, 97.5])]
 
 

@@ -10,7 +10,7 @@ from data.benchmarks.items import Benchmark
 from tasks.benchmark import bootstrap
 from tasks.benchmark.bootstrap import DRAWS, Numbers, Sums
 from tasks.benchmark.games import Games, GamesError, adaptive
-from tasks.benchmark.score import SCORERS, check_knockouts, extent, rounded, tabulate
+from tasks.benchmark.score import SCORERS, check_knockouts, extent, prompts_played, rounded, tabulate
 from tasks.benchmark.sign_flip import two_sided, units_of
 from tasks.page import charts
 from tasks.page.rendering import template
@@ -19,8 +19,9 @@ from tasks.page.rendering import template
 def compare(first: Games, second: Games, partial: bool = False, draws: int = DRAWS) -> dict[str, Any]:
     """Both judges' numbers, second − first with its 95% interval, and the exact sign-flip test.
 
-    Both judges get the same draws of prompts, so prompts that both find hard do not widen the interval. Raises GamesError
-    if the two have not played the same cells in the same orders.
+    Both judges get the same draws of prompts, so prompts that both find hard do not widen the interval. One that would have no
+    width, as where no verdict has changed, has that of a share of 0 or 100% of as many prompts. Raises GamesError if the two have
+    not played the same cells in the same orders.
     """
     if not partial:
         check_knockouts(first)
@@ -37,7 +38,7 @@ def compare(first: Games, second: Games, partial: bool = False, draws: int = DRA
     ]
     difference = bootstrap.minus(sides[1], sides[0])
     drawn = bootstrap.minus(numbers(second, bootstrap.draw(right, draws)), numbers(first, bootstrap.draw(left, draws)))
-    interval = bootstrap.intervals(lambda _: drawn, {})
+    interval = bootstrap.intervals(lambda _: drawn, {}, *prompts_played(first, left), of_differences=True)
     compared = {
         "benchmark": benchmark.name,
         "data": benchmark.digest,

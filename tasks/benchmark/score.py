@@ -141,14 +141,15 @@ def _intervals(games: Games, tables: Mapping[str, Table], draws: int) -> Numbers
     def numbers(sums: bootstrap.Sums) -> Numbers:
         return SCORERS[games.benchmark.name].numbers(games, sums)
 
+    drawn = bootstrap.draw(tables, draws)
+    return {"level": 0.95, "draws": draws, **bootstrap.intervals(numbers, drawn, *prompts_played(games, tables))}
+
+
+def prompts_played(games: Games, tables: Mapping[str, Table]) -> tuple[dict[str, int], dict[str, int]]:
+    """How many prompts were played of each group, and of each number that is of several groups."""
     prompts = {group: table.played() for group, table in tables.items()}
     pooled = SCORERS[games.benchmark.name].pooled
-    prompts_of = {name: sum(prompts.get(group, 0) for group in groups) for name, groups in pooled.items()}
-    return {
-        "level": 0.95,
-        "draws": draws,
-        **bootstrap.intervals(numbers, bootstrap.draw(tables, draws), prompts, prompts_of),
-    }
+    return prompts, {name: sum(prompts.get(group, 0) for group in groups) for name, groups in pooled.items()}
 
 
 def check_knockouts(games: Games) -> None:
