@@ -6,7 +6,7 @@ A *change* is the number of a unit's outcomes that are right with the second jud
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -27,6 +27,14 @@ def units_of(benchmark: Benchmark) -> list[int]:
         for item, prompt in zip(benchmark.items, prompts, strict=True)
     ]
     return [known.setdefault(name, len(known)) for name in names]
+
+
+def added_up(units: Sequence[int], numbers: Iterable[int]) -> list[int]:
+    """The sum of each unit's numbers, of which every item has one."""
+    sums = [0] * (max(units) + 1)
+    for unit, number in zip(units, numbers, strict=True):
+        sums[unit] += number
+    return sums
 
 
 def one_sided(changes: Sequence[int]) -> float:

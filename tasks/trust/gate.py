@@ -16,7 +16,7 @@ from tasks.benchmark.games import Games, of_rows
 from tasks.benchmark.play import GAMES
 from tasks.benchmark.rules import decided
 from tasks.benchmark.sets import read_set
-from tasks.benchmark.sign_flip import units_of
+from tasks.benchmark.sign_flip import added_up, units_of
 from tasks.export import Candidate
 from tasks.model.strictness import stricter_than
 from tasks.run.rounds import HARMFUL, PASSED, ROLLED_BACK, STOPPED
@@ -151,10 +151,8 @@ def _tested(context: Context, level: float, margin: float | None) -> _Test:
     n = counts.kept
     rights = [[_right(games, place) for place in range(n)] for games in (new, best)]
     units = units_of(new.benchmark)
-    changes, sizes = [0] * (max(units) + 1), [0] * (max(units) + 1)
-    for unit, now, then in zip(units, *rights, strict=True):
-        changes[unit] += now - then
-        sizes[unit] += 2
+    changes = added_up(units, (now - then for now, then in zip(*rights, strict=True)))
+    sizes = added_up(units, [2] * n)
     harm = smallest_harm(changes, 2 * n, level)
     p_value = harm_p_value(changes) if margin is None else margin_p_value(changes, sizes, margin)
     facts = {

@@ -9,6 +9,7 @@ from typing import Any
 from data.benchmarks.items import Cell, Item
 from data.store.artifacts import Manifest
 from tasks.benchmark.games import Game, Games
+from tasks.benchmark.sign_flip import added_up, units_of
 from tasks.trust.paired import harm_p_value
 
 LARGE, LARGE_IN_LABELS = 0.05, 0.10
@@ -71,12 +72,16 @@ def _centred(total: float, n: int) -> float:
 
 
 def compare(new: Games, best: Games, level: float) -> tuple[dict[str, Any], list[str]]:
-    """Each figure of both judges, with the p-value of its having got worse; and a line for each that clearly has."""
-    found, said = {}, []
+    """Each figure of both judges, with the p-value of its having got worse; and a line for each that clearly has.
+
+    As for the gate, the pairs of a prompt change together.
+    """
+    found, said, units = {}, [], units_of(new.benchmark)
     for (name, now), then in zip(figures(new).items(), figures(best).values(), strict=True):
         toward = 1 if now.share > now.best else -1
         worse = abs(now.share - now.best) - abs(then.share - then.best)
-        p_value = harm_p_value([toward * (b - a) for a, b in zip(now.counts, then.counts, strict=True)])
+        changes = (toward * (b - a) for a, b in zip(now.counts, then.counts, strict=True))
+        p_value = harm_p_value(added_up(units, changes))
         found[name] = {"new": round(now.share, 6), "best": round(then.share, 6), "p_value": p_value}
         if worse > LARGE and p_value <= level:
             said.append(f"{name}: {now.share:.1%}, {then.share:.1%} with the best judge so far (p = {p_value:.2g})")

@@ -244,6 +244,16 @@ def test_what_is_watched_is_said_where_it_has_got_worse(tmp_path: Path) -> None:
     assert [line.partition(":")[0] for line in lines] == ["order consistency", "verdicts for A"]
 
 
+def test_the_pairs_of_a_prompt_are_one_change_of_what_is_watched(tmp_path: Path) -> None:
+    """Twenty pairs of four prompts: p = 1/16, not 1/2²⁰."""
+    run, _ = started(tmp_path)
+    rows = [{**pair_row(f"h{i}", "A"), "prompt": f"Question {i // 5}", "response_a": f"{i}"} for i in range(N)]
+    heldout = prepare_heldout(run, put(run, "data-2", "data", None, {"heldout.jsonl": rows}))
+    go(run, heldout, results(N), results(20, ONE_ORDER))
+    assert metrics(run)["watched"]["order consistency"]["p_value"] == pytest.approx(1 / 16)
+    assert not [line for line in run.warnings() if "order consistency" in line]
+
+
 def test_preference_for_length_is_held_against_the_labels_own(tmp_path: Path) -> None:
     """Half of the right responses are the shorter ones; a judge that prefers only those is as often right as another."""
     run, heldout = started(tmp_path)
