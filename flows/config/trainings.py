@@ -70,5 +70,5 @@ def _of_pairs(config: RunParameters, training: Mechanics) -> Iterator[str]:
         if value.batch_size % 2 and name.partition(".")[2] not in _ONE_EXAMPLE_A_PAIR:
             yield (
                 f"{name}.batch_size = {value.batch_size} would part the two orders of a pair, which training.pair_orders keeps "
-                "in one batch: make it even"
+                "in one batch: make it even, or leave training.pair_orders out"
             )

@@ -120,4 +120,5 @@ def test_a_judge_that_learns_pairs_needs_an_even_batch(world: Path) -> None:
     batches = {"training.first_judge.batch_size": 7, "training.prover.batch_size": 7, **final}
     [said] = training_problems(demo(world, **{**BASES, **batches, "training.pair_orders": True}))
     assert said.startswith("training.first_judge.batch_size = 7 would part the two orders of a pair")
+    assert said.endswith(": make it even, or leave training.pair_orders out")
     assert not list(training_problems(demo(world, **{**BASES, **batches})))
