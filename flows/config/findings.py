@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from data.records import ResponsePair
+from data.sources.ids import find_clash
 from data.sources.rows import SourceError, count_rows
 from data.sources.sources import Dropped, Kind, Source, read_source, source_files
 from data.store.remote import is_remote
@@ -71,11 +73,18 @@ def _about_store(config: RunParameters, wrong: Sequence[str]) -> Iterator[Findin
 def _about_data(config: RunParameters, wrong: Sequence[str]) -> Iterator[Finding]:
     yield from (Finding("problem", line) for line in wrong)
     seen = set()
+    read: dict[tuple[str, Kind], list[tuple[str, list[ResponsePair]]]] = {}
     for name, kind, source in sources_of(config):
         if (known := (kind, source.model_dump_json())) in seen or _is_named(name, wrong):
             continue
         seen.add(known)
-        yield _about_source(name, kind, source)
+        about, pairs = _about_source(name, kind, source)
+        yield about
+        if source.sample is None:  # of a sample, other rows are read
+            read.setdefault((name.rpartition(".")[0], kind), []).append((source.path, pairs))
+    for (part, kind), sources in read.items():
+        if clash := find_clash(sources, kind):
+            yield Finding("problem", f"{part}: {clash}")
     for i, one in enumerate(getattr(getattr(config, "benchmarks", None), "sets", ())):
         if not _is_named(f"benchmarks.sets.{i}.data", wrong):
             yield Finding("ok", f"benchmarks.sets.{i}: {one.label}, {one.data}")
@@ -85,25 +94,26 @@ def _is_named(setting: str, lines: Sequence[str]) -> bool:
     return any(line.startswith(f"{setting}:") for line in lines)
 
 
-def _about_source(name: str, kind: Kind, source: Source) -> Finding:
-    """How many rows a source has, and how many of its first rows' pairs can be used."""
+def _about_source(name: str, kind: Kind, source: Source) -> tuple[Finding, list[ResponsePair]]:
+    """How many rows a source has, and how many of its first rows' pairs can be used; and these pairs."""
     where = source.path or str(source.dataset)
     if source.hub_name is not None:
-        return Finding("note", f"{name}: {where} is on the hub: its rows are first read by the run")
+        return Finding("note", f"{name}: {where} is on the hub: its rows are first read by the run"), []
     try:
         rows = _number_of_rows(source)
         first = source.model_copy(update={"limit": min(_FIRST_ROWS, source.limit or _FIRST_ROWS), "sample": None})
-        pairs = list(read_source(first, kind, seed=0))
+        items: list[Any] = list(read_source(first, kind, seed=0))
     except (SourceError, OSError) as error:
-        return Finding("problem", f"{name}: {error}")
-    dropped = Counter(str(pair.reason) for pair in pairs if isinstance(pair, Dropped))
-    used = len(pairs) - dropped.total()
+        return Finding("problem", f"{name}: {error}"), []
+    dropped = Counter(str(item.reason) for item in items if isinstance(item, Dropped))
+    pairs = [item if kind == "pair" else item.pair for item in items if not isinstance(item, Dropped)]
+    used = len(pairs)
     reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
     part = isinstance(rows, str) or rows > (first.limit or 0)
     of = f"of the pairs in the first {first.limit:,} rows, " if part else ""
     counted = rows if isinstance(rows, str) else f"{rows:,} row{'' if rows == 1 else 's'}"
     said = f"{name}: {counted} in {where}; {of}{used:,} pairs can be used" + (f", not {reasons}" if reasons else "")
-    return Finding("ok" if used else "note" if part else "problem", said)
+    return Finding("ok" if used else "note" if part else "problem", said), pairs
 
 
 def _number_of_rows(source: Source) -> int | str:

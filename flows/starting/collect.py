@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from data.sources.columns import ColumnMap
 from flows.config.recipes import ConfigError
 from flows.starting.columns import Guess
-from flows.starting.files import Found, Given, find, problem_with
+from flows.starting.files import Found, Given, find, problem_with, with_unique_ids
 from flows.starting.inputs import Flow, Inputs
 from flows.starting.models import BaseModel, look_at, this_machine
 from flows.starting.showing import as_found
@@ -76,7 +76,7 @@ def collect(name: str, options: Options, person: Person) -> Inputs:
     files: list[Found] = []
 
     def file(what: str, path: str, labeled: bool) -> Found:
-        found = find(path, labeled, given, person.ask_columns, options.format)
+        [found] = with_unique_ids([find(path, labeled, given, person.ask_columns, options.format)])
         files.append(found)
         person.tell(as_found(what, path, found))
         return found
@@ -84,7 +84,7 @@ def collect(name: str, options: Options, person: Person) -> Inputs:
     paths = options.labeled or _split(person.ask("Labeled pairs (file)", None))
     if not paths:
         raise ConfigError("--labeled FILE is needed: pairs of which it is known which response is better")
-    labeled = [file("labeled", path, True) for path in paths]
+    labeled = with_unique_ids([file("labeled", path, True) for path in paths])
     argued = tuple(found for found in labeled if found.usable("rationale"))
     more: dict[str, Any] = {}
     for what in _READ[options.flow]:

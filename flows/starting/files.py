@@ -6,16 +6,17 @@ Known formats are recognized by reading the first rows, as ``gram-r2 describe`` 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from data.records import RationalePair
+from data.records import RationalePair, pair_key
 from data.sources.catalog import DATASETS
 from data.sources.fields import Row, outermost
+from data.sources.ids import Ids
 from data.sources.reading import count_source
 from data.sources.rows import BrokenRow, expand_path
 from data.sources.source import Source
@@ -93,6 +94,20 @@ def find(path: str, labeled: bool, given: Given = _NOTHING, ask: Ask | None = No
     if not known:
         source, how = _decided(source, path, labeled, given, ask, format)
     return _found(source, path, labeled, how)
+
+
+def with_unique_ids(files: Sequence[Found]) -> list[Found]:
+    """The files; one with an id that stands for another pair already is read with ids made of its rows' content."""
+    if len(files) == 1 and not files[0].survey.same_ids.n:
+        return [*files]
+    ids, found = Ids(), []
+    for one in files:
+        several = one.source.model_copy(update={"limit": LOOKED_AT, "max_malformed": LOOKED_AT})
+        pairs = [item for item in read_source(several, "pair", seed=0) if not isinstance(item, Dropped)]
+        if any([ids.clash(pair.id, pair_key(pair)) for pair in pairs]):
+            one = replace(one, source=one.source.model_copy(update={"id_from": "content"}))
+        found.append(one)
+    return found
 
 
 def again(found: Found, path: str) -> Found:

@@ -49,6 +49,8 @@ def rows_of(key: str, found: Found, kind: Kind, comment: str) -> Rows:
     if n:
         values = {**values, "max_malformed": n}
         comment += f" Up to {n:,} rows may not fit: they are dropped and counted."
+    if found.source.id_from == "content":
+        comment += " Its ids are made of its rows' content: those in the file stand for other pairs, too."
     if kind != "rationale" and "columns" in values:
         unlabeled = ("label", "label_a", "label_b", "label_tie", "score_a", "score_b", "is_a", "is_b", "is_tie")
         left_out = {"rationale", *(unlabeled if kind == "pair" else ())}

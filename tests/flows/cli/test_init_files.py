@@ -17,6 +17,7 @@ from data.files import write_jsonl
 from data.sources.columns import ColumnMap
 from data.sources.source import Source
 from data.sources.sources import SourceError
+from flows.config.findings import findings
 from flows.config.parameters import SelfTrainConfig
 from flows.config.recipes import ConfigError, load_file
 from flows.starting.collect import given_columns
@@ -61,11 +62,20 @@ def test_rationales_of_every_labeled_file_are_used(tmp_path: Path) -> None:
     config = loaded(tmp_path / "own")
     assert isinstance(config, SelfTrainConfig)
     assert [Path(one.path).name for one in config.data.rationale] == ["argued.jsonl", "more.jsonl"]
-    # In one's own words, all of them get their conclusion.
+    # In one's own words, all of them get their conclusion. Files that both number their rows get ids of their content.
     for path in (argued, more):
         rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
-        write_jsonl(Path(path), [{**row, "why": row["why"] and "It is short."} for row in rows])
+        write_jsonl(Path(path), [{"id": i, **row, "why": row["why"] and "It is short."} for i, row in enumerate(rows)])
     assert run(str(tmp_path / "two"), *(f"--labeled={path}" for path in (argued, more)), *MODELS).exit_code == 0
+    config = loaded(tmp_path / "two")
+    assert isinstance(config, SelfTrainConfig)
+    assert [one.id_from for one in config.data.labeled] == ["row", "content"]
+    assert not [one.line for one in findings(config) if one.stops]
+    clash = config.model_copy(update={"data": config.data.model_copy(update={"labeled": tuple(
+        one.model_copy(update={"id_from": "row"}) for one in config.data.labeled
+    )})})  # fmt: skip
+    [problem] = [one.line for one in findings(clash) if one.kind == "problem"]
+    assert problem.startswith(f"data.labeled: {more}: two different pairs have the id '0'")
     assert len((tmp_path / "two/prepared/rationale.jsonl").read_text().splitlines()) == 32
 
 
