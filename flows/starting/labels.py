@@ -1,8 +1,9 @@
 """What the values of a label column mean: only where the value itself, or the names of the columns, leave no doubt.
 
-Of the responses ``answer_1`` and ``answer_2``: "answer_2", "2", 2 and "second" are B, "tie" and "both" are ties. Of the
-responses ``left`` and ``right``, 0 and 1 are not clear: what they mean is never guessed. Nor is what a column means that may
-be about the worse response: ``worse_a``, ``a_is_not_better``, ``toxicity_score_a``.
+Of the responses ``answer_1`` and ``answer_2``: "answer_2", "2", 2 and "second" are B, "tie" and "both" are ties, but
+"1 (tie-break)" is not. Of the responses ``left`` and ``right``, 0 and 1 are not clear: what they mean is never guessed. Nor is
+what a column means that may be about the worse response: ``worse_a``, ``a_is_not_better``, ``toxicity_score_a``; or that only
+has the article: ``preferred_by_a_human``.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ FIRST = ("a", "1", "first", "left", "one", "0")
 SECOND = ("b", "2", "second", "right", "two", "1")
 """What the two sides are called, each beside its opposite."""
 _TIES = {"tie", "tied", "equal", "equally", "same", "draw", "both", "neither", "none"}
-_FILLING = {"the", "is", "it", "one", "better", "best", "wins", "win", "won", "winner", "preferred", "prefer", "response",
-            "answer", "model", "assistant", "output", "candidate", "option", "completion", "text", "reply"}  # fmt: skip
+_NEGATIONS = {"no", "not", "non", "isnt", "never", "without"}
+_NOUNS = {"response", "answer", "model", "assistant", "output", "candidate", "option", "completion", "text", "reply"}
+_FILLING = {"the", "is", "it", "one", "better", "best", "wins", "win", "won", "winner", "preferred", "prefer", *_NOUNS}
 _BETTER = {"better", "best", "wins", "win", "won", "winner", "winning", "preferred", "chosen", "selected", "picked", "accepted",
            "favorite", "favourite"}  # fmt: skip
 _WORSE = {"worse", "worst", "loser", "loses", "lose", "losing", "lost", "loss", "rejected", "bad", "not", "non", "isnt", "less",
@@ -52,7 +54,7 @@ def meanings(label: Seen, responses: tuple[Seen, Seen]) -> dict[Any, Meaning | N
     named = tuple(_own_words(one, other) for one, other in (responses, responses[::-1]))
     if is_about_the_worse(label):
         return dict.fromkeys(label.distinct)
-    side = _side_in_name(label, named)
+    side = _side_in_name(label, responses, named)
     if label.kind == "flag" and side is not None and len(label.distinct) == 2:
         other: Meaning = "B" if side == "A" else "A"
         return {value: side if str(value).strip().lower() in ("1", "true") else other for value in label.distinct}
@@ -104,12 +106,19 @@ def _own_words(one: Seen, other: Seen) -> tuple[str, ...]:
     return tuple(word for word, its in zip(one.words, other.words, strict=False) if word != its)
 
 
-def _side_in_name(label: Seen, named: Sequence[tuple[str, ...]]) -> Meaning | None:
+def _side_in_name(label: Seen, responses: tuple[Seen, Seen], named: Sequence[tuple[str, ...]]) -> Meaning | None:
     """The side that a column such as ``a_is_better`` is about; None if it names none, or both."""
-    about = [set(own) <= set(label.words) for own in named]
+    nouns = {*_NOUNS, *set(responses[0].words).intersection(responses[1].words)}
+    about = [set(own) <= set(label.words) and (own != ("a",) or _is_no_article(label.words, nouns)) for own in named]
     if not _BETTER & set(label.words) or about[0] == about[1]:
         return None
     return "A" if about[0] else "B"
+
+
+def _is_no_article(words: tuple[str, ...], nouns: Set[str]) -> bool:
+    """Whether the first "a" is a side: ``better_a``, ``a_is_better``, ``answer_a_wins``, but not ``chosen_by_a_human``."""
+    i = words.index("a")
+    return i == len(words) - 1 or (words[i - 1] in nouns if i else words[1] in _FILLING | _BETTER)
 
 
 def _words_of(value: Any) -> tuple[str, ...]:
@@ -123,7 +132,8 @@ def _words_of(value: Any) -> tuple[str, ...]:
 
 def _meaning(words: tuple[str, ...], responses: tuple[Seen, Seen], named: Sequence[tuple[str, ...]]) -> Meaning | None:
     if _TIES & set(words):
-        return "tie"
+        # Not "A (tie-break)", nor "no tie".
+        return None if {*FIRST, *SECOND, *_NEGATIONS} & ({*words} - _FILLING) else "tie"
     if words in (responses[0].words, responses[1].words):
         return "A" if words == responses[0].words else "B"
     common = set(responses[0].words) & set(responses[1].words)
