@@ -172,6 +172,23 @@ def test_a_run_is_free_again_when_it_has_ended_however_it_ended(tmp_path: Path) 
         pass
 
 
+def test_a_link_whose_answer_is_lost_is_the_holders_own(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An NFS client asks again, and is told that there is one already."""
+    link = os.link
+
+    def lost(source: Path, target: Path) -> None:
+        link(source, target)
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    monkeypatch.setattr(os, "link", lost)
+    held = Lease(LocalFile(path), "demo")
+    with pytest.raises(LeaseError, match="demo is being worked on by process"):
+        Lease(LocalFile(path), "demo")
+    held.check()
+    held.release()
+    assert list(path.parent.iterdir()) == []
+
+
 # ---- a file system without hard links ---------------------------------------------------------------------------------------
 
 
