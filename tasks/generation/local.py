@@ -178,7 +178,10 @@ class Engines:
 
     def starts_again(self, label: str, error: child.ChildError) -> bool:
         """Whether an engine that died is started again. Raises the error if the stage cannot go on."""
-        at_work = self.shards.died(label)
+        try:
+            at_work = self.shards.died(label)
+        except OSError as unwritten:  # the engine may have died of the same: a full disk
+            raise child.ChildError(f"{error}\nIts death could not be recorded: {unwritten}") from unwritten
         worked = self.latest.pop(label, None)
         self.before += [(label, worked)] if worked else []
         if self.shards.are_written():

@@ -236,6 +236,7 @@ class Stream:
 
     def _commit_if_complete(self, shard: OpenShard) -> None:
         if shard.is_complete:
+            shard.shard.forget_work()  # if it cannot be written, that is no fault of its rows
             now = time.monotonic()
             self._commits.append(self._between.submit(shard.commit, now - self._committed))
             self._committed = now

@@ -71,6 +71,13 @@ def test_an_engine_that_dies_before_it_has_worked_ends_the_stage(two: Two) -> No
         two.dies("engine 0", at_work=False)
 
 
+def test_an_engine_whose_death_cannot_be_recorded_ends_the_stage_with_its_own_words(two: Two) -> None:
+    """As on a full disk, of which it has died."""
+    (Path(two.job.out) / ".000000.crashes").mkdir(parents=True)
+    with pytest.raises(ChildError, match=r"engine 0 was killed\nIts death could not be recorded: .*Is a directory"):
+        two.dies("engine 0")
+
+
 def test_one_that_cannot_be_started_again_is_given_up_while_there_is_another(two: Two) -> None:
     """As after the loss of its GPU."""
     assert two.dies("engine 0", made=1)

@@ -138,6 +138,16 @@ def test_an_engine_that_ends_for_a_reason_of_its_own_has_not_crashed(
     assert not list(Path(job.out).glob(".*.crashes"))
 
 
+def test_a_shard_that_cannot_be_written_has_not_killed_its_engine(job: GenerationJob, encoder: ChatEncoder) -> None:
+    def in_the_way(request: Request, j: int) -> str:
+        job.shard(0).path.mkdir(exist_ok=True)
+        return echo(request, j)
+
+    with pytest.raises(IsADirectoryError):
+        run_shards(job, FakeEngine(in_the_way), encoder, lambda facts: None)
+    assert not any([shard.note_death() for shard in job.shards()])
+
+
 def test_half_of_a_shard_file_of_a_killed_process_is_not_taken_for_a_shard(
     job: GenerationJob, encoder: ChatEncoder
 ) -> None:
