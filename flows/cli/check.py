@@ -45,7 +45,7 @@ def check(recipe: Recipe, changes: Changes = None) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{shown(given.path)}: {given.flow}, run {given.config.run_name!r}", markup=False)
     found = []
-    for one in chain(findings(given.config), changed(given)):
+    for one in chain(findings(given.config), refused(given)):
         found.append(one)
         label, style = _LABELS[one.kind]
         console.print(f"{label:<8}", style=style, end="")
@@ -55,13 +55,18 @@ def check(recipe: Recipe, changes: Changes = None) -> None:
         raise typer.Exit(BAD_INPUT)
 
 
-def changed(given: GivenRun) -> Iterator[Finding]:
-    """Whether the run is finished, and was made with other settings or data."""
+def refused(given: GivenRun) -> Iterator[Finding]:
+    """Whether a start would be refused: by the name of the recipe, or as the run is finished and was made otherwise."""
     from flows.config.findings import Finding
+    from flows.config.recipes import ConfigError, deployment_of
     from flows.running.refusal import refusal
 
-    if refused := refusal(given.flow, given.parameters):
-        yield Finding("problem", refused)
+    try:
+        deployment_of(given.flow, given.path)
+    except ConfigError as error:
+        yield Finding("problem", str(error))
+    if problem := refusal(given.flow, given.parameters):
+        yield Finding("problem", problem)
 
 
 def verdict(found: Iterable[Finding]) -> str:

@@ -74,12 +74,14 @@ def run(
 
     from flows.cli.connection import connected, named_server
     from flows.cli.follow import signals_as_interrupts
+    from flows.config.recipes import deployment_of
     from flows.running.refusal import refusal
     from tasks.run.changes import REDO
 
     if dry_run:
         refuse_without_plan(recipe)
     given = recipe_with(recipe, changes, run_name=name, on_change=on_change, dry_run=dry_run or None)
+    deployment_of(given.flow, given.path)  # refuses a name that cannot be registered
     console = Console(highlight=False)
 
     def say(line: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, overload
 from pydantic import BaseModel, ValidationError
 
 from data.paths import from_home
+from data.store.run_folder import wrong_run_name
 from flows.config.every_run import RunParameters
 from flows.config.parameters import FLOWS, SelfTrainConfig
 from flows.config.recipe_paths import absolute_overrides, absolute_values
@@ -154,6 +155,18 @@ def recipe_values(flow: str, path: Path) -> dict[str, Any]:
 def name_for_run(flow: str, path: Path) -> str:
     """The run name of a recipe that sets none: the recipe's, with that of its flow unless it is self-training."""
     return path.stem if flow == _DEFAULT or path.stem.startswith(f"{flow}-") else f"{flow}-{path.stem}"
+
+
+def deployment_of(flow: str, path: Path) -> str:
+    """The name of a recipe's deployment, FLOW/NAME. Raises ConfigError for a recipe of the user's that cannot have one."""
+    name = f"{flow}/{path.stem}"
+    if not own(path):
+        return name
+    if (flow, path.stem) in {(kind, one.stem) for kind, one in recipe_files()}:
+        raise ConfigError(f"{shown(path)}: {name} is the deployment of a built-in recipe: use another name")
+    if problem := wrong_run_name(path.stem):
+        raise ConfigError(f"{shown(path)}: its deployment would have the file's name; {problem}")
+    return name
 
 
 def load_file(flow: str, path: Path, **changes: Any) -> RunParameters:

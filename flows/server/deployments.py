@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.store.run_folder import wrong_run_name
 from flows.config.parameters import FLOWS
-from flows.config.recipe_text import shown
 from flows.config.recipes import (
     ConfigError,
     checkout,
+    deployment_of,
     own,
     recipe_files,
 )
@@ -91,15 +90,8 @@ def deploy_recipe(flow: str, path: Path, say: Callable[[str], None]) -> str:
     """
     from prefect.client.orchestration import get_client
 
-    entry, name = recipe_deployment(flow, path), f"{flow}/{path.stem}"
-    if not own(path):
-        recipe = None
-    elif (flow, path.stem) in {(kind, one.stem) for kind, one in recipe_files()}:
-        raise ConfigError(f"{shown(path)}: {name} is the deployment of a built-in recipe: give the file another name")
-    elif problem := wrong_run_name(path.stem):
-        raise ConfigError(f"{shown(path)}: its deployment would have the file's name; {problem}")
-    else:
-        recipe = path.parent.resolve() / path.name
+    entry, name = recipe_deployment(flow, path), deployment_of(flow, path)
+    recipe = path.parent.resolve() / path.name if own(path) else None
     with get_client(sync_client=True) as client:
         found = _deployment_named(client, name)
         register(client, entry, recipe)

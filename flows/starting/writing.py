@@ -9,7 +9,7 @@ from data.store.run_folder import wrong_run_name
 from flows.config.checks import check, check_planned
 from flows.config.parameters import FLOWS
 from flows.config.recipe_text import shown
-from flows.config.recipes import ConfigError, checked
+from flows.config.recipes import ConfigError, checked, deployment_of
 from flows.starting.collect import Options, Person, collect
 from flows.starting.conclusions import check_agreement, lacks_conclusions, with_conclusions
 from flows.starting.copies import CONCLUDED, HELDOUT, LABELED, check_not_given
@@ -26,6 +26,7 @@ def write(folder: Path, options: Options, person: Person, force: bool = False) -
     recipe = folder / f"{name}.toml"
     if problem := wrong_run_name(name):
         raise ConfigError(f"{folder}: the folder's name will be the run's name: {problem}")
+    deployment_of(options.flow, recipe)  # refuses the name of a built-in recipe
     if recipe.exists() and not force:
         raise ConfigError(f"{shown(recipe)} exists already: give another folder, or --force to overwrite it")
     inputs = collect(name, options, person)

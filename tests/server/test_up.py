@@ -104,9 +104,7 @@ def test_a_users_recipe_is_a_deployment_until_it_is_removed(services: Services, 
     assert (sorted(built_in["tags"]), built_in["work_queue_name"]) == (["benchmark", "built-in", "gram-r2"], "short")
 
     (tmp_path / "two" / "demo.toml").write_text(text)
-    with pytest.raises(
-        ConfigError, match="self-train/demo is the deployment of a built-in recipe: give the file another"
-    ):
+    with pytest.raises(ConfigError, match="self-train/demo is the deployment of a built-in recipe: use another name"):
         deploy_recipe("self-train", tmp_path / "two" / "demo.toml", said.append)
     with pytest.raises(
         ConfigError, match=r"self-train/demo is of a built-in recipe; these can be removed: .*self-train/mine"

@@ -125,3 +125,23 @@ def test_a_recipe_of_several_seeds_has_the_pairs_of_each_written(no_server: Path
     assert (done.code, done.out.splitlines()[-1]) == (0, "Nothing would stop this run."), done.out
     assert sorted(path.name for path in (checkout / "runs/world").iterdir()) == ["seed-0", "seed-3"]
     assert len((checkout / "runs/world/seed-3/heldout.jsonl").read_text().splitlines()) == 500
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("demo", "self-train/demo is the deployment of a built-in recipe: use another name"),
+        ("my run", "its deployment would have the file's name; run name 'my run': use 1 to 100 letters"),
+    ],
+)
+def test_a_file_that_cannot_be_a_deployment_is_refused_before_a_server_is_needed(
+    name: str, problem: str, recipe_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    mine = (recipe_folder / "mine.toml").rename(recipe_folder / f"{name}.toml")
+    mine.write_text('run_name = "mine"\n' + mine.read_text())
+    done = gram_r2("check", str(mine))
+    assert done.code == 2
+    assert [line for line in lines_of("PROBLEM", done.out) if line.startswith(f"{mine}: {problem}")], done.out
+    done = gram_r2("run", str(mine))
+    assert (done.code, done.err.startswith(f"{mine}: {problem}")) == (2, True)

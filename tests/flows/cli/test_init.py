@@ -185,6 +185,14 @@ def test_what_cannot_be_used_ends_it_with_one_message(arguments: tuple[str, ...]
     assert not (tmp_path / "own").exists()
 
 
+def test_the_name_of_a_built_in_recipe_is_refused(tmp_path: Path) -> None:
+    given = ("--labeled", world_file(tmp_path / "pairs.jsonl", 20), "--judge", JUDGE, "--gpus", "0")
+    said = run(str(tmp_path / "demo"), *given)
+    assert said.exit_code == 2
+    assert "self-train/demo is the deployment of a built-in recipe: use another name" in said.stderr
+    assert not (tmp_path / "demo").exists()
+
+
 def test_a_recipe_is_overwritten_only_if_forced(tmp_path: Path) -> None:
     given = (str(tmp_path / "own"), "--labeled", world_file(tmp_path / "pairs.jsonl", 20), "--judge", JUDGE)
     assert run(*given).exit_code == 0
