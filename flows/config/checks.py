@@ -6,6 +6,7 @@ The plan, a run on a local server and every flow make the same checks, so that e
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -48,7 +49,7 @@ _ENDPOINT_S = 20.0
 def problems(config: RunParameters) -> dict[str, list[str]]:
     """A line for everything that would stop this run later, by what it is about; `THIS_MACHINE` lacks GPUs or packages."""
     found = {
-        "store": _store(config),
+        "store": chain(_store(config), _not_writable(config)),
         "data": _data(config),
         "models": chain(_model_problems(config), _asked(config)),
         "settings": chain(_engine(config), training_problems(config)),
@@ -85,8 +86,25 @@ def _store(config: RunParameters) -> Iterator[str]:
             fsspec.get_filesystem_class(store.partition("://")[0])
         except (ImportError, ValueError) as error:
             yield f"store = {config.store!r}: {error}"
-    elif (folder := Path(store)).exists() and not folder.is_dir():
-        yield f"store = {config.store!r} is a file: name a folder, or a URL such as s3://bucket/runs"
+    elif not (there := nearest(Path(store).resolve())).is_dir():
+        what = "is a file" if Path(store).exists() else f"lies below a file, {there}"
+        yield f"store = {config.store!r} {what}: name a folder, or a URL such as s3://bucket/runs"
+
+
+def _not_writable(config: RunParameters) -> Iterator[str]:
+    """Why the run could not make its folder, or write in the one that is there; of a store at a URL nothing is known."""
+    try:
+        store = config.store_here
+    except PathError:  # said by `_store`
+        return
+    there = nearest(Path(store).resolve() / config.run_name)
+    if not is_remote(store) and there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
+        yield f"store = {config.store!r}: you may not write in {there}: name another folder, or have it made writable"
+
+
+def nearest(path: Path) -> Path:
+    """A path, or the nearest of its parents that is there."""
+    return next(one for one in (path, *path.parents) if os.access(one, os.F_OK))
 
 
 # ---- data -----------------------------------------------------------------------------------------------------------------

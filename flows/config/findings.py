@@ -14,7 +14,7 @@ from data.sources.ids import find_clash
 from data.sources.rows import SourceError, count_rows
 from data.sources.sources import Dropped, Kind, Source, read_source, source_files
 from data.store.remote import is_remote
-from flows.config.checks import THIS_MACHINE, models_of, problems, sources_of
+from flows.config.checks import THIS_MACHINE, models_of, nearest, problems, sources_of
 from flows.config.every_run import RunParameters
 from flows.config.parameters import BenchmarkConfig, GramConfig
 from tasks.machine.gpus import visible_gpus
@@ -58,10 +58,10 @@ def _about_store(config: RunParameters, wrong: Sequence[str]) -> Iterator[Findin
         return
     store = config.store_here
     if is_remote(store):
-        yield Finding("ok", f"store: {store}/{config.run_name}")
+        yield Finding("note", f"store: {store}/{config.run_name} is at a URL: it is first opened by the run")
         return
     folder = Path(store).resolve() / config.run_name
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = nearest(folder)
     free = size(shutil.disk_usage(there).free)
     state = "is there already, and the run will go on from what is done in it" if there == folder else "is new"
     yield Finding("ok", f"store: {folder} {state}; {free} are free on its disk")

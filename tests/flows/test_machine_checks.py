@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from data.world.splits import write_splits
-from flows.config.checks import check_planned
+from flows.config.checks import check_planned, problems
+from flows.config.findings import findings
 from tests.support.checking import config, refusal
 
 
@@ -51,3 +53,27 @@ def test_fp8_needs_a_gpu_on_this_machine(world: Path, name: str, value: str) -> 
     given = config(world, **{f"generation.{name}": value})
     assert f'generation.{name} = "{value}" needs a GPU that computes in fp8, but no GPU is visible' in refusal(given)
     check_planned(given)
+
+
+def test_a_store_that_cannot_be_written_is_refused(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    there = tmp_path / "there"
+    there.mkdir()
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != there and may(path, mode))
+    for store, reason in {
+        "file": " is a file: name a folder",
+        "file/runs": f" lies below a file, {tmp_path}/file: name a folder",
+        "there": f": you may not write in {there}: name another folder",
+        "there/new/runs": f": you may not write in {there}: name another folder",
+    }.items():
+        given = config(world, store=f"{tmp_path}/{store}")
+        assert [line for line in problems(given)["store"] if line.startswith(f"store = '{tmp_path}/{store}'{reason}")]
+    assert problems(config(world, store=f"{tmp_path}/new"))["store"] == []
+
+
+def test_of_a_store_at_a_url_only_its_kind_is_known(world: Path) -> None:
+    first = next(findings(config(world, store="memory://runs")))
+    assert (first.kind, first.line) == ("note", "store: memory://runs/demo is at a URL: it is first opened by the run")
