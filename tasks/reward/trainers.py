@@ -39,6 +39,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 log = logging.getLogger("gram_r2.reward")
+_warn_once = functools.lru_cache(log.warning)
 
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
 """The HTTP statuses that can pass the second time. Another one is a mistake of the request, and is raised at once."""
@@ -335,10 +336,15 @@ class JudgeReward(Judge):
 
     def _groups(self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]) -> list[Group]:
         groups = groups_of(prompts, completions, columns.get("reference"))
+        if len({len(one.places) for one in groups if not self.against(one.reference)}) > 1:
+            _warn_once(
+                "the groups of a batch differ in size: each process judges its own part of a group, so that a process should get "
+                "a multiple of num_generations responses at once; or a prompt occurs twice"
+            )
         if groups and all(len(one.places) == 1 and not self.against(one.reference) for one in groups):
             raise ValueError(
                 "no prompt of this batch has two responses to compare: make the responses that a process gets at once a "
-                "multiple of num_generations, or give a column `reference`"
+                "multiple of num_generations (num_generations_eval in an evaluation, at least 2), or give a column `reference`"
             )
         return groups
 
@@ -381,7 +387,7 @@ class AsyncJudgeReward(JudgeReward):
 
 
 def figures_of(groups: Sequence[Group], scored: Sequence[Scored]) -> dict[str, float]:
-    """What a batch cost, the share without a reward, and whether the rewards follow the length of the responses.
+    """What a batch cost, its groups' mean size, the share without a reward, and whether rewards follow the responses' length.
 
     The correlation is with the logarithm of the characters, within the groups; it is left out where nothing varies.
     """
@@ -397,6 +403,7 @@ def figures_of(groups: Sequence[Group], scored: Sequence[Scored]) -> dict[str, f
         pairs += [(x - means[0], length - means[1]) for x, length in known]
     figures = {
         "without_reward": sum(x is None for x in rewards) / max(len(rewards), 1),
+        "group_size": len(rewards) / max(len(groups), 1),
         "comparisons": float(sum(one.comparisons for one in scored)),
         "tokens": float(sum(one.tokens for one in scored)),
     }

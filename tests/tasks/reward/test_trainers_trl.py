@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tasks.reward import trainers
 from tasks.reward.length import length_effect
 from tasks.reward.trainers import AsyncJudgeReward, Group, JudgeReward, RewardError, Scored, figures_of
 from tests.conftest import free_port
@@ -25,6 +26,11 @@ def called(reward: Any, prompts: Any, completions: Any, **columns: Any) -> Any:
 
 def messages(text: str, role: str = "user") -> list[dict[str, str]]:
     return [{"role": role, "content": text}]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_told() -> None:
+    trainers._warn_once.cache_clear()
 
 
 @each_reward
@@ -113,6 +119,16 @@ def test_responses_without_another_to_be_compared_with() -> None:
         assert called(JudgeReward(), [], []) == []
 
 
+def test_groups_that_are_judged_in_pieces_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    with rewarding():
+        called(JudgeReward(), PROMPTS, COMPLETIONS)
+        called(JudgeReward(), ["Why?"] * 3 + ["How?"], COMPLETIONS, reference=["", "", "", "R"])
+        assert caplog.text == ""
+        for _ in range(2):
+            called(JudgeReward(), ["Why?"] * 3 + ["How?"], COMPLETIONS)
+    assert [one.message[:44] for one in caplog.records] == ["the groups of a batch differ in size: each p"]
+
+
 def test_what_a_batch_cost_is_logged() -> None:
     metrics, extra = {}, {}
     with rewarding():
@@ -120,7 +136,12 @@ def test_what_a_batch_cost_is_logged() -> None:
             JudgeReward(), PROMPTS, ["one", "?", "a", "bc"], log_metric=metrics.__setitem__, log_extra=extra.__setitem__
         )
     assert metrics.pop("gram_r2/length_correlation") == pytest.approx(1)
-    assert metrics == {"gram_r2/without_reward": 0.25, "gram_r2/comparisons": 4, "gram_r2/tokens": 14}
+    assert metrics == {
+        "gram_r2/without_reward": 0.25,
+        "gram_r2/group_size": 2,
+        "gram_r2/comparisons": 4,
+        "gram_r2/tokens": 14,
+    }
     assert extra == {"gram_r2_reason": ["", "no_verdict", "", ""]}
 
 
