@@ -63,13 +63,3 @@ def test_no_verdict_and_refusals(encoder: ChatEncoder, monkeypatch: pytest.Monke
             Judge(strategy="best").score("Why?", ["a", "b"])
         with pytest.raises(RewardError, match=r"refuses the request \(401\).*key"):
             Judge(url, api_key="other").score("Why?", ["a", "b"])
-
-
-def test_openrlhf_s_file_is_answered_by_its_own_deadline(encoder: ChatEncoder) -> None:
-    """Before it leaves and asks again: the service's is far longer."""
-    body = {"query": ["Why?c"], "prompts": ["Why?"], "labels": ["b"]}
-    with (
-        reward_service(StandIn(encoder, faults=["hang"] * 2), deadline_s=600),
-        pytest.raises(RewardError, match="1 by deadline"),
-    ):
-        Judge(deadline_s=0.5, timeout_s=0.6).post("/get_reward", body)

@@ -60,6 +60,17 @@ def test_what_cannot_be_scored_is_an_error_for_a_trainer_and_never_a_number(enco
     run(scenario())
 
 
+def test_openrlhf_s_file_is_answered_by_its_own_deadline(encoder: ChatEncoder) -> None:
+    """Before it leaves and asks again: the service's is far longer."""
+
+    async def scenario() -> None:
+        async with gateway(StandIn(encoder, faults=["hang"] * 2), deadline_s=600) as client:
+            body = {"query": ["Why?c"], "prompts": ["Why?"], "labels": ["b"], "deadline_s": 0.3}
+            assert "1 by deadline" in (await post(client, "/get_reward", 503, **body))["detail"]
+
+    run(scenario())
+
+
 def test_a_group_with_some_verdicts_is_completed_for_nemo_gym(encoder: ChatEncoder) -> None:
     async def scenario() -> None:
         stand_in = StandIn(encoder, say=lambda a, b: "?" if "x" in (a, b) else StandIn(encoder).say(a, b))
