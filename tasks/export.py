@@ -80,8 +80,9 @@ def export(
 def _method(run: Run, chosen: Candidate, before: Artifact | None) -> dict[str, Any]:
     """What the card calls the method, and the judge that was adapted: GRAM is self-training without rounds, with labels alone."""
     if before is not None:
-        known = {key: before.manifest.metrics.get(key) for key in ("accuracy", "interval")}
-        return {"method": "adaptation", "before": {**known, "beaten": _accuracy(chosen) > known["accuracy"]}}
+        metrics = before.manifest.metrics
+        known = {"accuracy": metrics["accuracy"], "interval": metrics.get("interval")}
+        return {"method": "adaptation", "before": {**known, "beaten": _accuracy(chosen) > metrics["accuracy"]}}
     labels = not run.settings.judge_prompt.has_rationale and run.settings.training.label_loss == "labels"
     return {"method": "gram" if labels and not run.settings.rounds.count else "self-training"}
 

@@ -82,8 +82,8 @@ def _argues_for(rationale: str) -> Label | None:
 
     None if no sentence claims anything, or the last one that does names both. To be better at something is no claim.
     """
-    if found := conclusion(rationale, COMPACT.shape) or conclusion(rationale, GRAM_R2.shape):
-        return found
+    if concluded := conclusion(rationale, COMPACT.shape) or conclusion(rationale, GRAM_R2.shape):
+        return concluded
     named = _PLACE.sub(lambda match: "Response " + ("A" if match[1].lower() == "first" else "B"), rationale)
     named = _PARTLY.sub("good", _NAME.sub(r"Response \1", named)).replace(" wins", " is better")
     last = next((found for one in reversed(_SENTENCE.findall(named)) if (found := claims(one))), set())
