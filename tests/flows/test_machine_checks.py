@@ -62,7 +62,9 @@ def test_a_store_that_cannot_be_written_is_refused(
     there = tmp_path / "there"
     there.mkdir()
     may = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != there and may(path, mode))
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: (Path(path), mode) != (there, os.W_OK | os.X_OK) and may(path, mode)
+    )
     for store, reason in {
         "file": " is a file: name a folder",
         "file/runs": f" lies below a file, {tmp_path}/file: name a folder",
