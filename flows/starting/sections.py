@@ -64,7 +64,7 @@ def held_out(inputs: Inputs) -> dict[str, Value]:
     if inputs.heldout is None:
         values["heldout_share"] = heldout_share(inputs.pairs)
     if inputs.one_prompt:
-        values["overlap"] = Value("pair", f"{inputs.asking}: pairs are kept apart as a whole")
+        values["overlap"] = Value("pair", "few different prompts: pairs are kept apart as a whole")
     return values
 
 

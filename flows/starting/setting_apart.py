@@ -16,6 +16,7 @@ from flows.starting.inputs import Inputs
 from flows.starting.scale import heldout_share
 
 _MOST_COPIED = 20 * LOOKED_AT
+_FEWEST = 2
 
 
 def set_apart(inputs: Inputs, folder: Path) -> Inputs:
@@ -35,12 +36,17 @@ def set_apart(inputs: Inputs, folder: Path) -> Inputs:
 
 
 def must_be_set_apart(inputs: Inputs) -> bool:
-    """Whether no split by prompt can hold anything out. Raises ConfigError if there are too many rows to copy."""
+    """Whether no split by prompt can hold anything out. Raises ConfigError if there are too few rows to divide, or too many."""
     needed = inputs.flow != "benchmark" and inputs.heldout is None and inputs.one_prompt
     first = inputs.labeled[0]
     if needed and first.rows > _MOST_COPIED:
         raise ConfigError(
             f"{first.source.path}: {inputs.asking}, so pairs cannot be held out by their prompt, and {first.rows:,} rows are too "
             "many to be divided here: give labeled pairs only for measuring with --heldout FILE"
+        )
+    if needed and (n := first.usable("preference")) < _FEWEST:
+        raise ConfigError(
+            f"{first.source.path}: has {n} usable pair{'' if n == 1 else 's'}, and one to learn from and one for measuring are "
+            "needed: give more, or labeled pairs only for measuring with --heldout FILE"
         )
     return needed

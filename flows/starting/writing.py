@@ -31,7 +31,7 @@ def write(folder: Path, options: Options, person: Person, force: bool = False) -
         raise ConfigError(f"{shown(recipe)} exists already: give another folder, or --force to overwrite it")
     inputs = collect(name, options, person)
     check_agreement(inputs)
-    divides = must_be_set_apart(inputs)
+    divides, asking = must_be_set_apart(inputs), inputs.asking  # of the rows that were given
     if divides or lacks_conclusions(inputs):
         check_not_given(inputs, folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def write(folder: Path, options: Options, person: Person, force: bool = False) -
     if divides:
         inputs = set_apart(inputs, folder)
         notes.append(
-            f"{inputs.asking[0].upper()}{inputs.asking[1:]}, so pairs cannot be held out by their prompt: the labeled rows were "
+            f"{asking[0].upper()}{asking[1:]}, so pairs cannot be held out by their prompt: the labeled rows were "
             f"divided into {LABELED} and {HELDOUT} in {folder}. Later changes of the original file do not reach these copies."
         )
     if lacks_conclusions(inputs):

@@ -193,3 +193,21 @@ def test_a_column_map_can_be_given_as_pairs_or_as_json() -> None:
         given_columns(['{"label": ["one", "other"]}'])
     with pytest.raises(ConfigError, match=r"--columns \{prompt: is not JSON"):
         given_columns(["{prompt"])
+
+
+def test_of_few_prompts_what_is_said_is_of_the_rows_that_were_given(tmp_path: Path) -> None:
+    pairs = world_file(tmp_path / "pairs.jsonl", 2)
+    said = run(str(tmp_path / "own"), "--labeled", pairs, *MODELS)
+    assert said.exit_code == 0, said.output
+    assert "The rows have only 2 different prompts, so pairs cannot be held out by their prompt" in said.output
+    assert 'overlap = "pair"' in (text := (tmp_path / "own/own.toml").read_text())
+    assert "few different prompts: pairs are kept apart as a whole" in text
+
+
+def test_one_usable_pair_cannot_be_divided(tmp_path: Path) -> None:
+    pairs = str(tmp_path / "pairs.jsonl")
+    write_jsonl(tmp_path / "pairs.jsonl", [{"prompt": "q", "chosen": "x", "rejected": "y"}])
+    said = run(str(tmp_path / "own"), "--labeled", pairs, *MODELS)
+    assert (said.exit_code, said.stderr.count("\n")) == (2, 1)
+    assert f"{pairs}: has 1 usable pair, and one to learn from and one for measuring are needed" in said.stderr
+    assert not (tmp_path / "own").exists()
