@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from data.paths import from_home
@@ -9,7 +10,7 @@ from data.store.run_folder import wrong_run_name
 from flows.config.checks import check, check_planned
 from flows.config.parameters import FLOWS
 from flows.config.recipe_text import shown
-from flows.config.recipes import ConfigError, checked, deployment_of
+from flows.config.recipes import ConfigError, checked, deployment_of, recipe_files
 from flows.starting.collect import Options, Person, collect
 from flows.starting.conclusions import check_agreement, lacks_conclusions, with_conclusions
 from flows.starting.copies import CONCLUDED, HELDOUT, LABELED, check_not_given
@@ -65,10 +66,17 @@ def write(folder: Path, options: Options, person: Person, force: bool = False) -
 
 
 def _next(folder: Path, made: Draft) -> list[str]:
+    typed = _typed(folder)
     commands = [("check", "what would stop it"), ("plan", "what it will cost"), ("run", "start it, or go on with it")]
     if made.flow == "benchmark":
         del commands[1]
     return [
         "  Read it, then:",
-        *(f"    gram-r2 {command} {folder}".ljust(36) + f"  {what}" for command, what in commands),
+        *(f"    gram-r2 {command} {typed}".ljust(36) + f"  {what}" for command, what in commands),
     ]
+
+
+def _typed(folder: Path) -> str:
+    """The folder as an argument in the shell, which no command takes for a built-in recipe's name."""
+    built_in = {name for flow, recipe in recipe_files() for name in (recipe.stem, f"{flow}/{recipe.stem}")}
+    return shlex.quote(f"./{folder}" if str(folder) in built_in else str(folder))

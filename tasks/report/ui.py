@@ -6,6 +6,7 @@ in a window of 1400.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 from typing import Any
@@ -168,11 +169,11 @@ def _while_running(run: Run, table: Sequence[Row]) -> list[str]:
 
 def next_steps(run: Run) -> list[str]:
     """What can be done with a run that has ended: one line each, with the command."""
-    place, judge = place_of(run.store, run.store.path), run.finished_stage("export")
+    place, judge = shlex.quote(place_of(run.store, run.store.path)), run.finished_stage("export")
     can_be_opened = run.store.remote is None and (run.store.path / "report.html").is_file()
     lines = [f"- Read the report: `gram-r2 open {place}`"] if can_be_opened else []
     if judge is not None:
-        folder = place_of(run.store, judge.path)
+        folder = shlex.quote(place_of(run.store, judge.path))
         lines += [
             f"- Use the judge: `gram-r2 rank best-of-n prompts.jsonl best.jsonl --judge {folder}`",
             f"- Share the judge: `gram-r2 push {place} hub:OWNER/NAME`",

@@ -101,6 +101,10 @@ def test_a_run_that_has_ended_says_what_can_be_done_with_it(tmp_path: Path, monk
     assert "`gram-r2 push runs/hand hub:OWNER/NAME`" in text
     assert "- Judge: `runs/hand/final`" in section(text, "Where it is")
     assert ui.outcome(run) == "70.0% after round 1 of 2; judge in runs/hand/final"
+    spaced = ended(tmp_path / "my runs", 0.7, 1)
+    text = section(ui.progress_summary(spaced, round_table(spaced), ended=True), "What to do next")
+    assert "--judge 'my runs/hand/final'`" in text
+    assert "`gram-r2 push 'my runs/hand' hub:OWNER/NAME`" in text
 
 
 @pytest.mark.parametrize(

@@ -211,3 +211,17 @@ def test_one_usable_pair_cannot_be_divided(tmp_path: Path) -> None:
     assert (said.exit_code, said.stderr.count("\n")) == (2, 1)
     assert f"{pairs}: has 1 usable pair, and one to learn from and one for measuring are needed" in said.stderr
     assert not (tmp_path / "own").exists()
+
+
+def test_the_commands_that_are_printed_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ("--labeled", world_file(tmp_path / "pairs.jsonl", 20), *MODELS)
+    (tmp_path / "with space").mkdir()
+    monkeypatch.chdir(tmp_path / "with space")
+    for folder, typed in {
+        f"{tmp_path}/with space/own": f"'{tmp_path}/with space/own'",
+        "own-2": "own-2",
+        "gram-qwen3-1.7b": "./gram-qwen3-1.7b",
+    }.items():
+        said = run(folder, *given)
+        assert said.exit_code == 0, said.output
+        assert f"gram-r2 check {typed} " in said.output
