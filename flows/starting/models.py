@@ -56,16 +56,18 @@ class BaseModel:
 def look_at(model: str) -> BaseModel:
     """What can be known of a model: from its folder or the hub, else from its name alone.
 
-    Raises ConfigError for a folder that is not there or holds no usable model.
+    Raises ConfigError for a folder that is not there or holds no usable model, which any name is that the hub cannot have.
     """
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
     try:
         folder = model_folder(model, weights=False)
         check_model_folder(folder, weights=local_folder(model).is_dir())
         return BaseModel(model, model_size(Path(folder)).parameters, positions_of(folder), folder)
     except FileNotFoundError as error:
-        if model.startswith((".", "/", "~")) or model.count("/") > 1:
-            raise ConfigError(str(error)) from error
-        return BaseModel(model, size_in_name(model))
+        if isinstance(error.__cause__, HfHubHTTPError | LocalEntryNotFoundError):
+            return BaseModel(model, size_in_name(model))  # the machine of the run may have it
+        raise ConfigError(str(error)) from error
     except (ModelError, PlanError) as error:
         raise ConfigError(str(error)) from error
 
