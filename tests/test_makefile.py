@@ -1,10 +1,11 @@
-"""What `make clean` and `make clean-all` remove, and what they leave."""
+"""What `make setup` begins with; what `make clean` and `make clean-all` remove, and what they leave."""
 
 from __future__ import annotations
 
 import os
 import pty
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,29 @@ def test_clean_all_refuses_without_a_terminal(folder: Path) -> None:
 def test_clean_all_needs_no_terminal_where_yes_is_given(folder: Path) -> None:
     assert run_make(folder, "clean-all", "YES=1")[0] == 0
     assert there(folder, DEMO + OTHERS) == []
+
+
+def test_a_python_that_is_not_allowed_is_refused_before_anything_is_made(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    newer = folder / "newer"
+    newer.write_text(
+        f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info = (3, 99); exec(sys.argv[1])" "$2"\n'
+    )
+    newer.chmod(0o755)
+    for python in (str(newer), "no-such-python"):
+        code, said = run_make(folder, "setup", f"PYTHON={python}", "VENV=new")
+        assert code != 0
+        assert (
+            f"PYTHON={python} is not there, or is not of a version that is allowed (>=3.11,<3.13): give another" in said
+        )
+        assert not (folder / "new").exists()
+
+
+def test_what_a_failed_set_up_has_left_is_cleared(folder: Path) -> None:
+    (folder / "pyproject.toml").touch()
+    assert "-m venv --clear --without-pip .venv" in run_make(folder, "--dry-run", "setup")[1]
+    assert "--clear" not in run_make(folder, "--dry-run", "setup", "VENV=runs/paper")[1], "it is no environment"
+    (folder / ".venv/.ready-cpu").touch()
+    (folder / "pyproject.toml").touch()
+    os.utime(folder / ".venv/.ready-cpu", (0, 0))
+    assert "-m venv  --without-pip .venv" in run_make(folder, "--dry-run", "setup")[1]
