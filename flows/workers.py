@@ -21,7 +21,7 @@ from tasks.generation.local import run_engines
 from tasks.generation.pool import report_rows
 from tasks.generation.shards import GenerationJob
 from tasks.machine.checkout import Facts, check_same
-from tasks.model.location import find_model
+from tasks.run.base_models import found_by_worker
 from tasks.train import STEPS, train_in_child
 from tasks.training.job import RESULT, TrainingJob
 
@@ -157,7 +157,7 @@ def _alone(runs: RunStore, work: Path, part: str) -> Iterator[Lease]:
 
 def _the_same_model(wanted: Mapping[str, Any]) -> str:
     """The folder of a base model on this machine. Raises StoreError if it is not the one that the run started with."""
-    folder, known = find_model(wanted["model"])
+    folder, known = found_by_worker(wanted)
     if known != wanted["known"]:
         raise StoreError(
             f"the base model {wanted['model']!r} on this machine is {known}, but the run started with {wanted['known']}: "

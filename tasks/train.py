@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from tasks.machine.remote_runs import Part, run_parts
 from tasks.model.device import head_facts, resolved_dtype
 from tasks.model.folder import trained_share
 from tasks.model.location import Checkpoint
-from tasks.run.base_models import find_base
+from tasks.run.base_models import base_for_workers, find_base
 from tasks.run.space import check_room, encoding_bytes, training_bytes
 from tasks.run.stage import Context, Run
 from tasks.settings import Optimization, Role
@@ -116,7 +116,8 @@ def train(run: Run, spec: TrainingSpec, base: str | Artifact) -> Artifact:
         if (context.work / RESULT).exists():
             context.watch.log("the training had already finished; only its commit was missing")
         elif run.settings.training.in_pool:
-            _train_in_pool(context, job, None if isinstance(base, Artifact) else base_model(base, known))
+            model = None if isinstance(base, Artifact) else base_for_workers(run.store, base, known)
+            _train_in_pool(context, job, model)
         else:
             reserve = run.settings.retention.reserve_gib
             run.store.refresh(context.work)
@@ -209,12 +210,6 @@ def _check_room(job: TrainingJob, reserve_gib: float) -> None:
     sets = [Path(examples) for examples in (job.examples, job.validation) if examples]
     room += encoding_bytes(sets, Path(job.cache) if job.cache else None, job.packed_to() is not None)
     check_room(Path(job.out), f"training the {job.role}", room, reserve_gib)
-
-
-def base_model(model: str, known: Mapping[str, str]) -> dict[str, Any]:
-    """A base model as another machine can find it, with the facts that identify it as the same model."""
-    pinned = f"{known['hub']}@{known['commit']}" if "hub" in known else model
-    return {"model": pinned, "known": dict(known)}
 
 
 def _train_in_pool(context: Context, job: TrainingJob, model: dict[str, Any] | None) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from data.files import hash_folder
 from data.paths import PathError, expanded
 from tasks.model.folder import ModelError, base_of_adapter, check_model_folder
 from tasks.model.merging import merged_folder
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -19,14 +23,35 @@ class Checkpoint:
     model: str
 
 
-def find_model(model: str) -> tuple[str, dict[str, str]]:
-    """The folder of a base model, and what identifies it in a stage's key: its content, or its commit on the hub."""
-    folder, named = model_folder(model), local_folder(model)
-    if base_of_adapter(str(named)) is not None:
-        return folder, {"content": Path(folder).name}
-    if named.is_dir():
-        return folder, {"content": hash_folder(Path(folder))}
+Found = tuple[str, dict[str, str]]
+"""The folder of a base model, and what identifies it in a stage's key: its content, or its commit on the hub."""
+
+
+def find_on_hub(model: str) -> Found:
+    """A model of the hub, downloaded if need be. Raises what `model_folder` raises."""
+    folder = model_folder(model)
     return folder, {"hub": _expanded(model).partition("@")[0], "commit": Path(folder).name}
+
+
+def find_model(model: str, on_hub: Callable[[str], Found] = find_on_hub) -> Found:
+    """A base model on disk or on the hub. `on_hub` looks up a name of the hub, the model's own or that of an adapter's base."""
+    model = _expanded(model)
+    path = Path(model)
+    if not path.exists():
+        return on_hub(model)
+    base = base_of_adapter(str(path))
+    if base is None:
+        folder = model_folder(model)
+        return folder, {"content": hash_folder(Path(folder))}
+    folder = merged_folder(str(path), *_of_base(str(path), base, lambda name: find_model(name, on_hub)))
+    return folder, {"content": Path(folder).name}
+
+
+def end_of_adapters(model: str) -> str:
+    """The model that an adapter on disk, or an adapter of an adapter, ends at; any other model itself."""
+    model = _expanded(model)
+    base = base_of_adapter(model)
+    return end_of_adapters(base) if base else model
 
 
 def local_folder(model: str) -> Path:
@@ -57,7 +82,11 @@ def model_folder(model: str, weights: bool = True) -> str:
     folder = Path(model)
     if folder.is_dir():
         base = base_of_adapter(str(folder))
-        return str(folder) if base is None else _whole_model(str(folder), base, weights)
+        if base is None:
+            return str(folder)
+        if weights:
+            return find_model(model)[0]
+        return _of_base(str(folder), base, lambda name: model_folder(name, weights=False))
     if folder.is_file():
         raise FileNotFoundError(f"the model {model!r} is a file: give the folder of a Hugging Face model")
     from huggingface_hub import snapshot_download
@@ -80,15 +109,14 @@ def model_folder(model: str, weights: bool = True) -> str:
         ) from error
 
 
-def _whole_model(adapter: str, base: str, weights: bool) -> str:
-    """The folder of an adapter's base model or, with `weights`, of both merged."""
+def _of_base(adapter: str, base: str, find: Callable[[str], _T]) -> _T:
+    """What `find` finds of an adapter's base model. Raises ModelError if there is none, or it is not available."""
     if not base:
         check_model_folder(adapter)
     try:
-        folder, known = find_model(base) if weights else (model_folder(base, weights=False), {})
+        return find(base)
     except FileNotFoundError as error:
         raise ModelError(
             f"{adapter} holds an adapter of {base}, which is not available ({error}): "
             f"correct base_model_name_or_path in its adapter_config.json, or merge the two and give the merged folder"
         ) from error
-    return merged_folder(adapter, folder, known) if weights else folder

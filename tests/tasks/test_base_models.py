@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from data.files import hash_folder, write_json
+from data.records import content_id
 from data.store.store import RunStore
 from flows.benchmark import find_judge
-from tasks.run.base_models import MODELS, find_base
+from tasks.run.base_models import MODELS, base_for_workers, find_base, found_by_worker
 
 
 class Hub:
@@ -65,6 +68,42 @@ def test_a_judge_that_is_measured_stays_the_same(hub: Hub, tmp_path: Path) -> No
     judge = find_judge(RunStore(tmp_path, "run"), "org/judge")
     hub.newest = "c2"
     assert find_judge(RunStore(tmp_path, "run"), "org/judge") == judge
+
+
+def adapter_of(base: str, folder: Path, *base_facts: dict[str, str]) -> str:
+    """An adapter that counts as merged already with each of the bases that have these facts."""
+    write_json(folder / "adapter_config.json", {"base_model_name_or_path": base})
+    for facts in base_facts:
+        merged = content_id(hash_folder(folder), facts)
+        (Path(os.environ["XDG_CACHE_HOME"]) / "gram-r2/merged" / merged).mkdir(parents=True)
+    return str(folder)
+
+
+@pytest.fixture
+def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An adapter of a model on the hub, and one of that adapter."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    facts = [{"hub": "org/base", "commit": commit} for commit in ("c1", "c2")]
+    one = adapter_of("org/base", tmp_path / "one", *facts)
+    whole = [{"content": content_id(hash_folder(Path(one)), base)} for base in facts]
+    return [one, adapter_of(one, tmp_path / "two", *whole)]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_base_of_an_adapter_stays_the_same_too(hub: Hub, tmp_path: Path, adapters: list[str], which: int) -> None:
+    first = find_base(RunStore(tmp_path, "run"), adapters[which])
+    hub.newest = "c2"
+    assert find_base(RunStore(tmp_path, "run"), adapters[which]) == first
+    assert find_base(RunStore(tmp_path, "other"), adapters[which]) != first
+    assert json.loads((tmp_path / "run" / MODELS).read_text()) == {"org/base": "c1"}
+
+
+def test_workers_have_the_runs_commits(hub: Hub, tmp_path: Path, adapters: list[str]) -> None:
+    store = RunStore(tmp_path, "run")
+    for model in ("org/base", *adapters):
+        found = find_base(store, model)
+        hub.newest = "c2"
+        assert found_by_worker(base_for_workers(store, model, found[1])) == found
 
 
 def test_of_a_folder_nothing_is_noted(hub: Hub, tmp_path: Path) -> None:
