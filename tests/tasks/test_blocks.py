@@ -103,10 +103,18 @@ def proof(i: int, order: str) -> list[dict[str, Any]]:
 def made_in(encoder: ChatEncoder, shard_rows: int) -> dict[str, Artifact]:
     """The five stages in the current folder."""
     write_jsonl(Path("rows.jsonl"), source_rows())
+    write_jsonl(
+        Path("fresh.jsonl"), (one if i % 10 else {**one, "response_b": "c"} for i, one in enumerate(source_rows()))
+    )
     known = [{"prompt": SENTENCE.format(i), "chosen": "yes", "rejected": "no"} for i in range(20, N, 100)]
     write_jsonl(Path("known.jsonl"), known)
     one = {"path": "rows.jsonl", "max_malformed": 10}
-    data = {"rationale": [{**one, "cap": 100}], "labeled": [one], "unlabeled": [one], "heldout": []}
+    data = {
+        "rationale": [{**one, "cap": 100}],
+        "labeled": [one],
+        "unlabeled": [{**one, "path": "fresh.jsonl"}],
+        "heldout": [],
+    }
     run = run_with(
         Path("runs"), encoder, lambda request, j: "", data={**data, "unlabeled_truth": True, "heldout_share": 0.1},
         models={"judge_base": "none", "prover_base": "none", "judge_prompt": "gram-r2"}, rounds={"count": 1, "pairs": 100},
@@ -159,4 +167,5 @@ def test_files_and_counts_do_not_depend_on_the_blocks_or_on_where_they_are_worke
         found.append({stage: (one.content, one.manifest.counts, one.manifest.metrics) for stage, one in made.items()})
         for module in ("prepare", "overlap", "label", "prove", "training_set"):
             monkeypatch.setattr(f"tasks.{module}.over_blocks", sent)
+    assert found[0]["data"][1].dropped["pair_is_labeled"] > 0
     assert found[1] == found[0]
