@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from threading import Event
+from threading import Condition, Event
 from typing import Any
 
 import pytest
@@ -84,16 +84,24 @@ def test_an_error_for_one_request_while_others_are_answered_is_that_ones_own() -
 
 
 def test_being_too_busy_for_one_request_is_never_its_own_fault() -> None:
-    asked = []
+    asked: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
+    one_more = Condition()
 
     def answer(body: dict[str, Any]) -> tuple[int, Any]:
-        if text_of(body) != "0":
-            return 200, chat("x")
-        asked.append(body)
-        return (200, chat("x")) if len(asked) == 4 else broken(429)
+        with one_more:
+            if text_of(body) != "0":
+                others.append(body)
+                one_more.notify()
+                return 200, chat("x")
+            asked.append(body)
+            # The second other one is asked after the first one's answer has arrived.
+            before = len(others)
+            assert one_more.wait_for(lambda: len(others) >= before + 2, 30)
+            return (200, chat("x")) if len(asked) == 4 else broken(429)
 
     with serving(answer) as served:
-        made = ask(served, 40, concurrency=2, pauses_s=(0.02, 0.02))
+        made = ask(served, 40, concurrency=2, pauses_s=(0.001, 0.001))
     assert all(isinstance(one, list) for one in made)
     assert len(asked) == 4
 
