@@ -53,12 +53,19 @@ class PlanAssumptions(Section):
         description="Share of the peak reached in training. On one H100, counted as here: 0.30 in packs of 4,096 tokens (3B, 8B "
         "LoRA), 0.37 in packs of 8,192 (3B).",
     )
-    prefill_utilization: float = Field(0.4, gt=0, le=1, description="Share of the peak reached when reading prompts.")
-    decoding_utilization: float = Field(
-        0.1,
+    prefill_utilization: float = Field(
+        0.6,
         gt=0,
         le=1,
-        description="Share of the peak reached when generating many replies at once, which memory bandwidth limits.",
+        description="Share of the peak reached when reading prompts. On one H100, counted as here: 0.70 (8B, prompts of 600 "
+        "tokens).",
+    )
+    decoding_utilization: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="Share of the peak reached when generating many replies at once, which memory bandwidth limits. On one "
+        "H100, counted as here: 0.23 (8B, 8 replies of 512 tokens to each of 256 prompts).",
     )
     judge_training: float | None = Field(None, gt=0, description="Tokens/s of one GPU when training the judge.")
     judge_generation: float | None = Field(

@@ -7,7 +7,7 @@
 A training's seconds are those between the ends of the first measured step and of the last: the first two, in which memory
 is allocated and kernels are chosen or compiled, are left out. The trained weights are not written.
 
-The trainings have run on an H100, with `torch_flash` in place of flash-attn; `generate` has not run on a GPU yet.
+It has run on an H100 but for the generation of the 3B, with `torch_flash` in place of flash-attn.
 """
 
 from __future__ import annotations
