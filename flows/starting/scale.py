@@ -54,7 +54,7 @@ def _points(n: int) -> str:
 
 
 def rounds(unlabeled: int, judge: BaseModel, machine: Machine) -> tuple[Value, Value]:
-    """The number of rounds, and the fresh pairs of each: all of them, up to what such machines do in about three days."""
+    """The number of rounds, and the fresh pairs of each: all of them, up to what such machines do in two to three days."""
     if not unlabeled:
         return Value(0, "there are no unlabeled pairs: the run ends with the first judge"), Value(
             1, "not used without rounds"
@@ -76,7 +76,7 @@ def _most_pairs(judge: BaseModel, machine: Machine) -> tuple[int, str]:
         most = min(_PAPER_PAIRS, float(f"{30_000 * machine.gpus * 3.2e9 / weights:.2g}"))
         return int(
             most
-        ), f"what {machine.gpus} GPU{'s' * (machine.gpus > 1)} can do in about three days (gram-r2 plan says more)"
+        ), f"what {machine.gpus} GPU{'s' * (machine.gpus > 1)} can do in two to three days (gram-r2 plan says more)"
     return (1000, "for CPUs") if weights <= TINY else (200, "for CPUs, on which a language model is slow")
 
 
