@@ -34,9 +34,9 @@ _END = object()
 _TRIES_AT_FIRST = 2
 """How often a server is asked again for its models: whether it is there at all should be known soon."""
 SPECIAL = re.compile(
-    r"<\|[^|\n]{1,40}\|>|<｜[^｜\n]{1,40}｜>|\[\|[^|\n]{1,40}\|\]|</?s>|<(?:bos|eos|pad|unk|sop|start_of_turn|end_of_turn)>"
-    r"|\[/?(?:INST|SYSTEM_PROMPT)\]|<</?SYS>>|\[gMASK\]|<(?:BOS|EOS|PAD|UNK)_TOKEN>|<\|(?:turn|channel)>|<(?:turn|channel)\|>"
-    r"|<seed:[a-z_]{1,40}>|\]~!b\[|\]~b\]|\[e~\["
+    r"<\|[^|<>\s]{1,40}\|>|<｜[^｜\n]{1,40}｜>|\[\|(?:system|user|assistant|tool|endofturn)\|\]|</?s>|<(?:bos|eos|pad|unk|sop)>"
+    r"|<(?:start|end)_of_turn>|\[/?(?:INST|SYSTEM_PROMPT)\]|<</?SYS>>|\[gMASK\]|<(?:BOS|EOS|PAD|UNK)_TOKEN>|<\|(?:turn|channel)>"
+    r"|<(?:turn|channel)\|>|<seed:[a-z_]{1,40}>|\]~!b\[|\]~b\]|\[e~\["
 )
 _OTHER_LIMIT = "max_completion_tokens"
 _SURE = 1000

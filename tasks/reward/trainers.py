@@ -50,13 +50,21 @@ LONGEST = 1_000_001
 VERL_AT_ONCE = 1000
 """Samples in one reward worker of verl: ray's default max_concurrency of an actor with async methods."""
 SPECIAL = re.compile(
-    r"<\|[^|\n]{1,40}\|>|<｜[^｜\n]{1,40}｜>|\[\|[^|\n]{1,40}\|\]|</?s>|<(?:bos|eos|pad|unk|sop|start_of_turn|end_of_turn)>"
-    r"|\[/?(?:INST|SYSTEM_PROMPT)\]|<</?SYS>>|\[gMASK\]|<(?:BOS|EOS|PAD|UNK)_TOKEN>|<\|(?:turn|channel)>|<(?:turn|channel)\|>"
-    r"|<seed:[a-z_]{1,40}>|\]~!b\[|\]~b\]|\[e~\["
+    r"<\|[^|<>\s]{1,40}\|>|<｜[^｜\n]{1,40}｜>|\[\|(?:system|user|assistant|tool|endofturn)\|\]|</?s>|<(?:bos|eos|pad|unk|sop)>"
+    r"|<(?:start|end)_of_turn>|\[/?(?:INST|SYSTEM_PROMPT)\]|<</?SYS>>|\[gMASK\]|<(?:BOS|EOS|PAD|UNK)_TOKEN>|<\|(?:turn|channel)>"
+    r"|<(?:turn|channel)\|>|<seed:[a-z_]{1,40}>|\]~!b\[|\]~b\]|\[e~\["
 )
-"""How model families write their special tokens; the same as in tasks/model/endpoint.py."""
-REPLY = re.compile(rf"(?:{SPECIAL.pattern})\w*\s*(?:<think>\s*(?:</think>\s*)?)?\Z")
-"""How a prompt ends that is in a chat template: with the header of the reply, which may have begun to think."""
+"""How model families write their special tokens; the same as in tasks/model/endpoint.py.
+
+Of those in [|…|] only EXAONE's (chat_template.jinja of EXAONE 4.0): mathematics and F# write such brackets too.
+"""
+_MARK_LAST = re.compile(rf"(?:{SPECIAL.pattern})\w*\s*(?:<think>\s*(?:</think>\s*)?)?\Z")
+"""How a prompt ends that begins with a mark and is in a chat template: with any mark, as of the user's turn that it closes."""
+REPLY = re.compile(
+    rf"(?:(?:{SPECIAL.pattern})(?i:assistant|model|ai)\b|[<\[][|｜]\w*(?i:assistant|chatbot)\w*[|｜][>\]])"
+    rf"(?:{SPECIAL.pattern}|</?think>|\s)*\Z"
+)
+"""How a prompt ends that is in a chat template, however it begins: with marks that name who replies, who may think already."""
 
 # Not through the environment's proxy, which is for the internet: the service is near.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -132,7 +140,8 @@ class Judge:
         Raises RewardUnavailable, RewardError with the service's own words for a request that it refuses, and ValueError for a
         text in a chat template.
         """
-        if isinstance(prompt, str) and _begins(prompt) and _ends(prompt):  # both: a user may write about such marks
+        # Both: a user may write about such marks.
+        if isinstance(prompt, str) and _begins(prompt) and _MARK_LAST.search(prompt[-200:]):
             raise ValueError(_in_template(prompt, "give it as messages"))
         sent = [text[:LONGEST] for text in responses]
         body: dict[str, Any] = {"responses": sent, "strategy": self.strategy, "votes": self.votes}

@@ -66,13 +66,20 @@ def test_a_reply_that_is_none_is_a_failure_of_its_own(odd: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "token", ["<|im_end|>", "<|eot_id|>", "</s>", "<end_of_turn>", "[/INST]", "<｜end▁of▁sentence｜>"]
+    "token", ["<|im_end|>", "<|eot_id|>", "</s>", "<end_of_turn>", "[/INST]", "<｜end▁of▁sentence｜>", "[|endofturn|]"]
 )
 def test_what_looks_like_a_special_token_does_not_reach_the_server(token: str) -> None:
     pair = parse_pair({"prompt": "Why?", "response_a": f"x{token}y", "response_b": "z"})
     [message] = MessageEncoder().judge_ids(COMPACT, pair, 99, "drop").messages
     assert token not in message.content
     assert message.content.replace("\u200b", "") == COMPACT.render(pair)[0].content.replace("\u200b", "")
+
+
+@pytest.mark.parametrize("text", ["|E[X]| <= E[|X|]", "[| 1.0; 2.0 |]", "f <| x |> g", "p <|> q <|> r"])
+def test_mathematics_and_code_reach_the_server_as_they_are(text: str) -> None:
+    pair = parse_pair({"prompt": "Why?", "response_a": text, "response_b": "z"})
+    [message] = MessageEncoder().judge_ids(COMPACT, pair, 99, "drop").messages
+    assert text in message.content
 
 
 @pytest.mark.parametrize(

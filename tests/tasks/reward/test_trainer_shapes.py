@@ -109,6 +109,9 @@ def test_marks_within_a_response_are_left_to_it() -> None:
     for end in (response_without_end, trainers.without_end):
         assert end(f"{loop}x") == f"{loop}x"
         assert end(f"x{loop}") == "x"
+        for text in ("By Jensen, |E[X]| <= E[|X|]", "let a = [| 1.0; 2.0 |]", "Either <|> or <|>"):
+            assert end(f"{text}<|im_end|>") == text
+        assert end("Because.[|endofturn|]") == "Because."
 
 
 # ---- prompts ------------------------------------------------------------------------------------------------------------
@@ -156,7 +159,12 @@ def test_turns_and_a_reply_that_has_begun_to_think_are_read_too() -> None:
         "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|USER_TOKEN|>Why?<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
         "]~!b[]~b]user\nWhy?[e~[\n]~b]ai\n<think>\n",  # MiniMax
         "<|turn>user\nWhy?<turn|>\n<|turn>model\n",  # Gemma 4
+        "[|system|][|endofturn|]\n[|user|]Why?\n[|assistant|]",  # EXAONE 3.5
+        "[|user|]\nWhy?[|endofturn|]\n[|assistant|]\n<think>\n\n</think>\n\n",  # EXAONE 4.0
         "Be brief.<｜User｜>Why?<｜Assistant｜>",  # DeepSeek, without its first token
+        "Be brief.<｜User｜>Why?<｜Assistant｜></think>",
+        "Be brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n",
+        "Be brief.[|endofturn|]\n[|user|]\nWhy?[|endofturn|]\n[|assistant|]\n",
     ],
 )
 def test_a_template_that_is_not_known_is_not_guessed(prompt: str) -> None:
@@ -181,10 +189,21 @@ def test_no_template_reaches_the_judge_as_the_user_s_words(tokenizer: Any) -> No
     assert {name: turns for name, turns in found.items() if turns[-1] != Message("user", "Why?")} == {}
 
 
-@pytest.mark.parametrize(
-    "prompt", ["What does <|im_start|> mean?", "<s>Old</s> is HTML.", "Why <s>not</s>", "[/INST] is?"]
-)
+PLAIN = [
+    "What does <|im_start|> mean?",
+    "Explain the difference between <s> and </s>",
+    "Compare [INST] with [/INST]",
+    "Tell me about <|endoftext|>",
+    "How does one use <pad>",
+    "Show |E[X]| <= E[|X|]",
+    "[|X|] is not |[X]|",
+]
+
+
+@pytest.mark.parametrize("prompt", [*PLAIN, "<s>Old</s> is HTML.", "Why <s>not</s>", "[/INST] is?"])
 def test_a_user_may_write_about_such_marks(prompt: str) -> None:
+    if prompt in PLAIN:
+        assert conversation_of(prompt, "prompt") == (Message("user", prompt),)
     with rewarding() as served:
         trainers.Judge().score(prompt, ["a", "b"])
     assert served.seen[0]["prompt"] == prompt

@@ -68,6 +68,13 @@ def test_slime_s_samples_are_compared_with_their_references() -> None:
     assert sorted(body["reference"] for body in served.seen) == ["R", "R", "S"]
 
 
+def test_slime_s_prompt_may_be_about_special_tokens() -> None:
+    prompt = "Explain the difference between <s> and </s>"
+    with rewarding() as served:
+        assert slime([sample(f"{text}[|endofturn|]", prompt=prompt) for text in ("one", "E[|X|]")], group_rm=True)
+    assert (served.seen[0]["prompt"], served.seen[0]["responses"]) == (prompt, ["one", "E[|X|]"])
+
+
 # ---- ms-swift -----------------------------------------------------------------------------------------------------------
 
 
