@@ -18,25 +18,34 @@ _DOES = (
     r"provides|cites|explains|answers|uses|names|says|states|makes|shows|offers|contains|includes|fails|failed|invents|covers|"
     r"follows|ignores|misses|lacks|gets|goes)"
 )
-_THEN = rf"(?=\s+{_DOES}\b|\s*[.,;:!?)]|\s*$)"
+_TWO = rf"\s+of\s+(?:the|these)\s+two(?=\s+(?:{_NAMED}s|{_DOES})\b|\s*[.,;:!?)]|\s*$)"
+_THEN = rf"(?=\s+{_DOES}\b|['’]s\b|{_TWO}|\s*[.,;:!?)]|\s*$)"
 """What follows a name, and not an adjective: "the second is short", but not "the second sentence"."""
+_NOT_AN_ARTICLE = (
+    r"(?=\s+(?:and|or|vs|than|over|because|since|but|while|whereas)\b(?!-)"
+    r"|\s+(?!means\b|lens\b|series\b|species\b)[a-z]+(?<![isu])s\b)"
+    rf"|(?!\s+must\b){_THEN}"
+)
+"""What follows a small "a" that is a name: "response a is", but not "a response a user wants" nor "a response a must"."""
 _BY_POSITION = re.compile(
     rf"\b(?i:{_NAMED})(?:\s*#?|[-_])(?:[AB]|[12])\b(?!\.\d)"
     rf"|\b(?i:{_NAMED})_[ab]\b"
-    rf"|\b(?i:{_NAMED}s|summaries)\s+#?[AB12]\s*(?:and|or|&|/|,)"
+    rf"|\b(?i:{_NAMED})(?:\s+|\s*#|-)(?:b\b(?![&/+*-]|\.\w|\s*[=<>])|a\b(?:{_NOT_AN_ARTICLE}))"
+    rf"|\b(?i:{_NAMED})\s*(?:\([AaBb12]\)|\"[AaBb12]\"|“[AaBb12]”|'[AaBb12]'|‘[AaBb12]’|`[AaBb12]`)"
+    rf"|\b(?i:{_NAMED}s|summaries)\s+#?[AaBb12]\s*(?:and|or|&|/|,)"
     rf"|\b(?i:{_NAMED}\s+(?:one|two)){_THEN}"
     rf"|\b(?i:first|second|former|latter|1st|2nd)\s+(?i:{_NAMED})\b"
-    rf"|\b(?i:the\s+(?:first|second|former|latter))(?:\s+(?i:one)\b|{_THEN})"
+    rf"|\b(?i:the\s+(?:first|second|former|latter|1st|2nd))(?:\s+(?i:one)\b|{_THEN})"
     r"|#[12]\b",
 )
 _LETTER = re.compile(r"(?<![\w&/.$-])([AB])(?![\w&/+*-]|\.\w)")
-_LAST_WORD = re.compile(r"(\w+)[ \"'“‘(\[]*$")
+_LAST_WORD = re.compile(r"(\w+)[ \"'“‘(\[`]*$")
 _OTHER_THINGS = {"vitamin", "hepatitis", "influenza", "grade", "type", "group", "class", "part", "section", "appendix", "plan",
                  "team", "point", "step", "figure", "table", "column", "row", "matrix", "person", "a", "an"}  # fmt: skip
 _GOES_ON = re.compile(r"\s+(?:vitamins?|cells?|minor|major|flat|sharp|side|movie)\b")
 _INITIAL = re.compile(r"[A-Z]\w+ [AB]\. [A-Z]")
 _NO_ARTICLE = re.compile(
-    rf"\s*[)\]\"”’',;:!?]|\.?\s*$|\.\s|\s+(?:{_DOES}|and|or|vs|than|only|also|[a-z]+(?<![isu])s)\b"
+    rf"\s*[)\]\"”’',;:!?`]|\.?\s*$|\.\s|\s+(?:{_DOES}|and|or|vs|than|only|also|[a-z]+(?<![isu])s)\b"
 )
 _IN_A_SENTENCE = re.compile(r"[a-z0-9),;] +$")
 _TITLE = re.compile(r" +[A-Z]")
