@@ -92,7 +92,7 @@ def text_at(row: Row, path: str) -> str:
 def optional_text_at(row: Row, path: str | None) -> str:
     """The string at a path; empty if it is null or NaN, or no path is given. The column itself must exist."""
     value = reach(row, path) if path is not None else None
-    return "" if _is_null(value) else as_text(value, path or "")
+    return "" if is_null(value) else as_text(value, path or "")
 
 
 def number_at(row: Row, path: str) -> float:
@@ -124,9 +124,9 @@ def as_id(value: object, field: str = "id") -> str:
     return as_text(value, field) if isinstance(value, str) else str(value)
 
 
-def given_id(row: Row) -> str | None:
+def given_id(row: Row, column: str = "id") -> str | None:
     """The row's own id, if it has one."""
-    return None if row.get("id") is None else as_id(row["id"])
+    return None if is_null(row.get(column)) else as_id(row[column], column)
 
 
 def same(left: object, right: object) -> bool:
@@ -140,10 +140,10 @@ def is_empty(value: object) -> bool:
         return value.strip() in ("", "[]", "{}", "null")
     if isinstance(value, Mapping):
         return all(map(is_empty, value.values()))
-    return all(map(is_empty, value)) if isinstance(value, list) else _is_null(value)
+    return all(map(is_empty, value)) if isinstance(value, list) else is_null(value)
 
 
-def _is_null(value: object) -> bool:
+def is_null(value: object) -> bool:
     """Whether a value is null, or the NaN that pandas writes in its place."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
@@ -195,7 +195,7 @@ def read_turn(item: object, field: str) -> Message:
     if not isinstance(item, Mapping):
         raise RecordError(field, f"must be a message with role and content, or from and value, got {got(item)}")
     # By value, not by key: Parquet gives every message all keys, the unused ones null.
-    share_gpt = item.get("role") is None and item.get("from") is not None
+    share_gpt = is_null(item.get("role")) and not is_null(item.get("from"))
     role_key, text_key = ("from", "value") if share_gpt else ("role", "content")
     role = _role(item.get(role_key), f"{field}.{role_key}")
     for key in _TOOL_KEYS:

@@ -20,6 +20,7 @@ from tests.support.sources import answer, by_map, read, reasons, share_gpt, simp
 
 USER, BRIEF = Message("user", "Sum 2 and 2"), Message("system", "Be brief.")
 ANSWERS = {"chosen": "4", "rejected": "5"}
+NAN = float("nan")
 ASKED = {"role": "user", "content": "Sum 2 and 2"}
 EARLIER = (Message("user", "Hi"), Message("assistant", "Hello"))
 
@@ -45,6 +46,12 @@ def prompt_of(tmp_path: Path, row: dict[str, Any], **config: Any) -> tuple[Messa
         ({"instruction": "Sum 2 and 2"}, (USER,)),
         ({"instruction": "Sum", "input": "2 and 2"}, (Message("user", "Sum\n\n2 and 2"),)),
         ({"instruction": None, "input": "Sum 2 and 2"}, (USER,)),
+        (
+            {"prompt": NAN, "instruction": "Sum 2 and 2", "input": NAN, "system": NAN, "history": NAN, "id": NAN},
+            (USER,),
+        ),
+        ({"prompt": [{"role": NAN, "from": "human", "value": "Sum 2 and 2"}]}, (USER,)),
+        ({"prompt": [{**ASKED, "from": NAN, "value": NAN}]}, (USER,)),
         ({"instruction": "", "input": "Sum 2 and 2"}, (USER,)),
         ({"prompt": "Sum 2 and 2", "history": [["Hi", "Hello"]]}, (*EARLIER, USER)),
         (

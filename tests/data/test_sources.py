@@ -47,6 +47,7 @@ def test_what_to_json_writes_is_read_back(tmp_path: Path) -> None:
     assert read(tmp_path, rows, "pair") == [OWN.pair]
     assert read(tmp_path, rows, "pair_with_truth") == [(OWN.pair, "A")]
     assert read(tmp_path, [OWN.pair.to_json()], "pair_with_truth") == [(OWN.pair, None)]
+    assert read(tmp_path, [{**OWN.pair.to_json(), "label": float("nan")}], "pair_with_truth") == [(OWN.pair, None)]
 
 
 def test_records_may_leave_out_id_and_source_and_write_the_prompt_as_text(tmp_path: Path) -> None:

@@ -20,13 +20,14 @@ from data.sources.fields import (
     contents,
     got,
     is_empty,
+    is_null,
     text_or_turns,
     with_system,
     with_text,
 )
 
 PROMPTS = ("prompt", "conversations", "instruction")
-"""The columns that can hold the prompt: of each row, the first that is not null is read."""
+"""The columns that can hold the prompt: of each row, the first that is not null or NaN is read."""
 
 
 def prompt_columns(row: Row) -> frozenset[str]:
@@ -35,7 +36,7 @@ def prompt_columns(row: Row) -> frozenset[str]:
 
 
 def _prompt_column(row: Row) -> str | None:
-    return next((name for name in PROMPTS if row.get(name) is not None), None)
+    return next((name for name in PROMPTS if not is_null(row.get(name))), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,8 @@ class Asked:
 
 
 def _text(row: Row, name: str) -> str:
-    """The text in a column; empty if there is no such column or it is null."""
-    return "" if row.get(name) is None else as_text(row[name], name)
+    """The text in a column; empty if there is no such column or it is null or NaN."""
+    return "" if is_null(row.get(name)) else as_text(row[name], name)
 
 
 def _history(row: Row) -> Turns:

@@ -19,9 +19,9 @@ from collections import Counter
 from data.records import Label, RecordError
 from data.sources.fields import (
     Row,
-    as_id,
     as_prompt,
     contents,
+    given_id,
     got,
     number_at,
     optional_text_at,
@@ -45,7 +45,7 @@ def multipref(row: Row, kind: Kind) -> Candidate:
         responses=(text_at(row, "completion_a"), text_at(row, "completion_b")),
         positioned=False,
         truth=_most_annotators(row) if kind != "pair" else None,
-        id=as_id(row["comparison_id"], "comparison_id") if row.get("comparison_id") is not None else None,
+        id=given_id(row, "comparison_id"),
     )
 
 

@@ -16,6 +16,7 @@ from data.sources.fields import (
     contents,
     given_id,
     got,
+    is_null,
     number_at,
     optional_text_at,
     reach,
@@ -31,7 +32,7 @@ from data.sources.formats.chosen_rejected import each_rejected, prompts_differ, 
 
 def own_record(row: Row, kind: Kind) -> Candidate:
     label = row.get("label")
-    if kind in ("preference", "rationale") or (kind == "pair_with_truth" and label is not None):
+    if kind in ("preference", "rationale") or (kind == "pair_with_truth" and not is_null(label)):
         if label not in ("A", "B"):
             raise RecordError("label", f'must be "A" or "B", got {got(label)}')
     else:
