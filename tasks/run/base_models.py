@@ -45,8 +45,14 @@ def base_for_workers(store: RunStore, model: str, known: Mapping[str, str]) -> d
 
 
 def found_by_worker(wanted: Mapping[str, Any]) -> Found:
-    """The model that `base_for_workers` described, on this machine."""
-    return find_model(wanted["model"], lambda name: find_on_hub(wanted.get("adapted", name)))
+    """The model that `base_for_workers` described, on this machine. Raises what `find_model` raises."""
+    adapted = wanted.get("adapted", "")
+
+    def on_hub(name: str) -> Found:
+        # Any other name is that of an adapter that is not on this machine.
+        return find_on_hub(adapted if name.partition("@")[0] == adapted.partition("@")[0] else name)
+
+    return find_model(wanted["model"], on_hub)
 
 
 def _noted(store: RunStore) -> dict[str, str]:

@@ -7,11 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
+from huggingface_hub.utils import validate_repo_id
 
 from data.files import hash_folder, write_json
 from data.records import content_id
 from data.store.store import RunStore
 from flows.benchmark import find_judge
+from tasks.model.folder import ModelError
 from tasks.run.base_models import MODELS, base_for_workers, find_base, found_by_worker
 
 
@@ -22,6 +24,7 @@ class Hub:
         self.folder, self.newest = folder, "c1"
 
     def __call__(self, name: str, revision: str | None = None, **_: object) -> str:
+        validate_repo_id(name)
         snapshot = self.folder / name / "snapshots" / (self.newest if revision in (None, "main") else revision)
         snapshot.mkdir(parents=True, exist_ok=True)
         return str(snapshot)
@@ -104,6 +107,20 @@ def test_workers_have_the_runs_commits(hub: Hub, tmp_path: Path, adapters: list[
         found = find_base(store, model)
         hub.newest = "c2"
         assert found_by_worker(base_for_workers(store, model, found[1])) == found
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_worker_without_an_adapter_takes_no_other_model_for_it(
+    hub: Hub, tmp_path: Path, adapters: list[str], missing: int
+) -> None:
+    store = RunStore(tmp_path, "run")
+    wanted = base_for_workers(store, adapters[1], find_base(store, adapters[1])[1])
+    assert wanted["adapted"] == "org/base@c1"
+    Path(adapters[missing]).rename(tmp_path / "elsewhere")
+    (tmp_path / "hub").rename(tmp_path / "not here")
+    with pytest.raises((FileNotFoundError, ModelError), match=rf"'{adapters[missing]}' is neither a local folder"):
+        found_by_worker(wanted)
+    assert not (tmp_path / "hub").exists(), "nothing is downloaded"
 
 
 def test_of_a_folder_nothing_is_noted(hub: Hub, tmp_path: Path) -> None:
