@@ -92,6 +92,11 @@ class RunFolder:
         return None if holder.gone() else str(holder)
 
     @property
+    def is_run(self) -> bool:
+        """Whether a run was ever started or planned here."""
+        return any((self.path / name).exists() for name in (_METRICS, _COMPARISON, _LEASE, _PLAN, *_PAGES))
+
+    @property
     def state(self) -> str:
         if self.holder:
             return "running"

@@ -108,6 +108,12 @@ def about_run(name: str, server: Server | None) -> Iterator[str]:
         raise InputError(
             f"{unknown}. No run of that name is under way{' on ' + server.ui if server else ''}"
         ) from unknown
+    if not folder.is_run:
+        raise InputError(
+            f"there is no run in {folder.path}"
+            if folder.path.exists()
+            else f"the run {folder.name!r} has not been started: {folder.path} is not there yet"
+        )
     yield from _of_folder(folder)
 
 

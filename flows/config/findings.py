@@ -61,9 +61,9 @@ def _about_store(config: RunParameters, wrong: Sequence[str]) -> Iterator[Findin
         yield Finding("note", f"store: {store}/{config.run_name} is at a URL: it is first opened by the run")
         return
     folder = Path(store).resolve() / config.run_name
-    there = nearest(folder)
-    free = size(shutil.disk_usage(there).free)
-    state = "is there already, and the run will go on from what is done in it" if there == folder else "is new"
+    free = size(shutil.disk_usage(nearest(folder)).free)
+    begun = (folder / "metrics.jsonl").exists()  # the folder alone may hold the run's data, as that of `english`
+    state = "is there already, and the run will go on from what is done in it" if begun else "is new"
     yield Finding("ok", f"store: {folder} {state}; {free} are free on its disk")
 
 

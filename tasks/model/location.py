@@ -98,9 +98,10 @@ def model_folder(model: str, weights: bool = True) -> str:
         skipped = ["original/*", "*.pth", "*.bin", "*.gguf", "*.onnx", *([] if weights else ["*.safetensors"])]
         return snapshot_download(name, revision=revision or None, ignore_patterns=skipped)
     except HFValidationError as error:
+        starts = f" (relative paths start in {Path.cwd()}; in a recipe of your own, ./FOLDER is beside the recipe)"
         raise FileNotFoundError(
-            f"the model {model!r} is neither a local folder (relative paths start in {Path.cwd()}; in a recipe of your "
-            "own, ./FOLDER is beside the recipe) nor a name on the hub, such as Qwen/Qwen3-14B"
+            f"the model {model!r} is neither a local folder{'' if folder.is_absolute() else starts} nor a name on the hub, such "
+            "as Qwen/Qwen3-14B"
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise FileNotFoundError(

@@ -38,6 +38,13 @@ def test_what_can_be_run_is_ok_line_by_line(recipe_folder: Path, monkeypatch: py
     assert done.out.splitlines()[-1] == "Nothing would stop this run."
 
 
+def test_a_run_is_there_already_once_a_stage_of_it_is_done(recipe_folder: Path) -> None:
+    (recipe_folder / "runs/mine/seed-0").mkdir(parents=True)  # as the recipe english keeps its data
+    assert f"store: {recipe_folder}/runs/mine is new" in gram_r2("check", str(recipe_folder)).out
+    (recipe_folder / "runs/mine/metrics.jsonl").write_text("")
+    assert f"store: {recipe_folder}/runs/mine is there already" in gram_r2("check", str(recipe_folder)).out
+
+
 def test_every_problem_is_a_line_and_the_rest_is_checked_all_the_same(recipe_folder: Path) -> None:
     (recipe_folder / "labeled.jsonl").unlink()
     (recipe_folder / "unlabeled.jsonl").write_text(json.dumps({**LABELED, "response_b": "x"}))

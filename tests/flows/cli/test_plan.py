@@ -20,6 +20,8 @@ def test_a_model_that_is_not_there_is_refused_with_what_to_do() -> None:
     text = refusal("demo", "--set", "models.prover_base=../no/such/folder")
     assert "is neither a local folder (relative paths start in " in text
     assert "--stand-in ../no/such/folder=FOLDER" in text
+    absolute = refusal("demo", "--set", "models.prover_base=/no/such/folder")
+    assert "'/no/such/folder' is neither a local folder nor a name" in absolute
     assert "the model 'README.md' is a file: give the folder" in refusal("demo", "--set", "models.judge_base=README.md")
     judge = refusal("adapt/demo", "--set", "judge.path=../no/such/folder")
     assert "--stand-in ../no/such/folder=FOLDER" in judge

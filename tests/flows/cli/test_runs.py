@@ -101,6 +101,14 @@ def test_the_status_of_a_folder_names_its_stages_and_where_it_stands(store: Path
     assert "No run of that name is under way" in missing.err
 
 
+def test_a_folder_that_holds_no_run_has_no_status(recipe_folder: Path, no_server: Path) -> None:
+    (recipe_folder / "pairs").mkdir()
+    with pytest.raises(InputError, match=rf"^there is no run in {recipe_folder}/pairs$"):
+        list(about_run(str(recipe_folder / "pairs"), None))
+    with pytest.raises(InputError, match=r"^the run 'mine' has not been started: .*/runs/mine is not there yet$"):
+        list(about_run(str(recipe_folder), None))
+
+
 def test_the_status_of_a_folder_says_of_how_many_items_an_estimate_is(store: Path) -> None:
     played = stage("benchmark-ppe", "benchmark-ppe", accuracy=0.5, drawn={"items": 20, "of": 1327})
     lines = list(about_run(str(make_run(store / "runs" / "drawn", played)), None))
