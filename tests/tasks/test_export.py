@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from data.records import Message, ResponsePair
 from data.store.artifacts import Artifact, StageError
 from data.store.store import RunStore
 from prompts.judge import COMPACT, GRAM_R2
 from tasks.export import base_name, export, prompt_facts
+from tasks.model.chat import ChatEncoder
 from tasks.model.device import resolved_dtype
+from tasks.model.engine import Completion
+from tasks.model.judging import JudgeQuery, build_request, read_answer
 from tasks.rank.opening import settings_of
 from tasks.run.checked import learned
 from tasks.run.stage import Run
+from tests.conftest import make
+from tests.support.training_jobs import BASE
 from tests.support.written_run import fake_run, put
 
 Judges = list[tuple[int, Artifact, Artifact]]
@@ -113,6 +124,60 @@ def test_the_snippet_fills_the_prompt_as_training_did(exported: Exported) -> Non
         "i", (Message("user", str(names["question"])),), str(names["response_a"]), str(names["response_b"])
     )
     assert names["messages"] == [message.to_json() for message in COMPACT.render(pair)]
+
+
+@pytest.fixture(scope="module")
+def exported_label_judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a judge that gives only the label, with the weights of the small world's base."""
+    models = {"judge_base": str(BASE), "prover_base": str(BASE), "judge_prompt": "compact-label"}
+    sampled = {"votes": 16, "temperature": 0.7}
+    run = fake_run(tmp_path_factory.mktemp("labels"), (0.6, 0.7), models=models, benchmarks=sampled)
+    folder = export(*run).path
+    for file in BASE.iterdir():
+        (folder / file.name).unlink(missing_ok=True)
+        shutil.copy(file, folder)
+    return folder
+
+
+def test_the_card_of_a_label_judge_tells_that_its_verdict_is_read_from_probabilities(
+    exported_label_judge: Path,
+) -> None:
+    card = (exported_label_judge / "README.md").read_text(encoding="utf-8")
+    assert ", each judged by the probabilities of the tokens A and B, in both orders;" in card
+    assert "temperature 0.7" not in card
+    assert "reply that cannot be read" not in card
+    assert "The reply has this form" not in card
+
+
+@pytest.mark.parametrize("heading", ["transformers", "vLLM"])
+def test_the_snippets_of_a_label_judge_read_it_as_its_benchmark_does(
+    exported_label_judge: Path, heading: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder = ChatEncoder.load(str(BASE))
+    query = JudgeQuery("compact-label", max_tokens=64, context=512)
+    pair = make(question="Why is the sky blue?", a="Rayleigh scattering.", b="It reflects the sea.")
+    request = build_request(query, encoder, pair, "ab")
+    assert request is not None
+    with torch.no_grad():
+        logits_V = AutoModelForCausalLM.from_pretrained(BASE, dtype="float32")(
+            torch.tensor([request.prompt_ids])
+        ).logits[0, -1]
+    logprobs = logits_V.log_softmax(-1)[list(request.sampling.logprob_ids)].tolist()
+    expected = read_answer(query, Completion("", [0], finished=True, id_logprobs=logprobs)).verdict
+    assert expected is not None
+
+    def chat(messages: list[dict[str, str]], how: dict[str, Any]) -> list[Any]:
+        assert messages == [message.to_json() for message in query.judge_prompt.render(pair)]
+        assert (how["max_tokens"], tuple(how["logprob_token_ids"])) == (1, request.sampling.logprob_ids)
+        first = {i: SimpleNamespace(logprob=one) for i, one in zip(request.sampling.logprob_ids, logprobs, strict=True)}
+        return [SimpleNamespace(outputs=[SimpleNamespace(logprobs=[first])])]
+
+    llm = SimpleNamespace(chat=chat, get_tokenizer=lambda: encoder.tokenizer)
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=lambda *_, **__: llm, SamplingParams=dict))
+    monkeypatch.chdir(exported_label_judge)
+    code = Path("README.md").read_text(encoding="utf-8").partition(f"### {heading}\n")[2]
+    exec(code.split("```python\n")[1].split("```")[0], {})
+    assert capsys.readouterr().out == f"{expected}\n"
 
 
 def test_the_same_export_gives_the_same_bytes(tmp_path: Path) -> None:
