@@ -27,7 +27,7 @@ from tasks.model.engine import Request, Sampling
 from tasks.model.location import Checkpoint
 from tasks.model.orders import ORDERS, orders_of, requests_in_orders, shown
 from tasks.model.proofs import Proof, read_proofs, uses_score
-from tasks.model.requests import Skip
+from tasks.model.requests import PROMPT_TOO_LONG, Skip
 from tasks.run.rows import GeneratedBlock, generate_rows, generated_blocks
 from tasks.run.sorting import SortedRows, written
 from tasks.run.stage import Context, Run
@@ -137,10 +137,7 @@ def select_proofs(run: Run, round: int, proofs_made: Artifact, labeled: FileRef)
         outcome = _select(context.work, blocks, judge, proofs, seed)
         if outcome.counts.kept:
             return outcome
-        nothing = (
-            f"no pair has a valid proof: {outcome.counts.rows_in} pairs, rejected proofs {outcome.metrics['rejected']}. "
-            "Train the prover longer, raise proofs.k, or relax the rule that rejects the most"
-        )
+        nothing = _why_nothing(outcome)
         if round > 1:
             return outcome.warning([f"{nothing}. There are no further rounds"])
         raise StageError(nothing + "".join(f"\n{line}" for line in outcome.metrics.get(WARNINGS, ())))
@@ -148,6 +145,20 @@ def select_proofs(run: Run, round: int, proofs_made: Artifact, labeled: FileRef)
     return run.find_or_make(
         f"round-{round}/selected", "select", config, {"proofs": proofs_made, "labeled": labeled}, body, round
     )
+
+
+def _why_nothing(outcome: Outcome) -> str:
+    """Why no pair was kept, and what helps: rules that reject, or prompts for which no proof was written at all."""
+    counts, rejected = outcome.counts, outcome.metrics["rejected"]
+    if rejected:
+        return (
+            f"no pair has a valid proof: {counts.rows_in} pairs, rejected proofs {rejected}. "
+            "Train the prover longer, raise proofs.k, or relax the rule that rejects the most"
+        )
+    said = f"no pair has a proof: {counts.rows_in} pairs, dropped {dict(counts.dropped)}, failed {dict(counts.failed)}"
+    if PROMPT_TOO_LONG in counts.dropped:
+        said += ". A prompt must fit into the context beside a proof: raise the context, or lower proofs.max_tokens"
+    return said
 
 
 @dataclass

@@ -112,14 +112,6 @@ class GramConfig(PlannedParameters):
         )
 
 
-def _leaves_room(reply_tokens: int, judge: JudgeSettings) -> None:
-    if reply_tokens >= judge.max_tokens:
-        raise ValueError(
-            f"judge.max_tokens = {judge.max_tokens} leaves no room for a prompt beside a reply of {reply_tokens} tokens: "
-            "raise it, or set a smaller benchmarks.max_tokens"
-        )
-
-
 class AdaptTraining(Mechanics):
     """How a judge is adapted."""
 
@@ -180,7 +172,9 @@ class AdaptConfig(PlannedParameters):
         judge = JUDGE_PROMPTS.get(prompt, GRAM)  # a scalar judge has no prompt: any without a rationale will do
         models = self.judge.as_models().model_copy(update={"judge_prompt": judge.name, "prover_base": self.task.prover})
         reply = (self.benchmarks.max_tokens or LabelSettings().max_tokens) if judge.has_rationale else LABEL_TOKENS
-        _leaves_room(max(reply, self.benchmarks.max_tokens or 0), self.judge)
+        self.judge.check_room(max(reply, self.benchmarks.max_tokens or 0))
+        if self.task.prover and judge.has_rationale:
+            self.judge.check_room(self.proofs.max_tokens, "proofs.max_tokens")
         training = TrainingSettings(
             **self.training.mechanics(),
             label_loss="vocabulary" if judge.has_rationale else self.training.label_loss,
@@ -269,7 +263,7 @@ class BenchmarkConfig(RunParameters):
     def check_room(self, prompt: str) -> None:
         """Raises ValueError if a reply to this prompt leaves no room for the prompt itself."""
         if prompt in JUDGE_PROMPTS and JUDGE_PROMPTS[prompt].has_rationale:
-            _leaves_room(self.settings().reply_tokens, self.judge)
+            self.judge.check_room(self.settings().reply_tokens)
 
     def settings(self) -> BenchmarkRunSettings:
         """The parameters as the settings of a run."""

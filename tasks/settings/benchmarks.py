@@ -58,6 +58,14 @@ class JudgeSettings(Section):
             trust_remote_code=trusted,
         )
 
+    def check_room(self, reply_tokens: int, setting: str = "benchmarks.max_tokens") -> None:
+        """Raises ValueError if a reply, whose length a setting limits, leaves no room for its prompt."""
+        if reply_tokens >= self.max_tokens:
+            raise ValueError(
+                f"judge.max_tokens = {self.max_tokens} leaves no room for a prompt beside a reply of {reply_tokens} tokens: "
+                f"raise it, or set a smaller {setting}"
+            )
+
 
 class BenchmarkSet(Section):
     """One benchmark, and where to find its authors' files."""

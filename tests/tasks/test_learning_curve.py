@@ -94,6 +94,22 @@ def test_what_each_kind_of_judge_is_adapted_with(
     assert (settings.rounds.count, settings.writes_proofs()) == (0, False)
 
 
+def test_proofs_that_leave_no_room_for_a_prompt_are_refused_if_there_is_a_prover() -> None:
+    judge = {"path": "j", "max_tokens": 1024}
+    given = recipe(
+        judge=judge, task={"pairs": [{"path": "p.jsonl"}], "prover": "some/prover"}, benchmarks={"max_tokens": 60}
+    )
+    said = (
+        r"judge\.max_tokens = 1024 leaves no room for .* of 1024 tokens: raise it, or set a smaller proofs\.max_tokens"
+    )
+    with pytest.raises(ConfigError, match=said):
+        checked({**given, "judge": {**judge, "prompt": "compact"}}, AdaptConfig)
+    with pytest.raises(ValueError, match=said):
+        checked(given, AdaptConfig).check_room("compact")
+    checked({**given, "proofs": {"max_tokens": 60}}, AdaptConfig).check_room("compact")
+    checked(recipe(judge=judge, benchmarks={"max_tokens": 60}), AdaptConfig).check_room("compact")
+
+
 def test_a_label_can_be_learned_over_the_whole_vocabulary() -> None:
     settings = checked(recipe(training={"label_loss": "vocabulary"}), AdaptConfig).settings("gram")
     assert role_of(Run(RunStore("none", "r"), settings, 0), "gram") == "judge"

@@ -276,6 +276,16 @@ def test_no_valid_proof_at_all_stops_the_run_with_the_reasons(tmp_path: Path, en
         select(tmp_path, encoder, engine, k=2)
 
 
+def test_prompts_for_which_no_proof_could_be_written_stop_the_run_with_what_helps(
+    tmp_path: Path, encoder: ChatEncoder
+) -> None:
+    with pytest.raises(
+        StageError,
+        match=r"no pair has a proof: 6 pairs, dropped \{'prompt_too_long': 6\}, failed \{\}\..*lower proofs\.max_tokens$",
+    ):
+        select(tmp_path, encoder, four_proofs(encoder), k=4, max_tokens=250)
+
+
 def test_without_a_prover_every_pair_is_kept_with_an_empty_rationale(tmp_path: Path, encoder: ChatEncoder) -> None:
     run = run_with(tmp_path, encoder, lambda request, j: "")
     labeled = artifact(run, "data", {"labeled.jsonl": [p.to_json() for p in PAIRS]}).ref("labeled.jsonl")
