@@ -22,7 +22,6 @@ from flows.config.parameters import AdaptConfig, AdaptTraining
 from flows.config.recipes import with_overrides
 from flows.running.carry_out import carry_out, ended, only_plan
 from flows.running.tokens import tokens_from_blocks
-from prompts.catalog import JUDGE_PROMPTS
 from tasks.adapt import Adapted, accuracy_of, adapt, task_examples
 from tasks.benchmark.sets import prepare_heldout, prepare_set
 from tasks.export import export
@@ -92,8 +91,6 @@ def adapt_judge(
     tokens_from_blocks()
     check(config)  # before anything of the judge is read
     prompt = prompt_of_judge(config.judge)
-    if config.task.prover and (prompt == SCALAR or not JUDGE_PROMPTS[prompt].has_rationale):
-        raise ValueError(f"task.prover: the judge {config.judge.path!r} writes no rationales, so a prover is of no use")
     return carry_out(config, config.settings(prompt), lambda run: learning_curve(run, config, prompt), finish)
 
 

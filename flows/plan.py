@@ -79,7 +79,7 @@ def _adaptation(config: AdaptConfig, stand_ins: Mapping[str, str]) -> PlanTarget
     except ValueError as error:
         raise PlanError(str(error)) from error
     models = roles(settings)
-    if task.prover and settings.judge_prompt.has_rationale:
+    if task.prover:
         models["prover"] = task.prover
     adapting = Adapting(task, config.training.optimization, prompt)
 

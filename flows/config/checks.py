@@ -186,7 +186,7 @@ def _model_problems(config: RunParameters, stand_ins: Mapping[str, str] = {}) ->
 
 
 def _asked(config: RunParameters) -> Iterator[str]:
-    """What is wrong with the prompt of an existing judge, which decides how long its replies are."""
+    """What is wrong with the prompt of an existing judge, which decides how it replies, and what does not go with it."""
     if not isinstance(config, AdaptConfig | BenchmarkConfig):
         return
     path = config.judge.path

@@ -164,7 +164,7 @@ class AdaptConfig(PlannedParameters):
         return self
 
     def check_room(self, prompt: str) -> None:
-        """Raises ValueError if a reply to this prompt leaves no room for the prompt itself."""
+        """Raises ValueError if a judge with this prompt cannot be adapted with these parameters."""
         self.settings(prompt)
 
     def settings(self, prompt: str) -> Settings:
@@ -173,7 +173,11 @@ class AdaptConfig(PlannedParameters):
         models = self.judge.as_models().model_copy(update={"judge_prompt": judge.name, "prover_base": self.task.prover})
         reply = (self.benchmarks.max_tokens or LabelSettings().max_tokens) if judge.has_rationale else LABEL_TOKENS
         self.judge.check_room(max(reply, self.benchmarks.max_tokens or 0))
-        if self.task.prover and judge.has_rationale:
+        if self.task.prover:
+            if not judge.has_rationale:
+                raise ValueError(
+                    f"task.prover: the judge {self.judge.path!r} writes no rationales, so a prover is of no use"
+                )
             self.judge.check_room(self.proofs.max_tokens, "proofs.max_tokens")
         training = TrainingSettings(
             **self.training.mechanics(),

@@ -15,12 +15,15 @@ from data.files import write_json, write_jsonl
 from data.store.store import RunStore
 from data.world import taste
 from flows.adapt import learning_curve, prompt_of_judge
+from flows.config.checks import problems
 from flows.config.parameters import AdaptConfig
 from flows.config.recipes import ConfigError, checked
+from flows.plan import target_of
 from tasks.adapt import Adapted, role_of
 from tasks.model.chat import ChatEncoder
 from tasks.model.engine import FakeEngine, Request
 from tasks.model.scalar import SCALAR
+from tasks.plan.assumptions import PlanError
 from tasks.report.adaptation import write_adapted
 from tasks.run.stage import Run
 from tasks.settings import JudgeSettings
@@ -108,6 +111,19 @@ def test_proofs_that_leave_no_room_for_a_prompt_are_refused_if_there_is_a_prover
         checked(given, AdaptConfig).check_room("compact")
     checked({**given, "proofs": {"max_tokens": 60}}, AdaptConfig).check_room("compact")
     checked(recipe(judge=judge, benchmarks={"max_tokens": 60}), AdaptConfig).check_room("compact")
+
+
+def test_a_prover_beside_a_judge_that_writes_no_rationales_is_refused_before_the_run(tmp_path: Path) -> None:
+    judge = Path(shutil.copytree(BASE, tmp_path / "judge"))
+    write_json(judge / "prompt.json", {"name": "compact-label"})
+    with_prover = {"pairs": [{"path": "p.jsonl"}], "prover": str(BASE)}
+    config = checked(recipe(judge={"path": str(judge), "max_tokens": 128}, task=with_prover), AdaptConfig)
+    said = f"task.prover: the judge {str(judge)!r} writes no rationales, so a prover is of no use"
+    assert problems(config)["models"] == [said]
+    with pytest.raises(ValueError, match="writes no rationales"):
+        config.check_room(SCALAR)
+    with pytest.raises(PlanError, match="writes no rationales"):
+        target_of(config)
 
 
 def test_a_label_can_be_learned_over_the_whole_vocabulary() -> None:
