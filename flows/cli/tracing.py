@@ -46,8 +46,8 @@ def trace(
             metavar="N",
             min=0,
             show_default=False,
-            help="Also show the N training examples nearest to a held-out or benchmark pair: of the last judge that was wrong "
-            "on it, or else of the last one.",
+            help="Also show the N training examples nearest to a held-out or benchmark pair: of the run's last judge that was "
+            "wrong on it, or else of its last one.",
         ),
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
@@ -71,14 +71,21 @@ def trace(
     try:
         stages = open_stages(_store(run), lambda line: print(line, file=sys.stderr))
         found = traced(stages, pair)
-        behind = nearest_to(stages, str(found.id), nearest) if nearest else None
     except NoSuchPairError as error:
         raise InputError(str(error)) from error
+    behind, nothing = None, None
+    if nearest:
+        try:
+            behind = nearest_to(stages, str(found.id), nearest)
+        except NoSuchPairError as error:  # the trace is shown all the same
+            nothing = InputError(str(error))
     if as_json:
         print(json.dumps({**found.to_json(), "nearest": behind.to_json() if behind else None}, indent=1))
-        return
-    for line in (*lines_of(found), *(nearest_lines(behind, run) if behind else ())):
-        print(_printable(line))
+    else:
+        for line in (*lines_of(found), *(nearest_lines(behind, run) if behind else ())):
+            print(_printable(line))
+    if nothing is not None:
+        raise nothing
 
 
 def _store(run: str) -> RunStore:

@@ -50,18 +50,17 @@ class Nearest:
 
 
 def nearest_to(stages: Stages, identity: str, most: int) -> Nearest:
-    """Up to `most` examples nearest to a judged pair: of the last judge that was wrong on it, or else of the last one.
+    """Up to `most` examples nearest to a judged pair: of the run's last judge that was wrong on it, or else of its last one.
 
-    Raises NoSuchPairError if no judge was measured on it, or if the judge's training sets are not in the run folder.
+    Raises NoSuchPairError if no judge of the run was measured on it, or if the judge's training sets are not in the run folder.
     """
-    judgments = list(judgments_on(stages, identity))
+    judgments = [one for one in judgments_on(stages, identity) if one["judge"] is not None]
     known = {one.manifest.name: one for one in stages.all}
     wanted = [one for one in judgments if is_wrong(one)] or judgments
     if not wanted:
         raise NoSuchPairError(f"no judge of this run was measured on {identity!r}: there is no judgment to look behind")
     judgment = wanted[-1]
-    judge = known.get(str(judgment["judge"]))
-    sets = list(_training_sets(stages, judge)) if judge is not None else []
+    sets = list(_training_sets(stages, known[judgment["judge"]]))
     if not sets:
         raise NoSuchPairError(f"the training set of the judge of {judgment['stage']} is not in the run folder")
     played = stages.read(known[judgment["stage"]], "items")

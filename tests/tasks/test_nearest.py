@@ -13,6 +13,7 @@ from data.files import write_jsonl
 from data.store.artifacts import Artifact, Counts, Input, Outcome
 from data.store.store import RunStore
 from tasks.benchmark.sets import write_set
+from tasks.model.location import Checkpoint
 from tasks.run.stage import Run
 from tasks.trust.finding import NoSuchPairError
 from tasks.trust.nearest import nearest_to
@@ -52,10 +53,22 @@ def stage(
     return run.find_or_make(name, kind, {"name": name}, inputs, body, round)
 
 
+def games(wrong: bool) -> dict[str, Sequence[dict[str, Any]]]:
+    game = {"id": "h", "cell": "", "order": "chosen_first", "vote": 0, "verdict": "B" if wrong else "A"}
+    return {"games.jsonl": [{**game, "p_first": None, "malformed": None}]}
+
+
 def judged(
-    folder: Path, sets: Sequence[Sequence[dict[str, Any]]], wrong: Sequence[bool], prompt: str = HELD
+    folder: Path,
+    sets: Sequence[Sequence[dict[str, Any]]],
+    wrong: Sequence[bool],
+    prompt: str = HELD,
+    adapted: bool = False,
 ) -> RunStore:
-    """A run whose judge of round i learned from the set i, and was wrong, or right, on the held-out pair h."""
+    """A run whose judge of round i learned from the set i, and was wrong, or right, on the held-out pair h.
+
+    If it `adapted` a judge, that one, which is not in the run, was wrong too.
+    """
     run = Run(RunStore(folder, "run"), settings_with(), 0)
     artifact(run, "data", {})
     held = {"id": "h", "prompt": prompt, "response_a": "yes", "response_b": "no", "label": "A"}
@@ -67,9 +80,10 @@ def judged(
         learned = stage(run, f"round-{i}/training-set", "training-set", {}, {"examples.jsonl": examples})
         inputs: dict[str, Input] = {"examples": learned.ref("examples.jsonl")}
         judge = stage(run, f"round-{i}/judge", "train-judge", inputs, {"checkpoint/config.jsonl": [{"i": i}]})
-        game = {"id": "h", "cell": "", "order": "chosen_first", "vote": 0, "verdict": "B" if is_wrong else "A"}
-        game |= {"p_first": None, "malformed": None}
-        stage(run, f"round-{i}/benchmark", "benchmark", {"judge": judge, "items": played}, {"games.jsonl": [game]})
+        stage(run, f"round-{i}/benchmark", "benchmark", {"judge": judge, "items": played}, games(is_wrong))
+    if adapted:
+        before: dict[str, Input] = {"judge": Checkpoint("judge", "of another run"), "items": played}
+        stage(run, "before/benchmark", "benchmark", before, games(True))
     return run.store
 
 
@@ -112,6 +126,14 @@ def test_only_what_the_last_wrong_judge_learned_is_searched(tmp_path: Path) -> N
     assert {one["id"] for one in found.nearest} == {"plain", "kettle"}
     found = nearest_to(open_stages(judged(tmp_path / "b", SETS, [False, False])), "h", 5)
     assert found.judgment["judge"] == "round-1/judge", "where none is wrong, the last"
+
+
+def test_a_judge_that_is_not_in_the_run_is_passed_over(tmp_path: Path) -> None:
+    for name, wrong, behind in (("a", [True, False], "round-0/judge"), ("b", [False, False], "round-1/judge")):
+        found = nearest_to(open_stages(judged(tmp_path / name, SETS, wrong, adapted=True)), "h", 5)
+        assert found.judgment["judge"] == behind
+    with pytest.raises(NoSuchPairError, match=r"^no judge of this run was measured on 'h'"):
+        nearest_to(open_stages(judged(tmp_path / "c", [], [], adapted=True)), "h", 5)
 
 
 def test_each_pair_is_named_once_with_its_label_as_listed_and_whose_label_it_is(tmp_path: Path) -> None:

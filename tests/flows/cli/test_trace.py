@@ -74,26 +74,25 @@ def test_a_wrong_judgment_is_followed_back_to_the_nearest_examples(run: Run) -> 
 
 
 def test_what_cannot_be_traced_is_one_line(run: Run, tmp_path: Path) -> None:
-    unlabeled = first(run, "data", "batch-1.jsonl")
-    for pair, options, said in (
-        (
-            "nowhere",
-            (),
-            "run has no pair with the id 'nowhere', with an id that begins so, or from such a FILE:ROW of a",
-        ),
-        ("", (), "several ids begin with ''"),
-        (
-            unlabeled,
-            ("--nearest", "1"),
-            f"no judge of this run was measured on '{unlabeled}': there is no judgment",
-        ),
+    for pair, said in (
+        ("nowhere", "run has no pair with the id 'nowhere', with an id that begins so, or from such a FILE:ROW of a"),
+        ("", "several ids begin with ''"),
     ):
-        done = gram_r2("trace", str(run.store.path), pair, *options)
+        done = gram_r2("trace", str(run.store.path), pair)
         assert (done.code, done.out) == (2, "")
         assert (done.err[: len(said)], done.err.count("\n")) == (said, 1)
     empty = tmp_path / "empty"
     empty.mkdir()
     assert gram_r2("trace", str(empty), "x").err == f"{empty} has no finished stage, so there is nothing to trace yet\n"
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_pair_that_no_judge_was_measured_on_is_traced_before_that_is_said(run: Run, options: tuple[str, ...]) -> None:
+    unlabeled = first(run, "data", "batch-1.jsonl")
+    traced = gram_r2("trace", str(run.store.path), unlabeled, *options)
+    done = gram_r2("trace", str(run.store.path), unlabeled, *options, "--nearest", "1")
+    assert (done.code, done.out) == (2, traced.out)
+    assert done.err == f"no judge of this run was measured on '{unlabeled}': there is no judgment to look behind\n"
 
 
 def test_a_run_in_a_store_at_a_url_is_traced_as_one_on_this_machine(
