@@ -113,11 +113,12 @@ def outcome(answers: Collection[str]) -> str:
 
 
 def gold_rows(answers: Iterable[Row], queue: Iterable[Row]) -> list[dict[str, Any]]:
-    """A record with label A or B for each pair whose annotators agree on one, with who said so and when."""
-    asked = {line["pair"]: line for line in queue}
+    """A record with label A or B for each pair whose annotators agree on one, with who said so, when, and why they were asked."""
+    asked = {line["id"]: line for line in queue}
     found = []
-    for identity, given in _by_pair(answers).items():
-        pair = pair_of(asked[identity])
+    for given in _by_pair(answers).values():
+        line = _line_of(given, asked)
+        pair = pair_of(line)
         said = [_sorted(row["answer"], pair.response_a, pair.response_b) for row in given]
         label = outcome(said)
         if label in ("A", "B"):
@@ -125,11 +126,16 @@ def gold_rows(answers: Iterable[Row], queue: Iterable[Row]) -> list[dict[str, An
                 "annotators": [row["annotator"] for row in given],
                 "answers": dict(sorted(Counter(said).items())),
                 "time": max(row["time"] for row in given),
-                "reasons": asked[identity]["reasons"],
-                "round": asked[identity]["round"],
+                "reasons": line["reasons"],
+                "round": line["round"],
             }
             found.append({**pair.to_json(), "label": label, "review": review})
     return found
+
+
+def _line_of(given: Sequence[Row], lines: Mapping[str, Row]) -> Row:
+    """Of the queues' lines, by id, the one that the latest answer to a pair is to, skips aside: queues may share pairs."""
+    return lines[max(given, key=lambda row: (row["answer"] != "skip", row["time"]))["item"]]
 
 
 def _by_pair(answers: Iterable[Row]) -> dict[str, list[Row]]:
@@ -185,8 +191,9 @@ def _unequal(counted: Counter[str]) -> int:
 
 def report(answers: Sequence[Row], queue: Iterable[Row]) -> list[str]:
     """The lines that an import prints of the pairs whose answers it has read: what became of them, and who agrees."""
-    judged = {line["pair"]: _judge_label(line) for line in queue}
-    given = {pair: [row["answer"] for row in rows] for pair, rows in _by_pair(answers).items()}
+    asked, by_pair = {line["id"]: line for line in queue}, _by_pair(answers)
+    judged = {pair: _judge_label(_line_of(rows, asked)) for pair, rows in by_pair.items()}
+    given = {pair: [row["answer"] for row in rows] for pair, rows in by_pair.items()}
     results = {pair: outcome(said) for pair, said in given.items()}
     count = Counter(results.values())
     annotators = sorted({row["annotator"] for row in answers})

@@ -90,6 +90,23 @@ def test_a_gold_label_is_for_a_response_also_if_the_run_has_exchanged_them_since
         assert report(said, queue)[2].startswith("annotators agree in 1 of 1")
 
 
+def test_reasons_round_and_the_judges_label_are_those_of_the_export_that_was_answered() -> None:
+    later = queue_line(1, reasons=["at_random"], round=2, judge_label="B") | {"id": "demo-89abcdef-0001"}
+    both = {**QUEUE, later["id"]: later}
+    for item, reasons, round, agree in (
+        ("demo-0123abcd-0001", ["near_threshold"], 1, "1 of 1"),
+        ("demo-89abcdef-0001", ["at_random"], 2, "0 of 1"),
+    ):
+        answers = [Answer(item, "anna", "A", None, "line 1")]
+        other = next(line["id"] for line in (QUEUE["demo-0123abcd-0001"], later) if line["id"] != item)
+        answers.append(Answer(other, "ben", "skip", "2026-11-27T00:00:00+00:00", "line 2"))
+        said = in_the_run(answers, both, "labeled", NOW)
+        for queue in ([*both.values()], [later, *QUEUE.values()]):
+            [row] = gold_rows(said, queue)
+            assert (row["review"]["reasons"], row["review"]["round"]) == (reasons, round)
+            assert report(said, queue)[-1].startswith(f"the judge's labels agree with the gold ones in {agree}")
+
+
 # ---- several imports -------------------------------------------------------------------------------------------------------
 
 
