@@ -46,6 +46,7 @@ class Method:
         votes = heldout["games"] / (len(ORDERS) * played.counts.rows_in)
         row = {
             "method": self.name,
+            "pretrained": any(a.manifest.kind == "pretrain" for a in self.stages),
             "accuracy": heldout["accuracy"],
             "interval": heldout["interval"],
             "tokens_trained": round(sum(m["tokens"] * m["epochs"] for m in trained)),

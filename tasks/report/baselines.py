@@ -26,10 +26,17 @@ TITLES = {
     "rationale": "with rationales",
     "self-trained": "self-trained",
 }
+_METHODS = {
+    "discriminative": "Discriminative: scores each response, trained with the Bradley-Terry loss.",
+    "label-only": "Label-only: replies with the label (Eq. 1).",
+    "gram": "GRAM: trained with label smoothing over the two labels.",
+    "rationale": "With rationales: the first judge, trained on the prover's proofs.",
+    "self-trained": "Self-trained: that judge after its last round.",
+}
+_PRETRAINED = (
+    "GRAM: pre-trained on both responses of the unlabeled pairs, then trained with label smoothing over the two labels."
+)
 _NOTES = (
-    "Discriminative: scores each response, trained with the Bradley-Terry loss. Label-only: replies with the label (Eq. 1). "
-    "GRAM: pre-trained on both responses of the unlabeled pairs, then trained with label smoothing over the two labels. With "
-    "rationales: the first judge, trained on the prover's proofs. Self-trained: that judge after its last round.",
     "Accuracy on the held-out pairs, each in both orders. Tokens trained count every pass, including prover and pre-training; "
     "tokens generated are those of proofs and votes. Time covers training and generation, not benchmarks.",
     "Points per cost are the accuracy above guessing (50%), in percentage points. Tokens per judgment are what each "
@@ -63,7 +70,11 @@ def summary(run_name: str, found: Found) -> Summary:
     table = Table(
         "The methods",
         [_shown(method, rows) for method, rows in by_method.items()],
-        (*_NOTES, f"Mean ± standard deviation over the seeds {seeds}." if many else f"One seed: {seeds}."),
+        (
+            _explained(by_method),
+            *_NOTES,
+            f"Mean ± standard deviation over the seeds {seeds}." if many else f"One seed: {seeds}.",
+        ),
     )
     intro = "Methods of training a reward model on the same labeled pairs: how accurate each one is, and what it costs."
     points = [
@@ -79,6 +90,12 @@ def summary(run_name: str, found: Found) -> Summary:
         [("Accuracy by cost", charts.accuracy_by_cost(points))],
         warnings=loud,
     )
+
+
+def _explained(by_method: Mapping[str, Sequence[Row]]) -> str:
+    """What the methods in the table are."""
+    pretrained = {"gram": _PRETRAINED} if any(row["pretrained"] for row in by_method.get("gram", ())) else {}
+    return " ".join({**_METHODS, **pretrained}[method] for method in by_method)
 
 
 def _shown(method: str, rows: Sequence[Row]) -> dict[str, str]:

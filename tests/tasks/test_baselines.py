@@ -60,6 +60,7 @@ def test_the_row_of_a_method_by_hand(run: Run) -> None:
     )
     assert Method("self-trained", stages, games).to_json() == {
         "method": "self-trained",
+        "pretrained": True,
         "accuracy": 0.8,
         "interval": [0.7, 0.9],
         "tokens_trained": 500 + 800 + 3000,

@@ -77,6 +77,15 @@ def test_the_score_of_a_drawn_set_has_its_interval() -> None:
     assert sets.rows == [{"set": "own (4 of 6)", gram: "50.0 (25.0 – 75.0)"}, {"set": "whole", gram: "60.0"}]
 
 
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_the_methods_of_the_table_are_explained_as_they_were_trained(pretrained: bool) -> None:
+    [methods, _] = summary("sides", {0: [row("gram", 0.7, pretrained=pretrained), row("rationale", 0.8)]}).tables
+    how = "pre-trained on both responses of the unlabeled pairs, then trained" if pretrained else "trained"
+    assert methods.notes[0] == (
+        f"GRAM: {how} with label smoothing over the two labels. With rationales: the first judge, trained on the prover's proofs."
+    )
+
+
 def test_without_other_sets_there_is_one_table() -> None:
     assert len(summary("sides", {0: [row("gram", 0.7, sets={}, interval=None)]}).tables) == 1
 
@@ -148,6 +157,7 @@ def test_five_methods_side_by_side(tmp_path: Path, encoder: ChatEncoder) -> None
     assert all(run.opened[a.manifest.name] for a in run.finished_stages()), "every stage reads something"
     rows = [method.to_json() for method in methods]
     assert [one["method"] for one in rows] == METHODS
+    assert [one["method"] for one in rows if one["pretrained"]] == ["gram"]
     assert [[a.manifest.name for a in method.stages] for method in methods] == [
         ["discriminative/judge"], ["label-only/judge"], ["gram/pretrained", "gram/judge"],
         ["prover", "round-0/proofs", "round-0/judge"],
@@ -216,6 +226,9 @@ def test_each_seed_is_a_run_of_its_own(tmp_path: Path, encoder: ChatEncoder) -> 
     found = compare_seeds(config, carry)
     assert list(found) == list(seeds)
     assert [[row["method"] for row in rows] for rows in found.values()] == [METHODS[:4]] * 2
+    assert not any(row["pretrained"] for rows in found.values() for row in rows), (
+        "without rounds there are no unlabeled pairs"
+    )
     held_out = [rows_of(tmp_path / f"sides-seed-{seed}/data/heldout.jsonl") for seed in seeds]
     assert held_out[0] != held_out[1]
     assert all("<svg" in (tmp_path / f"sides-seed-{seed}/report.html").read_text() for seed in seeds)
