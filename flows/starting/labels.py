@@ -3,7 +3,7 @@
 Of the responses ``answer_1`` and ``answer_2``: "answer_2", "2", 2 and "second" are B, "tie" and "both" are ties, but
 "1 (tie-break)" is not. Of the responses ``left`` and ``right``, 0 and 1 are not clear: what they mean is never guessed. Nor is
 what a column means that may be about the worse response: ``worse_a``, ``a_is_not_better``, ``toxicity_score_a``; or that only
-has the article: ``preferred_by_a_human``.
+has the article: ``preferred_by_a_human``; or whose number is that of something else: ``annotator_1_winner``, ``preferred_v2``.
 """
 
 from __future__ import annotations
@@ -31,21 +31,9 @@ _WORSE = {"worse", "worst", "loser", "loses", "lose", "losing", "lost", "loss", 
 _HIGHER = {"score", "scores", "rating", "ratings", "reward", "points", "stars", "quality", "overall", "helpfulness", "helpful",
            "correctness", "accuracy", "coherence", "usefulness", "truthfulness", "honesty"}  # fmt: skip
 """What is better the more there is of it."""
-_WHOSE = {
-    "label",
-    "human",
-    "annotator",
-    "expert",
-    "judge",
-    "gpt",
-    "llm",
-    "rm",
-    "mean",
-    "average",
-    "avg",
-    "total",
-    "final",
-}
+_WHO = {"human", "annotator", "labeler", "labeller", "expert", "judge", "rater", "grader", "evaluator", "reviewer", "worker",
+        "gpt", "llm", "rm"}  # fmt: skip
+_WHOSE = {*_WHO, "label", "mean", "average", "avg", "total", "final"}
 """Says whose marks or scores they are, or how they were made, and nothing of their direction."""
 
 
@@ -93,6 +81,9 @@ def _of_each_response(
     of_responses = set.intersection(*(set(one.words) for one in responses))
     found, others = [], []
     for one, other in pairs_in(columns, set(zip(FIRST, SECOND, strict=True))):
+        place = next(i for i, word in enumerate(one.words) if word != other.words[i])
+        if not _is_of_a_response(one.words, place, of_responses | hints | _WORSE):
+            continue
         words = set(one.words) & set(other.words) - of_responses
         if words & clear and all(word.isdigit() or word in clear | _FILLING | _WHOSE for word in words):
             found.append((one.path, other.path))
@@ -109,15 +100,29 @@ def _own_words(one: Seen, other: Seen) -> tuple[str, ...]:
 def _side_in_name(label: Seen, responses: tuple[Seen, Seen], named: Sequence[tuple[str, ...]]) -> Meaning | None:
     """The side that a column such as ``a_is_better`` is about; None if it names none, or both."""
     nouns = {*_NOUNS, *set(responses[0].words).intersection(responses[1].words)}
-    about = [set(own) <= set(label.words) and (own != ("a",) or _is_no_article(label.words, nouns)) for own in named]
+    about = [_names(label.words, own, nouns) for own in named]
     if not _BETTER & set(label.words) or about[0] == about[1]:
         return None
     return "A" if about[0] else "B"
 
 
-def _is_no_article(words: tuple[str, ...], nouns: Set[str]) -> bool:
-    """Whether the first "a" is a side: ``better_a``, ``a_is_better``, ``answer_a_wins``, but not ``chosen_by_a_human``."""
-    i = words.index("a")
+def _names(words: tuple[str, ...], own: tuple[str, ...], nouns: Set[str]) -> bool:
+    """Whether a column's name has the words of a side."""
+    if len(own) != 1 or own[0] not in (*FIRST, *SECOND):
+        return set(own) <= set(words)
+    places = [i for i, word in enumerate(words) if word == own[0] and _is_of_a_response(words, i, nouns)]
+    return any(words[i] != "a" or _is_no_article(words, i, nouns) for i in places)
+
+
+def _is_of_a_response(words: tuple[str, ...], i: int, known: Set[str]) -> bool:
+    """Whether the side at a place is that of a response: ``answer_1_score``, but not ``judge_1_score`` or ``preferred_v2``."""
+    if i == 0:
+        return words[1:] == () or words[1] not in _WHO
+    return words[i - 1] in known | _FILLING | _BETTER | _HIGHER
+
+
+def _is_no_article(words: tuple[str, ...], i: int, nouns: Set[str]) -> bool:
+    """Whether an "a" is a side: ``better_a``, ``a_is_better``, ``answer_a_wins``, but not ``chosen_by_a_human``."""
     return i == len(words) - 1 or (words[i - 1] in nouns if i else words[1] in _FILLING | _BETTER)
 
 
