@@ -123,7 +123,7 @@ def _check_columns(given: Given, files: Sequence[Found]) -> None:
     for key, names in given.items():
         if key.startswith("label_"):
             if not any(one.labels for one in maps):
-                raise ConfigError(f"--columns {key}={names[0]}: no file is read with a label column")
+                raise ConfigError(f"--columns {key}={names[0]}: no file is read with a label column: add label=COLUMN")
             continue
         for name in names:
             if not any(getattr(one, key) == name for one in maps):

@@ -27,21 +27,39 @@ from prompts.judge import COMPACT, GRAM_R2, claims, conclusion
 
 _SENTENCE = re.compile(r"[^.!?;\n]+")
 _NAME = re.compile(
-    r"(?:\b(?i:response|answer|assistant|model|option|candidate|output|completion|reply|summary|solution)\s+)?\b([AB])\b"
+    r"\b(?i:vitamin|hepatitis|influenza|grade|type|group|class|part|section|plan|team|point|step|case|option|choice|person)\s+[AB]\b"
+    r"|(?:\b(?i:response|answer|assistant|model|candidate|output|completion|reply|summary|solution)\s+)?\b([AB])\b"
 )
 _PLACE = re.compile(r"\bthe\s+(first|second)(?:\s+(?:one|response|answer|output|reply|summary))?\b", re.IGNORECASE)
-_PARTLY = re.compile(r"\b(?:better|superior|preferable)(?=\s+(?:at|in|on|for|when|where)\b)", re.IGNORECASE)
+_CLAUSE = re.compile(r"[,:]|\b(?:but|however|so)\b", re.IGNORECASE)
+_CALLED = re.compile(r"\b(?:better|superior|prefer)", re.IGNORECASE)
+_CONDITION = re.compile(r"\b(?:if|whether|unless|when)\b", re.IGNORECASE)
+_CONCEDED = re.compile(
+    r"\b(?:although|though|while|some|many|may|might|could)\b"
+    r"|(?<!think )(?<!believe )(?<!conclude )(?<!say )(?<!find )(?<!means )(?<!evident )(?<!obvious )(?<!\bclear )\bthat\b",
+    re.IGNORECASE,
+)
+"""What another person may think, or the writer does not: "although A is better", but not "I think that A is better"."""
+_PARTLY = re.compile(
+    r"\b(?:better|superior|preferable|preferred)\b"
+    r"(?!\s+(?:response|answer|reply|output|summary|solution|one)\b)"
+    r"(?!(?:\s+(?:overall|here|by far))?(?:\s+(?:than|over|to|because|since|as|due|and)\b|\s*(?:[^\w\s'’]|$)))"
+    r"|\bprefer(?:s|red)?(?=\s+Response\s+[AB]['’]s\b)",
+    re.IGNORECASE,
+)
+"""Better in one thing, which is no claim: "is better written", "is better at sums", "I prefer A's tone"."""
 
 
 def check_agreement(inputs: Inputs) -> None:
     """Raises ConfigError if most rationales of a file conclude for the response that their row's label calls worse."""
-    for found in (*inputs.labeled, *(one for one in inputs.rationale if one not in inputs.labeled)):
-        argued = found.argued() if found.source.has_rationales else []
+    for found in inputs.rationale:
+        argued = found.argued()
         n = sum(map(_is_for_the_other, argued))
         if 2 * n > len(argued):
             raise ConfigError(
                 f"{found.source.path}: {n:,} of {len(argued):,} rationales conclude for the other response: are the labels "
-                "reversed? If so, say with --columns what they mean; if not, correct the rationales"
+                "reversed? If so, say what they mean with --columns label=COLUMN, label_a=VALUE and label_b=VALUE; if not, "
+                "correct the rationales"
             )
 
 
@@ -74,17 +92,31 @@ def _concluded(source: Source, other: list[RationalePair]) -> Iterator[Mapping[s
 
 
 def _is_for_the_other(pair: RationalePair) -> bool:
-    return _argues_for(pair.rationale) not in (None, pair.label)
+    return argues_for(pair.rationale) not in (None, pair.label)
 
 
-def _argues_for(rationale: str) -> Label | None:
+def argues_for(rationale: str) -> Label | None:
     """What a prompt takes as the conclusion or, without one, the response that the last sentence with a claim calls better.
 
-    None if no sentence claims anything, or the last one that does names both. To be better at something is no claim.
+    None if no sentence claims anything, or the last one that does names both.
     """
     if concluded := conclusion(rationale, COMPACT.shape) or conclusion(rationale, GRAM_R2.shape):
         return concluded
     named = _PLACE.sub(lambda match: "Response " + ("A" if match[1].lower() == "first" else "B"), rationale)
-    named = _PARTLY.sub("good", _NAME.sub(r"Response \1", named)).replace(" wins", " is better")
-    last = next((found for one in reversed(_SENTENCE.findall(named)) if (found := claims(one))), set())
+    named = _NAME.sub(lambda match: f"Response {match[1]}" if match[1] else match[0], named.replace("*", ""))
+    named = _PARTLY.sub("good", named.replace(" wins", " is better"))
+    last = next((found for one in reversed(_SENTENCE.findall(named)) if (found := _claimed(one))), set())
     return next(iter(last)) if len(last) == 1 else None
+
+
+def _claimed(sentence: str) -> set[Label]:
+    """The responses that the writer calls better in a sentence, without a condition and not as what others may say."""
+    found: set[Label] = set()
+    for clause in _CLAUSE.split(sentence):
+        called = _CALLED.search(clause)
+        before = clause[: called.start()] if called else clause
+        if _CONDITION.search(before):
+            break
+        if not _CONCEDED.search(before):
+            found |= claims(clause)
+    return found

@@ -1,0 +1,75 @@
+"""What `gram-r2 init` takes given rationales for: which response they argue for, and what it makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from data.files import write_jsonl
+from flows.starting.conclusions import argues_for
+from tests.flows.cli.test_init import JUDGE, MODELS, run
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Response B is better formatted and a bit friendlier. However, only Response A gives the right sum.",
+        "Response B is better written",
+        "Response B is better at sums.",
+        "I prefer Response B's tone.",
+        "The rejected response is better formatted, but wrong. B is better structured.",
+        "It is unclear if Response A is better. I went with B.",
+        "It is unclear that A is better.",
+        "Whether A is better depends on taste.",
+        "If one likes brevity, A is better.",
+        "Although Response A is better, I went with B.",
+        "Some may say Response A is better. I disagree.",
+        "Vitamin A is better absorbed with fat. Vitamin A is better.",
+        "Response 1 chose option B, which is right: option B is better.",
+        "Response A is not better.",
+    ],
+)
+def test_what_is_better_in_one_thing_or_in_others_eyes_is_not_argued_for(text: str) -> None:
+    assert argues_for(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Response A is clearly better: it says more.",
+        "Response B is better written, but Response A is better.",
+        "Although B is friendlier, Response A is better because it asks if B is.",
+        "B does not answer, so A is better.",
+        "I think that A is better overall.",
+        "A is the better answer to it.",
+        "The better response is **A**.",
+        "I prefer A.",
+        "A is superior to B.",
+        "The first one wins.",
+    ],
+)
+def test_what_is_called_better_is_argued_for(text: str) -> None:
+    assert argues_for(text) == "A"
+
+
+def argued(path: Path, rationales: Sequence[str], labels: str = "AB") -> str:
+    """A file of 20 records with these labels in turn, each with one of the rationales, in turn too."""
+    rows = [{"prompt": f"{i}?", "response_a": "Yes.", "response_b": "No.", "label": labels[i % 2]} for i in range(20)]
+    write_jsonl(path, [{**row, "rationale": rationales[i % len(rationales)]} for i, row in enumerate(rows)])
+    return str(path)
+
+
+def test_reversed_labels_are_asked_about_where_the_rationales_are_read_and_can_be_said(tmp_path: Path) -> None:
+    pairs = argued(tmp_path / "pairs.jsonl", ["So A is better.", "So B is better."], labels="BA")
+    said = run(str(tmp_path / "own"), "--labeled", pairs, *MODELS)
+    assert said.exit_code == 2
+    assert "say what they mean with --columns label=COLUMN, label_a=VALUE and label_b=VALUE" in said.stderr
+    columns = ("--columns", "label=label", "--columns", "label_a=B", "--columns", "label_b=A")
+    assert run(str(tmp_path / "own"), "--labeled", pairs, *columns, *MODELS).exit_code == 0
+    said = run(str(tmp_path / "two"), "--labeled", pairs, *columns[2:], *MODELS)
+    assert "no file is read with a label column: add label=COLUMN" in said.stderr
+    for flow in ("gram", "benchmark"):
+        given = ("--labeled", pairs, "--judge", JUDGE, "--gpus", "0", "--flow", flow)
+        assert run(str(tmp_path / flow), *given).exit_code == 0
