@@ -23,12 +23,15 @@ from flows.config.recipes import ConfigError
 from flows.starting.copies import CONCLUDED, write_copies
 from flows.starting.files import LOOKED_AT, find, shapes
 from flows.starting.inputs import Inputs
+from flows.starting.seen import Seen
 from prompts.judge import COMPACT, GRAM_R2, claims, conclusion
 
 _SENTENCE = re.compile(r"[^.!?;\n]+")
+_NOUN = r"(?i:response|answer|assistant|model|candidate|output|completion|reply|summary|solution)"
+_OTHER_THING = r"(?i:vitamin|hepatitis|grade|type|group|class|part|section|plan|team|point|step|option|choice|person)"
 _NAME = re.compile(
-    r"\b(?i:vitamin|hepatitis|influenza|grade|type|group|class|part|section|plan|team|point|step|case|option|choice|person)\s+[AB]\b"
-    r"|(?:\b(?i:response|answer|assistant|model|candidate|output|completion|reply|summary|solution)\s+)?\b([AB])\b"
+    rf"\b{_OTHER_THING}\s+[AB]\b"
+    rf"|\b{_NOUN}(?:(?:\s*#?|-)([AB]|\d(?!\.\d))|_([ABab]|\d))\b|\b([AB])\b"
 )
 _PLACE = re.compile(r"\bthe\s+(first|second)(?:\s+(?:one|response|answer|output|reply|summary))?\b", re.IGNORECASE)
 _CLAUSE = re.compile(r"[,:]|\b(?:but|however|so)\b", re.IGNORECASE)
@@ -54,7 +57,8 @@ def check_agreement(inputs: Inputs) -> None:
     """Raises ConfigError if most rationales of a file conclude for the response that their row's label calls worse."""
     for found in inputs.rationale:
         argued = found.argued()
-        n = sum(map(_is_for_the_other, argued))
+        numbers = _numbers(found.source)
+        n = sum(_is_for_the_other(pair, numbers) for pair in argued)
         if 2 * n > len(argued):
             raise ConfigError(
                 f"{found.source.path}: {n:,} of {len(argued):,} rationales conclude for the other response: are the labels "
@@ -80,10 +84,11 @@ def with_conclusions(inputs: Inputs, folder: Path) -> tuple[Inputs, int]:
 
 
 def _concluded(source: Source, other: list[RationalePair]) -> Iterator[Mapping[str, Any]]:
+    numbers = _numbers(source)
     for item in read_source(source.model_copy(update={"max_malformed": 20 * LOOKED_AT}), "rationale", seed=0):
         if isinstance(item, Dropped):
             continue
-        if _is_for_the_other(item):
+        if _is_for_the_other(item, numbers):
             other.append(item)
             continue
         text = item.rationale.rstrip()
@@ -91,22 +96,37 @@ def _concluded(source: Source, other: list[RationalePair]) -> Iterator[Mapping[s
         yield {**item.to_json(), "rationale": f"{text}{end} So {item.label} is better."}
 
 
-def _is_for_the_other(pair: RationalePair) -> bool:
-    return argues_for(pair.rationale) not in (None, pair.label)
+def _numbers(source: Source) -> Mapping[str, Label]:
+    """The response that each number names: 1 and 2, or the numbers in the names of the columns, such as 0 and 1."""
+    columns = source.columns
+    first, second = (set(Seen(getattr(columns, key, None) or "").words) for key in ("response_a", "response_b"))
+    own = [*filter(str.isdigit, first - second)], [*filter(str.isdigit, second - first)]
+    return {own[0][0]: "A", own[1][0]: "B"} if all(own) else {"1": "A", "2": "B"}
 
 
-def argues_for(rationale: str) -> Label | None:
+def _is_for_the_other(pair: RationalePair, numbers: Mapping[str, Label]) -> bool:
+    return argues_for(pair.rationale, numbers) not in (None, pair.label)
+
+
+def argues_for(rationale: str, numbers: Mapping[str, Label]) -> Label | None:
     """What a prompt takes as the conclusion or, without one, the response that the last sentence with a claim calls better.
 
-    None if no sentence claims anything, or the last one that does names both.
+    None if no sentence claims anything, or the last one that does names both. `numbers` are names of the responses.
     """
     if concluded := conclusion(rationale, COMPACT.shape) or conclusion(rationale, GRAM_R2.shape):
         return concluded
     named = _PLACE.sub(lambda match: "Response " + ("A" if match[1].lower() == "first" else "B"), rationale)
-    named = _NAME.sub(lambda match: f"Response {match[1]}" if match[1] else match[0], named.replace("*", ""))
+    named = _NAME.sub(lambda match: _by_letter(match, numbers), named.replace("*", ""))
     named = _PARTLY.sub("good", named.replace(" wins", " is better"))
     last = next((found for one in reversed(_SENTENCE.findall(named)) if (found := _claimed(one))), set())
     return next(iter(last)) if len(last) == 1 else None
+
+
+def _by_letter(name: re.Match[str], numbers: Mapping[str, Label]) -> str:
+    """What names a response as "Response A" or "Response B"; anything else as it is."""
+    side = next(filter(None, name.groups()), "").upper()
+    letter = numbers.get(side, side)
+    return f"Response {letter}" if letter in ("A", "B") else name[0]
 
 
 def _claimed(sentence: str) -> set[Label]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from data.files import write_jsonl
+from data.records import Label
 from flows.starting.conclusions import argues_for
 from tests.flows.cli.test_init import JUDGE, MODELS, run
+
+NUMBERS: Mapping[str, Label] = {"1": "A", "2": "B"}
 
 
 @pytest.mark.parametrize(
@@ -29,10 +32,11 @@ from tests.flows.cli.test_init import JUDGE, MODELS, run
         "Vitamin A is better absorbed with fat. Vitamin A is better.",
         "Response 1 chose option B, which is right: option B is better.",
         "Response A is not better.",
+        "Response 1.5 is better than answer 3.",
     ],
 )
 def test_what_is_better_in_one_thing_or_in_others_eyes_is_not_argued_for(text: str) -> None:
-    assert argues_for(text) is None
+    assert argues_for(text, NUMBERS) is None
 
 
 @pytest.mark.parametrize(
@@ -48,10 +52,15 @@ def test_what_is_better_in_one_thing_or_in_others_eyes_is_not_argued_for(text: s
         "I prefer A.",
         "A is superior to B.",
         "The first one wins.",
+        "Answer 2 is worse. Answer 1 is better.",
+        "Response #1 is better than response #2.",
+        "I prefer model_a.",
+        "So assistant_1 is better.",
+        "Model-1 is better.",
     ],
 )
 def test_what_is_called_better_is_argued_for(text: str) -> None:
-    assert argues_for(text) == "A"
+    assert argues_for(text, NUMBERS) == "A"
 
 
 def argued(path: Path, rationales: Sequence[str], labels: str = "AB") -> str:
@@ -73,3 +82,14 @@ def test_reversed_labels_are_asked_about_where_the_rationales_are_read_and_can_b
     for flow in ("gram", "benchmark"):
         given = ("--labeled", pairs, "--judge", JUDGE, "--gpus", "0", "--flow", flow)
         assert run(str(tmp_path / flow), *given).exit_code == 0
+
+
+@pytest.mark.parametrize("numbers", ["12", "01"])
+def test_rationales_that_name_responses_by_number_are_checked(tmp_path: Path, numbers: str) -> None:
+    rows = [
+        {"question": f"{i}?", f"answer_{numbers[0]}": "Yes.", f"answer_{numbers[1]}": "No.",
+         "winner": f"answer_{numbers[i % 2]}", "why": f"Answer {numbers[(i + (i < 4)) % 2]} is better."} for i in range(20)
+    ]  # fmt: skip
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    said = run(str(tmp_path / "own"), "--labeled", str(tmp_path / "pairs.jsonl"), *MODELS)
+    assert "4 that conclude for the other response were left out" in " ".join(said.output.split())
