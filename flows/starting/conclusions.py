@@ -21,7 +21,7 @@ from data.sources.source import Source
 from data.sources.sources import Dropped, read_source
 from flows.config.recipes import ConfigError
 from flows.starting.copies import CONCLUDED, write_copies
-from flows.starting.files import LOOKED_AT, find, shapes
+from flows.starting.files import LOOKED_AT, find
 from flows.starting.inputs import Inputs
 from flows.starting.seen import Seen
 from prompts.judge import COMPACT, GRAM_R2, claims, conclusion
@@ -68,13 +68,14 @@ def check_agreement(inputs: Inputs) -> None:
 
 
 def lacks_conclusions(inputs: Inputs) -> bool:
-    """Whether there are rationales for self-training, none in a form that a prompt asks for."""
-    there = inputs.flow == "self-train" and any(one.usable("rationale") for one in inputs.rationale)
-    return there and not any(shapes(inputs.rationale).values())
+    """Whether rationales for self-training lack the last sentence of the compact form, and most have no headings either."""
+    argued = [pair.rationale for found in inputs.rationale for pair in found.argued()]
+    headed = sum(conclusion(text, GRAM_R2.shape) is not None for text in argued)
+    return 2 * headed <= len(argued) and any(conclusion(text, COMPACT.shape) is None for text in argued)
 
 
 def with_conclusions(inputs: Inputs, folder: Path) -> tuple[Inputs, int]:
-    """The inputs with the rationales copied to the folder, as records, each with its conclusion; and how many are left out
+    """The inputs with the rationales copied to the folder, as records, each ending with its conclusion; and how many are left out
     because they conclude for the other response.
     """
     other: list[RationalePair] = []
@@ -92,8 +93,10 @@ def _concluded(source: Source, other: list[RationalePair]) -> Iterator[Mapping[s
             other.append(item)
             continue
         text = item.rationale.rstrip()
-        end = "" if text.endswith((".", "!", "?")) else "."
-        yield {**item.to_json(), "rationale": f"{text}{end} So {item.label} is better."}
+        if conclusion(text, COMPACT.shape) is None:
+            end = "" if text.endswith((".", "!", "?")) else "."
+            text += f"{end} So {item.label} is better."
+        yield {**item.to_json(), "rationale": text}
 
 
 def _numbers(source: Source) -> Mapping[str, Label]:

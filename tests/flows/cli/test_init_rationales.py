@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 
 from data.files import write_jsonl
 from data.records import Label
+from flows.config.parameters import SelfTrainConfig
 from flows.starting.conclusions import argues_for
-from tests.flows.cli.test_init import JUDGE, MODELS, run
+from tests.flows.cli.test_init import JUDGE, MODELS, loaded, run
 
 NUMBERS: Mapping[str, Label] = {"1": "A", "2": "B"}
 
@@ -93,3 +95,30 @@ def test_rationales_that_name_responses_by_number_are_checked(tmp_path: Path, nu
     write_jsonl(tmp_path / "pairs.jsonl", rows)
     said = run(str(tmp_path / "own"), "--labeled", str(tmp_path / "pairs.jsonl"), *MODELS)
     assert "4 that conclude for the other response were left out" in " ".join(said.output.split())
+
+
+HEADED = "Feedback:\nBoth are short.\n\nComparision:\nOne is right.\n\nConclusion:\nResponse {} is better."
+
+
+@pytest.mark.parametrize(
+    ("texts", "copied"),
+    [
+        (["It is right. So {} is better."], None),
+        ([HEADED], None),
+        ([HEADED, HEADED, HEADED, "It is right."], None),
+        (["It is right. So {} is better.", "It is right"], ["It is right. So A is better.", "It is right. So B is better."]),
+        (["It is right.", HEADED], ["It is right. So A is better.", HEADED.format("B") + " So B is better."]),
+    ],
+)  # fmt: skip
+def test_a_rationale_in_the_right_form_does_not_make_the_others_useless(
+    tmp_path: Path, texts: list[str], copied: list[str] | None
+) -> None:
+    pairs = argued(tmp_path / "pairs.jsonl", [text.format("AB"[i % 2]) for i, text in enumerate(texts * 2)])
+    assert run(str(tmp_path / "own"), "--labeled", pairs, *MODELS).exit_code == 0
+    config = loaded(tmp_path / "own")
+    assert isinstance(config, SelfTrainConfig)
+    assert config.models.judge_prompt == ("gram-r2" if texts[0] == HEADED else "compact")
+    path = Path(config.data.rationale[0].path)
+    assert (path.parent.name == "prepared") is (copied is not None)
+    if copied is not None:
+        assert [json.loads(line)["rationale"] for line in path.read_text().splitlines()] == copied * 10
