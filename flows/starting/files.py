@@ -5,7 +5,7 @@ Known formats are recognized by reading the first rows, as ``gram-r2 describe`` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from data.records import RationalePair, pair_key
+from data.sources.adapters import columns_read
 from data.sources.catalog import DATASETS
 from data.sources.fields import Row, outermost
 from data.sources.ids import Ids
@@ -155,6 +156,7 @@ def _decided(
     rows = [row for row in first if isinstance(row, Mapping)]
     if not rows:
         raise ConfigError(f"{path}: its rows are not objects with columns")
+    python = [one.path for one in columns_seen(rows) if one.is_python_text]
     mine = _of_this_file(rows, given)
     problem = problem_with(source, format) if format is not None else ""
     why = f"the format {format} does not read it ({problem})" if problem else "no known format reads it"
@@ -162,6 +164,7 @@ def _decided(
         tried = _formats(source, path, format)
         lost = _lost(tried[0], rows, labeled) if tried else ""
         if tried and (format == tried[0].format or not lost):
+            _check_cells(path, python, columns_read(rows[0], tried[0].format, None))
             return tried[0], f"format {tried[0].format}, which reads its first rows"
         why = f"the format {tried[0].format} reads it, but {lost}" if tried else why
     guess = guess_columns(rows, mine, labeled)
@@ -170,6 +173,8 @@ def _decided(
         more = {key: [*mine[key], *said[key]] for key in mine.keys() & said.keys() if key.startswith("label_")}
         mine = {**mine, **said, **more}
         guess = guess_columns(rows, mine, labeled)
+    named = {str(name) for name in guess.columns.values()}
+    _check_cells(path, python, named if guess.complete else python)
     if not guess.complete:
         raise ConfigError(_incomplete(f"{path}: {why}", guess, rows))
     try:
@@ -177,6 +182,15 @@ def _decided(
         return Source.model_validate({**source.model_dump(), **columns}), "a column map, guessed from names and values"
     except ValidationError as error:
         raise ConfigError(f"{path}: {in_one_line(Source, error)}") from error
+
+
+def _check_cells(path: str, python: Sequence[str], read: Collection[str]) -> None:
+    """Raises ConfigError if one of the columns with Python text is read: the judge would be shown its source."""
+    if shown := [name for name in python if name in read]:
+        raise ConfigError(
+            f"{path}: the column {shown[0]!r} has conversations written as Python text, as pandas writes them to a CSV file: "
+            "write the table as .jsonl or .parquet, or JSON in its cells"
+        )
 
 
 def _of_this_file(rows: Sequence[Row], given: Given) -> Given:

@@ -21,6 +21,7 @@ from data.sources.fields import Row, is_empty
 Kind = Literal["text", "conversation", "number", "flag", "other"]
 _DEEPEST = 3
 _WORD = re.compile(r"[^\W\d_]+|\d+")
+_PYTHON = re.compile(r"\s*(?:array\()?\[?\s*\{'(?:role|content|from|value)'\s*:")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -56,6 +57,11 @@ class Seen:
     def is_json_list(self) -> bool:
         """Whether most are lists of texts written as JSON, as in Chatbot Arena's CSV file; a text in it may be missing."""
         return self._are_most(_is_json_list)
+
+    @property
+    def is_python_text(self) -> bool:
+        """Whether most are conversations written as Python does: pandas writes lists of a table to a CSV file in this way."""
+        return self._are_most(lambda value: isinstance(value, str) and _PYTHON.match(value) is not None)
 
     def _are_most(self, fits: Callable[[object], bool]) -> bool:
         return 2 * sum(map(fits, self.values)) > len(self.values)

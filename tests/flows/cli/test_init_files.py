@@ -228,3 +228,23 @@ def test_the_commands_that_are_printed_can_be_typed(tmp_path: Path, monkeypatch:
         said = run(folder, *given)
         assert said.exit_code == 0, said.output
         assert f"gram-r2 check {typed} " in said.output
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_conversations_written_as_python_text_are_refused_where_they_are_read(tmp_path: Path, array: bool) -> None:
+    def written(*texts: str) -> str:
+        turns = [{"content": text, "role": role} for text, role in zip(texts, ("user", "assistant"), strict=False)]
+        return str(turns).replace("}, {", "}\n {") if array else str(turns)
+
+    rows = [{"chosen": written(f"{i}?", "Yes."), "rejected": written(f"{i}?", "No.")} for i in range(8)]
+    plain = [{"prompt": f"{i}?", "chosen": "Yes.", "rejected": "No."} for i in range(8)]
+    path = tmp_path / "pairs.jsonl"
+    for i, given in enumerate((rows, [{**row, **own} for row, own in zip(plain, rows, strict=True)])):
+        write_jsonl(path, given)
+        with pytest.raises(
+            ConfigError, match=r"the column 'chosen' has conversations written as Python text.*as \.jsonl or"
+        ):
+            find(str(path), labeled=i == 0)
+    # A column that is not read may hold anything.
+    write_jsonl(path, [{**row, "messages": own["chosen"]} for row, own in zip(plain, rows, strict=True)])
+    assert find(str(path), labeled=True).source.format == "chosen-rejected"
