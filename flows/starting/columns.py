@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,9 +63,18 @@ class Guess:
         return not self.missing and not self.unclear
 
 
-def has_rationale_column(names: Sequence[str]) -> bool:
-    """Whether a column's name says that it argues for the label."""
-    return any(_rank(Seen(name), _RATIONALE) is not None for name in names)
+def has_rationale_column(rows: Sequence[Row], names: Set[str]) -> bool:
+    """Whether one of these columns argues for the label, by its name and its texts."""
+    seen = [one for one in columns_seen(rows) if {one.path, one.path.partition(".")[0]} & names]
+    return any(one.kind == "text" and _rank(one, _RATIONALE) is not None and not _is_code(one) for one in seen)
+
+
+def _is_code(column: Seen) -> bool:
+    """Whether a column says something about a rationale, or for short: ``feedback_type``, ``reason`` that is "accuracy"."""
+    repeated = len(column.distinct) * 2 <= len(column.values)
+    sentences = any(str(value).rstrip().endswith((".", "!", "?")) for value in column.values)
+    about = not {*column.words[-1:]}.isdisjoint(_FACTS | _MEASURES)
+    return about or (_is_one_of_few(column) and repeated and not sentences)
 
 
 def guess_columns(rows: Sequence[Row], given: Mapping[str, Sequence[str]] = {}, labeled: bool = True) -> Guess:
@@ -81,7 +90,8 @@ def guess_columns(rows: Sequence[Row], given: Mapping[str, Sequence[str]] = {}, 
         _label(guess, seen, given)
     elif not labeled:
         _leave_out(guess, ("label", "is_a", "is_b", "is_tie", "score_a", "score_b", "rationale"))
-    if labeled and (found := _best_named(_free(guess, seen, "text"), _RATIONALE)) and "rationale" not in guess.columns:
+    texts = [one for one in _free(guess, seen, "text") if not _is_code(one)]
+    if labeled and (found := _best_named(texts, _RATIONALE)) and "rationale" not in guess.columns:
         guess.columns["rationale"] = found.path
     identity = next((one for one in seen.values() if one.path.lower() in _IDS and one.unique), None)
     if identity is not None and "id" not in guess.columns and not isinstance(identity.values[0], float | bool):
@@ -203,9 +213,13 @@ def _named_as_label(guess: Guess, seen: Mapping[str, Seen]) -> list[Seen]:
 
 
 def _is_label(column: Seen) -> bool:
+    return _is_one_of_few(column) and "tie" not in column.words and _rank(column, _LABEL) is not None
+
+
+def _is_one_of_few(column: Seen) -> bool:
+    """Whether its values are a few short ones."""
     short = all(isinstance(one, str | int | float) and len(str(one)) <= _LONGEST_VALUE for one in column.values)
-    few = len(column.distinct) <= _MOST_VALUES and "tie" not in column.words
-    return bool(column.values) and short and few and _rank(column, _LABEL) is not None
+    return bool(column.values) and short and len(column.distinct) <= _MOST_VALUES
 
 
 def _marks_or_scores(guess: Guess, seen: Mapping[str, Seen]) -> None:

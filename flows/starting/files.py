@@ -232,7 +232,7 @@ def _lost(source: Source, rows: Sequence[Row], labeled: bool) -> str:
         return "would show JSON text to the judge"
     if labeled and unread and not _has_a_label(source):
         return "finds no labels (if it has none, give it as --unlabeled)"
-    if labeled and not source.has_rationales and has_rationale_column(unread):
+    if labeled and not source.has_rationales and has_rationale_column(rows, set(unread)):
         return "not its rationales"
     return ""
 

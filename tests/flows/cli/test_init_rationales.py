@@ -11,8 +11,11 @@ import pytest
 from data.files import write_jsonl
 from data.records import Label
 from flows.config.parameters import SelfTrainConfig
+from flows.starting.columns import guess_columns
 from flows.starting.conclusions import argues_for
+from flows.starting.files import find
 from tests.flows.cli.test_init import JUDGE, MODELS, loaded, run
+from tests.flows.cli.test_init_columns import FIRST, OWN, PROMPTS, SECOND, N, rows
 
 NUMBERS: Mapping[str, Label] = {"1": "A", "2": "B"}
 
@@ -122,3 +125,23 @@ def test_a_rationale_in_the_right_form_does_not_make_the_others_useless(
     assert (path.parent.name == "prepared") is (copied is not None)
     if copied is not None:
         assert [json.loads(line)["rationale"] for line in path.read_text().splitlines()] == copied * 10
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_one"),
+    [
+        ("reason", ["accuracy", "more helpful"], False),
+        ("reasoning_effort", "high", False),
+        ("feedback_source", [f"Annotator number {i}" for i in range(N)], False),
+        ("comment_id", [f"c-{i}" for i in range(N)], False),
+        ("reason", [f"Sum {i} is right" for i in range(N)], True),
+        ("feedback", "It is right.", True),
+        ("model_feedback", [f"It says {i} more." for i in range(N)], True),
+    ],
+)
+def test_a_code_is_no_rationale(tmp_path: Path, name: str, value: object, is_one: bool) -> None:
+    own = guess_columns(rows(**OWN, better=[1, 2], **{name: value}))
+    assert (own.columns.get("rationale") == name, own.complete) == (is_one, True)
+    write_jsonl(tmp_path / "a.jsonl", rows(prompt=PROMPTS, chosen=FIRST, rejected=SECOND, **{name: value}))
+    source = find(str(tmp_path / "a.jsonl"), labeled=True).source
+    assert source.format == ("columns" if is_one else "chosen-rejected")
