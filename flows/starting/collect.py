@@ -93,6 +93,8 @@ def collect(name: str, options: Options, person: Person) -> Inputs:
             continue
         path = getattr(options, what) or person.ask(_ASKED[what], "")
         found = file(what, path, what != "unlabeled") if path else None
+        if found and path and what == "rationale":
+            _check_argued(path, found)
         more[what] = found if what != "rationale" else (found,) if found else ()
     machine = this_machine(_gpus(options, person))
     judge = _judge(options, person, machine.gpus)
@@ -115,6 +117,15 @@ def _check_used(options: Options) -> None:
         raise ConfigError(f"--prover: the flow {options.flow} has none: leave it out")
     if options.flow == "benchmark" and len(options.labeled) > 1:
         raise ConfigError("--labeled: give one file for the flow benchmark, and add more sets to its recipe")
+
+
+def _check_argued(path: str, found: Found) -> None:
+    """Raises ConfigError if a file that was given for its rationales has none that can be used."""
+    if not found.source.has_rationales:
+        raise ConfigError(f"{path}: no column has rationales: name it with --columns rationale=COLUMN")
+    if not found.usable("rationale"):
+        first = found.survey.no_rationale
+        raise ConfigError(f"{path}: no rationale can be used; the first: {first.where}: {first.detail}")
 
 
 def _check_columns(given: Given, files: Sequence[Found]) -> None:

@@ -34,6 +34,8 @@ _NAME = re.compile(
     rf"|\b{_NOUN}(?:(?:\s*#?|-)([AB]|\d(?!\.\d))|_([ABab]|\d))\b|\b([AB])\b"
 )
 _PLACE = re.compile(r"\bthe\s+(first|second)(?:\s+(?:one|response|answer|output|reply|summary))?\b", re.IGNORECASE)
+_ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
+_TAG = re.compile(r"</?(?:think|answer)>")
 _CLAUSE = re.compile(r"[,:]|\b(?:but|however|so)\b", re.IGNORECASE)
 _CALLED = re.compile(r"\b(?:better|superior|prefer)", re.IGNORECASE)
 _CONDITION = re.compile(r"\b(?:if|whether|unless|when)\b", re.IGNORECASE)
@@ -68,10 +70,21 @@ def check_agreement(inputs: Inputs) -> None:
 
 
 def lacks_conclusions(inputs: Inputs) -> bool:
-    """Whether rationales for self-training lack the last sentence of the compact form, and most have no headings either."""
-    argued = [pair.rationale for found in inputs.rationale for pair in found.argued()]
-    headed = sum(conclusion(text, GRAM_R2.shape) is not None for text in argued)
-    return 2 * headed <= len(argued) and any(conclusion(text, COMPACT.shape) is None for text in argued)
+    """Whether rationales for self-training have the tags of a judge's reply, or lack its prompt's last sentence."""
+    texts = [pair.rationale for found in inputs.rationale for pair in found.argued()]
+    headed = _are_headed(inputs)
+    return any(_TAG.search(text) or not (headed or conclusion(text, COMPACT.shape)) for text in texts)
+
+
+def _are_headed(inputs: Inputs) -> bool:
+    """Whether most rationales have the headings that the released judge's prompt asks for, and need no other conclusion."""
+    texts = [_without_tags(pair.rationale) for found in inputs.rationale for pair in found.argued()]
+    return 2 * sum(conclusion(text, GRAM_R2.shape) is not None for text in texts) > len(texts)
+
+
+def _without_tags(rationale: str) -> str:
+    """The text of a judge's whole reply, ``<think> … </think><answer>A</answer>``, without its answer; others as they are."""
+    return _TAG.sub("", _ANSWER.sub("", rationale)).strip()
 
 
 def with_conclusions(inputs: Inputs, folder: Path) -> tuple[Inputs, int]:
@@ -79,12 +92,13 @@ def with_conclusions(inputs: Inputs, folder: Path) -> tuple[Inputs, int]:
     because they conclude for the other response.
     """
     other: list[RationalePair] = []
-    rows = chain.from_iterable(_concluded(found.source, other) for found in inputs.rationale)
+    headed = _are_headed(inputs)
+    rows = chain.from_iterable(_concluded(found.source, headed, other) for found in inputs.rationale)
     write_copies(folder, {CONCLUDED: rows})
     return replace(inputs, rationale=(find(str((folder / CONCLUDED).absolute()), labeled=True),)), len(other)
 
 
-def _concluded(source: Source, other: list[RationalePair]) -> Iterator[Mapping[str, Any]]:
+def _concluded(source: Source, headed: bool, other: list[RationalePair]) -> Iterator[Mapping[str, Any]]:
     numbers = _numbers(source)
     for item in read_source(source.model_copy(update={"max_malformed": 20 * LOOKED_AT}), "rationale", seed=0):
         if isinstance(item, Dropped):
@@ -92,10 +106,10 @@ def _concluded(source: Source, other: list[RationalePair]) -> Iterator[Mapping[s
         if _is_for_the_other(item, numbers):
             other.append(item)
             continue
-        text = item.rationale.rstrip()
-        if conclusion(text, COMPACT.shape) is None:
-            end = "" if text.endswith((".", "!", "?")) else "."
-            text += f"{end} So {item.label} is better."
+        text = _without_tags(item.rationale)
+        if not headed and conclusion(text, COMPACT.shape) is None:
+            end = "" if text.endswith((".", "!", "?")) or not text else "."
+            text = f"{text}{end} So {item.label} is better.".strip()
         yield {**item.to_json(), "rationale": text}
 
 
@@ -116,6 +130,10 @@ def argues_for(rationale: str, numbers: Mapping[str, Label]) -> Label | None:
 
     None if no sentence claims anything, or the last one that does names both. `numbers` are names of the responses.
     """
+    answers = {numbers.get(answer, answer) for answer in _ANSWER.findall(rationale)}
+    if answers in ({"A"}, {"B"}):
+        return "A" if "A" in answers else "B"
+    rationale = _without_tags(rationale)
     if concluded := conclusion(rationale, COMPACT.shape) or conclusion(rationale, GRAM_R2.shape):
         return concluded
     named = _PLACE.sub(lambda match: "Response " + ("A" if match[1].lower() == "first" else "B"), rationale)

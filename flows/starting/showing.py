@@ -10,7 +10,7 @@ from data.sources.unread import named_unread_files
 from flows.starting.files import Found
 from prompts.template import render_conversation
 from tasks.describe.layout import heading, named, quoted, shortened
-from tasks.describe.survey import Example, Survey
+from tasks.describe.survey import NO_TEXT, Example, Survey
 
 _COLUMN = 16
 _LONGEST = 240
@@ -38,6 +38,10 @@ def as_found(what: str, path: str, found: Found) -> list[str]:
     if what in ("labeled", "rationale") and found.source.has_rationales:
         usable += f", {found.usable('rationale'):,} of them with a rationale"
     lines.append(named("rows", usable, _COLUMN))
+    lacking = found.survey.no_rationale
+    if lacking.n and lacking.detail != NO_TEXT and what in ("labeled", "rationale"):
+        first = f"{lacking.where.rsplit('/', 1)[-1]}: {lacking.detail}"
+        lines.append(named("no rationale", f"{lacking.n:,} pairs; the first: {first}", _COLUMN))
     if what in ("labeled", "rationale") and columns is not None and columns.rationale and columns.chosen:
         lines.append(named("note", _WITHOUT_PLACES, _COLUMN))
     lines += [named("dropped", why, _COLUMN) for why in _dropped(found.survey, labeled=what != "unlabeled")]

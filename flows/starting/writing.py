@@ -47,8 +47,8 @@ def write(folder: Path, options: Options, person: Person, force: bool = False) -
         inputs, n_other = with_conclusions(inputs, folder)
         left_out = f" {n_other:,} that conclude for the other response were left out." if n_other else ""
         notes.append(
-            "Not all rationales end as a judge's prompt asks for, with the sentence 'So A is better.' (or B): they were "
-            f"copied to {CONCLUDED} in {folder} with that sentence after those that lack it.{left_out} Read some of them."
+            "Not all rationales end as a judge's prompt asks for, with the sentence 'So A is better.' (or B) and no tags: they "
+            f"were copied to {CONCLUDED} in {folder}, and put into this form.{left_out} Read some of them."
         )
     made = draft(inputs)
     # Before the file is written: a recipe that its own flow refuses would be a mistake of ours.

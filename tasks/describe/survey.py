@@ -28,6 +28,7 @@ from prompts.judge import JudgePrompt
 from tasks.describe.columns import Columns
 
 EXAMPLES = 2
+NO_TEXT = "no text argues for the label"
 TEXTS = ("prompt", "response", "judge's whole prompt")
 
 
@@ -130,7 +131,7 @@ class _Reading:
         except RecordError as error:
             return [None] * n, problem_of(error)
         texts: list[str | None] = []
-        problem = "no text argues for the label"
+        problem = NO_TEXT
         for candidate in reasoned:
             unusable = self._unusable(candidate, "rationale")
             texts.append(

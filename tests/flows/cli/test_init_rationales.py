@@ -62,6 +62,8 @@ def test_what_is_better_in_one_thing_or_in_others_eyes_is_not_argued_for(text: s
         "I prefer model_a.",
         "So assistant_1 is better.",
         "Model-1 is better.",
+        "<think> B is shorter. </think><answer>A</answer>",
+        "<think> B is shorter. </think> A is better.",
     ],
 )
 def test_what_is_called_better_is_argued_for(text: str) -> None:
@@ -110,17 +112,19 @@ HEADED = "Feedback:\nBoth are short.\n\nComparision:\nOne is right.\n\nConclusio
         ([HEADED], None),
         ([HEADED, HEADED, HEADED, "It is right."], None),
         (["It is right. So {} is better.", "It is right"], ["It is right. So A is better.", "It is right. So B is better."]),
+        (["<think> It is right. </think><answer>{}</answer>"], ["It is right. So A is better.", "It is right. So B is better."]),
+        (["<think>\n" + HEADED + "\n</think>\n<answer>\n{}\n</answer>"], [HEADED.format("A"), HEADED.format("B")]),
         (["It is right.", HEADED], ["It is right. So A is better.", HEADED.format("B") + " So B is better."]),
     ],
 )  # fmt: skip
 def test_a_rationale_in_the_right_form_does_not_make_the_others_useless(
     tmp_path: Path, texts: list[str], copied: list[str] | None
 ) -> None:
-    pairs = argued(tmp_path / "pairs.jsonl", [text.format("AB"[i % 2]) for i, text in enumerate(texts * 2)])
+    pairs = argued(tmp_path / "pairs.jsonl", [text.replace("{}", "AB"[i % 2]) for i, text in enumerate(texts * 2)])
     assert run(str(tmp_path / "own"), "--labeled", pairs, *MODELS).exit_code == 0
     config = loaded(tmp_path / "own")
     assert isinstance(config, SelfTrainConfig)
-    assert config.models.judge_prompt == ("gram-r2" if texts[0] == HEADED else "compact")
+    assert config.models.judge_prompt == ("gram-r2" if HEADED in texts[0] else "compact")
     path = Path(config.data.rationale[0].path)
     assert (path.parent.name == "prepared") is (copied is not None)
     if copied is not None:
@@ -145,3 +149,19 @@ def test_a_code_is_no_rationale(tmp_path: Path, name: str, value: object, is_one
     write_jsonl(tmp_path / "a.jsonl", rows(prompt=PROMPTS, chosen=FIRST, rejected=SECOND, **{name: value}))
     source = find(str(tmp_path / "a.jsonl"), labeled=True).source
     assert source.format == ("columns" if is_one else "chosen-rejected")
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({}, "no column has rationales: name it with --columns rationale=COLUMN"),
+        ({"critique": "Response A is right."}, "no rationale can be used; the first: "),
+    ],
+)
+def test_a_file_given_for_its_rationales_must_have_some(tmp_path: Path, row: dict[str, str], why: str) -> None:
+    path = tmp_path / "argued.jsonl"
+    write_jsonl(path, [{"prompt": f"{i}?", "chosen": "Yes.", "rejected": "No.", **row} for i in range(8)])
+    labeled = argued(tmp_path / "pairs.jsonl", [""])
+    said = run(str(tmp_path / "own"), "--labeled", labeled, "--rationale", str(path), *MODELS)
+    assert (said.exit_code, f"{path}: {why}" in said.stderr) == (2, True)
+    assert ("no rationale 8 pairs; the first: argued.jsonl:1: " in " ".join(said.output.split())) is bool(row)
