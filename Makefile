@@ -9,8 +9,9 @@ EXTRAS ?= $(EXTRA),dev
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(EXTRA)
 REQUIRES := $(shell sed -n 's/^requires-python = "\(.*\)"/\1/p' pyproject.toml 2>/dev/null)
+OURS := $(MADE)$(wildcard $(VENV)/.begun)
 # What a set-up that failed has left may be of another Python.
-CLEAR := $(if $(MADE),,$(if $(wildcard $(VENV)/pyvenv.cfg),--clear))
+CLEAR := $(if $(MADE),,$(if $(OURS),--clear))
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: help setup demo ui up down test check test-slow test-all every-test test-prefect test-trainers test-label-studio chaos world english grpo adapt-data baselines real real-gram real-pandalm real-model benchmarks yaml clean clean-all
@@ -47,10 +48,13 @@ $(READY): pyproject.toml
 	@echo "== setting up $(VENV) with the extras $(EXTRAS): about 4 GB, 2 to 5 minutes"
 	@if [ -n "$(filter-out $(EXTRA),$(MADE))" ]; then echo "$(VENV) was created with EXTRA=$(MADE): two builds of vLLM must not be mixed;" \
 	"give another VENV=…, or remove it first"; exit 1; fi
+	@if [ -z "$(OURS)" ] && [ -e $(VENV)/pyvenv.cfg ]; then echo "$(VENV) is an environment that make did not set up: give another VENV=…," \
+	"or remove it first"; exit 1; fi
 	@$(PYTHON) -c "import re, sys; first, end = re.findall(r'3[.](\d+)', '$(REQUIRES)'); sys.exit(not int(first) <= sys.version_info[1] < int(end))" \
 	|| { echo "PYTHON=$(PYTHON) is not there, or is not of a version that is allowed ($(REQUIRES)): give another, as in make setup PYTHON=python3.12"; exit 1; }
 	@# Without ensurepip, which Debian ships in a separate package: the system's pip installs pip there.
 	$(PYTHON) -m venv $(CLEAR) --without-pip $(VENV)
+	@touch $(VENV)/.begun
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet pip
 	@if [ "$(EXTRA)" = cpu ] && $(BIN)/python -c "import urllib.request as u; u.urlopen('$(TORCH_CPU_INDEX)/torch/', timeout=10)" 2>/dev/null; \
 	then echo "== torch comes from the PyTorch CPU index"; $(BIN)/pip install --quiet --no-compile --index-url $(TORCH_CPU_INDEX) torch==2.13.0; \
@@ -156,14 +160,14 @@ yaml: $(READY)
 
 # Other runs stay, and .prefect/ too: it holds the history of all runs, and tokens saved in its blocks.
 clean:
-	@if [ -e $(VENV) ] && [ ! -e $(VENV)/pyvenv.cfg ]; then echo "$(VENV) is not a Python environment: nothing was removed"; exit 1; fi
+	@if [ -z "$(OURS)" ] && [ -e $(VENV) ]; then echo "$(VENV) is not an environment that make set up: nothing was removed"; exit 1; fi
 	@$(MAKE) --no-print-directory down
 	rm -rf $(VENV) .trainers .label-studio runs/demo runs/world/seed-0
 	@rmdir runs/world runs 2>/dev/null || true
 	@for kept in runs/* .prefect; do if [ -e "$$kept" ]; then echo "kept: $$kept"; fi; done
 
 clean-all:
-	@if [ -e $(VENV) ] && [ ! -e $(VENV)/pyvenv.cfg ]; then echo "$(VENV) is not a Python environment: nothing was removed"; exit 1; fi
+	@if [ -z "$(OURS)" ] && [ -e $(VENV) ]; then echo "$(VENV) is not an environment that make set up: nothing was removed"; exit 1; fi
 	@for there in $(VENV) .trainers .label-studio .prefect runs/*; do if [ -e "$$there" ]; then du -sh "$$there"; fi; done
 	@if [ "$(YES)" != 1 ]; then \
 	if [ ! -t 0 ]; then echo "nothing was removed: run this in a terminal, where it can ask, or use make clean-all YES=1"; exit 1; fi; \

@@ -16,6 +16,7 @@ DEMO = (
     "runs/demo/report.html",
     "runs/world/seed-0/heldout.jsonl",
     ".venv/pyvenv.cfg",
+    ".venv/.begun",
     ".trainers/verl",
     ".label-studio/sdk",
 )
@@ -43,6 +44,13 @@ def run_make(folder: Path, *arguments: str, answer: str | None = None) -> tuple[
         os.close(ours)
         os.close(theirs)
     return done.returncode, done.stdout + done.stderr
+
+
+def own_environment(folder: Path) -> str:
+    """An environment that someone made without make."""
+    (folder / "mine").mkdir()
+    (folder / "mine/pyvenv.cfg").touch()
+    return "mine"
 
 
 def there(folder: Path, names: tuple[str, ...]) -> list[str]:
@@ -77,10 +85,12 @@ def test_the_demo_writes_the_worlds_files_where_its_newest_is_missing(folder: Pa
 
 
 @pytest.mark.parametrize("target", ["clean", "clean-all"])
-def test_a_folder_that_is_no_environment_is_not_removed(folder: Path, target: str) -> None:
-    code, said = run_make(folder, target, "VENV=runs/paper", "YES=1")
-    assert code != 0
-    assert "runs/paper is not a Python environment" in said
+def test_a_folder_that_is_no_environment_of_makes_is_not_removed(folder: Path, target: str) -> None:
+    for name in ("runs/paper", "mine"):
+        code, said = run_make(folder, target, f"VENV={own_environment(folder) if name == 'mine' else name}", "YES=1")
+        assert code != 0
+        assert f"{name} is not an environment that make set up: nothing was removed" in said
+    assert (folder / "mine/pyvenv.cfg").exists()
     assert there(folder, DEMO + OTHERS) == list(DEMO + OTHERS)
 
 
@@ -131,3 +141,11 @@ def test_what_a_failed_set_up_has_left_is_cleared(folder: Path) -> None:
     (folder / "pyproject.toml").touch()
     os.utime(folder / ".venv/.ready-cpu", (0, 0))
     assert "-m venv  --without-pip .venv" in run_make(folder, "--dry-run", "setup")[1]
+
+
+def test_an_environment_that_make_did_not_set_up_is_refused_before_anything_is_done(folder: Path) -> None:
+    (folder / "pyproject.toml").touch()
+    code, said = run_make(folder, "setup", f"VENV={own_environment(folder)}", "PYTHON=no-such-python")
+    assert code != 0
+    assert "mine is an environment that make did not set up: give another VENV=…, or remove it first" in said
+    assert [one.name for one in (folder / "mine").iterdir()] == ["pyvenv.cfg"]
