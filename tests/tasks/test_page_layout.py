@@ -96,7 +96,13 @@ def report(run: Run, rounds: int) -> str:
 def comparison(*seeds: int) -> str:
     """Five methods on eight other sets, of which some items were drawn."""
     sets = {f"{name} (1,000 of 12,345)": 0.71234 for name in ("rm-bench", "judgebench", "ppe", LONG)}
-    row = {"accuracy": 0.91, "interval": [0.88, 0.93], "tokens_trained": 123_456_789, "tokens_generated": 987_654_321}
+    row = {
+        "accuracy": 0.91,
+        "interval": [0.88, 0.93],
+        "pretrained": True,
+        "tokens_trained": 123_456_789,
+        "tokens_generated": 987_654_321,
+    }
     row |= {"seconds": 360_000.0, "points_a_million_tokens": 12.3, "points_an_hour": 1234.5, "tokens_a_judgment": 812.5}
     row |= {
         "warnings": [],
